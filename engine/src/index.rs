@@ -1,0 +1,1 @@
+//! id -> location, one per core.

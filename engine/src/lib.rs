@@ -1,0 +1,23 @@
+//! The storage engine of Nabu Store: one ring, one log and one index per core.
+//!
+//! | room | question it answers |
+//! | --- | --- |
+//! | [`ring`] | how do we talk to the kernel? (the only room with `unsafe`) |
+//! | [`runtime`] | how does one core run its tasks, timers and mailbox? |
+//! | [`io`] | what may everything above see of disk, clock and scheduler? |
+//! | [`sim`] | the same seam from a seed, with faults |
+//! | [`log`] | how do bytes become durable, and what is found after a crash? |
+//! | [`index`] | where is the blob with this id? |
+//! | [`store`] | put, get, delete, list over the above |
+//!
+//! The engine knows no HTTP and no cluster.
+
+pub mod index;
+pub mod io;
+pub mod log;
+pub mod memory;
+pub mod ring;
+pub mod runtime;
+pub mod sim;
+pub mod store;
+pub mod types;

@@ -1,0 +1,1 @@
+//! How bytes become durable, and what is found after a crash.

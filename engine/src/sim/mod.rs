@@ -1,0 +1,1 @@
+//! Seeded disk and clock behind the seam.

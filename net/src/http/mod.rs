@@ -1,0 +1,7 @@
+//! HTTP/1.1 messages (RFC 9110, RFC 9112).
+
+pub mod body;
+pub mod head;
+pub mod range;
+pub mod response;
+pub mod target;

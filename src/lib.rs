@@ -1,0 +1,9 @@
+//! Nabu Store: puts the engine and the network code together into one server and one command line.
+
+#![deny(unsafe_code)]
+
+pub mod api;
+pub mod auth;
+pub mod cli;
+pub mod config;
+pub mod server;
