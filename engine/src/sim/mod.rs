@@ -5,10 +5,10 @@
 //! returns the machine with what the disk kept. Same seed, same calls: same run.
 //!
 //! The disk keeps its promises exactly and nothing more:
-//! - A read sees every completed write. Only a sync makes durable what completed before it was called: [`inode`].
-//! - A name is durable once its directory was synced: [`disk`]. A file's size is, once the file was.
+//! - A read sees every completed write. Only a sync makes durable what completed before it was called.
+//! - A name is durable once its directory was synced. A file's size is, once the file was.
 //! - A power failure keeps of the rest any part, by sectors and in any order; a killed process loses only what was in flight.
-//! - What fails by injection, and how: [`fault::Faults`].
+//! - What fails by injection, and how: [`Faults`].
 
 mod disk;
 mod fault;

@@ -1,7 +1,9 @@
 //! What survives a crash, and what may not.
 
 use std::collections::BTreeSet;
+use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::Poll;
 use std::time::Duration;
 
 use super::*;
@@ -106,29 +108,63 @@ fn a_write_in_flight_may_happen_tear_or_not_happen() {
     }
 }
 
+/// Calls a sync, then does something that completes while it is in flight; `None` where it did not.
+fn during_the_sync<T>(
+    sim: &mut Sim,
+    sync: impl Future<Output = std::io::Result<()>>,
+    act: impl Future<Output = T>,
+) -> Option<T> {
+    let mut sync = std::pin::pin!(sync);
+    sim.run(async {
+        std::future::poll_fn(|context| {
+            assert!(sync.as_mut().poll(context).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        let acted = act.await;
+        let is_in_flight =
+            std::future::poll_fn(|context| Poll::Ready(sync.as_mut().poll(context).map(Result::unwrap).is_pending()));
+        if is_in_flight.await {
+            sync.await.unwrap();
+            Some(acted)
+        } else {
+            None
+        }
+    })
+}
+
 #[test]
 fn a_sync_covers_only_what_completed_before_it_was_called() {
-    assert!(varies(|seed| {
+    let mut seen = BTreeSet::new();
+    for seed in SEEDS {
         let mut sim = sim(seed);
         let io = sim.io(0);
         let file = sim.run(create_durable(&io, "file", 2));
-        sim.run(async {
-            write(&io, &file, 0, 1, 1).await.unwrap();
-            let mut sync = std::pin::pin!(io.sync(&file));
-            // The sync is in flight before the second write begins, and ends after it.
-            io.sleep(Duration::ZERO).await;
-            std::future::poll_fn(|context| {
-                let _ = sync.as_mut().poll(context);
-                std::task::Poll::Ready(())
-            })
-            .await;
-            let _ = write(&io, &file, 1, 1, 2).await;
-            sync.await.unwrap();
-        });
-        let found = blocks(&sim.restart(CrashMode::Power), "file");
-        assert_eq!(found[0], Some(1), "seed {seed}");
-        found[1] == Some(2)
-    }));
+        sim.run(write(&io, &file, 0, 1, 1)).unwrap();
+        if during_the_sync(&mut sim, io.sync(&file), write(&io, &file, 1, 1, 2)).is_some() {
+            let found = blocks(&sim.restart(CrashMode::Power), "file");
+            assert_eq!(found[0], Some(1), "seed {seed}");
+            seen.insert(found[1]);
+        }
+    }
+    assert!(seen.contains(&Some(0)) && seen.contains(&Some(2)), "{seen:?}");
+}
+
+#[test]
+fn a_sync_of_a_directory_covers_only_what_completed_before_it_was_called() {
+    let mut seen = BTreeSet::new();
+    for seed in SEEDS {
+        let mut sim = sim(seed);
+        let io = sim.io(0);
+        sim.run(create(&io, "first", 0));
+        let create_second = async { io.open(&path("second"), OpenMode::Create).await.map(drop) };
+        if during_the_sync(&mut sim, io.sync_dir(Path::new("/data")), create_second).is_some() {
+            let files = sim.restart(CrashMode::Power).files();
+            assert_eq!(files[0], path("first"), "seed {seed}");
+            seen.insert(files.len());
+        }
+    }
+    assert_eq!(seen, BTreeSet::from([1, 2]));
 }
 
 #[test]
