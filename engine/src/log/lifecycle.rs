@@ -218,7 +218,7 @@ pub async fn write_footer<I: Io>(
     let (result, _) = io.write_at(&segment.file, footer, 0..length, size - length as u64).await;
     result?;
     if cut {
-        io.allocate(&segment.file, size).await?;
+        io.truncate(&segment.file, size).await?;
     }
     io.sync(&segment.file).await?;
     segment.file_bytes.store(size, Ordering::Release);

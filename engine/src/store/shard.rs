@@ -11,12 +11,12 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::index::{Entry, Index, Location};
 use crate::io::Io;
+use crate::log::bytes;
 use crate::log::checkpoint::{SLICE_ENTRIES_MAX, Slice};
 use crate::log::lifecycle::FreeFiles;
 use crate::log::record::Head;
 use crate::log::segment::{Segment, SegmentTable};
 use crate::log::writer::{Log, LogError, PackedPayload};
-use crate::log::bytes;
 use crate::memory::Frames;
 use crate::runtime::mailbox::{Receiver, Sender, mailbox};
 use crate::store::accounting::Accounting;
@@ -169,6 +169,11 @@ impl<I: Io> Shard<I> {
 
     pub(super) fn segment(&self, location: &Location) -> Option<Arc<Segment<I::File>>> {
         self.shared().table.get(location.segment)
+    }
+
+    /// The handle of this core.
+    pub fn io(&self) -> &I {
+        &self.0.io
     }
 
     /// Answers the other cores, until every one of them is gone.
