@@ -107,3 +107,21 @@ fn begin(core: &Rc<Core>, stream: &Stream, parser: &mut HeadParser, input: &mut 
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The most bytes of the task of a connection that waits.
+    const IDLE_TASK_BYTES_MAX: usize = 1024;
+
+    fn size_of_future<A, B, C, D, Task>(_: impl Fn(A, B, C, D) -> Task) -> usize {
+        size_of::<Task>()
+    }
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        let size = size_of_future(serve_member);
+        assert!(size <= IDLE_TASK_BYTES_MAX, "the task of a connection takes {size} bytes");
+    }
+}

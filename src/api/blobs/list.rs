@@ -69,3 +69,37 @@ fn parse_query(query: Option<&str>) -> Result<PageQuery, ApiError> {
     }
     Ok(parsed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "000102030405060708090a0b0c0d0e0f";
+
+    #[test]
+    fn a_page_is_what_the_query_asks_for() {
+        let first = PageQuery { after: None, limit: LIMIT_DEFAULT };
+        assert_eq!(parse_query(None), Ok(first));
+        assert_eq!(parse_query(Some("cursor=&other=%41")), Ok(first));
+        let query = format!("cursor={ID}&limit=10000");
+        let after = Some(ID.parse().unwrap());
+        assert_eq!(parse_query(Some(&query)), Ok(PageQuery { after, limit: LIMIT_MAX }));
+    }
+
+    #[test]
+    fn a_bad_value_is_400_and_named() {
+        for (query, named) in [
+            ("limit=0", "\"0\""),
+            ("limit=10001", "10000"),
+            ("limit=abc", "\"abc\""),
+            ("limit=", "\"\""),
+            ("limit=-1", "\"-1\""),
+            ("cursor=abc", "\"abc\""),
+            ("limit=%zz", "percent"),
+        ] {
+            let error = parse_query(Some(query)).unwrap_err();
+            assert_eq!(error.status, 400, "{query}");
+            assert!(error.message.contains(named), "{query}: {}", error.message);
+        }
+    }
+}
