@@ -1,6 +1,21 @@
 //! Who may do what: static tokens, kept as SHA-256 and compared in constant time, each with a role.
+//!
+//! No token and no hash of one is ever printed, in messages and `Debug` neither: a line of a token file that can't be read is named by its
+//! number, not by its content.
 
 use std::fmt;
+use std::str::FromStr;
+
+use nabu_engine::types::{hex, unhex};
+use sha2::{Digest, Sha256};
+use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
+
+/// The fewest characters of a plain token; shorter ones can be guessed.
+pub const TOKEN_CHARS_MIN: usize = 16;
+/// The most characters of a token: it travels in a header.
+pub const TOKEN_CHARS_MAX: usize = 1024;
+/// The most tokens: every request is compared with all of them.
+pub const TOKENS_MAX: usize = 1024;
 
 /// What a token may do; each role includes the ones before it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -10,9 +25,55 @@ pub enum Role {
     Admin,
 }
 
+impl Role {
+    /// As token files and the command line write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+/// A word that is no role. It doesn't say which word: in a file whose columns are mixed up it can be a token.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct InvalidRole;
+
+impl fmt::Display for InvalidRole {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a role is read, write or admin")
+    }
+}
+
+impl std::error::Error for InvalidRole {}
+
+impl FromStr for Role {
+    type Err = InvalidRole;
+
+    fn from_str(text: &str) -> Result<Self, InvalidRole> {
+        [Self::Read, Self::Write, Self::Admin].into_iter().find(|role| role.name() == text).ok_or(InvalidRole)
+    }
+}
+
 /// The tokens that the server knows.
-#[derive(Clone, Debug, Default)]
-pub struct Tokens(());
+#[derive(Clone, Default)]
+pub struct Tokens {
+    entries: Vec<Entry>,
+}
+
+#[derive(Clone)]
+struct Entry {
+    hash: [u8; 32],
+    role: Role,
+    name: String,
+}
 
 /// A line of a token file that can't be read.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -28,22 +89,246 @@ impl fmt::Display for TokenFileError {
     }
 }
 
+impl std::error::Error for TokenFileError {}
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_list().entries(self.entries.iter().map(|entry| (entry.role, &entry.name))).finish()
+    }
+}
+
 impl Tokens {
-    /// Reads the text of a token file: `ROLE SHA256HEX [NAME]` or `ROLE plain:TOKEN [NAME]` a line; `#` starts a comment.
+    /// Reads the text of a token file: `ROLE SHA256HEX [NAME]` or `ROLE plain:TOKEN [NAME]` a line; a word that begins with `#` starts a comment.
+    /// Lines may end with CR LF. A token without a name goes by `line-N`.
+    ///
+    /// # Errors
+    /// The first line that is wrong. A file without a token is not an error here: see [`Tokens::is_empty`].
     pub fn parse(text: &str) -> Result<Tokens, TokenFileError> {
-        let _ = text;
-        todo!()
+        let mut tokens = Self::default();
+        let mut lines: Vec<usize> = Vec::new();
+        for (line, content) in text.lines().enumerate().map(|(index, content)| (index + 1, content)) {
+            let entry = parse_line(content, line).map_err(|reason| TokenFileError { line, reason })?;
+            let Some(entry) = entry else { continue };
+            if let Some(earlier) = tokens.entries.iter().position(|other| other.hash == entry.hash) {
+                let reason = format!("this token is on line {} already; remove one of the two", lines[earlier]);
+                return Err(TokenFileError { line, reason });
+            }
+            if tokens.entries.len() == TOKENS_MAX {
+                return Err(TokenFileError { line, reason: format!("more than {TOKENS_MAX} tokens") });
+            }
+            tokens.entries.push(entry);
+            lines.push(line);
+        }
+        Ok(tokens)
     }
 
-    /// Adds one plain token.
+    /// Adds one plain token. One that is there already gets this role and name instead.
+    ///
+    /// # Panics
+    /// When the token is one that [`check_token`] refuses.
     pub fn add(&mut self, token: &str, role: Role, name: &str) {
-        let _ = (token, role, name);
-        todo!()
+        assert_eq!(check_token(token), Ok(()), "the caller checks the token");
+        let hash = hash_of(token.as_bytes());
+        self.entries.retain(|entry| entry.hash != hash);
+        self.entries.push(Entry { hash, role, name: name.to_owned() });
     }
 
     /// The role of a token, and the name it goes by in the logs; `None` when it is unknown. Takes the same time whichever token matches.
     pub fn role_of(&self, token: &[u8]) -> Option<(Role, &str)> {
-        let _ = token;
-        todo!()
+        const NONE: u64 = u64::MAX;
+        let hash = hash_of(token);
+        let mut found = NONE;
+        for (index, entry) in self.entries.iter().enumerate() {
+            let is_equal: Choice = entry.hash.ct_eq(&hash);
+            found.conditional_assign(&(index as u64), is_equal);
+        }
+        let entry = self.entries.get(usize::try_from(found).ok()?)?;
+        Some((entry.role, &entry.name))
+    }
+
+    /// How many tokens there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether nobody can do anything.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+/// What a plain token must be: 16 to 1024 visible ASCII characters, so that it fits in a header as it is.
+///
+/// # Errors
+/// What is wrong with it, without showing it.
+pub fn check_token(token: &str) -> Result<(), String> {
+    match token.len() {
+        0 => Err("the token is empty".to_owned()),
+        length if length < TOKEN_CHARS_MIN => {
+            Err(format!("the token has {length} characters; at least {TOKEN_CHARS_MIN} are needed"))
+        }
+        length if length > TOKEN_CHARS_MAX => {
+            Err(format!("the token has {length} characters; at most {TOKEN_CHARS_MAX} are allowed"))
+        }
+        _ if !token.bytes().all(|byte| byte.is_ascii_graphic()) => {
+            Err("the token may hold visible ASCII characters only".to_owned())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The SHA-256 of a token as a token file holds it: 64 lowercase hexadecimal characters.
+pub fn token_hash_hex(token: &str) -> String {
+    hex(&hash_of(token.as_bytes()))
+}
+
+fn hash_of(token: &[u8]) -> [u8; 32] {
+    Sha256::digest(token).into()
+}
+
+/// One line; `None` when there is no token on it.
+fn parse_line(content: &str, line: usize) -> Result<Option<Entry>, String> {
+    let mut words = content.split_whitespace().take_while(|word| !word.starts_with('#'));
+    let Some(role) = words.next() else { return Ok(None) };
+    let role: Role = role.parse().map_err(|_| "the first word must be the role: read, write or admin".to_owned())?;
+    let secret = words.next().ok_or("the token is missing; write ROLE SHA256HEX [NAME] or ROLE plain:TOKEN [NAME]")?;
+    let hash = match secret.strip_prefix("plain:") {
+        Some(token) => {
+            check_token(token)?;
+            hash_of(token.as_bytes())
+        }
+        None => unhex(secret.to_ascii_lowercase().as_bytes()).ok_or_else(|| {
+            format!(
+                "the second word must be the SHA-256 of the token, 64 hexadecimal characters (this has {} characters), or plain:TOKEN",
+                secret.chars().count()
+            )
+        })?,
+    };
+    let name = words.next().map_or_else(|| format!("line-{line}"), str::to_owned);
+    if words.next().is_some() {
+        return Err("there is more than a name after the token; a name is one word".to_owned());
+    }
+    Ok(Some(Entry { hash, role, name }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: &str = "correct-horse-battery";
+
+    #[test]
+    fn both_forms_are_read_and_give_role_and_name() {
+        let text = format!(
+            "# the tokens\n\nadmin {} ops  # who runs it\r\nread\tplain:{PLAIN}\r\nwrite plain:a#token-with-hash ci\n",
+            token_hash_hex("the admin's own token").to_uppercase()
+        );
+        let tokens = Tokens::parse(&text).expect("valid");
+        assert_eq!(tokens.len(), 3);
+        assert_eq!(tokens.role_of(b"the admin's own token"), Some((Role::Admin, "ops")));
+        assert_eq!(tokens.role_of(PLAIN.as_bytes()), Some((Role::Read, "line-4")));
+        assert_eq!(tokens.role_of(b"a#token-with-hash"), Some((Role::Write, "ci")));
+        for unknown in ["", "correct-horse-batterx", "correct-horse-battery ", "ops"] {
+            assert_eq!(tokens.role_of(unknown.as_bytes()), None, "{unknown:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_without_tokens_lets_nobody_in() {
+        for text in ["", "\n\r\n", "# read plain:correct-horse-battery\n"] {
+            let tokens = Tokens::parse(text).expect("valid");
+            assert!(tokens.is_empty());
+            assert_eq!(tokens.role_of(PLAIN.as_bytes()), None);
+            assert_eq!(tokens.role_of(b""), None);
+        }
+    }
+
+    #[test]
+    fn every_wrong_line_is_named_without_its_content() {
+        const ROLE: &str = "line 2: the first word must be the role: read, write or admin";
+        let hash = token_hash_hex(PLAIN);
+        for (line, message) in [
+            (format!("owner {hash}"), ROLE.to_owned()),
+            (format!("Admin {hash}"), ROLE.to_owned()),
+            (hash.clone(), ROLE.to_owned()),
+            (
+                "read".into(),
+                "line 2: the token is missing; write ROLE SHA256HEX [NAME] or ROLE plain:TOKEN [NAME]".into(),
+            ),
+            (
+                "read # nothing".into(),
+                "line 2: the token is missing; write ROLE SHA256HEX [NAME] or ROLE plain:TOKEN [NAME]".into(),
+            ),
+            (
+                "read abc123".into(),
+                "line 2: the second word must be the SHA-256 of the token, 64 hexadecimal characters (this has 6 characters), or plain:TOKEN"
+                    .into(),
+            ),
+            (
+                format!("read {}", hash.replace(&hash[..1], "z")),
+                "line 2: the second word must be the SHA-256 of the token, 64 hexadecimal characters (this has 64 characters), or plain:TOKEN"
+                    .into(),
+            ),
+            ("read plain:".into(), "line 2: the token is empty".into()),
+            (
+                "read plain:fifteen-letters".into(),
+                "line 2: the token has 15 characters; at least 16 are needed".into(),
+            ),
+            (
+                format!("read plain:{}", "x".repeat(1025)),
+                "line 2: the token has 1025 characters; at most 1024 are allowed".into(),
+            ),
+            (
+                "read plain:schlüssel-für-alles".into(),
+                "line 2: the token may hold visible ASCII characters only".into(),
+            ),
+            (
+                format!("read {hash} two names"),
+                "line 2: there is more than a name after the token; a name is one word".into(),
+            ),
+            (
+                format!("admin plain:{PLAIN}"),
+                "line 2: this token is on line 1 already; remove one of the two".into(),
+            ),
+        ] {
+            let text = format!("read {hash} first\n{line}\n");
+            let error = Tokens::parse(&text).expect_err(&line);
+            assert_eq!(error.to_string(), message);
+        }
+    }
+
+    #[test]
+    fn too_many_tokens_are_refused() {
+        let mut text = String::new();
+        for index in 0..TOKENS_MAX {
+            text.push_str(&format!("read {}\n", token_hash_hex(&format!("token number {index}"))));
+        }
+        assert_eq!(Tokens::parse(&text).expect("just enough").len(), TOKENS_MAX);
+        text.push_str(&format!("read {}\n", token_hash_hex("one more")));
+        assert_eq!(Tokens::parse(&text).expect_err("too many").to_string(), "line 1025: more than 1024 tokens");
+    }
+
+    #[test]
+    fn nothing_secret_is_printed() {
+        let mut tokens = Tokens::default();
+        tokens.add(PLAIN, Role::Admin, "ops");
+        assert_eq!(format!("{tokens:?}"), "[(Admin, \"ops\")]");
+    }
+
+    #[test]
+    fn a_token_added_twice_keeps_the_last_role() {
+        let mut tokens = Tokens::default();
+        tokens.add(PLAIN, Role::Admin, "first");
+        tokens.add(PLAIN, Role::Read, "second");
+        assert_eq!(tokens.len(), 1);
+        assert_eq!(tokens.role_of(PLAIN.as_bytes()), Some((Role::Read, "second")));
+    }
+
+    #[test]
+    fn each_role_includes_the_ones_before_it() {
+        assert!(Role::Read < Role::Write && Role::Write < Role::Admin);
+        for role in [Role::Read, Role::Write, Role::Admin] {
+            assert_eq!(role.to_string().parse(), Ok(role));
+        }
     }
 }

@@ -1,7 +1,61 @@
 //! What the server is told: flags over environment over file over defaults.
+//!
+//! [`load`] reads every layer, checks every value in every layer (one that a higher layer overrides too), and then how the values relate. All
+//! that is wrong is reported at once, and each problem names where it stands, the value and the remedy. Nothing here touches the data directories.
+//!
+//! | room | question it answers |
+//! | --- | --- |
+//! | `document` | what does the YAML say, and on which line? |
+//! | `setting` | is this one value right? |
+//! | `layer` | which settings does one layer give? |
+//! | `limits` | which limits are there, and within which bounds? |
+//! | `size` | how many bytes is `512MiB`? |
+//! | `machine` | what does this machine have? |
 
+mod document;
+mod layer;
+mod limits;
+mod machine;
+mod setting;
+mod size;
+
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+
+pub use layer::{Environment, Flags};
+pub use limits::Limits;
+pub use setting::{Problem, Source};
+pub use size::exact as exact_size;
+
+use layer::Layer;
+
+/// Where data goes when nothing says otherwise.
+pub const DATA_DEFAULT: &str = "./nabu-data";
+/// Where the server listens when nothing says otherwise.
+pub const LISTEN_DEFAULT: &str = "127.0.0.1:7070";
+/// The most cores.
+pub const CORES_MAX: u16 = 1024;
+/// The most data directories.
+pub const DATA_DIRS_MAX: usize = 64;
+/// The least memory for buffers that a core can work with.
+pub const MEMORY_PER_CORE_MIN: u64 = 16 << 20;
+/// The default memory is a quarter of the machine's, within these bounds and [`MEMORY_PER_CORE_MIN`].
+pub const MEMORY_DEFAULT_MIN: u64 = 256 << 20;
+/// See [`MEMORY_DEFAULT_MIN`].
+pub const MEMORY_DEFAULT_MAX: u64 = 64 << 30;
+/// The most memory, also on a machine that doesn't say what it has.
+pub const MEMORY_MAX: u64 = 64 << 40;
+/// The bounds of a segment, and what its size must be a multiple of.
+pub const SEGMENT_SIZE_MIN: u64 = 16 << 20;
+/// See [`SEGMENT_SIZE_MIN`].
+pub const SEGMENT_SIZE_MAX: u64 = 64 << 30;
+/// See [`SEGMENT_SIZE_MIN`].
+pub const SEGMENT_SIZE_STEP: u64 = 1 << 20;
+
+const _: () = assert!(MEMORY_DEFAULT_MIN >= MEMORY_PER_CORE_MIN && MEMORY_DEFAULT_MAX <= MEMORY_MAX);
+const _: () =
+    assert!(SEGMENT_SIZE_MIN.is_multiple_of(SEGMENT_SIZE_STEP) && SEGMENT_SIZE_MAX.is_multiple_of(SEGMENT_SIZE_STEP));
 
 /// The effective configuration of a server.
 #[derive(Clone, Debug)]
@@ -16,37 +70,135 @@ pub struct Config {
     /// Bytes of a segment; `None` picks by the size of the file system.
     pub segment_size: Option<u64>,
     pub limits: Limits,
+    pub log: LogOptions,
 }
 
-/// Bounds on what one client may cost.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    pub connections_max: u32,
-    pub head_bytes_max: usize,
-    pub target_bytes_max: usize,
-    /// Bytes of a JSON body.
-    pub json_bytes_max: usize,
-    /// Bytes of a blob.
-    pub blob_bytes_max: u64,
-    pub head_timeout_ms: u64,
-    pub idle_timeout_ms: u64,
-    /// The longest time without progress of a request body, and of a response.
-    pub progress_timeout_ms: u64,
-    pub shutdown_timeout_ms: u64,
+/// What is logged, and how.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LogOptions {
+    /// A level, or a list of `target=level`, as `tracing` filters read it.
+    pub level: String,
+    pub format: LogFormat,
 }
 
-impl Default for Limits {
+/// How a log line looks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+impl Default for LogOptions {
     fn default() -> Self {
-        Self {
-            connections_max: 65_536,
-            head_bytes_max: 16 << 10,
-            target_bytes_max: 8 << 10,
-            json_bytes_max: 64 << 20,
-            blob_bytes_max: nabu_engine::store::BLOB_SIZE_MAX,
-            head_timeout_ms: 10_000,
-            idle_timeout_ms: 75_000,
-            progress_timeout_ms: 30_000,
-            shutdown_timeout_ms: 30_000,
-        }
+        Self { level: "info".to_owned(), format: LogFormat::Text }
     }
 }
+
+/// All that is wrong with a configuration, at least one problem; one line each.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ConfigError {
+    pub problems: Vec<Problem>,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.problems.iter().enumerate() {
+            if index > 0 {
+                formatter.write_str("\n")?;
+            }
+            fmt::Display::fmt(problem, formatter)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// What the machine offers, for defaults and upper bounds.
+#[derive(Clone, Copy, Debug)]
+pub struct Machine {
+    pub cores: usize,
+    pub memory_bytes: Option<u64>,
+}
+
+impl Machine {
+    /// This machine, as the kernel and the control group of this process tell it.
+    pub fn this() -> Self {
+        Self { cores: machine::cores(), memory_bytes: machine::memory_bytes() }
+    }
+
+    fn cores_default(&self) -> u16 {
+        u16::try_from(self.cores).unwrap_or(CORES_MAX).clamp(1, CORES_MAX)
+    }
+
+    fn memory_default(&self, cores: u16) -> u64 {
+        let quarter = self.memory_bytes.unwrap_or(0) / 4;
+        quarter.clamp(MEMORY_DEFAULT_MIN, MEMORY_DEFAULT_MAX).max(u64::from(cores) * MEMORY_PER_CORE_MIN)
+    }
+}
+
+/// Reads all layers and checks them. Reads the configuration file if one is named; resolves the host name of `listen`.
+///
+/// # Errors
+/// Every problem of every layer. When single values are wrong, relations between values are not reported.
+pub fn load(flags: &Flags, environment: &Environment<'_>, machine: &Machine) -> Result<Config, ConfigError> {
+    let mut problems = Vec::new();
+    let from_flags = Layer::of_flags(flags, &mut problems);
+    let from_environment = Layer::of_environment(environment, &mut problems);
+    let file = flags.config.clone().map(|path| (path, Source::flag("--config"))).or_else(|| {
+        let path = environment("NABU_CONFIG").filter(|value| !value.is_empty())?;
+        Some((PathBuf::from(path), Source::environment("NABU_CONFIG")))
+    });
+    let from_file = file.map_or_else(Layer::default, |(path, source)| Layer::of_file(&path, source, &mut problems));
+    if !problems.is_empty() {
+        return Err(ConfigError { problems });
+    }
+    merge(from_flags.over(from_environment).over(from_file), machine)
+}
+
+/// Fills in the defaults and checks the relations.
+fn merge(layer: Layer, machine: &Machine) -> Result<Config, ConfigError> {
+    let mut problems = Vec::new();
+    let cores = layer.cores.as_ref().map_or_else(|| machine.cores_default(), |cores| cores.value);
+    let memory_floor = u64::from(cores) * MEMORY_PER_CORE_MIN;
+    let memory_bytes = match &layer.memory_bytes {
+        None => machine.memory_default(cores),
+        Some(memory) => {
+            if memory.value < memory_floor {
+                let requirement = format!(
+                    "must be at least {} for each core, {} for {cores} cores; give more, or fewer cores",
+                    size::exact(MEMORY_PER_CORE_MIN),
+                    size::exact(memory_floor),
+                );
+                problems.push(Problem::new(&memory.source, requirement).got(size::exact(memory.value)));
+            }
+            if let Some(total) = machine.memory_bytes.filter(|total| memory.value > *total) {
+                let requirement = format!("must fit in the {} bytes of memory that this process may use", total);
+                problems.push(Problem::new(&memory.source, requirement).got(size::exact(memory.value)));
+            }
+            memory.value
+        }
+    };
+    let limits = limits::merge(&layer.limits, &mut problems);
+    if !problems.is_empty() {
+        return Err(ConfigError { problems });
+    }
+    let log_default = LogOptions::default();
+    Ok(Config {
+        data: layer.data.map_or_else(|| vec![PathBuf::from(DATA_DEFAULT)], |data| data.value),
+        listen: layer.listen.map_or_else(|| LISTEN_DEFAULT.parse().expect("an address"), |listen| listen.value),
+        cores,
+        memory_bytes,
+        token_file: layer.token_file.map(|file| file.value),
+        segment_size: layer.segment_size.map(|size| size.value),
+        limits,
+        log: LogOptions {
+            level: layer.log_level.map_or(log_default.level, |level| level.value),
+            format: layer.log_format.map_or(log_default.format, |format| format.value),
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests;

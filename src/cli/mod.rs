@@ -1,8 +1,115 @@
 //! The command line.
+//!
+//! One file a command. A command parses its own arguments, does its work and returns a [`Failure`](exit::Failure) or nothing; what all of them
+//! share is in `client` (HTTP), `output` (what is printed), `progress` (what a person sees meanwhile) and `exit` (how it ends).
+
+pub mod client;
+pub mod download;
+pub mod exit;
+pub mod generate;
+pub mod get;
+pub mod ls;
+pub mod output;
+pub mod policy;
+pub mod progress;
+pub mod put;
+pub mod rm;
+pub mod start;
+pub mod stat;
+pub mod token;
 
 use std::process::ExitCode;
 
+use clap::{Parser, Subcommand};
+
+use exit::Failure;
+use output::Output;
+
+/// A content-addressed blob store for serving model weights
+///
+/// `start` runs a server. `put`, `get`, `stat`, `rm` and `ls` talk to one, at NABU_API with the token in NABU_TOKEN.
+#[derive(Parser)]
+#[command(name = "nabu-store", version, after_long_help = exit::HELP, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Start(start::Start),
+    Put(put::Put),
+    Get(get::Get),
+    Stat(stat::Stat),
+    Ls(ls::Ls),
+    Rm(rm::Rm),
+    Token(token::Token),
+    Completions(generate::Completions),
+    Man(generate::Man),
+}
+
+impl Command {
+    fn output(&self) -> Output {
+        match self {
+            Self::Put(put) => put.output(),
+            Self::Get(get) => get.output(),
+            Self::Stat(stat) => stat.output(),
+            Self::Ls(ls) => ls.output(),
+            Self::Rm(rm) => rm.output(),
+            Self::Token(token) => token.output(),
+            Self::Start(_) | Self::Completions(_) | Self::Man(_) => Output::default(),
+        }
+    }
+
+    fn run(self) -> Result<(), Failure> {
+        match self {
+            Self::Start(start) => start.run(),
+            Self::Put(put) => put.run(),
+            Self::Get(get) => get.run(),
+            Self::Stat(stat) => stat.run(),
+            Self::Ls(ls) => ls.run(),
+            Self::Rm(rm) => rm.run(),
+            Self::Token(token) => token.run(),
+            Self::Completions(completions) => completions.run(),
+            Self::Man(man) => man.run(),
+        }
+    }
+}
+
 /// Parses the arguments and runs the command.
 pub fn main() -> ExitCode {
-    todo!()
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(error) => {
+            // Help and version go to standard output and are no error. If nobody reads them, there is nobody to tell.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { exit::Exit::Usage as u8 } else { 0 });
+        }
+    };
+    let output = command.output();
+    match command.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.report(output);
+            failure.exit.into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_of_the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_says_what_it_does() {
+        for command in Cli::command().get_subcommands() {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+        }
+    }
 }

@@ -1,0 +1,260 @@
+//! The HTTP client that the commands share: addresses, tokens, and what an answer means.
+//!
+//! Talks to the server directly, over plain HTTP/1.1: proxy variables are not used, redirects are not followed.
+
+use std::io::{self, Read};
+use std::time::Duration;
+
+use clap::Args;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use ureq::http::header::AUTHORIZATION;
+use ureq::http::{HeaderMap, HeaderValue, Method, Request, Response};
+use ureq::{Agent, AsSendBody, Body};
+
+use nabu_engine::types::{ContentHash, unhex};
+
+use super::exit::{Exit, Failure};
+use super::output::printable;
+
+/// The most time until a connection stands, over all addresses of the host.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The most time without a byte from the server. An upload's answer comes after its last frame is durable, which a slow disk delays.
+const READ_TIMEOUT: Duration = Duration::from_secs(120);
+/// The most time without a byte to the server.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(120);
+/// The most bytes of a JSON answer: a page of ids has 10,000 of them at most.
+const JSON_BYTES_MAX: u64 = 4 << 20;
+/// The most bytes read of an error's answer.
+const ERROR_BYTES_MAX: u64 = 64 << 10;
+
+/// Where the server is, and who asks.
+#[derive(Args, Clone)]
+pub struct ApiOptions {
+    /// The server's address
+    #[arg(
+        long,
+        env = "NABU_API",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:7070",
+        global = false,
+        display_order = 800
+    )]
+    pub api: String,
+
+    /// The token to show; better in the variable, because command lines are visible to other users
+    #[arg(long, env = "NABU_TOKEN", value_name = "TOKEN", hide_env_values = true, display_order = 801)]
+    pub token: Option<String>,
+}
+
+/// A server, and the token it is shown.
+pub struct Client {
+    agent: Agent,
+    base: String,
+    authorization: Option<HeaderValue>,
+}
+
+/// The shape of every error that the server answers.
+#[derive(Deserialize)]
+struct ErrorShape {
+    error: String,
+    message: String,
+}
+
+impl Client {
+    /// Checks address and token; connects at the first request.
+    pub fn new(options: &ApiOptions) -> Result<Self, Failure> {
+        let base = check_address(&options.api)?;
+        let authorization = match options.token.as_deref().map(str::trim) {
+            None | Some("") => None,
+            Some(token) => {
+                let mut value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| {
+                    Failure::usage("the token (--token or NABU_TOKEN) has characters that no token has")
+                })?;
+                value.set_sensitive(true);
+                Some(value)
+            }
+        };
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .proxy(None)
+            .user_agent(concat!("nabu-store/", env!("CARGO_PKG_VERSION")))
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_per_read(Some(READ_TIMEOUT))
+            .timeout_per_write(Some(WRITE_TIMEOUT))
+            .build();
+        Ok(Self { agent: config.new_agent(), base, authorization })
+    }
+
+    /// The server's address, for messages.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// Sends a request and returns the head of the answer, whatever its status.
+    pub fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: HeaderMap,
+        body: impl AsSendBody,
+    ) -> Result<Response<Body>, Failure> {
+        let uri = format!("{}{path}", self.base);
+        let mut request = Request::builder()
+            .method(method)
+            .uri(uri)
+            .body(body)
+            .map_err(|error| Failure::usage(format!("{} is no address of a server: {error}", self.base)))?;
+        *request.headers_mut() = headers;
+        if let Some(authorization) = &self.authorization {
+            request.headers_mut().insert(AUTHORIZATION, authorization.clone());
+        }
+        self.agent.run(request).map_err(|error| self.transport_failure(&error))
+    }
+
+    /// The same without a body, and an answer that is not a success is a failure.
+    pub fn ask(&self, method: Method, path: &str) -> Result<Response<Body>, Failure> {
+        let response = self.send(method, path, HeaderMap::new(), ())?;
+        if response.status().is_success() { Ok(response) } else { Err(self.status_failure(response)) }
+    }
+
+    /// The failure for an answer that is not a success.
+    pub fn status_failure(&self, response: Response<Body>) -> Failure {
+        let status = response.status();
+        let exit = Exit::of_status(status.as_u16());
+        let mut bytes = Vec::new();
+        // An answer that breaks off here still has its status, and that is what counts.
+        let _ = response.into_body().into_reader().take(ERROR_BYTES_MAX).read_to_end(&mut bytes);
+        let (error, message) = match simd_json::from_slice::<ErrorShape>(&mut bytes) {
+            Ok(shape) => (shape.error, printable(&shape.message)),
+            Err(_) => {
+                let reason = status.canonical_reason().unwrap_or("an unknown status");
+                (reason.to_ascii_lowercase(), format!("{} answered {} {reason}", self.base, status.as_u16()))
+            }
+        };
+        let hint = match status.as_u16() {
+            401 if self.authorization.is_none() => "; set NABU_TOKEN",
+            503 | 429 => "; try again",
+            _ => "",
+        };
+        Failure { exit, error, message: format!("{message}{hint}"), status: Some(status.as_u16()) }
+    }
+
+    /// The failure for a request that got no answer.
+    fn transport_failure(&self, error: &ureq::Error) -> Failure {
+        let base = &self.base;
+        match error {
+            ureq::Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => Failure::new(
+                Exit::Unreachable,
+                "connection refused",
+                format!("no server listens on {base}; start one, or name another with --api or NABU_API"),
+            ),
+            ureq::Error::Io(error) => {
+                Failure::new(Exit::Unreachable, "connection lost", format!("the connection to {base} failed: {error}"))
+            }
+            ureq::Error::HostNotFound => Failure::new(
+                Exit::Unreachable,
+                "host not found",
+                format!("the host of {base} has no address; correct --api or NABU_API"),
+            ),
+            ureq::Error::ConnectionFailed | ureq::Error::Timeout(_) => {
+                Failure::new(Exit::Unreachable, "no answer", format!("{base} doesn't answer: {error}"))
+            }
+            ureq::Error::BadUri(_) | ureq::Error::Http(_) => {
+                Failure::usage(format!("{base} is no address of a server: {error}"))
+            }
+            other => Failure::new(Exit::Failed, "protocol error", format!("{base} answered no proper HTTP: {other}")),
+        }
+    }
+}
+
+/// Reads a JSON answer.
+pub fn json_of<T: DeserializeOwned>(response: Response<Body>) -> Result<T, Failure> {
+    let mut bytes = Vec::new();
+    response.into_body().into_reader().take(JSON_BYTES_MAX).read_to_end(&mut bytes).map_err(|error| {
+        Failure::new(Exit::Unreachable, "connection lost", format!("the answer broke off: {error}"))
+    })?;
+    simd_json::from_slice(&mut bytes).map_err(|error| {
+        Failure::new(Exit::Failed, "protocol error", format!("the answer is not the expected JSON: {error}"))
+    })
+}
+
+/// The content's hash, which the server sends as the entity tag.
+pub fn etag_hash(headers: &HeaderMap) -> Option<ContentHash> {
+    let etag = headers.get("etag")?.to_str().ok()?;
+    unhex(etag.strip_prefix('"')?.strip_suffix('"')?.as_bytes()).map(ContentHash)
+}
+
+/// A header's value as text, if it is there and is text.
+pub fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// A header's value as a number.
+pub fn header_number(headers: &HeaderMap, name: &str) -> Option<u64> {
+    header_text(headers, name)?.trim().parse().ok()
+}
+
+/// `http://HOST[:PORT][/PREFIX]`, without a slash at the end.
+fn check_address(address: &str) -> Result<String, Failure> {
+    let address = address.trim();
+    let lower = address.to_ascii_lowercase();
+    if lower.starts_with("https://") {
+        return Err(Failure::usage(format!(
+            "{address}: https:// is not supported yet; use http://, over a trusted network or a TLS tunnel"
+        )));
+    }
+    let rest = lower.strip_prefix("http://").filter(|rest| !rest.is_empty() && !rest.starts_with(['/', ':']));
+    if rest.is_none() || address.contains(['?', '#', '@']) {
+        return Err(Failure::usage(format!(
+            "{address}: the address of a server is http://HOST:PORT, such as http://127.0.0.1:7070"
+        )));
+    }
+    Ok(address.trim_end_matches('/').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_checked_before_any_request() {
+        for (given, used) in [
+            ("http://127.0.0.1:7070", "http://127.0.0.1:7070"),
+            ("HTTP://[::1]:7070/", "HTTP://[::1]:7070"),
+            (" http://store.internal/prefix/ ", "http://store.internal/prefix"),
+        ] {
+            assert_eq!(check_address(given).as_deref(), Ok(used));
+        }
+        for wrong in
+            ["", "localhost:7070", "ftp://x", "http://", "http:///x", "http://:7070", "http://u:p@host", "http://h?q"]
+        {
+            assert_eq!(check_address(wrong).expect_err(wrong).exit, Exit::Usage);
+        }
+        let tls = check_address("https://store:7070").expect_err("no TLS");
+        assert!(tls.message.contains("https:// is not supported yet"), "{}", tls.message);
+    }
+
+    #[test]
+    fn a_token_that_cannot_travel_is_refused_and_not_shown() {
+        let options = ApiOptions { api: "http://h".into(), token: Some("secret\nX-Evil: 1".into()) };
+        let failure = Client::new(&options).err().expect("refused");
+        assert_eq!(failure.exit, Exit::Usage);
+        assert!(!failure.message.contains("secret"));
+    }
+
+    #[test]
+    fn only_a_quoted_sha256_is_taken_as_hash() {
+        let hash = ContentHash([0xab; 32]);
+        let of = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("etag", HeaderValue::from_str(value).expect("a value"));
+            etag_hash(&headers)
+        };
+        assert_eq!(of(&format!("\"{}\"", hash.to_hex())), Some(hash));
+        for other in [hash.to_hex(), format!("W/\"{}\"", hash.to_hex()), "\"abc\"".into(), String::new()] {
+            assert_eq!(of(&other), None, "{other:?}");
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! `completions` and `man`: what a package installs beside the binary.
+
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory};
+use clap_complete::Shell;
+
+use super::exit::Failure;
+use super::output::write_stdout;
+
+/// Print the completion script of a shell
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  source <(nabu-store completions bash)
+  nabu-store completions zsh > ~/.zfunc/_nabu-store")]
+pub struct Completions {
+    /// The shell
+    shell: Shell,
+}
+
+impl Completions {
+    pub fn run(self) -> Result<(), Failure> {
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut super::Cli::command(), "nabu-store", &mut script);
+        write_stdout(&script)
+    }
+}
+
+/// Write the manual pages, one for each command, into a directory
+#[derive(Args)]
+#[command(after_help = "\
+Example:
+  nabu-store man ~/.local/share/man/man1")]
+pub struct Man {
+    /// The directory; it is made if it isn't there
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+}
+
+impl Man {
+    pub fn run(self) -> Result<(), Failure> {
+        let failure = |error| Failure::io(format_args!("cannot write manual pages to {}", self.dir.display()), &error);
+        std::fs::create_dir_all(&self.dir).map_err(failure)?;
+        clap_mangen::generate_to(super::Cli::command(), &self.dir).map_err(failure)
+    }
+}

@@ -1,0 +1,151 @@
+//! What commands print: results on standard output, everything else on standard error.
+
+use std::io::{self, IsTerminal, Write};
+
+use clap::Args;
+use serde::Serialize;
+
+use super::exit::Failure;
+
+/// How a command talks.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub struct Output {
+    /// Print each result as one JSON object on a line of its own; errors too, on standard error
+    #[arg(long, display_order = 900)]
+    pub json: bool,
+
+    /// No progress bar and no remarks
+    #[arg(long, short, display_order = 901)]
+    pub quiet: bool,
+}
+
+impl Output {
+    /// Whether somebody watches: a progress bar or a remark reaches a person and disturbs no program.
+    pub fn is_watched(self) -> bool {
+        !self.json && !self.quiet && io::stderr().is_terminal()
+    }
+
+    /// A remark for the person who watches, if there is one.
+    pub fn remark(self, text: &str) {
+        if self.is_watched() {
+            eprintln!("{text}");
+        }
+    }
+
+    /// One result: `json` with `--json`, else the text, which brings its line ends along.
+    pub fn result<T: Serialize>(self, json: &T, text: impl FnOnce() -> String) -> Result<(), Failure> {
+        let bytes = if self.json {
+            let mut line = simd_json::to_string(json).expect("results are plain data");
+            line.push('\n');
+            line
+        } else {
+            text()
+        };
+        write_stdout(bytes.as_bytes())
+    }
+}
+
+/// Writes all bytes to standard output and flushes it.
+pub fn write_stdout(bytes: &[u8]) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|error| stdout_failure(&error))
+}
+
+/// The failure for an error of standard output.
+pub fn stdout_failure(error: &io::Error) -> Failure {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        Failure::reader_gone()
+    } else {
+        Failure::io("cannot write to standard output", error)
+    }
+}
+
+/// `text` for a terminal or a log: control characters escaped, so that stored names and server messages can't drive the terminal.
+pub fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
+}
+
+/// A size for people: `0 B`, `1023 B`, `1.5 KiB`, `3.0 GiB`.
+pub fn human_size(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1023.95 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+/// Nanoseconds since 1970 as RFC 3339 in UTC, in whole milliseconds: `2026-03-01T12:00:00.250Z`.
+pub fn rfc3339(nanoseconds: u64) -> String {
+    let milliseconds = nanoseconds / 1_000_000;
+    let seconds = milliseconds / 1000;
+    let (year, month, day) = date_of(seconds / 86_400);
+    let second_of_day = seconds % 86_400;
+    format!(
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z",
+        second_of_day / 3600,
+        second_of_day / 60 % 60,
+        second_of_day % 60,
+        milliseconds % 1000
+    )
+}
+
+/// The proleptic Gregorian date of a day since 1970-01-01, in eras of 400 years that begin on 1 March
+/// (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days).
+fn date_of(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let era = days / 146_097;
+    let day_of_era = days % 146_097;
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_for_people_have_one_decimal_and_carry_into_the_next_unit() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1536, "1.5 KiB"),
+            ((1 << 20) - 1, "1.0 MiB"),
+            (3 << 30, "3.0 GiB"),
+            (u64::MAX, "16.0 EiB"),
+        ] {
+            assert_eq!(human_size(bytes), text);
+        }
+    }
+
+    #[test]
+    fn times_are_utc_with_leap_years() {
+        const SECOND: u64 = 1_000_000_000;
+        for (nanoseconds, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_400 * SECOND, "2000-02-29T00:00:00.000Z"),
+            (1_709_164_799 * SECOND + 999_999_999, "2024-02-28T23:59:59.999Z"),
+            (1_709_164_800 * SECOND, "2024-02-29T00:00:00.000Z"),
+            (4_107_542_400 * SECOND, "2100-03-01T00:00:00.000Z"),
+            (u64::MAX, "2554-07-21T23:34:33.709Z"),
+        ] {
+            assert_eq!(rfc3339(nanoseconds), text);
+        }
+    }
+
+    #[test]
+    fn control_characters_never_reach_the_terminal() {
+        assert_eq!(printable("a\u{1b}[2J\nb"), "a\\u{1b}[2J\\nb");
+        assert_eq!(printable("größe"), "größe");
+    }
+}

@@ -1,0 +1,63 @@
+//! `rm`: deletes blobs.
+
+use clap::Args;
+use nabu_engine::types::BlobId;
+use serde::Serialize;
+use ureq::http::Method;
+
+use super::client::{ApiOptions, Client};
+use super::exit::{Exit, Failure};
+use super::output::Output;
+
+/// Delete blobs
+///
+/// Deletes each of them, also when one before it can't be deleted; the exit code is the first failure's.
+#[derive(Args)]
+pub struct Rm {
+    /// The blobs' ids: 32 hexadecimal characters each
+    #[arg(required = true, value_name = "ID")]
+    ids: Vec<BlobId>,
+
+    #[command(flatten)]
+    api: ApiOptions,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// What `--json` prints for each blob that is gone.
+#[derive(Serialize)]
+struct ResultShape {
+    id: String,
+    deleted: bool,
+}
+
+impl Rm {
+    pub fn output(&self) -> Output {
+        self.output
+    }
+
+    pub fn run(self) -> Result<(), Failure> {
+        let client = Client::new(&self.api)?;
+        let mut failures = Vec::new();
+        for id in &self.ids {
+            match client.ask(Method::DELETE, &format!("/v1/blobs/{id}")) {
+                Ok(_) => {
+                    let shape = ResultShape { id: id.to_string(), deleted: true };
+                    self.output.result(&shape, || format!("{id}\n"))?;
+                }
+                // The next one would wait for the same server.
+                Err(failure) if matches!(failure.exit, Exit::Unreachable | Exit::Denied | Exit::Usage) => {
+                    failures.push(failure);
+                    break;
+                }
+                Err(failure) => failures.push(failure),
+            }
+        }
+        let mut failures = failures.into_iter();
+        let Some(first) = failures.next() else { return Ok(()) };
+        for further in failures {
+            further.report(self.output);
+        }
+        Err(first)
+    }
+}

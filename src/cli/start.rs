@@ -1,0 +1,300 @@
+//! `start`: prepares what the server needs (configuration, log, data directories, tokens) and runs it.
+
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, IsTerminal, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use tracing_subscriber::EnvFilter;
+
+use crate::auth::{Role, Tokens, check_token};
+use crate::config::{self, Config, Flags, LogFormat, LogOptions, Machine};
+
+use super::exit::{Exit, Failure};
+use super::token::random_token;
+
+/// The file in the first data directory that holds the admin token of a server without a token file.
+const ADMIN_TOKEN_FILE: &str = "admin.token";
+/// The most bytes of a token file, and of [`ADMIN_TOKEN_FILE`].
+const TOKEN_FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Run a server
+///
+/// Settings come from flags, then from the environment, then from the configuration file, then from defaults. Without a token file
+/// the server makes an admin token at its first start, keeps it in admin.token in the first data directory, and says so.
+///
+/// SIGTERM and SIGINT end it: requests in flight are finished, within a time limit.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  nabu-store start
+  nabu-store start --data /srv/nabu --listen 0.0.0.0:7070 --memory 8GiB --token-file /etc/nabu/tokens
+  NABU_CONFIG=/etc/nabu/config.yaml nabu-store start")]
+pub struct Start {
+    /// A configuration file in YAML [env: NABU_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// A data directory, made if it isn't there; may be repeated, one for each disk [env: NABU_DATA, with : between them] [default: ./nabu-data]
+    #[arg(long, value_name = "DIR")]
+    data: Vec<PathBuf>,
+
+    /// The address to listen on [env: NABU_LISTEN] [default: 127.0.0.1:7070]
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<OsString>,
+
+    /// Cores to use, 1 to 1024 [env: NABU_CORES] [default: all]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    cores: Option<OsString>,
+
+    /// Memory for buffers, such as 512MiB or 2G, at least 16MiB a core [env: NABU_MEMORY] [default: a quarter of the memory, 256MiB to 64GiB]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    memory: Option<OsString>,
+
+    /// A file with a token a line: ROLE SHA256HEX [NAME], as `token new` prints it [env: NABU_TOKEN_FILE]
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+
+    /// What to log: off, error, warn, info, debug, trace, or a list such as warn,nabu_store=debug [env: NABU_LOG] [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<OsString>,
+
+    /// How to log, on standard error: text or json [env: NABU_LOG_FORMAT] [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<OsString>,
+}
+
+impl Start {
+    pub fn run(self) -> Result<(), Failure> {
+        let flags = Flags {
+            config: self.config,
+            data: self.data,
+            listen: self.listen,
+            cores: self.cores,
+            memory: self.memory,
+            token_file: self.token_file,
+            log_level: self.log_level,
+            log_format: self.log_format,
+        };
+        let config = config::load(&flags, &|name| std::env::var_os(name), &Machine::this())
+            .map_err(|error| Failure::new(Exit::Usage, "invalid configuration", error.to_string()))?;
+        start_log(&config.log)?;
+        for (key, value) in config.limits.entries() {
+            tracing::debug!("limits.{key} is {value}");
+        }
+        let tokens = prepare(&config)?;
+        crate::server::run(config, tokens).map_err(|message| Failure::new(Exit::Failed, "server failed", message))
+    }
+}
+
+/// Makes the data directories and reads the tokens.
+fn prepare(config: &Config) -> Result<Tokens, Failure> {
+    for dir in &config.data {
+        make_data_dir(dir)?;
+    }
+    match &config.token_file {
+        Some(path) => read_token_file(path),
+        None => admin_tokens(&config.data[0]),
+    }
+}
+
+fn start_log(options: &LogOptions) -> Result<(), Failure> {
+    let filter = EnvFilter::try_new(&options.level)
+        .map_err(|error| Failure::usage(format!("log level {}: {error}", options.level)))?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(options.format == LogFormat::Text && io::stderr().is_terminal());
+    let result = match options.format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+    result.map_err(|error| Failure::new(Exit::Failed, "no log", format!("the log can't be set up: {error}")))
+}
+
+/// Data directories hold everybody's content, so nobody else on the host may look into a new one.
+fn make_data_dir(dir: &Path) -> Result<(), Failure> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| {
+        Failure::io(
+            format_args!("cannot make the data directory {}; make it, or name another with --data", dir.display()),
+            &error,
+        )
+    })
+}
+
+fn read_token_file(path: &Path) -> Result<Tokens, Failure> {
+    let name = path.display();
+    let failure = |reason: String| Failure::new(Exit::Usage, "invalid token file", reason);
+    let text = read_private(path).map_err(|error| failure(format!("cannot read the token file {name}: {error}")))?;
+    let tokens = Tokens::parse(&text).map_err(|error| failure(format!("{name}:{}: {}", error.line, error.reason)))?;
+    if tokens.is_empty() {
+        return Err(failure(format!(
+            "{name}: holds no token, so nobody could do anything; add a line that `nabu-store token new --role admin` prints"
+        )));
+    }
+    tracing::info!(file = %name, tokens = tokens.len(), "tokens read");
+    Ok(tokens)
+}
+
+/// The admin token in a data directory, made if it isn't there.
+fn admin_tokens(dir: &Path) -> Result<Tokens, Failure> {
+    let path = dir.join(ADMIN_TOKEN_FILE);
+    let name = path.display();
+    let token = match read_private(&path) {
+        Ok(text) => text.trim().to_owned(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let token = random_token()?;
+            write_private(&path, &token).map_err(|error| Failure::io(format_args!("cannot write {name}"), &error))?;
+            token
+        }
+        Err(error) => return Err(Failure::io(format_args!("cannot read {name}"), &error)),
+    };
+    check_token(&token).map_err(|reason| {
+        let message = format!("{name}: {reason}; delete the file to get a new token at the next start");
+        Failure::new(Exit::Usage, "invalid token file", message)
+    })?;
+    tracing::info!(
+        "no token file is configured; the admin token is in {name}. To use it: export NABU_TOKEN=$(cat {})",
+        shell_word(&path)
+    );
+    let mut tokens = Tokens::default();
+    tokens.add(&token, Role::Admin, "admin");
+    Ok(tokens)
+}
+
+/// Reads a small text file that should be for its owner's eyes, and warns when it is not.
+fn read_private(path: &Path) -> io::Result<String> {
+    let file = File::open(path)?;
+    let mode = file.metadata()?.mode();
+    if mode & 0o077 != 0 {
+        tracing::warn!(
+            "{} can be read or written by others (mode {:04o}); make it private: chmod 600 {}",
+            path.display(),
+            mode & 0o7777,
+            shell_word(path)
+        );
+    }
+    let mut text = String::new();
+    file.take(TOKEN_FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > TOKEN_FILE_BYTES_MAX {
+        return Err(io::Error::other(format!("it has more than {TOKEN_FILE_BYTES_MAX} bytes")));
+    }
+    Ok(text)
+}
+
+/// Writes a small file for its owner only; after a crash it is there completely or not at all.
+fn write_private(path: &Path, line: &str) -> io::Result<()> {
+    let dir = path.parent().expect("the file is in a data directory");
+    let draft = path.with_extension(format!("tmp-{}", std::process::id()));
+    // A draft left by a crash of a process with the same number would keep its mode and content.
+    match fs::remove_file(&draft) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+    file.write_all(format!("{line}\n").as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&draft, path)?;
+    File::open(dir)?.sync_all()
+}
+
+/// A path as a shell reads it back.
+fn shell_word(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        text.into_owned()
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).expect("it is there").mode() & 0o7777
+    }
+
+    #[test]
+    fn data_directories_are_made_private_and_kept_as_they_are() {
+        let root = tempfile::tempdir().expect("a directory");
+        let dir = root.path().join("a/b");
+        make_data_dir(&dir).expect("made");
+        assert_eq!(mode(&dir), 0o700);
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o750)).expect("changed");
+        make_data_dir(&dir).expect("there already");
+        assert_eq!(mode(&dir), 0o750);
+
+        let file = root.path().join("file");
+        fs::write(&file, "").expect("written");
+        let failure = make_data_dir(&file.join("dir")).expect_err("a file is in the way");
+        assert!(failure.message.contains("name another with --data"), "{}", failure.message);
+    }
+
+    #[test]
+    fn the_admin_token_is_made_once_private_and_used_again() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let tokens = admin_tokens(dir.path()).expect("made");
+        let path = dir.path().join(ADMIN_TOKEN_FILE);
+        assert_eq!(mode(&path), 0o600);
+        let token = fs::read_to_string(&path).expect("readable");
+        assert_eq!(tokens.role_of(token.trim().as_bytes()), Some((Role::Admin, "admin")));
+        assert_eq!(fs::read_dir(dir.path()).expect("readable").count(), 1, "no draft is left");
+
+        let again = admin_tokens(dir.path()).expect("read");
+        assert_eq!(again.role_of(token.trim().as_bytes()), Some((Role::Admin, "admin")));
+        assert_eq!(fs::read_to_string(&path).expect("readable"), token);
+    }
+
+    #[test]
+    fn a_damaged_admin_token_is_refused_with_the_remedy() {
+        let dir = tempfile::tempdir().expect("a directory");
+        fs::write(dir.path().join(ADMIN_TOKEN_FILE), "\n").expect("written");
+        let failure = admin_tokens(dir.path()).expect_err("empty");
+        assert_eq!(failure.exit, Exit::Usage);
+        assert!(
+            failure
+                .message
+                .ends_with("admin.token: the token is empty; delete the file to get a new token at the next start")
+        );
+    }
+
+    #[test]
+    fn a_token_file_that_is_wrong_is_named_with_its_line() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("tokens");
+        let message = |text: Option<&str>| {
+            if let Some(text) = text {
+                fs::write(&path, text).expect("written");
+            }
+            let failure = read_token_file(&path).expect_err("wrong");
+            assert_eq!(failure.exit, Exit::Usage);
+            failure.message.replace(&path.display().to_string(), "FILE")
+        };
+        assert_eq!(message(None), "cannot read the token file FILE: No such file or directory (os error 2)");
+        assert_eq!(
+            message(Some("# none\n\nread plain:short\n")),
+            "FILE:3: the token has 5 characters; at least 16 are needed"
+        );
+        assert_eq!(
+            message(Some("# none\n")),
+            "FILE: holds no token, so nobody could do anything; add a line that `nabu-store token new --role admin` prints"
+        );
+        fs::write(&path, "read plain:correct-horse-battery\n").expect("written");
+        assert_eq!(read_token_file(&path).expect("valid").len(), 1);
+    }
+
+    #[test]
+    fn a_path_is_quoted_for_the_shell_when_it_must_be() {
+        for (path, word) in
+            [("./nabu-data/admin.token", "./nabu-data/admin.token"), ("/a b", "'/a b'"), ("it's", "'it'\\''s'")]
+        {
+            assert_eq!(shell_word(Path::new(path)), word);
+        }
+    }
+}

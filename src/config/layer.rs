@@ -1,0 +1,278 @@
+//! One layer of the configuration: the settings that the command line, the environment or a file gives, each with its place.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::Read;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use super::document::{self, Entry, Node, Value};
+use super::limits::{LIMITS, LimitSetting};
+use super::setting::{self, Number, Problem, Raw, Source, Sourced};
+use super::{CORES_MAX, LogFormat, MEMORY_MAX, MEMORY_PER_CORE_MIN};
+
+/// The most bytes of a configuration file.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// The keys at the top of a file, for the message about one that isn't there.
+const KEYS: [&str; 8] = ["data", "listen", "cores", "memory", "token_file", "segment_size", "limits", "log"];
+
+/// What the command line says, unchecked.
+#[derive(Clone, Default, Debug)]
+pub struct Flags {
+    pub config: Option<PathBuf>,
+    pub data: Vec<PathBuf>,
+    pub listen: Option<OsString>,
+    pub cores: Option<OsString>,
+    pub memory: Option<OsString>,
+    pub token_file: Option<PathBuf>,
+    pub log_level: Option<OsString>,
+    pub log_format: Option<OsString>,
+}
+
+/// Looks up a variable.
+pub type Environment<'a> = dyn Fn(&str) -> Option<OsString> + 'a;
+
+/// The settings of one layer; what it doesn't set is `None`.
+#[derive(Default)]
+pub struct Layer {
+    pub data: Option<Sourced<Vec<PathBuf>>>,
+    pub listen: Option<Sourced<SocketAddr>>,
+    pub cores: Option<Sourced<u16>>,
+    pub memory_bytes: Option<Sourced<u64>>,
+    pub token_file: Option<Sourced<PathBuf>>,
+    pub segment_size: Option<Sourced<u64>>,
+    pub limits: Vec<LimitSetting>,
+    pub log_level: Option<Sourced<String>>,
+    pub log_format: Option<Sourced<LogFormat>>,
+}
+
+impl Layer {
+    pub fn of_flags(flags: &Flags, problems: &mut Vec<Problem>) -> Self {
+        let mut reader = Reader { problems };
+        let word = |name: &'static str, value: Option<&OsStr>| {
+            value.map(|value| (value.to_owned(), Source::flag(name).with_value(value)))
+        };
+        let listen = word("--listen", flags.listen.as_deref());
+        let cores = word("--cores", flags.cores.as_deref());
+        let memory = word("--memory", flags.memory.as_deref());
+        let token_file = word("--token-file", flags.token_file.as_deref().map(Path::as_os_str));
+        let log_level = word("--log-level", flags.log_level.as_deref());
+        let log_format = word("--log-format", flags.log_format.as_deref());
+        let mut layer = Self::of_words([listen, cores, memory, token_file, log_level, log_format], &mut reader);
+        if !flags.data.is_empty() {
+            // Each --data is one directory, whatever characters are in its name.
+            match setting::data_dirs(flags.data.clone()) {
+                Ok(value) => layer.data = Some(Sourced { value, source: Source::flag("--data") }),
+                Err(message) => reader.problems.push(Problem::new(&Source::flag("--data"), message)),
+            }
+        }
+        layer
+    }
+
+    pub fn of_environment(environment: &Environment<'_>, problems: &mut Vec<Problem>) -> Self {
+        let mut reader = Reader { problems };
+        // An empty variable is one that isn't set, as with `NABU_CORES= nabu-store start`.
+        let word = |name: &'static str| {
+            let value = environment(name).filter(|value| !value.is_empty())?;
+            let source = Source::environment(name).with_value(&value);
+            Some((value, source))
+        };
+        let names =
+            ["NABU_LISTEN", "NABU_CORES", "NABU_MEMORY", "NABU_TOKEN_FILE", "NABU_LOG", "NABU_LOG_FORMAT"].map(word);
+        let mut layer = Self::of_words(names, &mut reader);
+        layer.data =
+            word("NABU_DATA").and_then(|(value, source)| reader.read(Raw::Word(&value), source, setting::data));
+        layer
+    }
+
+    /// Listen, cores, memory, token file, log level and log format.
+    fn of_words(words: [Option<(OsString, Source)>; 6], reader: &mut Reader<'_>) -> Self {
+        let [listen, cores, memory, token_file, log_level, log_format] = words;
+        Self {
+            listen: reader.word(listen, setting::listen),
+            cores: reader.word(cores, read_cores),
+            memory_bytes: reader.word(memory, read_memory),
+            token_file: reader.word(token_file, setting::path),
+            log_level: reader.word(log_level, setting::log_level),
+            log_format: reader.word(log_format, setting::log_format),
+            ..Self::default()
+        }
+    }
+
+    /// Reads a file; `named_by` says where its path stands.
+    pub fn of_file(path: &Path, named_by: Source, problems: &mut Vec<Problem>) -> Self {
+        let mut layer = Self::default();
+        let text = match read_text(path) {
+            Ok(text) => text,
+            Err(reason) => {
+                problems.push(Problem::new(&named_by.with_value(path.as_os_str()), reason));
+                return layer;
+            }
+        };
+        let root = match document::parse(&text) {
+            Ok(root) => root,
+            Err(error) => {
+                let source = Source::File { path: path.to_owned(), line: Some(error.line), key: None };
+                problems.push(Problem::new(&source, format!("not valid YAML: {}", error.reason)));
+                return layer;
+            }
+        };
+        let mut reader = FileReader { reader: Reader { problems }, path };
+        let entries = match &root.value {
+            Value::Map(entries) => entries,
+            Value::Null => return layer,
+            other => {
+                let source = Source::File { path: path.to_owned(), line: Some(root.line), key: None };
+                problems
+                    .push(Problem::new(&source, "must be a map of keys such as `listen: 127.0.0.1:7070`").got(other));
+                return layer;
+            }
+        };
+        for entry in entries {
+            match entry.key.as_str() {
+                "data" => layer.data = reader.value("", entry, setting::data),
+                "listen" => layer.listen = reader.value("", entry, setting::listen),
+                "cores" => layer.cores = reader.value("", entry, read_cores),
+                "memory" => layer.memory_bytes = reader.value("", entry, read_memory),
+                "token_file" => layer.token_file = reader.value("", entry, setting::path),
+                "segment_size" => layer.segment_size = reader.value("", entry, setting::segment_size),
+                "limits" => {
+                    for entry in reader.map(entry, "limits") {
+                        layer.limits.extend(reader.limit(entry));
+                    }
+                }
+                "log" => {
+                    for entry in reader.map(entry, "log") {
+                        match entry.key.as_str() {
+                            "level" => layer.log_level = reader.value("log.", entry, setting::log_level),
+                            "format" => layer.log_format = reader.value("log.", entry, setting::log_format),
+                            _ => reader.unknown("log.", entry, &["level", "format"]),
+                        }
+                    }
+                }
+                _ => reader.unknown("", entry, &KEYS),
+            }
+        }
+        layer
+    }
+
+    /// This layer, with another one below it.
+    pub fn over(self, below: Self) -> Self {
+        let mut limits = below.limits;
+        limits.extend(self.limits);
+        Self {
+            data: self.data.or(below.data),
+            listen: self.listen.or(below.listen),
+            cores: self.cores.or(below.cores),
+            memory_bytes: self.memory_bytes.or(below.memory_bytes),
+            token_file: self.token_file.or(below.token_file),
+            segment_size: self.segment_size.or(below.segment_size),
+            limits,
+            log_level: self.log_level.or(below.log_level),
+            log_format: self.log_format.or(below.log_format),
+        }
+    }
+}
+
+fn read_cores(raw: Raw<'_>) -> Result<u16, String> {
+    let cores = Number::count(1, CORES_MAX.into()).read(raw)?;
+    Ok(u16::try_from(cores).expect("CORES_MAX is a u16"))
+}
+
+fn read_memory(raw: Raw<'_>) -> Result<u64, String> {
+    Number::bytes(MEMORY_PER_CORE_MIN, MEMORY_MAX).read(raw)
+}
+
+/// The whole file, or why it can't be read.
+fn read_text(path: &Path) -> Result<String, String> {
+    let file = File::open(path).map_err(|error| format!("cannot be opened: {error}"))?;
+    let mut text = String::new();
+    file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(|error| format!("cannot be read: {error}"))?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(format!("is no configuration file: it has more than {FILE_BYTES_MAX} bytes"));
+    }
+    Ok(text)
+}
+
+/// Applies a reader to a value and keeps what was wrong.
+struct Reader<'a> {
+    problems: &'a mut Vec<Problem>,
+}
+
+impl Reader<'_> {
+    fn read<T>(
+        &mut self,
+        raw: Raw<'_>,
+        source: Source,
+        read: impl FnOnce(Raw<'_>) -> Result<T, String>,
+    ) -> Option<Sourced<T>> {
+        match read(raw) {
+            Ok(value) => Some(Sourced { value, source }),
+            Err(requirement) => {
+                self.problems.push(Problem::new(&source, requirement).got(raw));
+                None
+            }
+        }
+    }
+
+    fn word<T>(
+        &mut self,
+        word: Option<(OsString, Source)>,
+        read: impl FnOnce(Raw<'_>) -> Result<T, String>,
+    ) -> Option<Sourced<T>> {
+        word.and_then(|(value, source)| self.read(Raw::Word(&value), source, read))
+    }
+}
+
+/// A [`Reader`] that knows which file it reads. `parent` is the key above with its dot, or empty.
+struct FileReader<'a> {
+    reader: Reader<'a>,
+    path: &'a Path,
+}
+
+impl FileReader<'_> {
+    fn source(&self, parent: &str, key: &str, line: u64) -> Source {
+        Source::File { path: self.path.to_owned(), line: Some(line), key: Some(format!("{parent}{key}")) }
+    }
+
+    fn value<T>(
+        &mut self,
+        parent: &str,
+        entry: &Entry,
+        read: impl FnOnce(Raw<'_>) -> Result<T, String>,
+    ) -> Option<Sourced<T>> {
+        let source = self.source(parent, &entry.key, entry.line);
+        let Node { value, .. } = &entry.value;
+        if *value == Value::Null {
+            self.reader.problems.push(Problem::new(&source, "has no value; give it one or remove the line"));
+            return None;
+        }
+        self.reader.read(Raw::Value(value), source, read)
+    }
+
+    fn limit(&mut self, entry: &Entry) -> Option<LimitSetting> {
+        let Some(limit) = LIMITS.iter().find(|limit| limit.key == entry.key) else {
+            self.unknown("limits.", entry, &LIMITS.each_ref().map(|limit| limit.key));
+            return None;
+        };
+        self.value("limits.", entry, |raw| limit.number.read(raw)).map(|setting| (limit, setting))
+    }
+
+    /// The entries of a map; none, and a problem, when it isn't one.
+    fn map<'e>(&mut self, entry: &'e Entry, key: &str) -> &'e [Entry] {
+        match &entry.value.value {
+            Value::Map(entries) => entries,
+            other => {
+                let source = self.source("", key, entry.line);
+                self.reader.problems.push(Problem::new(&source, "must be a map of keys below it").got(other));
+                &[]
+            }
+        }
+    }
+
+    fn unknown(&mut self, parent: &str, entry: &Entry, known: &[&str]) {
+        let source = self.source(parent, &entry.key, entry.line);
+        self.reader.problems.push(Problem::new(&source, format!("unknown key; known are {}", known.join(", "))));
+    }
+}

@@ -1,0 +1,282 @@
+//! Layers, bounds, and the exact words of every message.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::Path;
+
+use super::limits::LIMITS;
+use super::*;
+
+const MACHINE: Machine = Machine { cores: 8, memory_bytes: Some(16 << 30) };
+
+/// What a test gives to [`load`].
+#[derive(Default)]
+struct Given {
+    flags: Flags,
+    variables: HashMap<&'static str, OsString>,
+    file: Option<tempfile::NamedTempFile>,
+}
+
+impl Given {
+    fn file(text: &str) -> Self {
+        let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+        file.write_all(text.as_bytes()).expect("written");
+        let flags = Flags { config: Some(file.path().to_owned()), ..Flags::default() };
+        Self { flags, file: Some(file), ..Self::default() }
+    }
+
+    fn variable(mut self, name: &'static str, value: &str) -> Self {
+        self.variables.insert(name, value.into());
+        self
+    }
+
+    fn flags(mut self, change: impl FnOnce(&mut Flags)) -> Self {
+        change(&mut self.flags);
+        self
+    }
+
+    fn load(&self) -> Result<Config, ConfigError> {
+        load(&self.flags, &|name| self.variables.get(name).cloned(), &MACHINE)
+    }
+
+    fn config(&self) -> Config {
+        self.load().expect("a valid configuration")
+    }
+
+    /// The messages, with the path of the file as `FILE`.
+    fn messages(&self) -> Vec<String> {
+        let text = self.load().expect_err("an invalid configuration").to_string();
+        let path = self.file.as_ref().map_or_else(|| "no file".to_owned(), |file| file.path().display().to_string());
+        text.lines().map(|line| line.replace(&path, "FILE")).collect()
+    }
+}
+
+#[test]
+fn with_nothing_given_every_value_has_its_default() {
+    let config = Given::default().config();
+    assert_eq!(config.data, [Path::new("./nabu-data")]);
+    assert_eq!(config.listen.to_string(), "127.0.0.1:7070");
+    assert_eq!((config.cores, config.memory_bytes), (8, 4 << 30));
+    assert_eq!((config.token_file, config.segment_size), (None, None));
+    assert_eq!(config.limits, Limits::default());
+    assert_eq!(config.log, LogOptions { level: "info".into(), format: LogFormat::Text });
+}
+
+#[test]
+fn default_memory_is_a_quarter_within_bounds_and_enough_for_the_cores() {
+    for (cores, memory_bytes, expected) in [
+        (2, Some(8 << 30), 2 << 30),
+        (2, Some(512 << 20), 256 << 20),
+        (2, Some(1 << 40), 64 << 30),
+        (64, Some(1 << 30), 64 * MEMORY_PER_CORE_MIN),
+        (2, None, 256 << 20),
+    ] {
+        let machine = Machine { cores, memory_bytes };
+        let config = load(&Flags::default(), &|_| None, &machine).expect("defaults are valid");
+        assert_eq!(config.memory_bytes, expected, "{machine:?}");
+    }
+}
+
+#[test]
+fn flags_win_over_environment_over_file_over_defaults() {
+    let file = "cores: 1\nlisten: 127.0.0.1:1\nmemory: 64MiB\ndata: /file\ntoken_file: /file.tokens\nlog: {level: warn, format: json}\n";
+    let given = Given::file(file);
+    let config = given.config();
+    assert_eq!((config.cores, config.listen.port(), config.memory_bytes), (1, 1, 64 << 20));
+    assert_eq!(config.log, LogOptions { level: "warn".into(), format: LogFormat::Json });
+
+    let given = given
+        .variable("NABU_CORES", "2")
+        .variable("NABU_LISTEN", "127.0.0.1:2")
+        .variable("NABU_MEMORY", "128MiB")
+        .variable("NABU_DATA", "/env/a:/env/b")
+        .variable("NABU_TOKEN_FILE", "/env.tokens")
+        .variable("NABU_LOG", "debug");
+    let config = given.config();
+    assert_eq!((config.cores, config.listen.port(), config.memory_bytes), (2, 2, 128 << 20));
+    assert_eq!(config.data, [Path::new("/env/a"), Path::new("/env/b")]);
+    assert_eq!(config.token_file.as_deref(), Some(Path::new("/env.tokens")));
+    assert_eq!(config.log, LogOptions { level: "debug".into(), format: LogFormat::Json });
+
+    let config = given
+        .flags(|flags| {
+            flags.cores = Some("3".into());
+            flags.listen = Some("127.0.0.1:3".into());
+            flags.memory = Some("256M".into());
+            flags.data = vec!["/flag:with colon".into()];
+            flags.token_file = Some("/flag.tokens".into());
+            flags.log_level = Some("trace".into());
+            flags.log_format = Some("text".into());
+        })
+        .config();
+    assert_eq!((config.cores, config.listen.port(), config.memory_bytes), (3, 3, 256 << 20));
+    assert_eq!(config.data, [Path::new("/flag:with colon")]);
+    assert_eq!(config.token_file.as_deref(), Some(Path::new("/flag.tokens")));
+    assert_eq!(config.log, LogOptions { level: "trace".into(), format: LogFormat::Text });
+}
+
+#[test]
+fn a_file_may_set_everything() {
+    let config = Given::file(
+        "data:\n  - /srv/a\n  - /srv/b\nlisten: \"[::1]:8080\"\nsegment_size: 256MiB\nlimits:\n  connections_max: 10\n  \
+         head_bytes_max: 32KiB\n  target_bytes_max: 4096\n  json_bytes_max: 1M\n  blob_bytes_max: 1GiB\n  head_timeout_ms: 100\n  \
+         idle_timeout_ms: 200\n  progress_timeout_ms: 300\n  shutdown_timeout_ms: 0\nlog:\n  level: warn,nabu_store::server=trace\n",
+    )
+    .config();
+    assert_eq!(config.data, [Path::new("/srv/a"), Path::new("/srv/b")]);
+    assert_eq!(config.listen.to_string(), "[::1]:8080");
+    assert_eq!(config.segment_size, Some(256 << 20));
+    let expected = Limits {
+        connections_max: 10,
+        head_bytes_max: 32 << 10,
+        target_bytes_max: 4096,
+        json_bytes_max: 1 << 20,
+        blob_bytes_max: 1 << 30,
+        head_timeout_ms: 100,
+        idle_timeout_ms: 200,
+        progress_timeout_ms: 300,
+        shutdown_timeout_ms: 0,
+    };
+    assert_eq!(config.limits, expected);
+    assert_eq!(config.log.level, "warn,nabu_store::server=trace");
+}
+
+#[test]
+fn an_empty_file_and_an_empty_variable_set_nothing() {
+    assert_eq!(Given::file("").config().cores, 8);
+    assert_eq!(Given::file("# nothing yet\n").variable("NABU_CORES", "").config().cores, 8);
+}
+
+#[test]
+fn the_file_may_be_named_by_the_environment() {
+    let mut given = Given::file("cores: 5\n");
+    let path = given.flags.config.take().expect("named by the flag");
+    given.variables.insert("NABU_CONFIG", path.into());
+    assert_eq!(given.config().cores, 5);
+}
+
+#[test]
+fn host_names_and_both_families_are_accepted() {
+    for (listen, expected) in [
+        ("localhost:7070", "127.0.0.1:7070"),
+        ("[::1]:7070", "[::1]:7070"),
+        ("0.0.0.0:0", "0.0.0.0:0"),
+        ("10.1.2.3:65535", "10.1.2.3:65535"),
+    ] {
+        let config = Given::default().variable("NABU_LISTEN", listen).config();
+        assert_eq!(config.listen.to_string(), expected);
+    }
+}
+
+#[test]
+fn messages_about_a_file_name_file_line_key_value_and_remedy() {
+    const LISTEN: &str = "must be HOST:PORT, such as 127.0.0.1:7070, localhost:7070 or \"[::1]:7070\"";
+    for (text, message) in [
+        ("# c\nlimits:\n  head_timeout_ms: 5\n", "FILE:3: limits.head_timeout_ms: must be 100..600000 (got 5)".to_owned()),
+        ("limits:\n  connections_max: -1\n", "FILE:2: limits.connections_max: must be 1..1048576 (got -1)".into()),
+        ("limits: {connections_max: many}\n", "FILE:1: limits.connections_max: must be a whole number, 1..1048576 (got \"many\")".into()),
+        ("limits: {idle_timeout_ms: 1.5}\n", "FILE:1: limits.idle_timeout_ms: must be a whole number, 100..86400000 (got 1.5)".into()),
+        ("limits: {head_bytes_max: 2MiB}\n", "FILE:1: limits.head_bytes_max: must be 1KiB..1MiB (got \"2MiB\")".into()),
+        ("limits: 5\n", "FILE:1: limits: must be a map of keys below it (got 5)".into()),
+        ("\nlimits:\n  conections_max: 5\n", format!("FILE:3: limits.conections_max: unknown key; known are {}", LIMITS.each_ref().map(|limit| limit.key).join(", "))),
+        ("port: 7070\n", "FILE:1: port: unknown key; known are data, listen, cores, memory, token_file, segment_size, limits, log".into()),
+        ("log:\n  colour: true\n", "FILE:2: log.colour: unknown key; known are level, format".into()),
+        ("log: {level: loud}\n", "FILE:1: log.level: must be one of off, error, warn, info, debug, trace, or a list such as warn,nabu_store=debug (got \"loud\")".into()),
+        ("log: {format: xml}\n", "FILE:1: log.format: must be text or json (got \"xml\")".into()),
+        ("cores: 0\n", "FILE:1: cores: must be 1..1024 (got 0)".into()),
+        ("cores: \"4\"\n", "FILE:1: cores: must be a whole number, 1..1024 (got \"4\")".into()),
+        ("cores:\n", "FILE:1: cores: has no value; give it one or remove the line".into()),
+        ("cores: 18446744073709551615\n", "FILE:1: cores: must be 1..1024 (got 18446744073709551615)".into()),
+        ("memory: 1MiB\n", "FILE:1: memory: must be 16MiB..64TiB (got \"1MiB\")".into()),
+        ("memory: lots\n", "FILE:1: memory: must be a size such as 512MiB or 2G, 16MiB..64TiB (got \"lots\")".into()),
+        ("cores: 4\nmemory: 32MiB\n", "FILE:2: memory: must be at least 16MiB for each core, 64MiB for 4 cores; give more, or fewer cores (got 32MiB)".into()),
+        ("memory: 1TiB\n", "FILE:1: memory: must fit in the 17179869184 bytes of memory that this process may use (got 1TiB)".into()),
+        ("segment_size: 1048577\n", "FILE:1: segment_size: must be 16MiB..64GiB (got 1048577)".into()),
+        ("segment_size: 20000000\n", "FILE:1: segment_size: must be a multiple of 1MiB (got 20000000)".into()),
+        ("listen: 7070\n", format!("FILE:1: listen: {LISTEN} (got 7070)")),
+        ("listen: localhost\n", format!("FILE:1: listen: {LISTEN} (got \"localhost\")")),
+        ("listen: \":7070\"\n", format!("FILE:1: listen: {LISTEN}; 0.0.0.0:7070 listens on all addresses (got \":7070\")")),
+        ("listen: \"::1:7070\"\n", format!("FILE:1: listen: {LISTEN} (got \"::1:7070\")")),
+        ("listen: \"localhost:70700\"\n", format!("FILE:1: listen: {LISTEN} (got \"localhost:70700\")")),
+        ("data: []\n", "FILE:1: data: must be a path or a list of paths, none of them empty (got a list)".into()),
+        ("data: 5\n", "FILE:1: data: must be a path or a list of paths, none of them empty (got 5)".into()),
+        ("data: [/a, 5]\n", "FILE:1: data: must be a path or a list of paths, none of them empty (got a list)".into()),
+        ("data: [/a, /b, /a]\n", "FILE:1: data: must name each directory once; /a is there twice (got a list)".into()),
+        ("token_file: {}\n", "FILE:1: token_file: must be a path (got a map)".into()),
+        ("limits:\n  head_bytes_max: 4096\n", "FILE:2: limits.head_bytes_max: target_bytes_max (8192) must be less than head_bytes_max (4096): the target is a part of the head".into()),
+        ("- a\n", "FILE:1: must be a map of keys such as `listen: 127.0.0.1:7070` (got a list)".into()),
+    ] {
+        assert_eq!(Given::file(text).messages(), [message], "{text:?}");
+    }
+}
+
+#[test]
+fn a_file_that_is_no_yaml_is_refused_with_its_line() {
+    for (text, line) in
+        [("cores: 4\nlisten: [1,\n", "FILE:"), ("cores: 1\ncores: 2\n", "FILE:2: "), ("a: b: c\n", "FILE:1: ")]
+    {
+        let messages = Given::file(text).messages();
+        assert_eq!(messages.len(), 1, "{messages:?}");
+        assert!(messages[0].starts_with(line) && messages[0].contains("not valid YAML: "), "{messages:?}");
+    }
+}
+
+#[test]
+fn messages_about_variables_and_flags_show_name_and_value() {
+    let cases = [
+        ("NABU_CORES", "abc", "NABU_CORES=abc: must be a whole number, 1..1024"),
+        ("NABU_CORES", "0", "NABU_CORES=0: must be 1..1024"),
+        ("NABU_MEMORY", "12X", "NABU_MEMORY=12X: must be a size such as 512MiB or 2G, 16MiB..64TiB"),
+        (
+            "NABU_MEMORY",
+            "16MiB",
+            "NABU_MEMORY=16MiB: must be at least 16MiB for each core, 128MiB for 8 cores; give more, or fewer cores",
+        ),
+        ("NABU_DATA", "/a::/b", "NABU_DATA=/a::/b: must be a path or a list of paths, none of them empty"),
+        ("NABU_LOG_FORMAT", "xml", "NABU_LOG_FORMAT=xml: must be text or json"),
+        ("NABU_CONFIG", "/no/such", "NABU_CONFIG=/no/such: cannot be opened: No such file or directory (os error 2)"),
+    ];
+    for (name, value, message) in cases {
+        assert_eq!(Given::default().variable(name, value).messages(), [message]);
+    }
+    let given = Given::default().flags(|flags| {
+        flags.cores = Some("many".into());
+        flags.memory = Some("-5".into());
+        flags.data = vec!["/a".into(), "/a".into()];
+        flags.config = Some("/no/such".into());
+    });
+    assert_eq!(
+        given.messages(),
+        [
+            "--cores many: must be a whole number, 1..1024",
+            "--memory -5: must be 16MiB..64TiB",
+            "--data: must name each directory once; /a is there twice",
+            "--config /no/such: cannot be opened: No such file or directory (os error 2)",
+        ]
+    );
+}
+
+#[test]
+fn a_wrong_value_is_reported_also_where_a_higher_layer_overrides_it() {
+    let given =
+        Given::file("cores: 0\nmemory: 5\n").variable("NABU_CORES", "no").flags(|flags| flags.cores = Some("1".into()));
+    assert_eq!(
+        given.messages(),
+        [
+            "NABU_CORES=no: must be a whole number, 1..1024",
+            "FILE:1: cores: must be 1..1024 (got 0)",
+            "FILE:2: memory: must be 16MiB..64TiB (got 5)",
+        ]
+    );
+}
+
+#[test]
+fn a_host_without_an_address_is_named() {
+    let messages = Given::default().variable("NABU_LISTEN", "no-such-host.invalid:7070").messages();
+    assert!(
+        messages[0]
+            .starts_with("NABU_LISTEN=no-such-host.invalid:7070: the host \"no-such-host.invalid\" has no address"),
+        "{messages:?}"
+    );
+}
