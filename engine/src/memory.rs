@@ -179,6 +179,11 @@ impl Frame {
         assert!(self.buf.replace(buf).is_none(), "the buffer was not lent");
     }
 
+    /// Whether the buffer is out.
+    pub fn is_lent(&self) -> bool {
+        self.buf.is_none()
+    }
+
     pub fn size(&self) -> usize {
         self.size
     }

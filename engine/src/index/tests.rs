@@ -3,34 +3,18 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::sim::Random;
 
-/// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
-struct Random(u64);
+fn random_key(random: &mut Random) -> u128 {
+    u128::from(random.next_u64()) << 64 | u128::from(random.next_u64())
+}
 
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    fn key(&mut self) -> u128 {
-        u128::from(self.next()) << 64 | u128::from(self.next())
-    }
-
-    fn location(&mut self) -> Location {
-        Location {
-            segment: SegmentId(self.next() as u32),
-            offset_units: self.next() as u32,
-            length_units: self.next() as u32,
-            sequence: Sequence(self.next()),
-        }
+fn random_location(random: &mut Random) -> Location {
+    Location {
+        segment: SegmentId(random.next_u64() as u32),
+        offset_units: random.next_u64() as u32,
+        length_units: random.next_u64() as u32,
+        sequence: Sequence(random.next_u64()),
     }
 }
 
@@ -71,7 +55,7 @@ impl Index {
 /// Runs random operations on an index and a model, over keys that `spread` makes of a random number below `universe`.
 fn follows_the_model(seed: u64, universe: u64, operations: usize, spread: impl Fn(u64) -> u128) {
     println!("seed {seed}, universe {universe}");
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let mut index = Index::new();
     let mut model: BTreeMap<u128, Location> = BTreeMap::new();
     // Phases that mostly insert and phases that mostly remove, so that the tree splits and merges on all levels.
@@ -80,7 +64,7 @@ fn follows_the_model(seed: u64, universe: u64, operations: usize, spread: impl F
         let insert_share = if (operation / phase).is_multiple_of(2) { 9 } else { 1 };
         let key = spread(random.below(universe));
         if random.below(10) < insert_share {
-            let location = random.location();
+            let location = random_location(&mut random);
             assert_eq!(index.insert(Entry { id: id(key), location }), model.insert(key, location));
         } else if random.below(2) == 0
             && let Some((&near, _)) = model.range(key..).next()
@@ -124,9 +108,9 @@ fn follows_the_model(seed: u64, universe: u64, operations: usize, spread: impl F
 fn it_follows_a_sorted_map() {
     for seed in 0..4 {
         for (universe, operations) in [(50, 2_000), (3_000, 20_000), (1 << 60, 60_000)] {
-            let mut mix = Random(seed);
-            let salt = mix.next();
-            follows_the_model(seed, universe, operations, |number| Random(number ^ salt).key());
+            let mut mix = Random::new(seed);
+            let salt = mix.next_u64();
+            follows_the_model(seed, universe, operations, |number| random_key(&mut Random::new(number ^ salt)));
         }
     }
 }
@@ -140,12 +124,12 @@ fn it_follows_a_sorted_map_with_ids_that_share_their_leading_bits() {
 
 #[test]
 fn pages_cover_every_id_once_and_stop_at_the_highest() {
-    let mut random = Random(5);
+    let mut random = Random::new(5);
     let mut index = Index::new();
-    let mut keys: Vec<u128> = (0..5_000).map(|_| random.key()).collect();
+    let mut keys: Vec<u128> = (0..5_000).map(|_| random_key(&mut random)).collect();
     keys.extend([0, u128::MAX]);
     for key in &keys {
-        index.insert(Entry { id: id(*key), location: random.location() });
+        index.insert(Entry { id: id(*key), location: random_location(&mut random) });
     }
     keys.sort_unstable();
     let mut listed: Vec<Entry> = Vec::new();
@@ -165,10 +149,10 @@ fn pages_cover_every_id_once_and_stop_at_the_highest() {
 
 /// Inserts keys and asserts the memory per entry, then removes all but every `keep`th and asserts it again.
 fn stays_small(keys: impl Iterator<Item = u128> + Clone, keep: usize, bytes_max: usize) {
-    let mut random = Random(9);
+    let mut random = Random::new(9);
     let mut index = Index::new();
     for key in keys.clone() {
-        index.insert(Entry { id: id(key), location: random.location() });
+        index.insert(Entry { id: id(key), location: random_location(&mut random) });
     }
     let per_entry = index.memory_bytes() / index.len();
     println!("{} entries: {per_entry} bytes each", index.len());
@@ -187,8 +171,8 @@ fn stays_small(keys: impl Iterator<Item = u128> + Clone, keep: usize, bytes_max:
 #[test]
 fn an_entry_takes_little_memory_at_any_size_and_in_any_order() {
     for count in [10_000, 16_384, 16_385, 46_000, 65_537, 100_003, 1_000_000] {
-        let mut random = Random(count);
-        let keys: Vec<u128> = (0..count).map(|_| random.key()).collect();
+        let mut random = Random::new(count);
+        let keys: Vec<u128> = (0..count).map(|_| random_key(&mut random)).collect();
         stays_small(keys.iter().copied(), if count > 50_000 { 7 } else { 1 }, 50);
     }
     stays_small((0..200_000).map(|number| number << 100), 5, 64);

@@ -28,27 +28,38 @@ pub struct FreeFile<F> {
 }
 
 /// The free files of each data directory, for all cores.
-pub struct FreeFiles<F>(Vec<Mutex<Vec<FreeFile<F>>>>);
+pub struct FreeFiles<F>(Vec<FreeInDir<F>>);
+
+struct FreeInDir<F> {
+    /// Only files of this size are of use.
+    segment_size: u64,
+    files: Mutex<Vec<FreeFile<F>>>,
+}
 
 impl<F> FreeFiles<F> {
-    pub fn new(dirs: usize) -> Self {
-        Self((0..dirs).map(|_| Mutex::default()).collect())
+    /// The bytes of a segment in each data directory.
+    pub fn new(segment_sizes: &[u64]) -> Self {
+        Self(
+            segment_sizes
+                .iter()
+                .map(|segment_size| FreeInDir { segment_size: *segment_size, files: Mutex::default() })
+                .collect(),
+        )
     }
 
-    fn take(&self, dir: usize, size: u64) -> Option<FreeFile<F>> {
-        let mut files = self.0[dir].lock().expect("no panic under the lock");
-        let index = files.iter().position(|file| file.size == size)?;
-        Some(files.swap_remove(index))
+    fn take(&self, dir: usize) -> Option<FreeFile<F>> {
+        self.0[dir].files.lock().expect("no panic under the lock").pop()
     }
 
-    /// Keeps a file; hands it back when there are enough.
-    pub fn give(&self, dir: usize, file: FreeFile<F>) -> Result<(), FreeFile<F>> {
-        let mut files = self.0[dir].lock().expect("no panic under the lock");
-        if files.len() >= FREE_FILES_MAX {
-            return Err(file);
+    /// Keeps a file; false when there are enough, or it has another size.
+    pub fn give(&self, dir: usize, file: FreeFile<F>) -> bool {
+        let FreeInDir { segment_size, files } = &self.0[dir];
+        let mut files = files.lock().expect("no panic under the lock");
+        let keep = files.len() < FREE_FILES_MAX && file.size == *segment_size;
+        if keep {
+            files.push(file);
         }
-        files.push(file);
-        Ok(())
+        keep
     }
 }
 
@@ -119,7 +130,7 @@ impl<I: Io> Log<I> {
     async fn prepare_file(&self, header: &SegmentHeader) -> io::Result<I::File> {
         let Inner { io, dir, index } = self.place_of_files();
         let segments = dir.join(SEGMENTS_DIR);
-        let recycled = self.0.options.free.take(index, header.size);
+        let recycled = self.0.options.free.take(index);
         let (file, path) = match recycled {
             Some(free) => (free.file, segments.join(free_file_name(free.number))),
             None => {
@@ -158,11 +169,25 @@ impl<I: Io> Log<I> {
         let segment = &open.segment;
         let sealed = write_footer(&self.0.io, segment, data_end, &entries, short).await;
         match sealed {
-            Ok(()) => segment.seal(),
+            Ok(()) => {
+                segment.seal();
+                (self.0.options.sealed)(segment.id, data_end);
+            }
             // Everything in it is durable and readable; recovery will scan it.
             Err(error) => self.fence(open, "footer", &error),
         }
         open.changed.notify();
+    }
+
+    /// The next start need not look at a segment that was never used.
+    pub(super) async fn give_up_spare(&self) {
+        let Some(segment) = self.0.spare.take() else { return };
+        let options = &self.0.options;
+        options.table.remove(segment.id);
+        let file = FreeFile { number: segment.id, file: segment.file.clone(), size: segment.size };
+        if let Err(error) = retire(&self.0.io, &options.dir, options.dir_index, file, &options.free).await {
+            tracing::warn!(segment = %segment.id, %error, "an unused segment could not be given up");
+        }
     }
 
     fn place_of_files(&self) -> Inner<'_, I> {
@@ -208,24 +233,19 @@ async fn remove_or_say<I: Io>(io: &I, path: &Path) {
     }
 }
 
-/// Takes a segment that holds nothing live out of service: its file becomes a free one. The caller holds the only reference.
+/// Turns the file of a segment that nobody refers to any more into a free one: kept for reuse, or removed.
 pub async fn retire<I: Io>(
     io: &I,
     dir: &Path,
-    segment: Arc<Segment<I::File>>,
+    dir_index: usize,
+    file: FreeFile<I::File>,
     free: &FreeFiles<I::File>,
 ) -> io::Result<()> {
     let segments = dir.join(SEGMENTS_DIR);
-    let free_path = segments.join(free_file_name(segment.id));
-    io.rename(&file_path(dir, segment.id), &free_path).await?;
+    let free_path = segments.join(free_file_name(file.number));
+    io.rename(&file_path(dir, file.number), &free_path).await?;
     io.sync_dir(&segments).await?;
-    let file = FreeFile {
-        number: segment.id,
-        file: segment.file.clone(),
-        size: segment.file_bytes.load(Ordering::Acquire),
-    };
-    let too_short = file.size != segment.size;
-    if too_short || free.give(segment.dir, file).is_err() {
+    if !free.give(dir_index, file) {
         io.remove(&free_path).await?;
     }
     Ok(())

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, OnceLock, RwLock};
 
 use crate::io::BLOCK_SIZE;
 use crate::log::codec::{crc32c, get_u32, get_u64, put_u32, put_u64};
@@ -124,6 +124,15 @@ pub struct Segment<F> {
     /// Bytes of the file now: less than `size` when it was sealed short.
     pub file_bytes: AtomicU64,
     state: AtomicU8,
+    when_unused: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl<F> Drop for Segment<F> {
+    fn drop(&mut self) {
+        if let Some(tell) = self.when_unused.get() {
+            tell();
+        }
+    }
 }
 
 impl<F> Segment<F> {
@@ -138,7 +147,14 @@ impl<F> Segment<F> {
             unapplied: AtomicU32::new(0),
             file_bytes: AtomicU64::new(file_bytes),
             state: AtomicU8::new(state as u8),
+            when_unused: OnceLock::new(),
         }
+    }
+
+    /// Calls `tell` when the last reference is gone.
+    pub fn when_unused(&self, tell: impl Fn() + Send + Sync + 'static) {
+        let first = self.when_unused.set(Box::new(tell)).is_ok();
+        assert!(first, "segment {} was taken out of service twice", self.id);
     }
 
     pub fn state(&self) -> State {
@@ -169,8 +185,9 @@ impl<F> Segment<F> {
         self.live_bytes.fetch_add(bytes as i64, Ordering::AcqRel);
     }
 
-    pub fn remove_live(&self, bytes: u64) {
-        self.live_bytes.fetch_sub(bytes as i64, Ordering::AcqRel);
+    /// Returns what is left.
+    pub fn remove_live(&self, bytes: u64) -> i64 {
+        self.live_bytes.fetch_sub(bytes as i64, Ordering::AcqRel) - bytes as i64
     }
 }
 

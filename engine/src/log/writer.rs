@@ -17,8 +17,9 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use crate::io::{AlignedBuf, BLOCK_SIZE, Io};
+use crate::io::{AlignedBuf, BLOCK_SIZE, Instant, Io};
 use crate::log::footer::{FooterEntry, footer_bytes};
 use crate::log::lifecycle::FreeFiles;
 use crate::log::record::{Head, Kind, Placement, Shape, checksums, encode_head};
@@ -34,6 +35,9 @@ pub const BATCH_BYTES_MAX: usize = 1 << 20;
 const RESERVE_BYTES_MAX: u64 = 256 << 10;
 /// After this many segments fenced in a row the log takes no more writes until the next start: the disk is gone.
 const FENCED_IN_A_ROW_MAX: u32 = 3;
+
+/// How long a log without room is passed over for others.
+const FULL_FOR: Duration = Duration::from_secs(2);
 
 const _: () = assert!(PACKED_PAYLOAD_MAX + HEAD_ROOM <= BATCH_BYTES_MAX);
 
@@ -57,6 +61,8 @@ pub struct LogOptions<F> {
     pub segment_size: u64,
     pub table: Arc<SegmentTable<F>>,
     pub free: Arc<FreeFiles<F>>,
+    /// Told of every segment that is sealed, with the bytes it holds.
+    pub sealed: Box<dyn Fn(SegmentId, u64)>,
 }
 
 /// A record on the disk. Durable only if it came from [`Log::commit`], or [`Log::durable`] was awaited.
@@ -81,6 +87,11 @@ impl<F> Clone for Placed<F> {
 impl<F> Placed<F> {
     pub fn segment(&self) -> &Arc<Segment<F>> {
         &self.open.segment
+    }
+
+    /// Whether it needs no more waiting for.
+    pub fn is_durable(&self) -> bool {
+        self.open.durable_to.get() >= self.end
     }
 
     /// Bytes that the record takes.
@@ -212,6 +223,8 @@ pub(super) struct Inner<I: Io> {
     pub(super) tasks: Cell<u32>,
     pub(super) task_ended: Notify,
     pub(super) fenced_in_a_row: Cell<u32>,
+    /// When no segment could be had, the last time it was tried.
+    full_at: Cell<Option<Instant>>,
     counters: Cell<LogCounters>,
 }
 
@@ -245,6 +258,7 @@ impl<I: Io> Log<I> {
             tasks: Cell::new(0),
             task_ended: Notify::default(),
             fenced_in_a_row: Cell::new(0),
+            full_at: Cell::new(None),
             counters: Cell::default(),
         }));
         log.spawn_task(log.clone().committer());
@@ -260,6 +274,11 @@ impl<I: Io> Log<I> {
         self.0.options.dir_index
     }
 
+    /// Whether there was no room for data when it was last asked for.
+    pub fn is_full(&self) -> bool {
+        self.0.full_at.get().is_some_and(|at| self.0.io.now().since(at) < FULL_FOR)
+    }
+
     /// Whether the log has given up after one failure too many.
     pub fn has_failed(&self) -> bool {
         self.0.fenced_in_a_row.get() >= FENCED_IN_A_ROW_MAX
@@ -272,6 +291,9 @@ impl<I: Io> Log<I> {
         frame: &mut Frame,
         payload_length: usize,
     ) -> Result<Placed<I::File>, LogError> {
+        if self.0.closing.get() {
+            return Err(LogError::Closed);
+        }
         let shape = Shape::direct(head, payload_length);
         let checks: Vec<u32> = checksums(&frame[HEAD_ROOM..HEAD_ROOM + payload_length]).collect();
         let total = shape.direct_bytes();
@@ -292,6 +314,12 @@ impl<I: Io> Log<I> {
     /// Waits until a record is durable.
     pub async fn durable(&self, placed: &Placed<I::File>) -> Result<(), LogError> {
         let open = &placed.open;
+        if placed.is_durable() {
+            return Ok(());
+        }
+        if self.0.closing.get() {
+            return Err(LogError::Closed);
+        }
         open.wanted.set(open.wanted.get().max(placed.end));
         self.0.work.notify();
         open.changed
@@ -327,6 +355,7 @@ impl<I: Io> Log<I> {
         {
             self.seal(&open, true).await;
         }
+        self.give_up_spare().await;
     }
 
     /// A task that [`Log::close`] waits for.
@@ -365,7 +394,9 @@ impl<I: Io> Log<I> {
             if self.fits_active(size, records, claim) {
                 continue;
             }
-            self.rotate().await?;
+            let rotated = self.rotate().await;
+            self.0.full_at.set((rotated == Err(LogError::Full)).then(|| self.0.io.now()));
+            rotated?;
         }
     }
 

@@ -6,6 +6,7 @@
 //! - A slot is freed by the last of two events: the kernel's last completion, and the future taking the result or being dropped.
 //! - An orphan's yield is not lost: a descriptor is closed, a provided buffer goes back.
 
+use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::task::{Context, Poll, Waker};
 
@@ -260,10 +261,8 @@ impl Slots {
         let (result, flags) = (slot.result, slot.flags);
         let descriptor = (slot.shape == Shape::Descriptor && result >= 0).then(|| sys::own_descriptor(result));
         let mut resource = std::mem::replace(&mut slot.resource, Resource::None);
-        if slot.shape == Shape::Accept {
-            if let Resource::Accepted(queue) = &mut resource {
-                queue.drain(..).filter(|&result| result >= 0).for_each(|fd| drop(sys::own_descriptor(fd)));
-            }
+        if let Resource::Accepted(queue) = &mut resource {
+            close_all(queue);
         }
         self.release(key.index);
         let socket_has_more = flags & CQE_F_SOCK_NONEMPTY != 0;
@@ -287,7 +286,7 @@ impl Slots {
             }
             phase => {
                 if let Resource::Accepted(queue) = &mut slot.resource {
-                    queue.drain(..).filter(|&result| result >= 0).for_each(|fd| drop(sys::own_descriptor(fd)));
+                    close_all(queue);
                 }
                 slot.waker = None;
                 slot.phase = Phase::Orphaned;
@@ -317,6 +316,13 @@ impl Slots {
     /// Slots that are not free: in the kernel, or with a result that nobody took.
     pub(super) fn occupied(&self) -> usize {
         self.slots.len() - self.free.len()
+    }
+}
+
+/// Closes the connections that nobody will take.
+fn close_all(accepted: &mut VecDeque<i32>) {
+    for result in accepted.drain(..).filter(|&result| result >= 0) {
+        drop(sys::own_descriptor(result));
     }
 }
 

@@ -38,6 +38,8 @@ pub(super) struct Core {
     doorbell: Arc<Doorbell>,
     /// A waker of every task that has not ended, to drop them all at the end.
     tasks: RefCell<Slab<Waker>>,
+    /// Tasks that let a round pass.
+    yielded: RefCell<Vec<Waker>>,
     random: RefCell<Vec<u64>>,
     connections: Cell<usize>,
 }
@@ -78,6 +80,7 @@ impl Core {
             buffer_waiters: RefCell::default(),
             doorbell,
             tasks: RefCell::default(),
+            yielded: RefCell::default(),
             random: RefCell::new(Vec::with_capacity(RANDOM_BATCH)),
             connections: Cell::new(0),
         })
@@ -94,6 +97,11 @@ impl Core {
         if let Some(waker) = waiter {
             waker.wake();
         }
+    }
+
+    /// Wakes the waker after the next look at the kernel, so that work in slices holds up nobody's I/O.
+    pub fn wake_next_round(&self, waker: Waker) {
+        self.yielded.borrow_mut().push(waker);
     }
 
     pub fn connection_opened(&self) {
@@ -193,6 +201,7 @@ impl CoreThread {
                 core.timers.borrow_mut().expire(now, &mut wakers);
                 core.deadlines.borrow_mut().sweep(now);
             }
+            wakers.append(&mut core.yielded.borrow_mut());
             wakers.drain(..).for_each(Waker::wake);
             for _ in 0..TASKS_PER_ROUND {
                 let Some(runnable) = core.doorbell.pop_remote() else { break };
@@ -203,7 +212,8 @@ impl CoreThread {
 
     fn enter(&self) -> io::Result<()> {
         let core = &self.0;
-        if core.doorbell.local_len() > 0 || !core.doorbell.fall_asleep() {
+        let busy = core.doorbell.has_local() || !core.yielded.borrow().is_empty();
+        if busy || !core.doorbell.fall_asleep() {
             return core.ring.enter(Wait::No);
         }
         let wait = match core.next_deadline() {

@@ -121,8 +121,8 @@ impl Doorbell {
         LOCAL.with(|local| local.ready.borrow_mut().pop_front())
     }
 
-    /// Tasks ready on this thread.
-    pub fn local_len(&self) -> usize {
-        LOCAL.with(|local| local.ready.borrow().len())
+    /// Whether a task of this thread is ready.
+    pub fn has_local(&self) -> bool {
+        LOCAL.with(|local| !local.ready.borrow().is_empty())
     }
 }

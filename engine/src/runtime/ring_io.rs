@@ -147,7 +147,7 @@ impl Io for RingIo {
             if std::mem::replace(&mut yielded, true) {
                 return Poll::Ready(());
             }
-            context.waker().wake_by_ref();
+            self.0.wake_next_round(context.waker().clone());
             Poll::Pending
         })
         .await

@@ -48,33 +48,35 @@ fn decode_pair(pair: &str, pair_start: usize) -> Result<(String, String), BadEsc
     Ok((decode_at(name, pair_start)?, decode_at(value, pair_start + name.len() + 1)?))
 }
 
-/// `plus` is what a `+` stands for.
+/// `plus` is what a `+` stands for. Of several errors the first is named.
 fn decode(text: &str, plus: u8) -> Result<String, BadEscape> {
     let bytes = text.as_bytes();
     let mut decoded = Vec::with_capacity(bytes.len());
     let mut at = 0;
+    let mut broken = Ok(());
     while let Some(byte) = bytes.get(at) {
         let (byte, size) = match byte {
-            b'%' => (escaped_byte(bytes, at)?, 3),
-            b'+' => (plus, 1),
-            _ => (*byte, 1),
+            b'%' => (escaped_byte(bytes, at), 3),
+            b'+' => (Some(plus), 1),
+            _ => (Some(*byte), 1),
         };
-        if byte == 0 {
-            return Err(BadEscape { offset: at });
+        match byte {
+            None | Some(0) => {
+                broken = Err(BadEscape { offset: at });
+                break;
+            }
+            Some(byte) => decoded.push(byte),
         }
-        decoded.push(byte);
         at += size;
     }
-    String::from_utf8(decoded)
-        .map_err(|error| BadEscape { offset: encoded_offset(bytes, error.utf8_error().valid_up_to()) })
+    let decoded = String::from_utf8(decoded)
+        .map_err(|error| BadEscape { offset: encoded_offset(bytes, error.utf8_error().valid_up_to()) })?;
+    broken.map(|()| decoded)
 }
 
-fn escaped_byte(bytes: &[u8], at: usize) -> Result<u8, BadEscape> {
+fn escaped_byte(bytes: &[u8], at: usize) -> Option<u8> {
     let digit = |offset: usize| bytes.get(at + offset).and_then(|byte| char::from(*byte).to_digit(16));
-    match (digit(1), digit(2)) {
-        (Some(high), Some(low)) => Ok((high << 4 | low) as u8),
-        _ => Err(BadEscape { offset: at }),
-    }
+    Some((digit(1)? << 4 | digit(2)?) as u8)
 }
 
 /// Where the decoded byte of this offset is written in the encoded text, whose escapes are all complete.
@@ -127,6 +129,8 @@ mod tests {
             ("%ED%A0%80", 0),
             ("%C0%AF", 0),
             ("%4ä", 0),
+            ("a%C3%zz", 1),
+            ("%41%C3%00", 3),
         ] {
             assert_eq!(decode_segment(segment), Err(BadEscape { offset }), "{segment}");
         }

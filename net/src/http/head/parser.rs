@@ -27,11 +27,9 @@ enum Stage {
     Fields,
 }
 
-/// Parses heads of one connection, one after another; remembers how far it looked, so that a head that trickles in costs its
-/// length once.
-#[derive(Debug)]
-pub struct HeadParser {
-    limits: HeadLimits,
+/// How far the parser got with the head it is in.
+#[derive(Clone, Copy, Debug)]
+struct Progress {
     stage: Stage,
     /// Where the element that the stage reads starts: the method, the target, the version, a field line.
     start: usize,
@@ -44,7 +42,28 @@ pub struct HeadParser {
     target_end: usize,
     /// The authority of an absolute-form target.
     authority: Span,
-    head: RequestHead,
+}
+
+impl Progress {
+    const START: Self = Self {
+        stage: Stage::Start,
+        start: 0,
+        scanned: 0,
+        colon: 0,
+        empty_lines: 0,
+        target_end: 0,
+        authority: Span { start: 0, end: 0 },
+    };
+}
+
+/// Parses heads of one connection, one after another; remembers how far it looked, so that a head that trickles in costs its
+/// length once.
+#[derive(Debug)]
+pub struct HeadParser {
+    limits: HeadLimits,
+    progress: Progress,
+    /// What was read of a head that is not complete.
+    partial: Option<Box<RequestHead>>,
 }
 
 /// Where the input ended before the element did: come back with more.
@@ -55,141 +74,153 @@ impl HeadParser {
     pub fn new(limits: HeadLimits) -> Self {
         assert!(limits.head_bytes <= HEAD_BYTES_MAX, "a head has at most {HEAD_BYTES_MAX} bytes");
         assert!(limits.target_bytes <= limits.head_bytes, "a target is part of a head");
-        Self {
-            limits,
-            stage: Stage::Start,
-            start: 0,
-            scanned: 0,
-            colon: 0,
-            empty_lines: 0,
-            target_end: 0,
-            authority: Span::default(),
-            head: RequestHead::empty(),
-        }
+        Self { limits, progress: Progress::START, partial: None }
     }
 
     /// Parses a head at the start of `input`; `None` when it is not complete yet (call again with the same bytes and more).
     /// After a head or an error the parser is fresh again.
     pub fn parse(&mut self, input: &[u8]) -> Result<Option<RequestHead>, HeadError> {
+        if let Some(mut partial) = self.partial.take() {
+            if self.read_on(input, &mut partial)? {
+                return Ok(Some(*partial));
+            }
+            self.partial = Some(partial);
+        } else {
+            let mut head = RequestHead::empty();
+            if self.read_on(input, &mut head)? {
+                return Ok(Some(head));
+            }
+            self.partial = Some(Box::new(head));
+        }
+        Ok(None)
+    }
+
+    /// Goes on with the head where the last call stopped. Whether it is complete; if so, or on an error, the next call starts anew.
+    #[inline]
+    fn read_on(&mut self, input: &[u8], head: &mut RequestHead) -> Result<bool, HeadError> {
         let window = &input[..input.len().min(self.limits.head_bytes)];
-        assert!(self.scanned <= window.len(), "the input holds the bytes that were given before");
-        match self.advance(window) {
-            Ok(true) => {
-                let head = self.head.clone();
-                self.reset();
-                Ok(Some(head))
-            }
-            Ok(false) if window.len() < self.limits.head_bytes => Ok(None),
-            Ok(false) => {
-                let in_target = self.stage == Stage::Target;
-                self.reset();
-                Err(if in_target { HeadError::TargetTooLong } else { HeadError::TooLarge })
-            }
-            Err(error) => {
-                self.reset();
-                Err(error)
-            }
+        let progress = std::mem::replace(&mut self.progress, Progress::START);
+        assert!(progress.scanned <= window.len(), "the input holds the bytes that were given before");
+        let mut reading = Reading { window, limits: self.limits, progress, head };
+        if reading.advance()? {
+            return Ok(true);
         }
+        if window.len() == self.limits.head_bytes {
+            return Err(match reading.progress.stage {
+                Stage::Target => HeadError::TargetTooLong,
+                _ => HeadError::TooLarge,
+            });
+        }
+        self.progress = reading.progress;
+        INCOMPLETE
     }
+}
 
-    fn reset(&mut self) {
-        *self = Self::new(self.limits);
-    }
+/// One call's work on a head.
+struct Reading<'r> {
+    window: &'r [u8],
+    limits: HeadLimits,
+    progress: Progress,
+    head: &'r mut RequestHead,
+}
 
-    fn advance(&mut self, window: &[u8]) -> Result<bool, HeadError> {
-        if self.stage != Stage::Fields && !self.read_request_line(window)? {
+impl Reading<'_> {
+    fn advance(&mut self) -> Result<bool, HeadError> {
+        if self.progress.stage != Stage::Fields && !self.read_request_line()? {
             return INCOMPLETE;
         }
-        self.read_fields(window)
+        self.read_fields()
     }
 
-    fn read_request_line(&mut self, window: &[u8]) -> Result<bool, HeadError> {
-        if self.stage == Stage::Start && !self.skip_empty_lines(window)? {
+    fn read_request_line(&mut self) -> Result<bool, HeadError> {
+        if self.progress.stage == Stage::Start && !self.skip_empty_lines()? {
             return INCOMPLETE;
         }
-        if self.stage == Stage::Method && !self.read_method(window)? {
+        if self.progress.stage == Stage::Method && !self.read_method()? {
             return INCOMPLETE;
         }
-        if self.stage == Stage::Target && !self.read_target(window)? {
+        if self.progress.stage == Stage::Target && !self.read_target()? {
             return INCOMPLETE;
         }
-        self.read_version(window)
+        self.read_version()
     }
 
-    fn skip_empty_lines(&mut self, window: &[u8]) -> Result<bool, HeadError> {
+    fn skip_empty_lines(&mut self) -> Result<bool, HeadError> {
         loop {
-            match window.get(self.start) {
+            match self.window.get(self.progress.start) {
                 None => return INCOMPLETE,
-                Some(b'\r') if self.empty_lines < EMPTY_LINES_MAX => match window.get(self.start + 1) {
-                    None => return INCOMPLETE,
-                    Some(b'\n') => {
-                        self.empty_lines += 1;
-                        self.start += 2;
-                        self.scanned = self.start;
+                Some(b'\r') if self.progress.empty_lines < EMPTY_LINES_MAX => {
+                    match self.window.get(self.progress.start + 1) {
+                        None => return INCOMPLETE,
+                        Some(b'\n') => {
+                            self.progress.empty_lines += 1;
+                            self.progress.start += 2;
+                            self.progress.scanned = self.progress.start;
+                        }
+                        Some(_) => return malformed(self.progress.start + 1, "LF after CR"),
                     }
-                    Some(_) => return malformed(self.start + 1, "LF after CR"),
-                },
+                }
                 Some(_) => {
-                    self.stage = Stage::Method;
+                    self.progress.stage = Stage::Method;
                     return Ok(true);
                 }
             }
         }
     }
 
-    fn read_method(&mut self, window: &[u8]) -> Result<bool, HeadError> {
-        let end = scan::token_end(window, self.scanned);
-        if end - self.start > METHOD_BYTES_MAX {
-            return malformed(self.start + METHOD_BYTES_MAX, "a space after a method of at most 32 bytes");
+    fn read_method(&mut self) -> Result<bool, HeadError> {
+        let end = scan::token_end(self.window, self.progress.scanned);
+        if end - self.progress.start > METHOD_BYTES_MAX {
+            return malformed(self.progress.start + METHOD_BYTES_MAX, "a space after a method of at most 32 bytes");
         }
-        self.scanned = end;
-        match window.get(end) {
+        self.progress.scanned = end;
+        match self.window.get(end) {
             None => return INCOMPLETE,
-            Some(b' ') if end > self.start => {}
-            Some(_) if end > self.start => return malformed(end, "a space after the method"),
+            Some(b' ') if end > self.progress.start => {}
+            Some(_) if end > self.progress.start => return malformed(end, "a space after the method"),
             Some(_) => return malformed(end, "a method"),
         }
-        self.head.method = Method::from_name(&window[self.start..end]);
-        self.head.method_name = Span::new(self.start, end);
+        self.head.method = Method::from_name(&self.window[self.progress.start..end]);
+        self.head.method_name = Span::new(self.progress.start, end);
         self.begin(Stage::Target, end + 1);
         Ok(true)
     }
 
-    fn read_target(&mut self, window: &[u8]) -> Result<bool, HeadError> {
-        let end = scan::target_end(window, self.scanned);
-        if end - self.start > self.limits.target_bytes {
+    fn read_target(&mut self) -> Result<bool, HeadError> {
+        let end = scan::target_end(self.window, self.progress.scanned);
+        if end - self.progress.start > self.limits.target_bytes {
             return Err(HeadError::TargetTooLong);
         }
-        self.scanned = end;
-        match window.get(end) {
+        self.progress.scanned = end;
+        match self.window.get(end) {
             None => return INCOMPLETE,
-            Some(b' ') if end > self.start => {}
-            Some(_) if end > self.start => return malformed(end, "a space after the target"),
+            Some(b' ') if end > self.progress.start => {}
+            Some(_) if end > self.progress.start => return malformed(end, "a space after the target"),
             Some(_) => return malformed(end, "a target"),
         }
-        self.target_end = end;
+        self.progress.target_end = end;
         self.begin(Stage::Version, end + 1);
         Ok(true)
     }
 
-    fn read_version(&mut self, window: &[u8]) -> Result<bool, HeadError> {
+    fn read_version(&mut self) -> Result<bool, HeadError> {
         // At most ten bytes, so that looking at them again is nothing to remember.
-        let line = &window[self.start..];
+        let line = &self.window[self.progress.start..];
         match line.first_chunk() {
             Some(b"HTTP/1.1\r\n") => self.head.is_http_10 = false,
             Some(b"HTTP/1.0\r\n") => self.head.is_http_10 = true,
             _ => return self.explain_version(line),
         }
         let target_start = self.head.method_name.range().end + 1;
-        let method_name = self.head.method_name.of(window);
-        match known::split_target(self.head.method, method_name, window, target_start, self.target_end) {
+        let method_name = self.head.method_name.of(self.window);
+        match known::split_target(self.head.method, method_name, self.window, target_start, self.progress.target_end) {
             Ok(Target { path, authority }) => {
                 self.head.target = path;
-                self.authority = authority;
+                self.progress.authority = authority;
             }
             Err((offset, expected)) => return malformed(offset, expected),
         }
-        self.begin(Stage::Fields, self.start + VERSION_SIZE + 2);
+        self.begin(Stage::Fields, self.progress.start + VERSION_SIZE + 2);
         Ok(true)
     }
 
@@ -200,7 +231,7 @@ impl HeadParser {
             match line.get(index) {
                 None => return INCOMPLETE,
                 Some(byte) if byte == expected => {}
-                Some(_) => return malformed(self.start + index, "`HTTP/1.1`"),
+                Some(_) => return malformed(self.progress.start + index, "`HTTP/1.1`"),
             }
         }
         for (index, expected) in [(5, &b"1"[..]), (6, b"."), (7, b"01")] {
@@ -208,27 +239,27 @@ impl HeadParser {
                 None => return INCOMPLETE,
                 Some(byte) if expected.contains(byte) => {}
                 Some(byte) if byte.is_ascii_digit() && index != 6 => return Err(HeadError::Version),
-                Some(_) => return malformed(self.start + index, "`HTTP/1.1`"),
+                Some(_) => return malformed(self.progress.start + index, "`HTTP/1.1`"),
             }
         }
         for (index, expected) in [(8, b'\r'), (9, b'\n')] {
             match line.get(index) {
                 None => return INCOMPLETE,
                 Some(byte) if *byte == expected => {}
-                Some(_) => return malformed(self.start + index, "CR LF after the version"),
+                Some(_) => return malformed(self.progress.start + index, "CR LF after the version"),
             }
         }
         unreachable!("a line that passes is one of the two versions served");
     }
 
-    fn read_fields(&mut self, window: &[u8]) -> Result<bool, HeadError> {
-        let mut line = self.start;
-        let mut at = self.scanned;
-        let mut colon = self.colon;
+    fn read_fields(&mut self) -> Result<bool, HeadError> {
+        let mut line = self.progress.start;
+        let mut at = self.progress.scanned;
+        let mut colon = self.progress.colon;
         loop {
             if colon == 0 {
-                at = scan::token_end(window, at);
-                match window.get(at) {
+                at = scan::token_end(self.window, at);
+                match self.window.get(at) {
                     Some(b':') if at > line => {
                         if self.head.field_count == self.limits.fields {
                             return Err(HeadError::TooLarge);
@@ -236,10 +267,10 @@ impl HeadParser {
                         colon = at;
                         at += 1;
                     }
-                    Some(b'\r') if at == line => match window.get(at + 1) {
+                    Some(b'\r') if at == line => match self.window.get(at + 1) {
                         Some(b'\n') => {
                             self.head.size = at as u32 + 2;
-                            known::check_complete(&mut self.head, self.authority)?;
+                            known::check_complete(self.head, self.progress.authority)?;
                             return Ok(true);
                         }
                         Some(_) => return malformed(at + 1, "LF after CR"),
@@ -250,16 +281,16 @@ impl HeadParser {
                     None => return self.pause(line, at, colon),
                 }
             }
-            at = scan::value_end(window, at);
-            match window.get(at..at + 2) {
+            at = scan::value_end(self.window, at);
+            match self.window.get(at..at + 2) {
                 Some(b"\r\n") => {}
                 Some([b'\r', _]) => return malformed(at + 1, "LF after CR"),
-                _ if window.get(at).is_none_or(|byte| *byte == b'\r') => return self.pause(line, at, colon),
+                _ if self.window.get(at).is_none_or(|byte| *byte == b'\r') => return self.pause(line, at, colon),
                 _ => return malformed(at, "a byte of a field value, or CR LF"),
             }
-            let field = Field { name: Span::new(line, colon), value: trimmed(window, colon + 1, at) };
+            let field = Field { name: Span::new(line, colon), value: trimmed(self.window, colon + 1, at) };
             self.head.push(field);
-            known::note_field(&mut self.head, window, field)?;
+            known::note_field(self.head, self.window, field)?;
             at += 2;
             line = at;
             colon = 0;
@@ -268,16 +299,16 @@ impl HeadParser {
 
     #[inline]
     fn begin(&mut self, stage: Stage, start: usize) {
-        self.stage = stage;
-        self.start = start;
-        self.scanned = start;
+        self.progress.stage = stage;
+        self.progress.start = start;
+        self.progress.scanned = start;
     }
 
     #[cold]
     fn pause(&mut self, line: usize, scanned: usize, colon: usize) -> Result<bool, HeadError> {
-        self.start = line;
-        self.scanned = scanned;
-        self.colon = colon;
+        self.progress.start = line;
+        self.progress.scanned = scanned;
+        self.progress.colon = colon;
         INCOMPLETE
     }
 }
