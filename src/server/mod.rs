@@ -86,6 +86,7 @@ pub fn run(config: Config, tokens: Tokens) -> Result<(), String> {
         cores,
         memory_bytes: config.memory_bytes,
         segment_size: config.segment_size,
+        read_only: false,
     });
     let shared = Arc::new(Shared {
         connection_count: ConnectionCount::new(config.limits.connections_max),
