@@ -24,8 +24,11 @@ use crate::log::footer::{FooterEntry, footer_bytes};
 use crate::log::lifecycle::FreeFiles;
 use crate::log::record::{Head, Kind, Placement, Shape, checksums, encode_head};
 use crate::log::segment::{Segment, SegmentTable};
-use crate::log::{HEAD_ROOM, PACKED_PAYLOAD_MAX, RECORD_ALIGN, bytes, units};
+use crate::log::{
+    CHECK_SIZE, FRAME_SIZE, HEAD_ROOM, PACKED_PAYLOAD_MAX, RECORD_ALIGN, SEGMENT_SIZE_MIN, bytes, units,
+};
 use crate::memory::Frame;
+use crate::probe::{self, Event};
 use crate::sync::{Notify, Promise, Turns, promise};
 use crate::types::SegmentId;
 
@@ -39,7 +42,25 @@ const FENCED_IN_A_ROW_MAX: u32 = 3;
 /// How long a log without room is passed over for others.
 const FULL_FOR: Duration = Duration::from_secs(2);
 
+/// Neither a record nor a batch takes more than this part of a segment: it must fit into an empty one beside header, footer and reserve,
+/// and what is left at the end of a full one stays a fraction.
+const RECORD_DIVISOR: u64 = 3;
+
 const _: () = assert!(PACKED_PAYLOAD_MAX + HEAD_ROOM <= BATCH_BYTES_MAX);
+const _: () = assert!(PACKED_PAYLOAD_MAX <= payload_max(SEGMENT_SIZE_MIN));
+const _: () = assert!((PACKED_PAYLOAD_MAX + HEAD_ROOM).next_multiple_of(BLOCK_SIZE) <= batch_max(SEGMENT_SIZE_MIN));
+
+/// The most payload bytes of a record in segments of this size: whole check blocks.
+const fn payload_max(segment_size: u64) -> usize {
+    let room = (segment_size / RECORD_DIVISOR) as usize - HEAD_ROOM;
+    if room < FRAME_SIZE { room / CHECK_SIZE * CHECK_SIZE } else { FRAME_SIZE }
+}
+
+/// The most bytes of a batch in segments of this size: whole blocks.
+const fn batch_max(segment_size: u64) -> usize {
+    let room = (segment_size / RECORD_DIVISOR) as usize;
+    if room < BATCH_BYTES_MAX { room / BLOCK_SIZE * BLOCK_SIZE } else { BATCH_BYTES_MAX }
+}
 
 /// Why a record was not written.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -168,6 +189,7 @@ impl<F> OpenSegment<F> {
         if !self.segment.is_fenced() {
             tracing::error!(segment = %self.segment.id, %error, "a {what} failed: the segment is fenced, and nothing in it is acknowledged any more");
             self.segment.fence();
+            probe::hit(Event::SegmentFenced);
         }
         self.changed.notify();
     }
@@ -272,6 +294,11 @@ impl<I: Io> Log<I> {
     /// Index of the data directory.
     pub fn dir_index(&self) -> usize {
         self.0.options.dir_index
+    }
+
+    /// The most payload bytes of one record: at most a frame, less in small segments.
+    pub fn payload_max(&self) -> usize {
+        payload_max(self.0.options.segment_size)
     }
 
     /// Whether there was no room for data when it was last asked for.
@@ -546,7 +573,7 @@ impl<I: Io> Log<I> {
         let mut count = 0;
         for packed in waiting.iter() {
             size += bytes(Shape::packed(&packed.head, packed.payload.bytes().len()).length_units()) as usize;
-            if size > BATCH_BYTES_MAX {
+            if size > batch_max(self.0.options.segment_size) {
                 break;
             }
             count += 1;

@@ -13,6 +13,7 @@ use crate::log::record::{Decoded, Kind, Layout, decode_head};
 use crate::log::segment::Segment;
 use crate::log::{CHECK_SIZE, FRAME_SIZE, HEAD_ROOM, bytes, units};
 use crate::memory::Frame;
+use crate::probe::{self, Event};
 use crate::store::shard::{Shard, has_extents, record_bytes};
 use crate::store::{BlobMeta, StoreError};
 use crate::types::BlobId;
@@ -179,6 +180,7 @@ impl<I: Io> Shard<I> {
     /// Reads a page of extents.
     async fn read_page(&self, id: BlobId, page: &Extent) -> Result<Vec<Extent>, StoreError> {
         let record = self.open_piece(id, page, Kind::ExtentPage).await?;
+        probe::hit(Event::ExtentPageRead);
         self.read_extents(id, &record).await
     }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use crate::io::Io;
 use crate::log::checkpoint::{CheckpointWriter, Covered};
 use crate::log::segment::State;
+use crate::probe::{self, Event};
 use crate::store::message::{Reply, Request};
 use crate::store::shard::Shard;
 use crate::types::CoreId;
@@ -14,6 +15,7 @@ impl<I: Io> Shard<I> {
     pub(super) async fn write_checkpoint(&self) -> Option<u64> {
         match self.try_write_checkpoint().await {
             Ok(size) => {
+                probe::hit(Event::CheckpointWritten);
                 tracing::info!(size, "checkpoint written");
                 Some(size)
             }

@@ -16,6 +16,7 @@ use crate::log::lifecycle::{FreeFile, retire};
 use crate::log::record::{FIXED_SIZE, Head, Kind};
 use crate::log::segment::{Segment, State};
 use crate::log::writer::PackedPayload;
+use crate::probe::{self, Event as ProbeEvent};
 use crate::runtime::mailbox::Receiver;
 use crate::store::shard::Shard;
 use crate::sync::promise;
@@ -203,6 +204,7 @@ impl<I: Io> Shard<I> {
             for promised in results {
                 match promised.await {
                     Some(Ok(placed)) => {
+                        probe::hit(ProbeEvent::TombstoneCarried);
                         placed.segment().unapplied.fetch_sub(1, Ordering::AcqRel);
                     }
                     Some(Err(error)) => {

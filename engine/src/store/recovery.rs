@@ -21,6 +21,7 @@ use crate::log::segment::{SEGMENTS_DIR, Segment, SegmentHeader, State, file_name
 use crate::log::writer::{Log, LogOptions};
 use crate::log::{SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN};
 use crate::memory::Frames;
+use crate::probe::{self, Event as ProbeEvent};
 use crate::runtime::mailbox::Receiver;
 use crate::store::accounting::Accounting;
 use crate::store::calls::Calls;
@@ -268,7 +269,10 @@ fn default_segment_size(total: u64) -> u64 {
 async fn read_checkpoint<I: Io>(store: &Store<I::File>, io: &I, plan: &Plan) -> Option<(Vec<Covered>, Sequence)> {
     let existing: Existing = plan.segments.iter().map(|file| file.id).collect();
     match try_read_checkpoint(store, io, plan.store, &existing).await {
-        Ok(read) => Some(read),
+        Ok(read) => {
+            probe::hit(ProbeEvent::CheckpointUsed);
+            Some(read)
+        }
         Err(Unusable::Missing) => None,
         Err(error) => {
             let why = match error {
@@ -276,6 +280,7 @@ async fn read_checkpoint<I: Io>(store: &Store<I::File>, io: &I, plan: &Plan) -> 
                 Unusable::Io(error) => error.to_string(),
                 Unusable::Missing => unreachable!("matched above"),
             };
+            probe::hit(ProbeEvent::CheckpointRefused);
             tracing::warn!(why, "the checkpoint can't be used: every footer is read instead");
             for mailbox in &store.0.mailboxes {
                 let _ = mailbox.send(Message::Recovery(Recovery::DiscardSlices));
@@ -461,6 +466,7 @@ async fn scan_segment<I: Io>(
         .await
         .map_err(|error| OpenError(format!("segment {} can't be scanned: {error}", path.display())))?;
     for damage in &scan.damage {
+        probe::hit(ProbeEvent::DamageFound);
         tracing::error!(segment = %file.id, offset = damage.offset, length = damage.length, "damage in a segment: what is sound around it is kept");
     }
     store.0.damage_count.fetch_add(scan.damage.len() as u64, Ordering::Relaxed);

@@ -18,6 +18,7 @@ use crate::log::record::{Head, Kind, Layout};
 use crate::log::writer::{Log, LogError, PackedPayload, Placed};
 use crate::log::{CHECK_SIZE, FRAME_SIZE, HEAD_ROOM, PACKED_PAYLOAD_MAX, RECORD_ALIGN};
 use crate::memory::Frame;
+use crate::probe::{self, Event};
 use crate::store::message::Outcome;
 use crate::store::shard::{Shard, location_length};
 use crate::store::{BLOB_SIZE_MAX, CommitOptions, StoreError, Stored};
@@ -194,7 +195,8 @@ impl<I: Io> State<I> {
         if self.filled < payload {
             return Ok(());
         }
-        let larger = FRAME_SIZES.iter().find(|size| **size > payload);
+        let payload_max = self.log.payload_max();
+        let larger = FRAME_SIZES.iter().find(|size| (payload + 1..=payload_max).contains(*size));
         if let Some(larger) = larger
             && let Some(mut grown) = self.shard.0.frames.try_take(HEAD_ROOM + larger)
         {
@@ -212,7 +214,7 @@ impl<I: Io> State<I> {
         let fast = now.since(self.frame_began) < FAST_FRAME;
         self.frame_began = now;
         let frames = &self.shard.0.frames;
-        let large = fast.then(|| frames.try_take(HEAD_ROOM + FRAME_SIZE)).flatten();
+        let large = fast.then(|| frames.try_take(HEAD_ROOM + self.log.payload_max())).flatten();
         let frame = match large {
             Some(frame) => frame,
             None => {
@@ -274,7 +276,7 @@ impl<I: Io> State<I> {
 
     /// Writes the extents listed so far as a page.
     async fn flush_page(&mut self) -> Result<(), StoreError> {
-        if self.pages.len() == MANIFEST_EXTENTS_MAX {
+        if self.pages.len() == MANIFEST_EXTENTS_MAX.min(self.log.payload_max() / EXTENT_SIZE) {
             return Err(StoreError::TooLarge);
         }
         let mut payload = Vec::with_capacity(self.extents.len() * EXTENT_SIZE);
@@ -283,6 +285,7 @@ impl<I: Io> State<I> {
         frame[HEAD_ROOM..HEAD_ROOM + payload.len()].copy_from_slice(&payload);
         let head = Head::piece(Kind::ExtentPage, self.number, self.next_ordinal());
         let placed = self.log.append_direct(&head, &mut frame, payload.len()).await?;
+        probe::hit(Event::ExtentPageWritten);
         let content: u64 = self.extents.iter().map(|extent| extent.content_length).sum();
         self.pages.push(extent_of(&placed, payload.len(), content));
         self.extents.clear();
