@@ -321,7 +321,8 @@ impl<I: Io> BlobReader<I> {
         if self.position == self.end {
             return Ok(None);
         }
-        let max_len = max_len.clamp(CHECK_SIZE, FRAME_SIZE);
+        // Whole check blocks: only those can be verified.
+        let max_len = max_len.clamp(CHECK_SIZE, FRAME_SIZE) / CHECK_SIZE * CHECK_SIZE;
         let extent = self.find_piece().await?;
         let chunk = match extent {
             Some((start, extent)) => self.read_first(start, extent, max_len).await?,

@@ -111,7 +111,6 @@ impl Scenario {
         let segment_size = (256 << 10) << if random.chance(0.8) { 0 } else { random.below(5) };
         let memory_bytes = if random.chance(0.2) { 1 << 20 } else { 64 << 20 };
         let mut faults = draw_faults(mode, &mut random);
-        let rest = faults.clone();
         if let Some(undeclared) = &twist.undeclared {
             faults.clone_from(undeclared);
         }
@@ -125,7 +124,6 @@ impl Scenario {
             steps_max: STEPS_MAX,
         };
         let sim = Sim::new(seed, options);
-        drop(rest);
         let put = 25 + random.below(35);
         let habits = Habits {
             put,
@@ -158,6 +156,10 @@ impl Scenario {
         self.world.borrow_mut().model.note(text);
     }
 
+    fn count(&self, change: impl FnOnce(&mut Totals)) {
+        change(&mut self.world.borrow_mut().totals);
+    }
+
     fn is_violated(&self) -> bool {
         self.world.borrow().model.violation().is_some()
     }
@@ -183,11 +185,10 @@ impl Scenario {
         self.note(|| format!("---- {mode:?} ----"));
         let sim = self.sim.take().expect("up");
         sim.faults(|faults| *faults = Faults::default());
-        let totals = &mut self.world.borrow_mut().totals;
-        match mode {
+        self.count(|totals| match mode {
             CrashMode::Process => totals.crashes_process += 1,
             CrashMode::Power => totals.crashes_power += 1,
-        }
+        });
         let sim = sim.restart(mode);
         self.sim = Some(sim);
         self.world.borrow_mut().model.crash();
@@ -234,7 +235,7 @@ impl Scenario {
                 || after.no_space > before.no_space;
             match opened {
                 None if is_crashing => {
-                    self.world.borrow_mut().totals.crashes_in_recovery += 1;
+                    self.count(|totals| totals.crashes_in_recovery += 1);
                     let mode = machine::either_crash(&mut self.random);
                     self.restart(mode);
                     return Ok(None);
@@ -255,7 +256,7 @@ impl Scenario {
                 }
                 Some(Err(error)) => {
                     self.note(|| format!("refused: {error}"));
-                    self.world.borrow_mut().totals.opens_refused += 1;
+                    self.count(|totals| totals.opens_refused += 1);
                     if !any_fault && self.mode != Mode::Corruption {
                         return Err(format!("the store does not open on a healthy disk: {error}"));
                     }
@@ -327,10 +328,9 @@ impl Scenario {
             let is_crashing = self.random.chance(0.3);
             let steps = if is_crashing { self.random.below(300) } else { STEPS_MAX };
             let closed = self.sim().run_steps(steps, machine::close(shards));
-            let totals = &mut self.world.borrow_mut().totals;
             match closed {
-                Some(()) => totals.clean_closes += 1,
-                None if is_crashing => totals.crashes_in_close += 1,
+                Some(()) => self.count(|totals| totals.clean_closes += 1),
+                None if is_crashing => self.count(|totals| totals.crashes_in_close += 1),
                 None => return Err(format!("closing takes more than {STEPS_MAX} steps")),
             }
             went_down_well = closed.is_some();
@@ -377,7 +377,7 @@ impl Scenario {
             self.sim().run_steps(STEPS_MAX, machine::close(closing)).ok_or("closing hangs")?;
         }
         let left = machine::segment_files(self.sim()).len();
-        self.world.borrow_mut().totals.segments_left += left as u64;
+        self.count(|totals| totals.segments_left += left as u64);
         if self.mode != Mode::Corruption && left > 1 {
             return Err(format!("{left} segments are left of a store without blobs"));
         }
