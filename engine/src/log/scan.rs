@@ -158,7 +158,10 @@ impl<'s, I: Io> Window<'s, I> {
         self.start = at / BLOCK_SIZE as u64 * BLOCK_SIZE as u64;
         let rest = (self.file_size - self.start).next_multiple_of(BLOCK_SIZE as u64);
         let length = rest.min(WINDOW_SIZE as u64) as usize;
-        let buf = self.buf.take().unwrap_or_else(|| AlignedBuf::zeroed(WINDOW_SIZE));
+        let buf = self.buf.take().unwrap_or_else(|| {
+            let file = self.file_size.next_multiple_of(BLOCK_SIZE as u64);
+            AlignedBuf::zeroed(file.min(WINDOW_SIZE as u64) as usize)
+        });
         let (result, mut buf) = self.io.read_at(&self.segment.file, buf, 0..length, self.start).await;
         self.length = match result {
             Ok(count) => count,

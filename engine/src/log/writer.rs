@@ -622,7 +622,7 @@ impl<I: Io> Log<I> {
             Ok(reservation) => reservation,
             Err(error) => return Err((error, data, tombstones)),
         };
-        let mut buf = batch_buf.take().unwrap_or_else(|| AlignedBuf::zeroed(BATCH_BYTES_MAX));
+        let mut buf = batch_buf.take().unwrap_or_else(|| AlignedBuf::zeroed(batch_max(self.0.options.segment_size)));
         let end = offset + total as u64;
         let mut at = 0;
         let mut replies = Vec::with_capacity(records);

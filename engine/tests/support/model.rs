@@ -120,6 +120,11 @@ impl Model {
         self.blobs[blob].possible
     }
 
+    /// Whether nothing is under way on a blob.
+    pub fn is_quiet(&self, blob: usize) -> bool {
+        self.blobs[blob].tokens.iter().all(Option::is_none)
+    }
+
     pub fn begin(&mut self, blob: usize, kind: Kind) -> Begun {
         let state = &mut self.blobs[blob];
         let (at_start, was_in_doubt) = (state.possible, state.in_doubt);
