@@ -267,11 +267,15 @@ impl<I: Io> State<I> {
         Ok(())
     }
 
-    /// Keeps the last piece of each segment, until it is durable.
+    /// Keeps the piece of each segment that lies last, until it is durable. Pieces written at the same time need not lie in their order.
     fn note_undurable(&mut self, placed: Placed<I::File>) {
         let id = placed.segment().id;
-        self.undurable.retain(|other| other.segment().id != id && !other.is_durable());
-        self.undurable.push(placed);
+        self.undurable.retain(|other| !other.is_durable());
+        match self.undurable.iter_mut().find(|other| other.segment().id == id) {
+            Some(other) if other.offset_units > placed.offset_units => {}
+            Some(other) => *other = placed,
+            None => self.undurable.push(placed),
+        }
     }
 
     /// Writes the extents listed so far as a page.
