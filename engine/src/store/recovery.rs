@@ -244,6 +244,8 @@ async fn fill_plan<I: Io>(store: &Store<I::File>, io: &I, plan: &mut Plan) -> Re
     }
     if let Some((covered, max_sequence)) = read_checkpoint(store, io, plan).await {
         plan.max_sequence = max_sequence;
+        // Numbers that are still covered must not come again, also when their segments are gone.
+        covered.iter().for_each(|covered| store.0.table.reserve_above(covered.segment));
         plan.segments.retain(|file| {
             let covering = covered.iter().find(|covered| covered.segment == file.id);
             if let Some(covering) = covering {
