@@ -19,6 +19,9 @@ pub(super) async fn agree<I: Io, P: AsRef<Path>>(io: &I, dirs: &[P], read_only: 
     }
     let mut found = Vec::with_capacity(dirs.len());
     for dir in dirs {
+        if !read_only {
+            settle(io, dir.as_ref()).await?;
+        }
         found.push(read(io, dir.as_ref()).await?);
     }
     let known = dirs.iter().zip(&found).filter_map(|(dir, found)| found.as_ref().map(|found| (dir.as_ref(), found)));
@@ -96,6 +99,14 @@ async fn write_all<I: Io, P: AsRef<Path>>(
         }
     }
     Ok(())
+}
+
+/// Makes the names of a directory durable. A process that was killed before it did so left names that the next power failure would take
+/// back, and what was built on them since would be lost.
+pub(super) async fn settle<I: Io>(io: &I, dir: &Path) -> Result<(), OpenError> {
+    io.sync_dir(dir)
+        .await
+        .map_err(|error| OpenError(format!("data directory {} can't be synced: {error}", dir.display())))
 }
 
 async fn read<I: Io>(io: &I, dir: &Path) -> Result<Option<Superblock>, OpenError> {

@@ -221,6 +221,9 @@ async fn fill_plan<I: Io>(store: &Store<I::File>, io: &I, plan: &mut Plan) -> Re
             Some(size) => size.clamp(SEGMENT_SIZE_MIN, SEGMENT_SIZE_MAX),
             None => default_segment_size(io.space(dir).await.map_err(fail)?.total),
         });
+        if !options.read_only {
+            identity::settle(io, &dir.join(SEGMENTS_DIR)).await?;
+        }
         for entry in io.list_dir(&dir.join(SEGMENTS_DIR)).await.map_err(fail)? {
             if let Some(id) = parse_file_name(&entry.name) {
                 store.0.table.reserve_above(id);
