@@ -288,7 +288,15 @@ impl<I: Io> State<I> {
         let mut frame = self.shard.take_frame(HEAD_ROOM + payload.len()).await?;
         frame[HEAD_ROOM..HEAD_ROOM + payload.len()].copy_from_slice(&payload);
         let head = Head::piece(Kind::ExtentPage, self.number, self.next_ordinal());
-        let placed = self.log.append_direct(&head, &mut frame, payload.len()).await?;
+        let (result, promised) = promise();
+        let (log, length) = (self.log.clone(), payload.len());
+        // A task of its own: a client that goes away must not leave a write behind that its segment waits for for ever.
+        self.shard.0.io.spawn(async move {
+            let written = log.append_direct(&head, &mut frame, length).await;
+            drop(frame);
+            result.keep(written);
+        });
+        let placed = promised.await.unwrap_or(Err(LogError::Closed))?;
         probe::hit(Event::ExtentPageWritten);
         let content: u64 = self.extents.iter().map(|extent| extent.content_length).sum();
         self.pages.push(extent_of(&placed, payload.len(), content));
