@@ -116,6 +116,9 @@ impl<I: Io> Shard<I> {
     pub(super) async fn forget(&self, released: Released) {
         let Released { before: Some(location), accounted: true, id } = released else { return };
         if has_extents(&location) {
+            if self.shared().readers.condemn(location.sequence, released) {
+                return;
+            }
             let mut pieces = Vec::new();
             let read = self.visit_pieces(id, &location, |segment, bytes| pieces.push((segment.clone(), bytes)));
             if let Err(error) = read.await {

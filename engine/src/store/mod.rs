@@ -9,6 +9,7 @@ mod checkpoint;
 mod identity;
 mod locks;
 mod message;
+mod readers;
 mod reclaim;
 mod recovery;
 mod replay;

@@ -23,6 +23,7 @@ use crate::store::accounting::Accounting;
 use crate::store::calls::Calls;
 use crate::store::locks::Locks;
 use crate::store::message::{Acquired, CoreStatus, Message, Outcome, Released, Reply, Request};
+use crate::store::readers::Readers;
 use crate::store::reclaim::{Event, Reclaimer};
 use crate::store::{OpenError, Page, StoreError, StoreOptions, StoreStatus, recovery};
 use crate::sync::{Notify, promise};
@@ -88,6 +89,7 @@ pub(super) struct Shared<F> {
     /// Cores that have not counted their live bytes yet.
     pub unaccounted_cores: AtomicU32,
     pub damage_count: AtomicU64,
+    pub readers: Readers,
 }
 
 impl<F: Clone + Send + Sync + fmt::Debug + 'static> Store<F> {
@@ -111,6 +113,7 @@ impl<F: Clone + Send + Sync + fmt::Debug + 'static> Store<F> {
             events_receiver: Mutex::new(Some(events_receiver)),
             unaccounted_cores: AtomicU32::new(u32::from(options.cores)),
             damage_count: AtomicU64::new(0),
+            readers: Readers::default(),
             options,
         }))
     }
