@@ -38,6 +38,8 @@ use crate::types::{CoreId, SegmentId, Sequence};
 const READS_AT_ONCE: usize = 4;
 /// Records in one message to their owner.
 const REPLAY_BATCH: usize = 4096;
+/// Two to the power of this bounds the operations of a life of which nothing could be read at the next start.
+const UNREAD_SEQUENCES_SHIFT: u32 = 28;
 /// The part of a file system that one segment takes unless told otherwise: so a store has some thousand segments at most.
 const SEGMENT_DIVISOR: u64 = 1024;
 /// The bounds of a segment's size unless told otherwise.
@@ -89,6 +91,9 @@ pub(super) async fn open<I: Io>(
     if let Some(error) = failure {
         return Err(error);
     }
+    if store.0.is_incomplete() {
+        sequence = above_unread(sequence, store.0.table.watermark());
+    }
     let shard = build(&store, core, io, &plan, replay, sequence);
     for mailbox in &store.0.mailboxes {
         let _ = mailbox.send(Message::Recovery(Recovery::Ready));
@@ -104,6 +109,12 @@ pub(super) async fn open<I: Io>(
     }
     start(&shard, early, mailbox, started);
     Ok(shard)
+}
+
+/// A sequence above all that unread segments may hold. Such a segment has a number below `watermark`, and the segments of a later
+/// incomplete life have higher ones; so each such life gets a range of its own.
+fn above_unread(sequence: Sequence, watermark: SegmentId) -> Sequence {
+    Sequence(sequence.0 + (u64::from(watermark.0) << UNREAD_SEQUENCES_SHIFT))
 }
 
 async fn receive(mailbox: &mut Receiver<Message>) -> Result<Message, OpenError> {
@@ -420,10 +431,20 @@ async fn read_segment<I: Io>(
     max_sequence: &mut Sequence,
 ) -> Result<(), OpenError> {
     let handle = open_file(store, io, file).await?;
-    let Some(header) = read_header(io, &handle, plan, file).await else {
-        store.0.damage_count.fetch_add(1, Ordering::Relaxed);
-        tracing::error!(segment = %file.id, "the header of a segment is damaged: it is kept as it is and not read");
-        return Ok(());
+    let header = match read_header(io, &handle, plan, file).await {
+        Ok(Some(header)) => header,
+        Ok(None) => {
+            store.0.damage_count.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(segment = %file.id, "the header of a segment is damaged: it is kept as it is and not read");
+            return Ok(());
+        }
+        Err(error) => {
+            probe::hit(ProbeEvent::SegmentUnreadable);
+            store.0.damage_count.fetch_add(1, Ordering::Relaxed);
+            store.0.set_incomplete();
+            tracing::error!(segment = %file.id, %error, "the header of a segment can't be read: what it holds is missing until a start can read it");
+            return Ok(());
+        }
     };
     let segment = Segment::new(&header, file.dir, handle, State::Active, file.size);
     let footer = match read_footer(io, &segment, file.size).await {
@@ -449,10 +470,16 @@ async fn read_segment<I: Io>(
     Ok(())
 }
 
-async fn read_header<I: Io>(io: &I, handle: &I::File, plan: &Plan, file: SegmentFile) -> Option<SegmentHeader> {
+/// `None` when it is not a sound header of this segment.
+async fn read_header<I: Io>(
+    io: &I,
+    handle: &I::File,
+    plan: &Plan,
+    file: SegmentFile,
+) -> io::Result<Option<SegmentHeader>> {
     let (result, block) = io.read_at(handle, AlignedBuf::zeroed(BLOCK_SIZE), 0..BLOCK_SIZE, 0).await;
-    let header = result.ok().and_then(|count| SegmentHeader::decode(&block[..count]))?;
-    (header.segment == file.id && header.store == plan.store).then_some(header)
+    let header = SegmentHeader::decode(&block[..result?]);
+    Ok(header.filter(|header| header.segment == file.id && header.store == plan.store))
 }
 
 /// Scans a segment that was not sealed, and seals it. `None`: there is nothing in it, and its file is free now.
@@ -476,7 +503,15 @@ async fn scan_segment<I: Io>(
     }
     store.0.damage_count.fetch_add(scan.damage.len() as u64, Ordering::Relaxed);
     let sound = scan.damage.is_empty() && scan.unreadable_bytes == 0 && synced.is_ok();
+    if scan.unreadable_bytes > 0 {
+        probe::hit(ProbeEvent::SegmentUnreadable);
+        store.0.damage_count.fetch_add(1, Ordering::Relaxed);
+        store.0.set_incomplete();
+        tracing::error!(segment = %file.id, bytes = scan.unreadable_bytes, "a part of a segment can't be read: what it holds is missing until a start can read it");
+    }
     if let Err(error) = synced {
+        // What was found may be gone after the next power failure.
+        store.0.set_incomplete();
         tracing::error!(segment = %file.id, %error, "a segment can't be synced: it is kept as it is");
     }
     if read_only {

@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::index::{Entry, Index, Location};
@@ -89,7 +89,24 @@ pub(super) struct Shared<F> {
     /// Cores that have not counted their live bytes yet.
     pub unaccounted_cores: AtomicU32,
     pub damage_count: AtomicU64,
+    /// See [`Shared::is_incomplete`].
+    incomplete: AtomicBool,
     pub readers: Readers,
+}
+
+impl<F> Shared<F> {
+    /// Whether recovery could not read, or not trust, all that is on the disk. It may be there at the next start, so until then nothing is
+    /// concluded from its absence: no segment is reclaimed, no checkpoint is written, and every id counts as in doubt.
+    pub fn is_incomplete(&self) -> bool {
+        self.incomplete.load(Ordering::Acquire)
+    }
+
+    pub fn set_incomplete(&self) {
+        if !self.incomplete.swap(true, Ordering::AcqRel) {
+            // Never taken off again: the accounting does not end.
+            self.unaccounted_cores.fetch_add(1, Ordering::AcqRel);
+        }
+    }
 }
 
 impl<F: Clone + Send + Sync + fmt::Debug + 'static> Store<F> {
@@ -113,6 +130,7 @@ impl<F: Clone + Send + Sync + fmt::Debug + 'static> Store<F> {
             events_receiver: Mutex::new(Some(events_receiver)),
             unaccounted_cores: AtomicU32::new(u32::from(options.cores)),
             damage_count: AtomicU64::new(0),
+            incomplete: AtomicBool::new(false),
             readers: Readers::default(),
             options,
         }))
