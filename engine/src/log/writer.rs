@@ -67,8 +67,14 @@ const fn batch_max(segment_size: u64) -> usize {
 pub enum LogError {
     /// No space for another segment.
     Full,
-    /// A write or sync failed, now or so often that the log has given up.
+    /// The log has given up after too many failures, or no segment could be prepared. Nothing was written.
     Failed(String),
+    /// A write or sync failed. The next start may find the record or not.
+    InDoubt {
+        /// For want of space.
+        full: bool,
+        reason: String,
+    },
     /// The log is being closed.
     Closed,
 }
@@ -353,7 +359,7 @@ impl<I: Io> Log<I> {
                 if open.durable_to.get() >= placed.end {
                     return Some(Ok(()));
                 }
-                open.segment.is_fenced().then(|| Err(fenced(open.segment.id)))
+                open.segment.is_fenced().then(|| Err(in_doubt(open.segment.id, false)))
             })
             .await
     }
@@ -490,7 +496,7 @@ impl<I: Io> Log<I> {
             Err(error) => {
                 // Stays in flight for ever: nothing behind it may count as written.
                 self.fence(open, "write", &error);
-                Err(if error.raw_os_error() == Some(libc::ENOSPC) { LogError::Full } else { fenced(open.segment.id) })
+                Err(in_doubt(open.segment.id, error.raw_os_error() == Some(libc::ENOSPC)))
             }
         };
         open.changed.notify();
@@ -646,7 +652,7 @@ impl<I: Io> Log<I> {
         *batch_buf = Some(buf);
         let written = self.write_ended(&open, offset, total, result);
         let durable = match written {
-            Ok(()) => self.sync_to(&open, end).await.then_some(()).ok_or_else(|| fenced(open.segment.id)),
+            Ok(()) => self.sync_to(&open, end).await.then_some(()).ok_or_else(|| in_doubt(open.segment.id, false)),
             Err(error) => Err(error),
         };
         if durable.is_ok() {
@@ -672,6 +678,6 @@ fn refuse<F>(batch: Vec<Packed<F>>, error: &LogError) {
     }
 }
 
-fn fenced(segment: SegmentId) -> LogError {
-    LogError::Failed(format!("the disk refused a write or a sync of segment {segment}"))
+fn in_doubt(segment: SegmentId, full: bool) -> LogError {
+    LogError::InDoubt { full, reason: format!("the disk refused a write or a sync of segment {segment}") }
 }

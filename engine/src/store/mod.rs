@@ -146,7 +146,8 @@ impl From<LogError> for StoreError {
     fn from(error: LogError) -> Self {
         match error {
             LogError::Full => StoreError::Full,
-            LogError::Failed(reason) => StoreError::WriteFailed { reason },
+            LogError::InDoubt { full: true, .. } => StoreError::Full,
+            LogError::Failed(reason) | LogError::InDoubt { reason, .. } => StoreError::WriteFailed { reason },
             LogError::Closed => StoreError::Closed,
         }
     }

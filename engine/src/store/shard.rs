@@ -298,7 +298,8 @@ impl<I: Io> Shard<I> {
     }
 
     fn acquired(&self, id: BlobId, sequence: Sequence) -> Acquired {
-        Acquired { current: self.0.index.borrow().get(&id), sequence }
+        let in_doubt = self.shared().is_incomplete() || self.0.locks.is_in_doubt(&id);
+        Acquired { current: self.0.index.borrow().get(&id), in_doubt, sequence }
     }
 
     /// Enters an outcome into the index and passes the lock on.
@@ -306,10 +307,17 @@ impl<I: Io> Shard<I> {
         let mut index = self.0.index.borrow_mut();
         let before = match outcome {
             Outcome::Nothing => None,
+            Outcome::InDoubt => {
+                self.0.locks.doubt(id);
+                None
+            }
             Outcome::Insert(location) => index.insert(Entry { id, location }),
             Outcome::Remove => index.remove(&id),
         };
         drop(index);
+        if matches!(outcome, Outcome::Insert(_) | Outcome::Remove) {
+            self.0.locks.settle(&id);
+        }
         let accounted = before.is_none_or(|before| self.0.accounting.counted(&id, before.sequence));
         self.0.locks.release(id);
         Released { id, before, accounted }
@@ -391,7 +399,7 @@ impl<I: Io> Shard<I> {
 
     async fn delete_now(&self, id: BlobId) -> Result<bool, StoreError> {
         let acquired = self.acquire(id).await?;
-        if acquired.current.is_none() {
+        if acquired.current.is_none() && !acquired.in_doubt {
             self.release(id, Outcome::Nothing).await?;
             return Ok(false);
         }
@@ -400,14 +408,16 @@ impl<I: Io> Shard<I> {
         let placed = match self.commit_tombstone(head).await {
             Ok(placed) => placed,
             Err(error) => {
-                self.release(id, Outcome::Nothing).await?;
+                let in_doubt = matches!(error, LogError::InDoubt { .. });
+                self.release(id, if in_doubt { Outcome::InDoubt } else { Outcome::Nothing }).await?;
                 return Err(error.into());
             }
         };
         let released = self.release(id, Outcome::Remove).await?;
         placed.segment().unapplied.fetch_sub(1, Ordering::AcqRel);
+        let existed = released.before.is_some();
         self.forget(released).await;
-        Ok(true)
+        Ok(existed)
     }
 
     /// Writes a tombstone to whichever log has room for it.
@@ -415,7 +425,8 @@ impl<I: Io> Shard<I> {
         let mut last = LogError::Closed;
         for _ in 0..self.0.logs.len() {
             match self.pick_log().commit(head.clone(), PackedPayload::None).await {
-                Err(error @ (LogError::Full | LogError::Failed(_))) => last = error,
+                Err(LogError::Full | LogError::Failed(_)) if matches!(last, LogError::InDoubt { .. }) => {}
+                Err(error @ (LogError::Full | LogError::Failed(_) | LogError::InDoubt { .. })) => last = error,
                 done => return done,
             }
         }

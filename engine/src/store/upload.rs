@@ -66,6 +66,8 @@ struct State<I: Io> {
     ordinal: u64,
     /// The last piece in each segment that is not durable yet.
     undurable: Vec<Placed<I::File>>,
+    /// A record refers to the pieces, or the next start may find one that does.
+    keeps_pieces: bool,
 }
 
 impl<I: Io> Shard<I> {
@@ -102,6 +104,7 @@ impl<I: Io> Shard<I> {
             pages: Vec::new(),
             ordinal: 0,
             undurable: Vec::new(),
+            keeps_pieces: false,
         })))
     }
 }
@@ -156,7 +159,7 @@ impl<I: Io> Upload<I> {
         shard
             .detached(async move {
                 let result = state.commit(options).await;
-                if !matches!(result, Ok(Stored { created: true, .. })) {
+                if !state.keeps_pieces {
                     state.abandon().await;
                 }
                 result
@@ -319,10 +322,11 @@ impl<I: Io> State<I> {
         }
         let acquired = self.shard.acquire(id).await?;
         let present = match acquired.current {
-            Some(location) => self.is_present(id, hash, &location).await,
-            None => Ok(false),
+            // In doubt it is written anew: what is there may be gone at the next start.
+            Some(location) if !acquired.in_doubt => self.is_present(id, hash, &location).await,
+            Some(_) | None => Ok(false),
         };
-        let result = match present {
+        let result: Result<_, Unwritten> = match present {
             Ok(true) => Ok(None),
             Ok(false) => {
                 let mut labels = options.labels;
@@ -341,7 +345,7 @@ impl<I: Io> State<I> {
                 };
                 self.write_blob(head, in_pieces).await.map(Some)
             }
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         };
         let stored = |created| Stored { id, hash, size: self.size, created };
         match result {
@@ -352,10 +356,11 @@ impl<I: Io> State<I> {
                     length_units: location_length(placed.length_units, extents),
                     sequence: acquired.sequence,
                 };
+                self.keeps_pieces = true;
                 let released = self.shard.release(id, Outcome::Insert(location)).await?;
                 placed.segment().unapplied.fetch_sub(1, Ordering::AcqRel);
                 let stored = stored(true);
-                // Only a damaged record is replaced; what it held is dead now.
+                // Only a record that is damaged or in doubt is replaced; what it held is dead now.
                 self.shard.forget(released).await;
                 Ok(stored)
             }
@@ -363,8 +368,9 @@ impl<I: Io> State<I> {
                 self.shard.release(id, Outcome::Nothing).await?;
                 Ok(stored(false))
             }
-            Err(error) => {
-                self.shard.release(id, Outcome::Nothing).await?;
+            Err(Unwritten { error, in_doubt }) => {
+                self.keeps_pieces = in_doubt;
+                self.shard.release(id, if in_doubt { Outcome::InDoubt } else { Outcome::Nothing }).await?;
                 Err(error)
             }
         }
@@ -399,7 +405,7 @@ impl<I: Io> State<I> {
     }
 
     /// Writes the record of the blob, durably. True: it holds extents.
-    async fn write_blob(&mut self, mut head: Head, in_pieces: bool) -> Result<(Placed<I::File>, bool), StoreError> {
+    async fn write_blob(&mut self, mut head: Head, in_pieces: bool) -> Result<(Placed<I::File>, bool), Unwritten> {
         if !in_pieces {
             let frame = self.frame.take().expect("an upload in one piece has its frame");
             return Ok((self.commit_frame(head, frame, self.filled).await?, false));
@@ -423,13 +429,8 @@ impl<I: Io> State<I> {
         }
         let placed = self.log.append_direct(&head, &mut frame, length).await?;
         drop(frame);
-        match self.log.durable(&placed).await {
-            Ok(()) => Ok(placed),
-            Err(error) => {
-                self.shard.count_dead(placed.segment(), placed.length());
-                Err(error)
-            }
-        }
+        self.log.durable(&placed).await?;
+        Ok(placed)
     }
 
     /// Counts everything written as dead.
@@ -448,6 +449,25 @@ impl<I: Io> State<I> {
         if let Err(error) = frames.and(pages) {
             tracing::warn!(%error, "the space of an upload that broke off is known only after a restart");
         }
+    }
+}
+
+/// Why the record of a blob was not written.
+struct Unwritten {
+    error: StoreError,
+    /// It may have been.
+    in_doubt: bool,
+}
+
+impl From<LogError> for Unwritten {
+    fn from(error: LogError) -> Self {
+        Self { in_doubt: matches!(error, LogError::InDoubt { .. }), error: error.into() }
+    }
+}
+
+impl From<StoreError> for Unwritten {
+    fn from(error: StoreError) -> Self {
+        Self { error, in_doubt: false }
     }
 }
 
