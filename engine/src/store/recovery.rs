@@ -456,7 +456,7 @@ async fn read_segment<I: Io>(
     };
     let entries = match footer {
         Some((_, entries)) => {
-            segment.seal();
+            assert!(segment.seal(), "nobody else has it yet");
             entries
         }
         None => match scan_segment(store, io, &segment, file).await? {
@@ -536,7 +536,7 @@ async fn scan_segment<I: Io>(
         return Ok(Some(scan.records));
     }
     match write_footer(io, segment, scan.data_end, &scan.records, true).await {
-        Ok(()) => segment.seal(),
+        Ok(()) => assert!(segment.seal(), "nobody else has it yet"),
         Err(error) => {
             tracing::error!(segment = %file.id, %error, "the footer of a scanned segment can't be written");
             segment.fence();
