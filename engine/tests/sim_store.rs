@@ -17,10 +17,6 @@ use support::totals::{self, Totals};
 /// Seeds of each mode in an ordinary test run.
 const SEEDS: u64 = 1000;
 
-fn replay(seed: u64, mode: Mode) -> String {
-    format!("NABU_SEED={seed} NABU_MODE={mode:?} cargo test -p nabu-engine --test sim_store one_seed -- --nocapture")
-}
-
 fn check(mode: Mode, seeds: u64) -> Totals {
     let mut totals = Totals::default();
     for seed in 0..seeds {
@@ -28,12 +24,12 @@ fn check(mode: Mode, seeds: u64) -> Totals {
         match outcome {
             Ok(outcome) => {
                 if let Some(violation) = outcome.violation {
-                    panic!("seed {seed}: {violation}\nreplay: {}", replay(seed, mode));
+                    panic!("seed {seed}: {violation}\nreplay: {}", scenario::replay(seed, mode));
                 }
                 totals.add(&outcome.totals);
             }
             Err(cause) => {
-                eprintln!("replay: {}", replay(seed, mode));
+                eprintln!("replay: {}", scenario::replay(seed, mode));
                 panic::resume_unwind(cause);
             }
         }

@@ -87,6 +87,11 @@ pub struct Outcome {
     pub violation: Option<String>,
 }
 
+/// The command that runs a scenario again and tells all that its clients did.
+pub fn replay(seed: u64, mode: Mode) -> String {
+    format!("NABU_SEED={seed} NABU_MODE={mode:?} cargo test -p nabu-engine --test sim_store one_seed -- --nocapture")
+}
+
 /// Runs the scenario of a seed.
 pub fn run(seed: u64, mode: Mode, twist: Twist) -> Outcome {
     let mut scenario = Scenario::new(seed, mode, twist);
