@@ -13,6 +13,7 @@ use super::client::{Client, Habits, Shared, World};
 use super::content;
 use super::machine::{self, Shards};
 use super::model::{Demand, Model};
+use super::rot;
 use super::totals::Totals;
 
 /// What goes wrong in a scenario.
@@ -30,16 +31,19 @@ pub enum Mode {
     Corruption,
     /// Everything that is an error of the disk, and none of its lies.
     AllErrors,
+    /// One flipped bit: see [`super::rot`].
+    BitRot,
 }
 
 impl Mode {
-    pub const ALL: [Mode; 6] = [
+    pub const ALL: [Mode; 7] = [
         Mode::Crashes,
         Mode::WriteErrors,
         Mode::FullDisk,
         Mode::ReadErrors,
         Mode::Corruption,
         Mode::AllErrors,
+        Mode::BitRot,
     ];
 
     /// The mode of a seed.
@@ -94,6 +98,10 @@ pub fn replay(seed: u64, mode: Mode) -> String {
 
 /// Runs the scenario of a seed.
 pub fn run(seed: u64, mode: Mode, twist: Twist) -> Outcome {
+    if mode == Mode::BitRot {
+        let totals = Totals { seeds: 1, flipped_bits: 1, ..Totals::default() };
+        return Outcome { totals, trace_hash: 0, violation: rot::run(seed).err() };
+    }
     let mut scenario = Scenario::new(seed, mode, twist);
     let result = scenario.run();
     let sim = scenario.sim.take().expect("the machine is up at the end");
