@@ -284,6 +284,41 @@ fn a_blob_stays_readable_while_it_is_read_also_when_it_is_deleted() {
 }
 
 #[test]
+fn a_reader_that_met_an_error_passes_nothing_over() {
+    let mut machine = Machine::new(3, 1, 1);
+    let content = Content::new(3, 400_000);
+    let shards = machine.open();
+    machine.put(&shards[0], &content).expect("stored");
+    let (shard, id) = (shards[0].clone(), content.id);
+    let blob = machine.sim().run(async move { shard.open(id).await }).expect("sound").expect("stored");
+    let mut reader = blob.reader(0..400_000);
+    machine.sim().faults(|faults| faults.read_error = 1.0);
+    let failed = machine.sim().run(reader.next(1 << 20));
+    assert!(matches!(failed, Err(StoreError::ReadFailed { .. })), "{failed:?}");
+    machine.sim().faults(|faults| *faults = Faults::default());
+    let again = machine.sim().run(reader.next(1 << 20));
+    assert!(matches!(again, Err(StoreError::ReadFailed { .. })), "{again:?}");
+}
+
+#[test]
+fn an_upload_that_lost_a_piece_can_not_be_committed() {
+    let mut machine = Machine::new(4, 1, 1);
+    let content = Content::new(4, 1 << 20);
+    let shards = machine.open();
+    machine.put(&shards[0], &Content::new(5, 10)).expect("stored");
+    machine.sim().faults(|faults| faults.write_error = 1.0);
+    let (shard, faulty) = (shards[0].clone(), &content);
+    let (written, upload) = machine.sim().run(async move {
+        let mut upload = shard.upload(None).await.expect("memory");
+        (upload.write(&faulty.bytes).await, upload)
+    });
+    assert!(matches!(written, Err(StoreError::WriteFailed { .. })), "{written:?}");
+    machine.sim().faults(|faults| *faults = Faults::default());
+    let committed = machine.sim().run(upload.commit(CommitOptions::default()));
+    assert!(matches!(committed, Err(StoreError::WriteFailed { .. })), "{committed:?}");
+}
+
+#[test]
 fn restarts_without_end_leak_no_segments() {
     let mut machine = Machine::new(7, 3, 2);
     let mut most = 0;

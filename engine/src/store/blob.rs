@@ -271,6 +271,7 @@ impl<I: Io> Blob<I> {
         BlobReader {
             shard: self.shard,
             _pin: self.pin,
+            failed: None,
             id: self.meta.id,
             position: range.start,
             end: range.end,
@@ -320,6 +321,7 @@ pub struct BlobReader<I: Io> {
     /// The frame of the last chunk; its buffer may be out as a [`Chunk`].
     frame: Option<Frame>,
     _pin: Option<Pin<I>>,
+    failed: Option<StoreError>,
 }
 
 impl<I: Io> BlobReader<I> {
@@ -330,8 +332,17 @@ impl<I: Io> BlobReader<I> {
 
     /// The next bytes, at most about `max_len` of them (64 KiB at least, 1 MiB at most); `None` at the end. Every byte was verified
     /// against its checksum. Memory is charged to the core's budget until [`BlobReader::recycle`] takes the chunk back, or the reader
-    /// is dropped.
+    /// is dropped. After an error every further call gives that error: nothing is passed over.
     pub async fn next(&mut self, max_len: usize) -> Result<Option<Chunk>, StoreError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        let result = self.read_next(max_len).await;
+        self.failed = result.as_ref().err().cloned();
+        result
+    }
+
+    async fn read_next(&mut self, max_len: usize) -> Result<Option<Chunk>, StoreError> {
         if self.position == self.end {
             return Ok(None);
         }

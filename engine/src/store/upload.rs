@@ -48,6 +48,9 @@ const _: () = assert!(
 /// A blob on its way in. Dropping it before [`Upload::commit`] leaves nothing visible, and its space is reclaimed.
 pub struct Upload<I: Io>(Option<State<I>>);
 
+/// A piece being written.
+type Writing<I> = Promised<Result<Placed<<I as Io>::File>, LogError>>;
+
 struct State<I: Io> {
     shard: Shard<I>,
     log: Log<I>,
@@ -59,7 +62,7 @@ struct State<I: Io> {
     filled: usize,
     frame_began: Instant,
     /// Frames being written, in order, each with its length.
-    writes: VecDeque<(usize, Promised<Result<Placed<I::File>, LogError>>)>,
+    writes: VecDeque<(usize, Writing<I>)>,
     /// Pieces written since the last page.
     extents: Vec<Extent>,
     pages: Vec<Extent>,
@@ -68,6 +71,7 @@ struct State<I: Io> {
     undurable: Vec<Placed<I::File>>,
     /// A record refers to the pieces, or the next start may find one that does.
     keeps_pieces: bool,
+    failed: Option<StoreError>,
 }
 
 impl<I: Io> Shard<I> {
@@ -105,6 +109,7 @@ impl<I: Io> Shard<I> {
             ordinal: 0,
             undurable: Vec::new(),
             keeps_pieces: false,
+            failed: None,
         })))
     }
 }
@@ -191,8 +196,17 @@ impl<I: Io> State<I> {
         if self.size > BLOB_SIZE_MAX { Err(StoreError::TooLarge) } else { Ok(()) }
     }
 
-    /// Makes sure that a frame has room: a larger one while it grows, the next one when it is full.
+    /// Makes sure that a frame has room. An upload that once had none can't be committed: what was received may be lost.
     async fn make_room(&mut self) -> Result<(), StoreError> {
+        let result = self.try_make_room().await;
+        if let Err(error) = &result {
+            self.failed = Some(error.clone());
+        }
+        result
+    }
+
+    /// A larger frame while it grows, the next one when it is full.
+    async fn try_make_room(&mut self) -> Result<(), StoreError> {
         let Some(frame) = &self.frame else { return self.next_frame().await };
         let payload = frame.size() - HEAD_ROOM;
         if self.filled < payload {
@@ -309,6 +323,9 @@ impl<I: Io> State<I> {
     }
 
     async fn commit(&mut self, options: CommitOptions) -> Result<Stored, StoreError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
         let hash = ContentHash(std::mem::take(&mut self.hasher).finalize().into());
         if let Some(expected) = options.expected_hash
             && expected != hash
