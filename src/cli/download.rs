@@ -15,7 +15,7 @@ use super::exit::{Exit, Failure};
 use super::progress::Progress;
 
 /// The most attempts in a row that bring less than [`PROGRESS_MIN`].
-const ATTEMPTS_MAX: u32 = 6;
+const ATTEMPTS_MAX: u32 = 5;
 /// Bytes after which a connection counts as one that works.
 const PROGRESS_MIN: u64 = 1 << 20;
 /// The pause before the second attempt; doubled before each further one.

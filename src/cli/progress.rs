@@ -45,11 +45,10 @@ impl Progress {
 
     /// A line above the bar.
     pub fn remark(&self, text: &str) {
-        self.bar.suspend(|| {
-            if !self.bar.is_hidden() {
-                eprintln!("{text}");
-            }
-        });
+        // Asked before, because the bar is locked while it is suspended.
+        if !self.bar.is_hidden() {
+            self.bar.suspend(|| eprintln!("{text}"));
+        }
     }
 }
 
