@@ -233,6 +233,7 @@ impl<'a> Download<'a> {
 
     /// Holds the bytes against the id, which the server can't choose, and against the whole hash that it names.
     fn verify(&mut self) -> Result<(), Failure> {
+        self.progress.finish();
         let hash = ContentHash(std::mem::take(&mut self.hasher).finalize().into());
         if BlobId::of(&hash) != self.id {
             return Err(self.wrong(&format!("the bytes received have the id {}", BlobId::of(&hash))));
