@@ -348,7 +348,7 @@ impl<I: Io> Shard<I> {
         &self,
         operation: impl Future<Output = Result<T, StoreError>> + 'static,
     ) -> Result<T, StoreError> {
-        if self.0.closing.get() {
+        if self.0.closing.get() || self.shared().options.read_only {
             return Err(StoreError::Closed);
         }
         let (result, promised) = promise();
