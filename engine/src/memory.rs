@@ -143,10 +143,7 @@ struct Waiting<'f> {
 impl Future for Waiting<'_> {
     type Output = bool;
 
-    fn poll(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<bool> {
+    fn poll(mut self: std::pin::Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<bool> {
         let promised = self.promised.as_mut().expect("not polled after its end");
         let polled = std::pin::Pin::new(promised).poll(context);
         polled.map(|kept| {

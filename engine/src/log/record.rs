@@ -160,13 +160,7 @@ impl Head {
 
     /// A head of a tombstone.
     pub fn tombstone(id: BlobId, sequence: Sequence, watermark: SegmentId, now_ns: u64) -> Self {
-        Self {
-            sequence,
-            id,
-            created_at_ns: now_ns,
-            link: u64::from(watermark.0),
-            ..Self::piece(Kind::Tombstone, 0, 0)
-        }
+        Self { sequence, id, created_at_ns: now_ns, link: u64::from(watermark.0), ..Self::piece(Kind::Tombstone, 0, 0) }
     }
 
     /// Bytes of the labels as encoded: each name and value with a two-byte length.

@@ -37,10 +37,30 @@ fn decode(bytes: &[u8]) -> Result<Decoded, Invalid> {
 fn the_bytes_of_a_blob_record_are_the_documented_ones() {
     let record = encode(&blob_head(), b"hello");
     let golden = concat!(
-        "4e425231", "01", "00", "01", "00", "CRCCRCCR", "07000000", "40000000", "87000000", "88000000", "05000000",
-        "40000000", "0b000000", "8877665544332211", "a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0",
-        "a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0", "0500000000000000",
-        "0000583fa54b1618", "0000000000000000", "0300656e76", "040070726f64", "c4d47a9a", "00", "68656c6c6f",
+        "4e425231",
+        "01",
+        "00",
+        "01",
+        "00",
+        "CRCCRCCR",
+        "07000000",
+        "40000000",
+        "87000000",
+        "88000000",
+        "05000000",
+        "40000000",
+        "0b000000",
+        "8877665544332211",
+        "a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0",
+        "a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0",
+        "0500000000000000",
+        "0000583fa54b1618",
+        "0000000000000000",
+        "0300656e76",
+        "040070726f64",
+        "c4d47a9a",
+        "00",
+        "68656c6c6f",
     );
     let crc = crate::types::hex(&record[HEAD_CRC_AT..HEAD_CRC_AT + 4]);
     let check = crate::types::hex(&crc32c(b"hello").to_le_bytes());

@@ -302,8 +302,7 @@ impl<I: Io> Log<I> {
         let nonce = open.segment.nonce;
         encode_head(frame, head, shape, placement, nonce, checks.into_iter());
         frame[HEAD_ROOM + payload_length..total].fill(0);
-        let placed =
-            self.place(&open, head, placement.offset_units, shape.length_units(), offset + total as u64);
+        let placed = self.place(&open, head, placement.offset_units, shape.length_units(), offset + total as u64);
         let buf = frame.lend();
         let (result, buf) = self.0.io.write_at(&open.segment.file, buf, 0..total, offset).await;
         frame.put_back(buf);
@@ -487,7 +486,8 @@ impl<I: Io> Log<I> {
             return true;
         }
         let target = open.written_to();
-        let mut result = if cfg!(feature = "mutant-skip-sync") { Ok(()) } else { self.0.io.sync(&open.segment.file).await };
+        let mut result =
+            if cfg!(feature = "mutant-skip-sync") { Ok(()) } else { self.0.io.sync(&open.segment.file).await };
         if cfg!(feature = "mutant-retry-sync") && result.is_err() {
             result = self.0.io.sync(&open.segment.file).await;
         }
@@ -585,9 +585,10 @@ impl<I: Io> Log<I> {
         batch_buf: &mut Option<AlignedBuf>,
     ) -> Result<(), (LogError, Vec<Packed<I::File>>, Vec<Packed<I::File>>)> {
         let records = data.len() + tombstones.len();
-        let sizes = data.iter().chain(&tombstones).map(|packed| {
-            bytes(Shape::packed(&packed.head, packed.payload.bytes().len()).length_units()) as usize
-        });
+        let sizes = data
+            .iter()
+            .chain(&tombstones)
+            .map(|packed| bytes(Shape::packed(&packed.head, packed.payload.bytes().len()).length_units()) as usize);
         let total = sizes.sum::<usize>().next_multiple_of(BLOCK_SIZE);
         let claim = if data.is_empty() { Claim::Tombstone } else { claim };
         let Reservation { open, offset } = match self.claim(total as u64, records, claim).await {

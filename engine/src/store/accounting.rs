@@ -81,7 +81,8 @@ impl<I: Io> Shard<I> {
         locks.acquire(entry.id).await;
         if index.borrow().get(&entry.id) == Some(entry.location) {
             let mut pieces = Vec::new();
-            let read = self.visit_pieces(entry.id, &entry.location, |segment, bytes| pieces.push((segment.clone(), bytes)));
+            let read =
+                self.visit_pieces(entry.id, &entry.location, |segment, bytes| pieces.push((segment.clone(), bytes)));
             match read.await {
                 Ok(()) => {
                     for (segment, bytes) in pieces {

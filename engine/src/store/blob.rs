@@ -452,13 +452,11 @@ impl<I: Io> BlobReader<I> {
         let piece = self.piece.as_ref().expect("found before");
         let record = &piece.record;
         let payload_at = record.payload_at();
-        let damaged =
-            |what| self.shard.damaged(self.id, &record.segment, record.decoded.placement.offset_units, what);
+        let damaged = |what| self.shard.damaged(self.id, &record.segment, record.decoded.placement.offset_units, what);
         if !payload_at.is_multiple_of(BLOCK_SIZE as u64) {
             return Err(damaged("its payload is on no block boundary"));
         }
-        let count =
-            self.shard.read(self.id, &record.segment, &mut frame, size, payload_at + span.start as u64).await?;
+        let count = self.shard.read(self.id, &record.segment, &mut frame, size, payload_at + span.start as u64).await?;
         if count < span.len() || !record.decoded.verify(&frame[..span.len()], span.start) {
             return Err(damaged("its payload fails its checksum"));
         }

@@ -102,9 +102,9 @@ async fn write_all<I: Io, P: AsRef<Path>>(
             continue;
         }
         let dir = dirs[index].as_ref();
-        write(io, dir, &superblock).await.map_err(|error| {
-            OpenError(format!("data directory {} can't be written: {error}", dir.display()))
-        })?;
+        write(io, dir, &superblock)
+            .await
+            .map_err(|error| OpenError(format!("data directory {} can't be written: {error}", dir.display())))?;
     }
     Ok(())
 }
@@ -133,10 +133,9 @@ async fn read<I: Io>(io: &I, dir: &Path) -> Result<Option<Superblock>, OpenError
             dir.display(),
             crate::log::FORMAT_VERSION
         ))),
-        Err(Refused::Damaged) => Err(OpenError(format!(
-            "{} fails its checksum; restore it from a backup of the directory",
-            shown.display()
-        ))),
+        Err(Refused::Damaged) => {
+            Err(OpenError(format!("{} fails its checksum; restore it from a backup of the directory", shown.display())))
+        }
     }
 }
 

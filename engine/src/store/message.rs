@@ -24,11 +24,19 @@ pub(super) enum Request {
     /// Locks an id; the answer comes when it is this core's turn.
     Acquire(BlobId),
     /// Unlocks an id with what came of the operation.
-    Release { id: BlobId, outcome: Outcome },
+    Release {
+        id: BlobId,
+        outcome: Outcome,
+    },
     /// Ids above this one.
-    List { after: Option<BlobId>, limit: usize },
+    List {
+        after: Option<BlobId>,
+        limit: usize,
+    },
     /// A slice for the checkpoint.
-    Slice { after: Option<BlobId> },
+    Slice {
+        after: Option<BlobId>,
+    },
     Status,
     /// This core has closed its logs; answered when the last has, and the checkpoint is written.
     Closed,

@@ -141,7 +141,6 @@ impl fmt::Display for OpenError {
 
 impl std::error::Error for OpenError {}
 
-
 impl From<LogError> for StoreError {
     fn from(error: LogError) -> Self {
         match error {

@@ -164,11 +164,8 @@ impl<I: Io> Shard<I> {
             }
         }
         self.shared().table.remove(id);
-        let free = FreeFile {
-            number: id,
-            file: segment.file.clone(),
-            size: segment.file_bytes.load(Ordering::Acquire),
-        };
+        let free =
+            FreeFile { number: id, file: segment.file.clone(), size: segment.file_bytes.load(Ordering::Acquire) };
         work.leaving.insert(id, (segment.dir, free));
         let events = self.shared().events.clone();
         segment.when_unused(move || {
@@ -239,9 +236,8 @@ pub(super) async fn read_footer<I: Io>(
     if file_size < 2 * block_size || !file_size.is_multiple_of(block_size) {
         return Ok(None);
     }
-    let (result, block) = io
-        .read_at(&segment.file, AlignedBuf::zeroed(BLOCK_SIZE), 0..BLOCK_SIZE, file_size - block_size)
-        .await;
+    let (result, block) =
+        io.read_at(&segment.file, AlignedBuf::zeroed(BLOCK_SIZE), 0..BLOCK_SIZE, file_size - block_size).await;
     if result? < BLOCK_SIZE {
         return Ok(None);
     }

@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 use crate::io::{AlignedBuf, BLOCK_SIZE, Instant, Io, OpenMode};
 use crate::log::checkpoint::{CheckpointReader, Covered, Item, Slice, Unusable};
 use crate::log::footer::FooterEntry;
-use crate::log::lifecycle::{FreeFile, FreeFiles, parse_free_file_name, free_file_name, retire, write_footer};
+use crate::log::lifecycle::{FreeFile, FreeFiles, free_file_name, parse_free_file_name, retire, write_footer};
 use crate::log::record::Kind;
 use crate::log::scan::scan;
 use crate::log::segment::{SEGMENTS_DIR, Segment, SegmentHeader, State, file_name, file_path, parse_file_name};
@@ -186,7 +186,13 @@ fn start<I: Io>(shard: &Shard<I>, early: Vec<Message>, mailbox: Receiver<Message
             let took_ms = shard.0.io.now().since(started).as_millis() as u64;
             let status = shard.status().await;
             let segments = shard.shared().table.all().len();
-            tracing::info!(blobs = status.blob_count, segments, took_ms, damage = status.damage_count, "store recovered");
+            tracing::info!(
+                blobs = status.blob_count,
+                segments,
+                took_ms,
+                damage = status.damage_count,
+                "store recovered"
+            );
         });
     }
 }
@@ -259,11 +265,7 @@ fn default_segment_size(total: u64) -> u64 {
 }
 
 /// Reads the checkpoint, if there is a sound one.
-async fn read_checkpoint<I: Io>(
-    store: &Store<I::File>,
-    io: &I,
-    plan: &Plan,
-) -> Option<(Vec<Covered>, Sequence)> {
+async fn read_checkpoint<I: Io>(store: &Store<I::File>, io: &I, plan: &Plan) -> Option<(Vec<Covered>, Sequence)> {
     let existing: Existing = plan.segments.iter().map(|file| file.id).collect();
     match try_read_checkpoint(store, io, plan.store, &existing).await {
         Ok(read) => Some(read),
@@ -345,7 +347,9 @@ async fn read_share<I: Io>(
                 let Some(next) = work.borrow_mut().pop() else { break Ok(()) };
                 let read = match next {
                     Work::Covered(index) => open_covered(&store, &io, &plan.covered[index]).await,
-                    Work::Read(index) => read_segment(&store, &io, &plan, plan.segments[index], &mut max_sequence).await,
+                    Work::Read(index) => {
+                        read_segment(&store, &io, &plan, plan.segments[index], &mut max_sequence).await
+                    }
                 };
                 if let Err(error) = read {
                     break Err(error);
@@ -375,7 +379,8 @@ async fn open_file<I: Io>(store: &Store<I::File>, io: &I, file: SegmentFile) -> 
     let path = file_path(&store.0.options.dirs[file.dir], file.id);
     let mode = if store.0.options.read_only { OpenMode::Read } else { OpenMode::ReadWrite };
     io.open(&path, mode).await.map_err(|error| {
-        let remedy = if error.raw_os_error() == Some(libc::EMFILE) { "; raise the limit of open files (ulimit -n)" } else { "" };
+        let remedy =
+            if error.raw_os_error() == Some(libc::EMFILE) { "; raise the limit of open files (ulimit -n)" } else { "" };
         OpenError(format!("segment {} can't be opened: {error}{remedy}", path.display()))
     })
 }

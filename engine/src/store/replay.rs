@@ -62,10 +62,7 @@ impl Replay {
                     let location = Location {
                         segment: record.segment,
                         offset_units: record.entry.offset_units,
-                        length_units: location_length(
-                            record.entry.length_units,
-                            record.entry.layout != Layout::Inline,
-                        ),
+                        length_units: location_length(record.entry.length_units, record.entry.layout != Layout::Inline),
                         sequence,
                     };
                     // A record that was moved has its sequence still, in a younger segment.
@@ -121,10 +118,7 @@ mod tests {
         replay.add_records(records);
         let mut entries = Vec::new();
         replay.finish().after(None, 100, &mut entries);
-        entries
-            .into_iter()
-            .map(|entry| (entry.id.0[0], entry.location.sequence.0, entry.location.segment.0))
-            .collect()
+        entries.into_iter().map(|entry| (entry.id.0[0], entry.location.sequence.0, entry.location.segment.0)).collect()
     }
 
     #[test]
@@ -154,12 +148,7 @@ mod tests {
             operations: vec![(BlobId([3; 16]), Sequence(8))],
             entries: vec![Entry {
                 id: BlobId([1; 16]),
-                location: Location {
-                    segment: SegmentId(1),
-                    offset_units: 64,
-                    length_units: 3,
-                    sequence: Sequence(4),
-                },
+                location: Location { segment: SegmentId(1), offset_units: 64, length_units: 3, sequence: Sequence(4) },
             }],
         };
         let records = vec![

@@ -11,12 +11,12 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::index::{Entry, Index, Location};
 use crate::io::Io;
+use crate::log::bytes;
 use crate::log::checkpoint::{SLICE_ENTRIES_MAX, Slice};
 use crate::log::lifecycle::FreeFiles;
 use crate::log::record::Head;
 use crate::log::segment::{Segment, SegmentTable};
 use crate::log::writer::{Log, LogError, PackedPayload};
-use crate::log::bytes;
 use crate::memory::Frames;
 use crate::runtime::mailbox::{Receiver, Sender, mailbox};
 use crate::store::accounting::Accounting;

@@ -20,7 +20,7 @@ use crate::log::{CHECK_SIZE, FRAME_SIZE, HEAD_ROOM, PACKED_PAYLOAD_MAX, RECORD_A
 use crate::memory::Frame;
 use crate::store::message::Outcome;
 use crate::store::shard::{Shard, location_length};
-use crate::store::{BLOB_SIZE_MAX, CommitOptions, Stored, StoreError};
+use crate::store::{BLOB_SIZE_MAX, CommitOptions, StoreError, Stored};
 use crate::sync::{Promised, promise};
 use crate::types::{BlobId, ContentHash};
 
@@ -384,11 +384,7 @@ impl<I: Io> State<I> {
     }
 
     /// Writes the record of the blob, durably. True: it holds extents.
-    async fn write_blob(
-        &mut self,
-        mut head: Head,
-        in_pieces: bool,
-    ) -> Result<(Placed<I::File>, bool), StoreError> {
+    async fn write_blob(&mut self, mut head: Head, in_pieces: bool) -> Result<(Placed<I::File>, bool), StoreError> {
         if !in_pieces {
             let frame = self.frame.take().expect("an upload in one piece has its frame");
             return Ok((self.commit_frame(head, frame, self.filled).await?, false));
