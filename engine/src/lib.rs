@@ -20,4 +20,5 @@ pub mod ring;
 pub mod runtime;
 pub mod sim;
 pub mod store;
+pub mod sync;
 pub mod types;

@@ -1,13 +1,288 @@
 //! The server: listener and connections on the engine's runtime.
+//!
+//! [`run`] starts the cores. Each binds the shared port, serves at once (so that health is answered while the store recovers), opens its
+//! shard, and on a signal drains its connections and closes the shard. What a request means is the business of `api`.
 
+mod accept;
+mod body;
+mod connection;
+mod connections;
+mod core;
+mod exchange;
+mod lock;
+mod shutdown;
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::task::Poll;
+use std::time::Duration;
+
+use nabu_engine::io::Io;
+use nabu_engine::runtime::mailbox::{Receiver, Sender, mailbox};
+use nabu_engine::runtime::{self, Listener, RingIo, RuntimeOptions};
+use nabu_engine::store::{Store, StoreOptions};
+use nabu_engine::types::CoreId;
+
+use self::connections::ConnectionCount;
+use self::lock::DirectoryLocks;
+use self::shutdown::{Gate, SignalThread};
 use crate::auth::Tokens;
 use crate::config::Config;
+
+pub use self::connection::Serving;
+pub use self::core::{Core, Shared};
+pub use self::exchange::{Exchange, run as run_exchange};
+
+/// How long connections that were broken off at the end of a shutdown get to notice it.
+const BREAK_OFF_MS: u64 = 1_000;
+
+/// What a core is told.
+enum CoreMessage {
+    /// The first core listens here: bind the same address.
+    Bound(SocketAddr),
+    Stop,
+}
+
+/// The mailboxes of the cores.
+#[derive(Clone)]
+struct Mailboxes {
+    senders: Vec<Sender<CoreMessage>>,
+    /// Each is taken by its core, once.
+    receivers: Arc<Vec<Mutex<Option<Receiver<CoreMessage>>>>>,
+}
+
+impl Mailboxes {
+    fn new(cores: u16) -> Self {
+        let (senders, receivers) =
+            (0..cores).map(|_| mailbox()).map(|(sender, receiver)| (sender, Mutex::new(Some(receiver)))).unzip();
+        Self { senders, receivers: Arc::new(receivers) }
+    }
+
+    fn take(&self, core: CoreId) -> Receiver<CoreMessage> {
+        let receiver = self.receivers[usize::from(core.0)].lock().expect("no holder panics").take();
+        receiver.expect("a core takes its mailbox once")
+    }
+
+    /// Sends a message to every core that still listens.
+    fn broadcast(&self, message: impl Fn() -> CoreMessage) {
+        for sender in &self.senders {
+            // A core that has ended needs no message.
+            drop(sender.send(message()));
+        }
+    }
+}
 
 /// Starts the server and blocks until it has shut down (SIGTERM or SIGINT).
 ///
 /// # Errors
 /// A message for the operator that names the value and the remedy.
 pub fn run(config: Config, tokens: Tokens) -> Result<(), String> {
-    let _ = (config, tokens);
-    todo!()
+    let cores = config.cores;
+    // Dropped last, when nothing of this process touches the directories any more.
+    let _locks = DirectoryLocks::acquire(&config.data)?;
+    let store = Store::new(StoreOptions {
+        dirs: config.data.clone(),
+        cores,
+        memory_bytes: config.memory_bytes,
+        segment_size: config.segment_size,
+        read_only: false,
+    });
+    let shared = Arc::new(Shared {
+        connection_count: ConnectionCount::new(config.limits.connections_max),
+        config,
+        tokens,
+        store,
+        address: OnceLock::new(),
+        gate: Gate::default(),
+        failure: Mutex::new(None),
+    });
+    let mailboxes = Mailboxes::new(cores);
+    let stop = {
+        let mailboxes = mailboxes.clone();
+        move || mailboxes.broadcast(|| CoreMessage::Stop)
+    };
+    let signals = SignalThread::start(stop).map_err(|error| format!("can't watch for signals: {error}"))?;
+    let result = {
+        let shared = shared.clone();
+        runtime::run(&RuntimeOptions { cores, pin: true }, move |id, io| {
+            core_main(shared.clone(), mailboxes.clone(), id, io)
+        })
+    };
+    signals.end();
+    result.map_err(|error| format!("can't run the cores: {error}"))?;
+    match shared.failure.lock().expect("no holder panics").take() {
+        Some(failure) => Err(failure),
+        None => {
+            tracing::info!("shut down");
+            Ok(())
+        }
+    }
+}
+
+async fn core_main(shared: Arc<Shared>, mailboxes: Mailboxes, id: CoreId, io: RingIo) {
+    let cores = shared.config.cores;
+    let mut mail = mailboxes.take(id);
+    let core = Rc::new(Core::new(id, io.clone(), shared.clone()));
+    let opened = match bind(&shared, &mailboxes, &mut mail, id, &io).await {
+        None => false,
+        Some(listener) => {
+            beside(accept::accept_loop(core.clone(), listener), serve(&core, &mailboxes, &mut mail)).await
+        }
+    };
+    if !opened {
+        shared.gate.step(|steps| steps.abandoned += 1);
+    }
+    core.stop();
+    drain(&core).await;
+    shared.gate.step(|steps| steps.drained += 1);
+    // A shard serves the other cores too, so none is closed before the last connection of all cores has ended; and since closing is a step
+    // that all take together, none is closed when one never opened.
+    let steps = shared.gate.wait(|steps| steps.drained == cores).await;
+    if let Some(shard) = core.take_shard()
+        && steps.abandoned == 0
+    {
+        shard.close().await;
+    }
+}
+
+/// Binds the port: the first core the configured address, the others what the first got. `None` when the server is to end.
+async fn bind(
+    shared: &Shared,
+    mailboxes: &Mailboxes,
+    mail: &mut Receiver<CoreMessage>,
+    id: CoreId,
+    io: &RingIo,
+) -> Option<Listener> {
+    let address = if id == CoreId(0) {
+        shared.config.listen
+    } else {
+        match mail.recv().await {
+            Some(CoreMessage::Bound(address)) => address,
+            Some(CoreMessage::Stop) | None => return None,
+        }
+    };
+    let free = if id == CoreId(0) { check_free(address) } else { Ok(()) };
+    let bound =
+        free.and_then(|()| Listener::bind(io, address)).and_then(|listener| Ok((listener.local_addr()?, listener)));
+    match bound {
+        Ok((address, listener)) => {
+            if id == CoreId(0) {
+                shared.address.set(address).expect("the first core binds once");
+                announce(shared, address);
+                for sender in &mailboxes.senders[1..] {
+                    drop(sender.send(CoreMessage::Bound(address)));
+                }
+            }
+            Some(listener)
+        }
+        Err(error) => {
+            fail(shared, mailboxes, bind_failure(address, &error));
+            None
+        }
+    }
+}
+
+/// Fails when somebody listens on the address. The cores share their port with each other, and so they would with another server of the
+/// same user, which would get every other connection: a socket that does not share finds out.
+fn check_free(address: SocketAddr) -> io::Result<()> {
+    TcpListener::bind(address).map(drop)
+}
+
+fn bind_failure(address: SocketAddr, error: &io::Error) -> String {
+    let remedy = match error.kind() {
+        io::ErrorKind::AddrInUse => "another process listens there; stop it, or pass another --listen",
+        io::ErrorKind::AddrNotAvailable => "no interface of this machine has that address; pass another --listen",
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need CAP_NET_BIND_SERVICE; grant it, or pass a --listen with a higher port"
+        }
+        _ => "pass another --listen",
+    };
+    format!("can't listen on {address}: {error}; {remedy}")
+}
+
+fn announce(shared: &Shared, address: SocketAddr) {
+    let config = &shared.config;
+    let directories: Vec<String> = config.data.iter().map(|path| path.display().to_string()).collect();
+    tracing::info!(
+        data = directories.join(", "),
+        cores = config.cores,
+        memory_mib = config.memory_bytes >> 20,
+        "listening on http://{address}"
+    );
+}
+
+/// Notes the first failure and stops all cores.
+fn fail(shared: &Shared, mailboxes: &Mailboxes, message: String) {
+    shared.failure.lock().expect("no holder panics").get_or_insert(message);
+    mailboxes.broadcast(|| CoreMessage::Stop);
+}
+
+/// Opens the shard and waits until the server is to stop; true when the shard is open.
+async fn serve(core: &Core, mailboxes: &Mailboxes, mail: &mut Receiver<CoreMessage>) -> bool {
+    let shared = &core.shared;
+    let started = core.io.now();
+    let opening = shared.store.open(core.id, core.io.clone());
+    match either(opening, stopped(mail)).await {
+        Either::Left(Ok(shard)) => {
+            core.set_shard(shard);
+            if shared.gate.step(|steps| steps.opened += 1).opened == shared.config.cores {
+                let milliseconds = core.io.now().since(started).as_millis() as u64;
+                tracing::info!(milliseconds, "ready to serve blobs");
+            }
+            stopped(mail).await;
+            true
+        }
+        Either::Left(Err(error)) => {
+            fail(shared, mailboxes, error.to_string());
+            false
+        }
+        Either::Right(()) => false,
+    }
+}
+
+/// Ends when the core is told to stop.
+async fn stopped(mail: &mut Receiver<CoreMessage>) {
+    while let Some(CoreMessage::Bound(_)) = mail.recv().await {}
+}
+
+/// Lets the requests in flight finish within the limit, then breaks them off.
+async fn drain(core: &Core) {
+    core.connections.wake_waiting();
+    let timeout = Duration::from_millis(core.limits().shutdown_timeout_ms);
+    if let Either::Right(()) = either(core.connections.emptied(), core.io.sleep(timeout)).await {
+        tracing::warn!(connections = core.connections.count(), "requests did not finish in time; breaking them off");
+        core.connections.break_off();
+        let timeout = Duration::from_millis(BREAK_OFF_MS);
+        either(core.connections.emptied(), core.io.sleep(timeout)).await;
+    }
+}
+
+/// The result of the future that was ready first; the left one when both are.
+enum Either<Left, Right> {
+    Left(Left),
+    Right(Right),
+}
+
+async fn either<Left: Future, Right: Future>(left: Left, right: Right) -> Either<Left::Output, Right::Output> {
+    let (mut left, mut right) = (pin!(left), pin!(right));
+    std::future::poll_fn(|context| {
+        if let Poll::Ready(output) = left.as_mut().poll(context) {
+            return Poll::Ready(Either::Left(output));
+        }
+        right.as_mut().poll(context).map(Either::Right)
+    })
+    .await
+}
+
+/// Runs `background` until `main` ends.
+async fn beside<T>(background: impl Future<Output = Infallible>, main: impl Future<Output = T>) -> T {
+    match either(main, background).await {
+        Either::Left(output) => output,
+        Either::Right(never) => match never {},
+    }
 }

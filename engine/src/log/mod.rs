@@ -1,1 +1,56 @@
 //! How bytes become durable, and what is found after a crash.
+//!
+//! | file | noun |
+//! | --- | --- |
+//! | [`record`] | one record: head, checksums, payload |
+//! | [`segment`] | one file of the log, and the table of all of them |
+//! | [`footer`] | the index at the end of a sealed segment |
+//! | [`superblock`] | the identity of a data directory |
+//! | [`writer`] | the log of one core in one directory: appends and group commit |
+//! | [`lifecycle`] | a segment file from its preparation to its reuse |
+//! | [`scan`] | what a segment without a valid footer holds: the decision table for torn tails |
+//! | [`checkpoint`] | the index as of a moment, so that recovery need not read every footer |
+//!
+//! `docs/format.md` holds the byte tables.
+
+pub mod checkpoint;
+pub mod codec;
+pub mod extent;
+pub mod footer;
+pub mod lifecycle;
+pub mod record;
+pub mod scan;
+pub mod segment;
+pub mod superblock;
+pub mod writer;
+
+/// Records start at multiples of this, in bytes; offsets and lengths are kept in this unit.
+pub const RECORD_ALIGN: usize = 64;
+/// The payload of a frame, in bytes: the unit in which a large blob is received, written and read.
+pub const FRAME_SIZE: usize = 1 << 20;
+/// Bytes of payload under one CRC32C.
+pub const CHECK_SIZE: usize = 64 << 10;
+/// A record of at most this many payload bytes is copied into a batch with others; a larger one is written from where it lies.
+pub const PACKED_PAYLOAD_MAX: usize = 64 << 10;
+/// The room before the payload of a record that is written from where it lies, in bytes.
+pub const HEAD_ROOM: usize = crate::io::BLOCK_SIZE;
+/// Bytes of the smallest and the largest segment.
+pub const SEGMENT_SIZE_MIN: u64 = 256 << 10;
+pub const SEGMENT_SIZE_MAX: u64 = 1 << 30;
+/// The version of the format on disk that this program writes. It reads this one alone.
+pub const FORMAT_VERSION: u32 = 1;
+
+const _: () = assert!(FRAME_SIZE.is_multiple_of(CHECK_SIZE));
+const _: () = assert!(CHECK_SIZE.is_multiple_of(crate::io::BLOCK_SIZE));
+const _: () = assert!(crate::io::BLOCK_SIZE.is_multiple_of(RECORD_ALIGN));
+const _: () = assert!(SEGMENT_SIZE_MAX / RECORD_ALIGN as u64 <= u32::MAX as u64);
+
+/// Bytes to units of [`RECORD_ALIGN`], rounded up.
+pub const fn units(bytes: u64) -> u32 {
+    bytes.div_ceil(RECORD_ALIGN as u64) as u32
+}
+
+/// Units of [`RECORD_ALIGN`] to bytes.
+pub const fn bytes(units: u32) -> u64 {
+    units as u64 * RECORD_ALIGN as u64
+}

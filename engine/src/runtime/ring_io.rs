@@ -1,78 +1,208 @@
 //! A core's handle: implements the seam [`Io`] on the ring.
 
-use std::future::Future;
+use std::fs::{self, File};
+use std::future::{Future, poll_fn};
 use std::io;
 use std::ops::Range;
 use std::path::Path;
+use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
 
+use super::core::{self, Core};
+use super::file;
+use super::timers::TimerKey;
 use crate::io::{AlignedBuf, DirEntry, Instant, Io, OpenMode, Space, WithBuf};
+use crate::ring::request::Request;
+use crate::ring::{Ring, sys};
+
+/// Only the user of the store reads and writes its files.
+const FILE_MODE: u32 = 0o600;
+const DIRECTORY_MODE: u32 = 0o700;
 
 /// An open file of the ring.
 #[derive(Clone, Debug)]
-pub struct RingFile(Arc<std::os::fd::OwnedFd>);
+pub struct RingFile(Arc<File>);
 
 /// The handle of one core; cheap to clone, never leaves its thread.
 #[derive(Clone)]
-pub struct RingIo(());
+pub struct RingIo(Rc<Core>);
 
-#[allow(unused_variables)]
+impl RingIo {
+    pub(super) fn new(core: Rc<Core>) -> Self {
+        Self(core)
+    }
+
+    pub(super) fn core(&self) -> &Core {
+        &self.0
+    }
+
+    pub(super) fn ring(&self) -> &Ring {
+        &self.0.ring
+    }
+
+    /// Streams of this core that are open.
+    pub fn open_connections(&self) -> usize {
+        self.0.connections()
+    }
+
+    /// Operations of this core that the kernel has.
+    pub fn operations_in_flight(&self) -> usize {
+        self.0.ring.in_flight()
+    }
+}
+
 impl Io for RingIo {
     type File = RingFile;
 
     async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<RingFile> {
-        todo!()
+        let flags = match mode {
+            OpenMode::Read => libc::O_RDONLY,
+            OpenMode::ReadWrite => libc::O_RDWR,
+            OpenMode::Create => libc::O_RDWR | libc::O_CREAT | libc::O_EXCL,
+        };
+        open(self, path, flags | libc::O_DIRECT).await
     }
+
     async fn read_at(&self, file: &RingFile, buf: AlignedBuf, range: Range<usize>, offset: u64) -> WithBuf<usize> {
-        todo!()
+        file::read(self, &file.0, buf, range, offset).await
     }
+
     async fn write_at(&self, file: &RingFile, buf: AlignedBuf, range: Range<usize>, offset: u64) -> WithBuf<()> {
-        todo!()
+        file::write(self, &file.0, buf, range, offset).await
     }
+
     async fn sync(&self, file: &RingFile) -> io::Result<()> {
-        todo!()
+        // Not repeated, not even after an interruption: a second sync may report success for data that the first one lost.
+        self.ring().submit(Request::sync(&file.0, true)).await.value().map(drop)
     }
+
     async fn allocate(&self, file: &RingFile, size: u64) -> io::Result<()> {
-        todo!()
+        file::allocate(self, &file.0, size).await
     }
+
+    async fn truncate(&self, file: &RingFile, size: u64) -> io::Result<()> {
+        file.0.set_len(size)
+    }
+
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        todo!()
+        let (from, to) = (sys::path_to_c(from)?, sys::path_to_c(to)?);
+        self.ring().submit(Request::rename(from, to)).await.value().map(drop)
     }
+
     async fn remove(&self, path: &Path) -> io::Result<()> {
-        todo!()
+        let path = sys::path_to_c(path)?;
+        self.ring().submit(Request::unlink(path)).await.value().map(drop)
     }
+
     async fn create_dir(&self, path: &Path) -> io::Result<()> {
-        todo!()
+        let path = sys::path_to_c(path)?;
+        self.ring().submit(Request::create_dir(path, DIRECTORY_MODE)).await.value().map(drop)
     }
+
     async fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        todo!()
+        let directory = open(self, path, libc::O_RDONLY | libc::O_DIRECTORY).await?;
+        self.ring().submit(Request::sync(&directory.0, false)).await.value().map(drop)
     }
+
     async fn list_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
-        todo!()
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            // An entry may go while the directory is read; it is then as if it had gone before.
+            let metadata = match entry.metadata() {
+                Ok(metadata) => metadata,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            let is_dir = metadata.is_dir();
+            let name = entry.file_name().to_string_lossy().into_owned();
+            entries.push(DirEntry { name, size: if is_dir { 0 } else { metadata.len() }, is_dir });
+        }
+        Ok(entries)
     }
+
     async fn file_size(&self, file: &RingFile) -> io::Result<u64> {
-        todo!()
+        Ok(file.0.metadata()?.len())
     }
+
     async fn space(&self, path: &Path) -> io::Result<Space> {
-        todo!()
+        sys::space(path)
     }
+
     fn now(&self) -> Instant {
-        todo!()
+        core::now()
     }
+
     fn wall_clock_ns(&self) -> u64 {
-        todo!()
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        since.as_nanos().min(u64::MAX as u128) as u64
     }
-    async fn sleep(&self, duration: Duration) {
-        todo!()
+
+    fn sleep(&self, duration: Duration) -> impl Future<Output = ()> {
+        Sleep { io: self.clone(), deadline: self.now().after(duration), timer: None }
     }
+
     async fn yield_now(&self) {
-        todo!()
+        let mut yielded = false;
+        poll_fn(|context| {
+            if std::mem::replace(&mut yielded, true) {
+                return Poll::Ready(());
+            }
+            self.0.wake_next_round(context.waker().clone());
+            Poll::Pending
+        })
+        .await
     }
+
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
-        todo!()
+        core::spawn(&self.0, task);
     }
+
     fn random_u64(&self) -> u64 {
-        todo!()
+        self.0.random_u64()
+    }
+}
+
+async fn open(io: &RingIo, path: &Path, flags: i32) -> io::Result<RingFile> {
+    let path = sys::path_to_c(path)?;
+    let completion = file::repeat(io, || Request::open(path.clone(), flags | libc::O_CLOEXEC, FILE_MODE)).await?;
+    let descriptor = completion.descriptor.expect("an open that succeeds has a descriptor");
+    Ok(RingFile(Arc::new(File::from(descriptor))))
+}
+
+/// A timer; leaves the core's table when dropped.
+struct Sleep {
+    io: RingIo,
+    deadline: Instant,
+    timer: Option<TimerKey>,
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let io = self.io.clone();
+        let mut timers = io.core().timers.borrow_mut();
+        match self.timer {
+            Some(timer) if timers.update(timer, context.waker()) => return Poll::Pending,
+            Some(_) => {
+                self.timer = None;
+                return Poll::Ready(());
+            }
+            None if self.deadline <= core::now() => return Poll::Ready(()),
+            None => self.timer = Some(timers.insert(self.deadline, context.waker().clone())),
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        if let Some(timer) = self.timer.take() {
+            self.io.core().timers.borrow_mut().remove(timer);
+        }
     }
 }

@@ -3,26 +3,50 @@
 //! One receive and one send may be in flight at a time; a second of the same kind is an assertion. Deadlines are coarse (swept
 //! at most once a second, and not at all while no stream has one): an expired deadline shuts the socket's half down, which ends
 //! the operation in flight, so nothing is ever cancelled half done.
+//!
+//! A receive or send whose future is dropped may still take or put bytes: the connection is good for nothing but being closed.
 
+use std::cell::Cell;
+use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::ops::{Deref, Range};
+use std::rc::Rc;
+use std::task::Poll;
 
+use super::RingIo;
+use super::deadlines::shut_down;
 use crate::io::{AlignedBuf, Instant, WithBuf};
+use crate::ring::Completion;
+use crate::ring::provided::Lease;
+use crate::ring::request::{Message, MessageHeader, Request, Resource};
+use crate::ring::sys::{self, RawAddress};
+
+/// How often an operation that was interrupted before it did anything is tried again.
+const RETRIES_MAX: usize = 16;
 
 /// A connection; clones share it. The descriptor closes when the last clone and the last operation are gone.
 #[derive(Clone)]
-pub struct Stream(());
+pub struct Stream(Rc<Socket>);
+
+struct Socket {
+    io: RingIo,
+    socket: Rc<TcpStream>,
+    receiving: Cell<bool>,
+    sending: Cell<bool>,
+    /// The last receive emptied the socket, so the next one will have to wait.
+    drained: Cell<bool>,
+    /// Where the deadline of this connection is kept, once it had one.
+    deadline: Cell<Option<u32>>,
+    /// Kept from one vectored send to the next.
+    header: Cell<Option<MessageHeader>>,
+}
 
 /// Bytes in a buffer that the kernel picked from the core's provided-buffer ring; the buffer goes back when dropped, so keep it
 /// short. Empty means end of stream.
-pub struct ReceivedBytes(());
-
-impl Deref for ReceivedBytes {
-    type Target = [u8];
-    fn deref(&self) -> &[u8] {
-        todo!()
-    }
+pub struct ReceivedBytes {
+    io: RingIo,
+    lease: Option<Lease>,
 }
 
 /// Which direction a shutdown or deadline is about.
@@ -33,26 +57,122 @@ pub enum Half {
     Both,
 }
 
-#[allow(unused_variables)]
+/// Marks a direction as busy while it lives.
+struct Busy<'socket>(&'socket Cell<bool>);
+
+impl<'socket> Busy<'socket> {
+    fn new(flag: &'socket Cell<bool>, what: &str) -> Self {
+        assert!(!flag.replace(true), "a second {what} on a connection while one is in flight");
+        Self(flag)
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
+}
+
+/// Counts the tries of an operation that the kernel interrupts.
+#[derive(Default)]
+struct Retries(usize);
+
+impl Retries {
+    /// Whether to try again after this result.
+    fn again(&mut self, completion: &Completion) -> bool {
+        self.0 += 1;
+        self.0 < RETRIES_MAX && matches!(-completion.result, libc::EINTR | libc::EAGAIN)
+    }
+}
+
 impl Stream {
+    pub(super) fn new(io: &RingIo, socket: TcpStream) -> Stream {
+        io.core().connection_opened();
+        Stream(Rc::new(Socket {
+            io: io.clone(),
+            socket: Rc::new(socket),
+            receiving: Cell::new(false),
+            sending: Cell::new(false),
+            drained: Cell::new(false),
+            deadline: Cell::new(None),
+            header: Cell::new(None),
+        }))
+    }
+
+    /// Connects to a listener.
+    pub async fn connect(io: &RingIo, address: SocketAddr) -> io::Result<Stream> {
+        let stream = Stream::new(io, sys::unconnected(address)?);
+        let request = Request::connect(&stream.0.socket, RawAddress::new(address));
+        io.ring().submit(request).await.value()?;
+        Ok(stream)
+    }
+
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        todo!()
+        self.0.socket.peer_addr()
+    }
+
+    /// Whether small sends leave at once (`TCP_NODELAY`), as they do on every stream.
+    pub fn no_delay(&self) -> io::Result<bool> {
+        self.0.socket.nodelay()
     }
 
     /// Receives what is there, at most one provided buffer. While it waits, no buffer is bound to this connection: ten thousand idle
     /// connections cost none. When the buffers have run out it waits for one.
     pub async fn recv(&self) -> io::Result<ReceivedBytes> {
-        todo!()
+        let Socket { io, socket, receiving, drained, .. } = &*self.0;
+        let _busy = Busy::new(receiving, "receive");
+        let mut retries = Retries::default();
+        loop {
+            let mut completion = io.ring().submit(Request::receive_provided(socket, drained.get())).await;
+            let received = ReceivedBytes { io: io.clone(), lease: completion.take_lease() };
+            if completion.result == -libc::ENOBUFS {
+                BufferFree { io, ticket: None }.await;
+            } else if !retries.again(&completion) {
+                drained.set(!completion.socket_has_more);
+                return completion.value().map(|_| received);
+            }
+        }
     }
 
     /// Receives at least one byte into `buf[range]`; 0 means end of stream. Any range; no alignment needed.
     pub async fn recv_into(&self, buf: AlignedBuf, range: Range<usize>) -> WithBuf<usize> {
-        todo!()
+        let Socket { io, socket, receiving, drained, .. } = &*self.0;
+        let _busy = Busy::new(receiving, "receive");
+        assert!(!range.is_empty(), "a receive of no bytes could not be told from the end of the stream");
+        let mut buf = buf;
+        let mut retries = Retries::default();
+        loop {
+            let mut completion = io.ring().submit(Request::receive(socket, buf, range.clone())).await;
+            buf = aligned(&mut completion);
+            if !retries.again(&completion) {
+                drained.set(!completion.socket_has_more);
+                return (completion.value(), buf);
+            }
+        }
     }
 
     /// Sends all of `bytes`, and hands the vector back for reuse.
     pub async fn send(&self, bytes: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
-        todo!()
+        let Socket { io, socket, sending, .. } = &*self.0;
+        let _busy = Busy::new(sending, "send");
+        let mut bytes = bytes;
+        let mut sent = 0;
+        let mut retries = Retries::default();
+        while sent < bytes.len() {
+            let mut completion = io.ring().submit(Request::send(socket, bytes, sent)).await;
+            bytes = match std::mem::replace(&mut completion.resource, Resource::None) {
+                Resource::Bytes(bytes) => bytes,
+                _ => unreachable!("a send gives its bytes back"),
+            };
+            if retries.again(&completion) {
+                continue;
+            }
+            match progress(&completion) {
+                Ok(count) => sent += count,
+                Err(error) => return (Err(error), bytes),
+            }
+        }
+        (Ok(()), bytes)
     }
 
     /// Sends `head` and then `buf[range]`, whole, in one operation; either may be empty. No alignment needed.
@@ -62,22 +182,137 @@ impl Stream {
         buf: AlignedBuf,
         range: Range<usize>,
     ) -> (io::Result<()>, Vec<u8>, AlignedBuf) {
-        todo!()
+        let Socket { io, socket, sending, header, .. } = &*self.0;
+        let _busy = Busy::new(sending, "send");
+        let total = head.len() + buf[range.clone()].len();
+        let mut message = Message { header: header.take().unwrap_or_default(), head, body: buf };
+        let mut sent = 0;
+        let mut retries = Retries::default();
+        let mut outcome = Ok(());
+        while sent < total {
+            let request = Request::send_message(socket, message, range.clone(), sent);
+            let mut completion = io.ring().submit(request).await;
+            message = match std::mem::replace(&mut completion.resource, Resource::None) {
+                Resource::Message(message) => message,
+                _ => unreachable!("a vectored send gives its message back"),
+            };
+            if retries.again(&completion) {
+                continue;
+            }
+            match progress(&completion) {
+                Ok(count) => sent += count,
+                Err(error) => {
+                    outcome = Err(error);
+                    break;
+                }
+            }
+        }
+        let Message { header: spare, head, body } = message;
+        header.set(Some(spare));
+        (outcome, head, body)
     }
 
     /// Shuts a half down; an operation in flight on it ends (a receive with 0 bytes, a send with `EPIPE`).
     pub fn shutdown(&self, half: Half) {
-        todo!()
+        shut_down(&self.0.socket, half);
     }
 
     /// From `deadline` on, `half` is shut down and [`Stream::timed_out`] is true. A later call replaces the deadline; `None`
     /// clears it. Costs a store, so call it as often as you like.
     pub fn set_deadline(&self, deadline: Option<(Instant, Half)>) {
-        todo!()
+        let mut deadlines = self.0.io.core().deadlines.borrow_mut();
+        let index = match self.0.deadline.get() {
+            Some(index) => index,
+            None if deadline.is_none() => return,
+            None => {
+                let index = deadlines.add(self.0.socket.clone());
+                self.0.deadline.set(Some(index));
+                index
+            }
+        };
+        deadlines.set(index, deadline);
     }
 
     /// Whether a deadline expired on this stream.
     pub fn timed_out(&self) -> bool {
-        todo!()
+        self.0.deadline.get().is_some_and(|index| self.0.io.core().deadlines.borrow_mut().expired(index))
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.io.core().connection_closed();
+        if let Some(index) = self.deadline.get() {
+            self.io.core().deadlines.borrow_mut().remove(index);
+        }
+    }
+}
+
+/// What a send moved; a send of no bytes would never end.
+fn progress(completion: &Completion) -> io::Result<usize> {
+    match completion.value()? {
+        0 => Err(io::ErrorKind::WriteZero.into()),
+        count => Ok(count),
+    }
+}
+
+pub(super) fn aligned(completion: &mut Completion) -> AlignedBuf {
+    match std::mem::replace(&mut completion.resource, Resource::None) {
+        Resource::Aligned(buf) => buf,
+        _ => unreachable!("the operation gives its buffer back"),
+    }
+}
+
+/// Waits until a provided buffer is free. Who is woken and dropped before it could use that passes it on.
+struct BufferFree<'io> {
+    io: &'io RingIo,
+    ticket: Option<u64>,
+}
+
+impl Future for BufferFree<'_> {
+    type Output = ();
+
+    fn poll(mut self: std::pin::Pin<&mut Self>, context: &mut std::task::Context<'_>) -> Poll<()> {
+        let core = self.io.core();
+        if let Some(ticket) = self.ticket.take() {
+            core.buffer_waiters.borrow_mut().remove(ticket);
+        }
+        if !core.ring.provided().is_exhausted() {
+            return Poll::Ready(());
+        }
+        let ticket = core.buffer_waiters.borrow_mut().add(context.waker().clone());
+        self.ticket = Some(ticket);
+        Poll::Pending
+    }
+}
+
+impl Drop for BufferFree<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            let core = self.io.core();
+            let was_waiting = core.buffer_waiters.borrow_mut().remove(ticket);
+            if !was_waiting {
+                core.wake_buffer_waiter();
+            }
+        }
+    }
+}
+
+impl Deref for ReceivedBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.lease {
+            Some(lease) => self.io.ring().provided().bytes(lease),
+            None => &[],
+        }
+    }
+}
+
+impl Drop for ReceivedBytes {
+    fn drop(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            self.io.core().give_back(lease);
+        }
     }
 }

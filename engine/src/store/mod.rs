@@ -2,15 +2,32 @@
 //!
 //! Each core has a [`Shard`]. Any shard takes any request: it asks the owner of the id by message, and reads, hashes and writes bytes itself.
 
+mod accounting;
+mod blob;
+mod calls;
+mod checkpoint;
+mod identity;
+mod locks;
+mod message;
+pub mod offline;
+mod reclaim;
+mod recovery;
+mod replay;
+mod shard;
+mod upload;
+
 use std::fmt;
-use std::ops::Range;
 use std::path::PathBuf;
 
-use crate::io::{AlignedBuf, Io};
-use crate::types::{BlobId, ContentHash, CoreId};
+use crate::log::writer::LogError;
+use crate::types::{BlobId, ContentHash};
 
-/// The most bytes of one blob: 16 TiB.
-pub const BLOB_SIZE_MAX: u64 = 16 << 40;
+pub use blob::{Blob, BlobReader, Chunk};
+pub use shard::{Shard, Store};
+pub use upload::Upload;
+
+/// The most bytes of one blob: 5 TiB.
+pub const BLOB_SIZE_MAX: u64 = 5 << 40;
 /// The most bytes of all labels of a blob, names and values together.
 pub const LABELS_BYTES_MAX: usize = 2048;
 /// The most labels of a blob.
@@ -26,6 +43,8 @@ pub struct StoreOptions {
     pub memory_bytes: u64,
     /// Bytes of a segment; `None` picks by the size of the file system. Applies to new segments only.
     pub segment_size: Option<u64>,
+    /// Change nothing on the disk: for inspection, and without uploads or deletes.
+    pub read_only: bool,
 }
 
 /// What is known of a stored blob.
@@ -82,6 +101,10 @@ pub struct StoreStatus {
     pub committed_records: u64,
     /// Bytes of memory the index takes, over all cores.
     pub index_bytes: u64,
+    /// Places of the disk that recovery found damaged.
+    pub damage_count: u64,
+    /// Data directories that take no more writes until a restart.
+    pub failed_dirs: u64,
 }
 
 /// Why the store could not do it.
@@ -119,133 +142,32 @@ impl fmt::Display for OpenError {
 
 impl std::error::Error for OpenError {}
 
-/// What the shards of all cores share. Made once, before the cores start; clones share it.
-pub struct Store<F>(std::marker::PhantomData<F>);
-
-impl<F> Clone for Store<F> {
-    fn clone(&self) -> Self {
-        Self(std::marker::PhantomData)
+impl From<LogError> for StoreError {
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::Full => StoreError::Full,
+            LogError::Failed(reason) => StoreError::WriteFailed { reason },
+            LogError::Closed => StoreError::Closed,
+        }
     }
 }
 
-#[allow(unused_variables)]
-impl<F: Clone + Send + Sync + fmt::Debug + 'static> Store<F> {
-    pub fn new(options: StoreOptions) -> Store<F> {
-        todo!()
-    }
-
-    /// Opens the shard of one core: recovery. Every core must call it once, each on its own thread; the calls end together, when the
-    /// whole store is recovered.
-    pub async fn open<I: Io<File = F>>(&self, core: CoreId, io: I) -> Result<Shard<I>, OpenError> {
-        todo!()
-    }
-}
-
-/// The store as one core sees it; clones share it.
-#[derive(Clone)]
-pub struct Shard<I: Io>(I);
-
-#[allow(unused_variables)]
-impl<I: Io> Shard<I> {
-    /// Starts an upload. `expected_size` picks the first buffer; the truth is what comes.
-    /// Waits for memory, and ends with [`StoreError::Busy`] when none comes free in time.
-    pub async fn upload(&self, expected_size: Option<u64>) -> Result<Upload<I>, StoreError> {
-        todo!()
-    }
-
-    /// Finds a blob and reads its metadata.
-    pub async fn open(&self, id: BlobId) -> Result<Option<Blob<I>>, StoreError> {
-        todo!()
-    }
-
-    /// Deletes a blob; false when it was not there. Durable on return.
-    pub async fn delete(&self, id: BlobId) -> Result<bool, StoreError> {
-        todo!()
-    }
-
-    /// At most `limit` ids above `after`, over all cores.
-    pub async fn list(&self, after: Option<BlobId>, limit: usize) -> Result<Page, StoreError> {
-        todo!()
-    }
-
-    pub async fn status(&self) -> StoreStatus {
-        todo!()
-    }
-
-    /// Ends this core's part: waits for commits in flight, refuses new ones, seals and writes the checkpoint together with the
-    /// other cores. Every core must call it once; the calls end together.
-    pub async fn close(&self) {
-        todo!()
+impl fmt::Display for StoreError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StoreError::Full => formatter.write_str("no space is left for more data"),
+            StoreError::HashMismatch { expected, actual } => {
+                write!(formatter, "the content's SHA-256 is {actual:?}, not {expected:?}")
+            }
+            StoreError::Collision { id } => write!(formatter, "another content is stored under {id}"),
+            StoreError::TooLarge => write!(formatter, "a blob has at most {BLOB_SIZE_MAX} bytes"),
+            StoreError::Damaged { id } => write!(formatter, "the stored bytes of {id} fail their checksum"),
+            StoreError::WriteFailed { reason } => formatter.write_str(reason),
+            StoreError::ReadFailed { id, reason } => write!(formatter, "{id} could not be read: {reason}"),
+            StoreError::Busy => formatter.write_str("no buffer became free in time"),
+            StoreError::Closed => formatter.write_str("the store is shutting down"),
+        }
     }
 }
 
-/// A blob on its way in. Dropping it before [`Upload::commit`] leaves nothing visible, and its space is reclaimed.
-pub struct Upload<I: Io>(I);
-
-#[allow(unused_variables)]
-impl<I: Io> Upload<I> {
-    /// Memory to receive into: an owned buffer and the free range in it. Give it back with [`Upload::fill`] before asking again.
-    pub async fn space(&mut self) -> Result<(AlignedBuf, Range<usize>), StoreError> {
-        todo!()
-    }
-
-    /// Takes the buffer of [`Upload::space`] back, with `count` more bytes at the start of its range. Hashes them, and writes the frame when it
-    /// is full.
-    pub async fn fill(&mut self, buf: AlignedBuf, count: usize) -> Result<(), StoreError> {
-        todo!()
-    }
-
-    /// The same for bytes that lie elsewhere.
-    pub async fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        todo!()
-    }
-
-    /// Bytes taken so far.
-    pub fn size(&self) -> u64 {
-        todo!()
-    }
-
-    /// Makes the blob durable and visible. Once called it runs to its end, also if the future is dropped.
-    pub async fn commit(self, options: CommitOptions) -> Result<Stored, StoreError> {
-        todo!()
-    }
-}
-
-/// A stored blob, opened: it stays readable while this lives, also if it is deleted meanwhile.
-pub struct Blob<I: Io>(I);
-
-#[allow(unused_variables)]
-impl<I: Io> Blob<I> {
-    pub fn meta(&self) -> &BlobMeta {
-        todo!()
-    }
-
-    /// Reads `range` of the content (`start <= end <= size`) in order.
-    pub fn reader(self, range: Range<u64>) -> BlobReader<I> {
-        todo!()
-    }
-}
-
-/// Verified bytes of a blob: `buf[range]`.
-#[derive(Debug)]
-pub struct Chunk {
-    pub buf: AlignedBuf,
-    pub range: Range<usize>,
-}
-
-/// A range of a blob, on its way out.
-pub struct BlobReader<I: Io>(I);
-
-#[allow(unused_variables)]
-impl<I: Io> BlobReader<I> {
-    /// The next bytes, at most about `max_len` of them (64 KiB at least, 1 MiB at most); `None` at the end. Every byte was verified
-    /// against its checksum. Memory is charged to the core's budget until [`BlobReader::recycle`] takes the chunk back, or it is dropped.
-    pub async fn next(&mut self, max_len: usize) -> Result<Option<Chunk>, StoreError> {
-        todo!()
-    }
-
-    /// Gives the buffer back for the next chunk.
-    pub fn recycle(&mut self, chunk: Chunk) {
-        todo!()
-    }
-}
+impl std::error::Error for StoreError {}

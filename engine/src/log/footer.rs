@@ -1,0 +1,209 @@
+//! The footer of a sealed segment: an entry per record, so that recovery reads no heads.
+//!
+//! It ends the file: entries on a block boundary, then one block with the trailer. A footer is a help and never an authority: when any
+//! of it is invalid, the segment is scanned.
+
+use crate::io::{AlignedBuf, BLOCK_SIZE};
+use crate::log::codec::{crc32c, get_u32, get_u64, put_u32, put_u64};
+use crate::log::record::{Decoded, Kind, Layout};
+use crate::log::{FORMAT_VERSION, SEGMENT_SIZE_MAX};
+use crate::types::{BlobId, SegmentId, Sequence};
+
+const MAGIC: &[u8; 8] = b"NABUFTR1";
+const MAGIC_AT: usize = 0;
+const VERSION_AT: usize = MAGIC_AT + 8;
+const SEGMENT_AT: usize = VERSION_AT + 4;
+const NONCE_AT: usize = SEGMENT_AT + 4;
+const ENTRIES_AT: usize = NONCE_AT + 8;
+const COUNT_AT: usize = ENTRIES_AT + 8;
+const ENTRIES_CRC_AT: usize = COUNT_AT + 4;
+const DATA_END_AT: usize = ENTRIES_CRC_AT + 4;
+const CRC_AT: usize = DATA_END_AT + 8;
+
+/// Bytes of one encoded entry.
+pub const ENTRY_SIZE: usize = 40;
+
+/// What recovery must know of a record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FooterEntry {
+    pub kind: Kind,
+    pub layout: Layout,
+    pub offset_units: u32,
+    pub length_units: u32,
+    pub id: BlobId,
+    pub sequence: Sequence,
+    /// Of a tombstone: see [`crate::log::record::Head::link`].
+    pub watermark: u32,
+}
+
+impl FooterEntry {
+    /// The entry of a record that was read.
+    pub fn of(record: &Decoded) -> Self {
+        Self {
+            kind: record.head.kind,
+            layout: record.head.layout,
+            offset_units: record.placement.offset_units,
+            length_units: record.length_units(),
+            id: record.head.id,
+            sequence: record.head.sequence,
+            watermark: record.head.link as u32,
+        }
+    }
+
+    fn encode(&self, out: &mut [u8]) {
+        out[0] = self.kind.to_byte();
+        out[1] = self.layout.to_byte();
+        put_u32(out, 4, self.offset_units);
+        put_u32(out, 8, self.length_units);
+        put_u32(out, 12, self.watermark);
+        put_u64(out, 16, self.sequence.0);
+        out[24..40].copy_from_slice(&self.id.0);
+    }
+
+    fn decode(input: &[u8]) -> Option<Self> {
+        let mut id = [0; 16];
+        id.copy_from_slice(&input[24..40]);
+        Some(Self {
+            kind: Kind::from_byte(input[0])?,
+            layout: Layout::from_byte(input[1])?,
+            offset_units: get_u32(input, 4),
+            length_units: get_u32(input, 8),
+            watermark: get_u32(input, 12),
+            sequence: Sequence(get_u64(input, 16)),
+            id: BlobId(id),
+        })
+    }
+}
+
+/// Bytes of the footer of a segment with this many records, trailer included.
+pub const fn footer_bytes(entries: usize) -> u64 {
+    ((entries * ENTRY_SIZE).next_multiple_of(BLOCK_SIZE) + BLOCK_SIZE) as u64
+}
+
+/// The last block of a sealed segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Trailer {
+    pub segment: SegmentId,
+    pub nonce: u64,
+    /// Where the entries start, in bytes.
+    pub entries_offset: u64,
+    pub count: u32,
+    pub entries_crc: u32,
+    /// Where the records end, in bytes.
+    pub data_end: u64,
+}
+
+impl Trailer {
+    /// Decodes the last block of a file; `None` when it is no trailer of this segment's present life, or points outside the file.
+    pub fn decode(block: &[u8], segment: SegmentId, nonce: u64, file_size: u64) -> Option<Self> {
+        let sound = block.len() >= BLOCK_SIZE
+            && &block[..8] == MAGIC
+            && crc32c(&block[..CRC_AT]) == get_u32(block, CRC_AT)
+            && get_u32(block, VERSION_AT) == FORMAT_VERSION;
+        if !sound {
+            return None;
+        }
+        let trailer = Self {
+            segment: SegmentId(get_u32(block, SEGMENT_AT)),
+            nonce: get_u64(block, NONCE_AT),
+            entries_offset: get_u64(block, ENTRIES_AT),
+            count: get_u32(block, COUNT_AT),
+            entries_crc: get_u32(block, ENTRIES_CRC_AT),
+            data_end: get_u64(block, DATA_END_AT),
+        };
+        let fits = trailer.segment == segment
+            && trailer.nonce == nonce
+            && u64::from(trailer.count) <= SEGMENT_SIZE_MAX / ENTRY_SIZE as u64
+            && trailer.data_end <= trailer.entries_offset
+            && trailer.entries_offset.is_multiple_of(BLOCK_SIZE as u64)
+            && trailer.entries_offset + footer_bytes(trailer.count as usize) == file_size;
+        fits.then_some(trailer)
+    }
+
+    /// Bytes of the entries in whole blocks.
+    pub fn entries_bytes(&self) -> usize {
+        (self.count as usize * ENTRY_SIZE).next_multiple_of(BLOCK_SIZE)
+    }
+
+    /// Decodes the entries; `None` when their checksum is wrong.
+    pub fn decode_entries(&self, input: &[u8]) -> Option<Vec<FooterEntry>> {
+        let input = &input[..self.count as usize * ENTRY_SIZE];
+        if crc32c(input) != self.entries_crc {
+            return None;
+        }
+        input.chunks_exact(ENTRY_SIZE).map(FooterEntry::decode).collect()
+    }
+}
+
+/// Encodes a whole footer, to be written so that it ends the file.
+pub fn encode(segment: SegmentId, nonce: u64, file_size: u64, data_end: u64, entries: &[FooterEntry]) -> AlignedBuf {
+    let size = footer_bytes(entries.len());
+    let entries_offset = file_size - size;
+    assert!(data_end <= entries_offset, "a footer of {size} bytes over data that ends at {data_end}");
+    let mut buf = AlignedBuf::zeroed(size as usize);
+    for (entry, out) in entries.iter().zip(buf.chunks_exact_mut(ENTRY_SIZE)) {
+        entry.encode(out);
+    }
+    let entries_crc = crc32c(&buf[..entries.len() * ENTRY_SIZE]);
+    let trailer_at = size as usize - BLOCK_SIZE;
+    let trailer = &mut buf[trailer_at..];
+    trailer[MAGIC_AT..MAGIC_AT + 8].copy_from_slice(MAGIC);
+    put_u32(trailer, VERSION_AT, FORMAT_VERSION);
+    put_u32(trailer, SEGMENT_AT, segment.0);
+    put_u64(trailer, NONCE_AT, nonce);
+    put_u64(trailer, ENTRIES_AT, entries_offset);
+    put_u32(trailer, COUNT_AT, entries.len() as u32);
+    put_u32(trailer, ENTRIES_CRC_AT, entries_crc);
+    put_u64(trailer, DATA_END_AT, data_end);
+    let crc = crc32c(&trailer[..CRC_AT]);
+    put_u32(trailer, CRC_AT, crc);
+    buf
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(number: u32) -> FooterEntry {
+        FooterEntry {
+            kind: Kind::Blob,
+            layout: Layout::Inline,
+            offset_units: 64 + number,
+            length_units: 1,
+            id: BlobId([number as u8; 16]),
+            sequence: Sequence(u64::from(number)),
+            watermark: 0,
+        }
+    }
+
+    #[test]
+    fn the_bytes_of_an_entry_are_the_documented_ones() {
+        let mut bytes = [0; ENTRY_SIZE];
+        FooterEntry { watermark: 9, ..entry(3) }.encode(&mut bytes);
+        assert_eq!(
+            crate::types::hex(&bytes),
+            "01000000430000000100000009000000030000000000000003030303030303030303030303030303"
+        );
+    }
+
+    #[test]
+    fn a_footer_is_read_back_and_every_flipped_bit_is_found() {
+        let entries: Vec<_> = (0..200).map(entry).collect();
+        let file_size = 1 << 20;
+        let mut footer = encode(SegmentId(5), 77, file_size, 4096, &entries);
+        let at = footer.len() - BLOCK_SIZE;
+        let read = |footer: &[u8]| {
+            let trailer = Trailer::decode(&footer[at..], SegmentId(5), 77, file_size)?;
+            trailer.decode_entries(&footer[..trailer.entries_bytes()])
+        };
+        assert_eq!(read(&footer), Some(entries));
+        assert_eq!(Trailer::decode(&footer[at..], SegmentId(6), 77, file_size), None);
+        assert_eq!(Trailer::decode(&footer[at..], SegmentId(5), 78, file_size), None);
+        assert_eq!(Trailer::decode(&footer[at..], SegmentId(5), 77, file_size + 4096), None);
+        for bit in (0..200 * ENTRY_SIZE * 8).step_by(97).chain(at * 8..(at + CRC_AT) * 8) {
+            footer[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(read(&footer), None, "bit {bit}");
+            footer[bit / 8] ^= 1 << (bit % 8);
+        }
+    }
+}

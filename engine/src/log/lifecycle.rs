@@ -1,0 +1,252 @@
+//! The life of a segment's file: prepared, rotated in, sealed, retired, recycled.
+//!
+//! A file carries the name `NUMBER.seg` only while its header is durable and its records count. In preparation, and after it was
+//! retired, it is called `NUMBER.free`: recovery never reads such a file, so nothing of a retired segment comes back.
+
+use std::io;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+
+use crate::io::{AlignedBuf, BLOCK_SIZE, Io, OpenMode};
+use crate::log::footer;
+use crate::log::segment::{SEGMENTS_DIR, Segment, SegmentHeader, State, file_path};
+use crate::log::writer::{Log, LogError, OpenSegment};
+use crate::types::SegmentId;
+
+/// Free files that are kept for reuse in one data directory; more are removed, so that the file system gets its space back.
+const FREE_FILES_MAX: usize = 8;
+/// A segment is cut to what it holds when that gives back more than this part of it.
+const SHORT_DIVISOR: u64 = 16;
+
+/// A file without live records, to become a segment again.
+pub struct FreeFile<F> {
+    pub number: SegmentId,
+    pub file: F,
+    pub size: u64,
+}
+
+/// The free files of each data directory, for all cores.
+pub struct FreeFiles<F>(Vec<FreeInDir<F>>);
+
+struct FreeInDir<F> {
+    /// Only files of this size are of use.
+    segment_size: u64,
+    files: Mutex<Vec<FreeFile<F>>>,
+}
+
+impl<F> FreeFiles<F> {
+    /// The bytes of a segment in each data directory.
+    pub fn new(segment_sizes: &[u64]) -> Self {
+        Self(
+            segment_sizes
+                .iter()
+                .map(|segment_size| FreeInDir { segment_size: *segment_size, files: Mutex::default() })
+                .collect(),
+        )
+    }
+
+    fn take(&self, dir: usize) -> Option<FreeFile<F>> {
+        self.0[dir].files.lock().expect("no panic under the lock").pop()
+    }
+
+    /// Keeps a file; false when there are enough, or it has another size.
+    pub fn give(&self, dir: usize, file: FreeFile<F>) -> bool {
+        let FreeInDir { segment_size, files } = &self.0[dir];
+        let mut files = files.lock().expect("no panic under the lock");
+        let keep = files.len() < FREE_FILES_MAX && file.size == *segment_size;
+        if keep {
+            files.push(file);
+        }
+        keep
+    }
+}
+
+/// The name of a file that is no segment now.
+pub fn free_file_name(number: SegmentId) -> String {
+    format!("{number}.free")
+}
+
+/// The number in the name of a free file.
+pub fn parse_free_file_name(name: &str) -> Option<SegmentId> {
+    super::segment::parse_file_name(&format!("{}.seg", name.strip_suffix(".free")?))
+}
+
+impl<I: Io> Log<I> {
+    /// Makes a fresh segment the active one. Called under the rotation turn.
+    pub(super) async fn rotate(&self) -> Result<(), LogError> {
+        let spare = self.0.spare.take();
+        let segment = match spare {
+            Some(segment) => segment,
+            None => self.prepare().await?,
+        };
+        let fresh = Rc::new(OpenSegment::new(segment));
+        let old = self.0.active.replace(Some(fresh));
+        if let Some(open) = old
+            && !open.segment.is_fenced()
+        {
+            let log = self.clone();
+            self.spawn_task(async move { log.seal(&open, false).await });
+        }
+        let log = self.clone();
+        self.spawn_task(async move {
+            let _turn = log.0.rotation.take().await;
+            if log.0.spare.borrow().is_none() && !log.0.closing.get() {
+                // A full disk shows when the spare is needed, not now.
+                if let Ok(segment) = log.prepare().await {
+                    log.0.spare.replace(Some(segment));
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// A new segment with a durable header, known to the table.
+    async fn prepare(&self) -> Result<Arc<Segment<I::File>>, LogError> {
+        let options = &self.0.options;
+        let header = SegmentHeader {
+            segment: options.table.next_id(),
+            size: options.segment_size,
+            store: options.store,
+            nonce: self.0.io.random_u64(),
+            created_at_ns: self.0.io.wall_clock_ns(),
+        };
+        match self.prepare_file(&header).await {
+            Ok(file) => {
+                let segment = Arc::new(Segment::new(&header, options.dir_index, file, State::Active, header.size));
+                options.table.insert(segment.clone());
+                Ok(segment)
+            }
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT)) => Err(LogError::Full),
+            Err(error) => {
+                let path = options.dir.join(SEGMENTS_DIR);
+                tracing::error!(%error, dir = %path.display(), "a new segment could not be prepared");
+                Err(LogError::Failed(format!("a new segment could not be prepared: {error}")))
+            }
+        }
+    }
+
+    async fn prepare_file(&self, header: &SegmentHeader) -> io::Result<I::File> {
+        let Inner { io, dir, index } = self.place_of_files();
+        let segments = dir.join(SEGMENTS_DIR);
+        let recycled = self.0.options.free.take(index);
+        let (file, path) = match recycled {
+            Some(free) => (free.file, segments.join(free_file_name(free.number))),
+            None => {
+                let path = segments.join(free_file_name(header.segment));
+                let file = io.open(&path, OpenMode::Create).await?;
+                if let Err(error) = io.allocate(&file, header.size).await {
+                    remove_or_say(io, &path).await;
+                    return Err(error);
+                }
+                (file, path)
+            }
+        };
+        let mut block = AlignedBuf::zeroed(BLOCK_SIZE);
+        header.encode(&mut block);
+        let written = async {
+            let (result, _) = io.write_at(&file, block, 0..BLOCK_SIZE, 0).await;
+            result?;
+            io.sync(&file).await?;
+            io.rename(&path, &file_path(dir, header.segment)).await?;
+            io.sync_dir(&segments).await
+        };
+        if let Err(error) = written.await {
+            remove_or_say(io, &path).await;
+            return Err(error);
+        }
+        Ok(file)
+    }
+
+    /// Makes what the segment holds durable, writes its footer and seals it. `short`: cut the file to what it holds.
+    pub(super) async fn seal(&self, open: &OpenSegment<I::File>, short: bool) {
+        let data_end = open.append.get();
+        if !self.sync_to(open, data_end).await {
+            return;
+        }
+        let entries = open.entries.take();
+        let segment = &open.segment;
+        let sealed = write_footer(&self.0.io, segment, data_end, &entries, short).await;
+        match sealed {
+            Ok(()) => {
+                segment.seal();
+                (self.0.options.sealed)(segment.id, data_end);
+            }
+            // Everything in it is durable and readable; recovery will scan it.
+            Err(error) => self.fence(open, "footer", &error),
+        }
+        open.changed.notify();
+    }
+
+    /// The next start need not look at a segment that was never used.
+    pub(super) async fn give_up_spare(&self) {
+        let Some(segment) = self.0.spare.take() else { return };
+        let options = &self.0.options;
+        options.table.remove(segment.id);
+        let file = FreeFile { number: segment.id, file: segment.file.clone(), size: segment.size };
+        if let Err(error) = retire(&self.0.io, &options.dir, options.dir_index, file, &options.free).await {
+            tracing::warn!(segment = %segment.id, %error, "an unused segment could not be given up");
+        }
+    }
+
+    fn place_of_files(&self) -> Inner<'_, I> {
+        Inner { io: &self.0.io, dir: &self.0.options.dir, index: self.0.options.dir_index }
+    }
+}
+
+struct Inner<'l, I: Io> {
+    io: &'l I,
+    dir: &'l Path,
+    index: usize,
+}
+
+/// Writes the footer of a segment whose records are durable, and makes it durable.
+pub async fn write_footer<I: Io>(
+    io: &I,
+    segment: &Segment<I::File>,
+    data_end: u64,
+    entries: &[footer::FooterEntry],
+    short: bool,
+) -> io::Result<()> {
+    let least = data_end.next_multiple_of(BLOCK_SIZE as u64) + footer::footer_bytes(entries.len());
+    let now = io.file_size(&segment.file).await?;
+    let cut = least < now && (short && now - least > segment.size / SHORT_DIVISOR);
+    let size = if cut { least } else { now.max(least) };
+    let footer = footer::encode(segment.id, segment.nonce, size, data_end, entries);
+    let length = footer.capacity();
+    let (result, _) = io.write_at(&segment.file, footer, 0..length, size - length as u64).await;
+    result?;
+    if cut {
+        io.truncate(&segment.file, size).await?;
+    }
+    io.sync(&segment.file).await?;
+    segment.file_bytes.store(size, Ordering::Release);
+    Ok(())
+}
+
+async fn remove_or_say<I: Io>(io: &I, path: &Path) {
+    if let Err(error) = io.remove(path).await
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(%error, path = %path.display(), "a file that was given up could not be removed");
+    }
+}
+
+/// Turns the file of a segment that nobody refers to any more into a free one: kept for reuse, or removed.
+pub async fn retire<I: Io>(
+    io: &I,
+    dir: &Path,
+    dir_index: usize,
+    file: FreeFile<I::File>,
+    free: &FreeFiles<I::File>,
+) -> io::Result<()> {
+    let segments = dir.join(SEGMENTS_DIR);
+    let free_path = segments.join(free_file_name(file.number));
+    io.rename(&file_path(dir, file.number), &free_path).await?;
+    io.sync_dir(&segments).await?;
+    if !free.give(dir_index, file) {
+        io.remove(&free_path).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,298 @@
+//! A segment: one preallocated file of the log, and the table of all of them.
+//!
+//! A segment's number is never used twice; a recycled file gets a new number and a new nonce, so nothing of its former life can pass
+//! for a record. Readers hold the segment by its `Arc`, and a segment is retired only when nobody else does.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, RwLock};
+
+use crate::io::BLOCK_SIZE;
+use crate::log::codec::{crc32c, get_u32, get_u64, put_u32, put_u64};
+use crate::log::{FORMAT_VERSION, SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN};
+use crate::types::SegmentId;
+
+const MAGIC: &[u8; 8] = b"NABUSEG1";
+const MAGIC_AT: usize = 0;
+const VERSION_AT: usize = MAGIC_AT + 8;
+const SEGMENT_AT: usize = VERSION_AT + 4;
+const SIZE_AT: usize = SEGMENT_AT + 4;
+const STORE_AT: usize = SIZE_AT + 8;
+const NONCE_AT: usize = STORE_AT + 16;
+const CREATED_AT: usize = NONCE_AT + 8;
+const CRC_AT: usize = CREATED_AT + 8;
+
+/// Where the first record of a segment starts, in bytes.
+pub const DATA_START: u64 = BLOCK_SIZE as u64;
+/// The directory of the segments within a data directory.
+pub const SEGMENTS_DIR: &str = "segments";
+
+/// The first block of a segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SegmentHeader {
+    pub segment: SegmentId,
+    pub size: u64,
+    pub store: [u8; 16],
+    pub nonce: u64,
+    pub created_at_ns: u64,
+}
+
+impl SegmentHeader {
+    /// Encodes the header into the first block.
+    pub fn encode(&self, out: &mut [u8]) {
+        out[..BLOCK_SIZE].fill(0);
+        out[MAGIC_AT..MAGIC_AT + 8].copy_from_slice(MAGIC);
+        put_u32(out, VERSION_AT, FORMAT_VERSION);
+        put_u32(out, SEGMENT_AT, self.segment.0);
+        put_u64(out, SIZE_AT, self.size);
+        out[STORE_AT..STORE_AT + 16].copy_from_slice(&self.store);
+        put_u64(out, NONCE_AT, self.nonce);
+        put_u64(out, CREATED_AT, self.created_at_ns);
+        let crc = crc32c(&out[..CRC_AT]);
+        put_u32(out, CRC_AT, crc);
+    }
+
+    /// Decodes a header; `None` when it is not one of this format.
+    pub fn decode(input: &[u8]) -> Option<Self> {
+        let sound = input.len() >= BLOCK_SIZE
+            && &input[..8] == MAGIC
+            && crc32c(&input[..CRC_AT]) == get_u32(input, CRC_AT)
+            && get_u32(input, VERSION_AT) == FORMAT_VERSION;
+        if !sound {
+            return None;
+        }
+        let size = get_u64(input, SIZE_AT);
+        if !(SEGMENT_SIZE_MIN..=SEGMENT_SIZE_MAX).contains(&size) {
+            return None;
+        }
+        let mut store = [0; 16];
+        store.copy_from_slice(&input[STORE_AT..STORE_AT + 16]);
+        Some(Self {
+            segment: SegmentId(get_u32(input, SEGMENT_AT)),
+            size,
+            store,
+            nonce: get_u64(input, NONCE_AT),
+            created_at_ns: get_u64(input, CREATED_AT),
+        })
+    }
+}
+
+/// The name of a segment's file.
+pub fn file_name(segment: SegmentId) -> String {
+    format!("{segment}.seg")
+}
+
+/// The number in a segment's file name.
+pub fn parse_file_name(name: &str) -> Option<SegmentId> {
+    let digits = name.strip_suffix(".seg")?;
+    let lower = digits.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+    (digits.len() == 8 && lower).then(|| u32::from_str_radix(digits, 16).ok().map(SegmentId)).flatten()
+}
+
+/// The path of a segment's file.
+pub fn file_path(dir: &Path, segment: SegmentId) -> PathBuf {
+    dir.join(SEGMENTS_DIR).join(file_name(segment))
+}
+
+/// What may be done with a segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum State {
+    /// A writer appends to it, or is about to seal it.
+    Active = 0,
+    /// Its footer is durable; it never changes again.
+    Sealed = 1,
+    /// A write or sync of it failed: what was acknowledged before is readable, nothing will be acknowledged again.
+    Fenced = 2,
+}
+
+/// A segment in memory.
+pub struct Segment<F> {
+    pub id: SegmentId,
+    /// Index of the data directory.
+    pub dir: usize,
+    pub file: F,
+    /// Bytes of the file when it is full.
+    pub size: u64,
+    pub nonce: u64,
+    /// Bytes in records that are live. Negative only while the accounting after a start is under way.
+    pub live_bytes: AtomicI64,
+    /// Operations whose record lies here and whose outcome is not in the index yet.
+    pub unapplied: AtomicU32,
+    /// Bytes of the file now: less than `size` when it was sealed short.
+    pub file_bytes: AtomicU64,
+    state: AtomicU8,
+    when_unused: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl<F> Drop for Segment<F> {
+    fn drop(&mut self) {
+        if let Some(tell) = self.when_unused.get() {
+            tell();
+        }
+    }
+}
+
+impl<F> Segment<F> {
+    pub fn new(header: &SegmentHeader, dir: usize, file: F, state: State, file_bytes: u64) -> Self {
+        Self {
+            id: header.segment,
+            dir,
+            file,
+            size: header.size,
+            nonce: header.nonce,
+            live_bytes: AtomicI64::new(0),
+            unapplied: AtomicU32::new(0),
+            file_bytes: AtomicU64::new(file_bytes),
+            state: AtomicU8::new(state as u8),
+            when_unused: OnceLock::new(),
+        }
+    }
+
+    /// Calls `tell` when the last reference is gone.
+    pub fn when_unused(&self, tell: impl Fn() + Send + Sync + 'static) {
+        let first = self.when_unused.set(Box::new(tell)).is_ok();
+        assert!(first, "segment {} was taken out of service twice", self.id);
+    }
+
+    pub fn state(&self) -> State {
+        match self.state.load(Ordering::Acquire) {
+            0 => State::Active,
+            1 => State::Sealed,
+            _ => State::Fenced,
+        }
+    }
+
+    /// From active to sealed.
+    pub fn seal(&self) {
+        let was = self.state.swap(State::Sealed as u8, Ordering::AcqRel);
+        assert_eq!(was, State::Active as u8, "segment {} was sealed twice, or after it was fenced", self.id);
+    }
+
+    /// From active to fenced; stays fenced.
+    pub fn fence(&self) {
+        let was = self.state.swap(State::Fenced as u8, Ordering::AcqRel);
+        assert_ne!(was, State::Sealed as u8, "segment {} was fenced after it was sealed", self.id);
+    }
+
+    pub fn is_fenced(&self) -> bool {
+        self.state() == State::Fenced
+    }
+
+    pub fn add_live(&self, bytes: u64) {
+        self.live_bytes.fetch_add(bytes as i64, Ordering::AcqRel);
+    }
+
+    /// Returns what is left.
+    pub fn remove_live(&self, bytes: u64) -> i64 {
+        self.live_bytes.fetch_sub(bytes as i64, Ordering::AcqRel) - bytes as i64
+    }
+}
+
+impl<F> fmt::Debug for Segment<F> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Segment({}, {:?})", self.id, self.state())
+    }
+}
+
+/// Every segment of the store by number, for all cores, and the next number to give out.
+pub struct SegmentTable<F> {
+    segments: RwLock<HashMap<SegmentId, Arc<Segment<F>>>>,
+    next: AtomicU32,
+}
+
+impl<F> SegmentTable<F> {
+    pub fn new() -> Self {
+        Self { segments: RwLock::default(), next: AtomicU32::new(1) }
+    }
+
+    pub fn get(&self, id: SegmentId) -> Option<Arc<Segment<F>>> {
+        self.segments.read().expect("no panic under the lock").get(&id).cloned()
+    }
+
+    pub fn insert(&self, segment: Arc<Segment<F>>) {
+        self.reserve_above(segment.id);
+        let before = self.segments.write().expect("no panic under the lock").insert(segment.id, segment);
+        assert!(before.is_none(), "{before:?} is in the table already");
+    }
+
+    pub fn remove(&self, id: SegmentId) -> Option<Arc<Segment<F>>> {
+        self.segments.write().expect("no panic under the lock").remove(&id)
+    }
+
+    /// All segments, by number.
+    pub fn all(&self) -> Vec<Arc<Segment<F>>> {
+        let mut all: Vec<_> = self.segments.read().expect("no panic under the lock").values().cloned().collect();
+        all.sort_by_key(|segment| segment.id);
+        all
+    }
+
+    /// A number that was never given out.
+    pub fn next_id(&self) -> SegmentId {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        assert!(id < u32::MAX, "four thousand million segments were used up");
+        SegmentId(id)
+    }
+
+    /// The number that the next segment will get.
+    pub fn watermark(&self) -> SegmentId {
+        SegmentId(self.next.load(Ordering::Relaxed))
+    }
+
+    /// Never gives out `id` or a lower number from now on.
+    pub fn reserve_above(&self, id: SegmentId) {
+        self.next.fetch_max(id.0 + 1, Ordering::Relaxed);
+    }
+}
+
+impl<F> Default for SegmentTable<F> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header() -> SegmentHeader {
+        SegmentHeader { segment: SegmentId(0x2a), size: 1 << 20, store: [7; 16], nonce: 9, created_at_ns: 11 }
+    }
+
+    #[test]
+    fn the_bytes_of_a_header_are_the_documented_ones() {
+        let mut block = vec![0xff; BLOCK_SIZE];
+        header().encode(&mut block);
+        assert_eq!(
+            crate::types::hex(&block[..64]),
+            concat!(
+                "4e41425553454731",
+                "01000000",
+                "2a000000",
+                "0000100000000000",
+                "07070707070707070707070707070707",
+                "0900000000000000",
+                "0b00000000000000",
+                "14e0078d",
+                "00000000"
+            )
+        );
+        assert_eq!(SegmentHeader::decode(&block), Some(header()));
+        for bit in 0..CRC_AT * 8 {
+            block[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(SegmentHeader::decode(&block), None, "bit {bit}");
+            block[bit / 8] ^= 1 << (bit % 8);
+        }
+    }
+
+    #[test]
+    fn file_names_are_read_back_and_others_refused() {
+        assert_eq!(file_name(SegmentId(0xab)), "000000ab.seg");
+        assert_eq!(parse_file_name("000000ab.seg"), Some(SegmentId(0xab)));
+        for other in ["000000AB.seg", "ab.seg", "000000ab", "000000ab.seg.tmp", "+00000ab.seg"] {
+            assert_eq!(parse_file_name(other), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,650 @@
+//! The log of one core in one data directory: appends, and group commit.
+//!
+//! Large records are written at once from where they lie ([`Log::append_direct`]); small ones wait for the committer, which packs all that
+//! are waiting into one batch, writes it and makes it durable with one sync ([`Log::commit`]). Invariants:
+//! - What is acknowledged is durable, and so is everything before it in its segment: recovery may then cut at the first hole
+//!   that nothing acknowledged follows.
+//! - A failed write or sync fences the segment. Nothing in it is acknowledged afterwards, and a sync is never tried again: it could
+//!   report success for data that is gone.
+//! - Only tombstones may use the last [`Inner::reserve`] bytes of a segment, so that a full disk can still delete.
+//!
+//! Preparing and sealing segments lies in [`super::lifecycle`].
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::io;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::io::{AlignedBuf, BLOCK_SIZE, Instant, Io};
+use crate::log::footer::{FooterEntry, footer_bytes};
+use crate::log::lifecycle::FreeFiles;
+use crate::log::record::{Head, Kind, Placement, Shape, checksums, encode_head};
+use crate::log::segment::{Segment, SegmentTable};
+use crate::log::{HEAD_ROOM, PACKED_PAYLOAD_MAX, RECORD_ALIGN, bytes, units};
+use crate::memory::Frame;
+use crate::sync::{Notify, Promise, Turns, promise};
+use crate::types::SegmentId;
+
+/// The most bytes of one batch. Bounds the memory of the committer and the time until the first of a batch is acknowledged.
+pub const BATCH_BYTES_MAX: usize = 1 << 20;
+/// The most bytes that only tombstones may use in a segment.
+const RESERVE_BYTES_MAX: u64 = 256 << 10;
+/// After this many segments fenced in a row the log takes no more writes until the next start: the disk is gone.
+const FENCED_IN_A_ROW_MAX: u32 = 3;
+
+/// How long a log without room is passed over for others.
+const FULL_FOR: Duration = Duration::from_secs(2);
+
+const _: () = assert!(PACKED_PAYLOAD_MAX + HEAD_ROOM <= BATCH_BYTES_MAX);
+
+/// Why a record was not written.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum LogError {
+    /// No space for another segment.
+    Full,
+    /// A write or sync failed, now or so often that the log has given up.
+    Failed(String),
+    /// The log is being closed.
+    Closed,
+}
+
+/// What a log is told at birth.
+pub struct LogOptions<F> {
+    /// Index of the data directory, and its path.
+    pub dir_index: usize,
+    pub dir: PathBuf,
+    pub store: [u8; 16],
+    pub segment_size: u64,
+    pub table: Arc<SegmentTable<F>>,
+    pub free: Arc<FreeFiles<F>>,
+    /// Told of every segment that is sealed, with the bytes it holds.
+    pub sealed: Box<dyn Fn(SegmentId, u64)>,
+}
+
+/// A record on the disk. Durable only if it came from [`Log::commit`], or [`Log::durable`] was awaited.
+pub struct Placed<F> {
+    pub(super) open: Rc<OpenSegment<F>>,
+    pub offset_units: u32,
+    pub length_units: u32,
+    end: u64,
+}
+
+impl<F> Clone for Placed<F> {
+    fn clone(&self) -> Self {
+        Self {
+            open: self.open.clone(),
+            offset_units: self.offset_units,
+            length_units: self.length_units,
+            end: self.end,
+        }
+    }
+}
+
+impl<F> Placed<F> {
+    pub fn segment(&self) -> &Arc<Segment<F>> {
+        &self.open.segment
+    }
+
+    /// Whether it needs no more waiting for.
+    pub fn is_durable(&self) -> bool {
+        self.open.durable_to.get() >= self.end
+    }
+
+    /// Bytes that the record takes.
+    pub fn length(&self) -> u64 {
+        bytes(self.length_units)
+    }
+}
+
+/// The payload of a packed record.
+pub enum PackedPayload {
+    None,
+    Bytes(Vec<u8>),
+    /// The part of a frame behind its head room.
+    Frame(Frame, usize),
+}
+
+impl PackedPayload {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            PackedPayload::None => &[],
+            PackedPayload::Bytes(bytes) => bytes,
+            PackedPayload::Frame(frame, length) => &frame[HEAD_ROOM..HEAD_ROOM + length],
+        }
+    }
+}
+
+/// A segment that is written to.
+pub(super) struct OpenSegment<F> {
+    pub(super) segment: Arc<Segment<F>>,
+    /// Where the next record goes, in bytes.
+    pub(super) append: Cell<u64>,
+    /// Everything below is durable.
+    pub(super) durable_to: Cell<u64>,
+    /// Somebody waits for everything below to be durable.
+    wanted: Cell<u64>,
+    /// Offsets of writes in flight.
+    pub(super) in_flight: RefCell<BTreeSet<u64>>,
+    pub(super) entries: RefCell<Vec<FooterEntry>>,
+    /// A write ended, a sync ended, or the segment was fenced.
+    pub(super) changed: Notify,
+}
+
+impl<F> OpenSegment<F> {
+    pub(super) fn new(segment: Arc<Segment<F>>) -> Self {
+        Self {
+            segment,
+            append: Cell::new(super::segment::DATA_START),
+            durable_to: Cell::new(super::segment::DATA_START),
+            wanted: Cell::new(0),
+            in_flight: RefCell::default(),
+            entries: RefCell::default(),
+            changed: Notify::default(),
+        }
+    }
+
+    /// Every write below has completed.
+    pub(super) fn written_to(&self) -> u64 {
+        self.in_flight.borrow().first().copied().unwrap_or(self.append.get())
+    }
+
+    /// Waits until every write below `end` has completed; false if the segment was fenced.
+    pub(super) async fn written(&self, end: u64) -> bool {
+        self.changed
+            .wait_for(|| {
+                if self.segment.is_fenced() {
+                    return Some(false);
+                }
+                (self.written_to() >= end).then_some(true)
+            })
+            .await
+    }
+
+    pub(super) fn fence(&self, what: &str, error: &io::Error) {
+        if !self.segment.is_fenced() {
+            tracing::error!(segment = %self.segment.id, %error, "a {what} failed: the segment is fenced, and nothing in it is acknowledged any more");
+            self.segment.fence();
+        }
+        self.changed.notify();
+    }
+}
+
+/// Room for bytes in a segment.
+struct Reservation<F> {
+    open: Rc<OpenSegment<F>>,
+    offset: u64,
+}
+
+/// Who asks for room.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Claim {
+    Data,
+    /// May use the reserve.
+    Tombstone,
+}
+
+struct Packed<F> {
+    head: Head,
+    payload: PackedPayload,
+    reply: Promise<Result<Placed<F>, LogError>>,
+}
+
+impl<F> Packed<F> {
+    fn claim(&self) -> Claim {
+        if self.head.kind == Kind::Tombstone { Claim::Tombstone } else { Claim::Data }
+    }
+}
+
+/// What a log did since its start.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct LogCounters {
+    /// Syncs that made something durable.
+    pub commits: u64,
+    /// Blobs and deletions made durable.
+    pub records: u64,
+    pub bytes_written: u64,
+}
+
+pub(super) struct Inner<I: Io> {
+    pub(super) io: I,
+    pub(super) options: LogOptions<I::File>,
+    pub(super) active: RefCell<Option<Rc<OpenSegment<I::File>>>>,
+    pub(super) spare: RefCell<Option<Arc<Segment<I::File>>>>,
+    waiting: RefCell<Vec<Packed<I::File>>>,
+    /// The committer has something to do.
+    work: Notify,
+    pub(super) rotation: Turns,
+    pub(super) closing: Cell<bool>,
+    /// Tasks that must end before the log is closed: the committer and the sealers.
+    pub(super) tasks: Cell<u32>,
+    pub(super) task_ended: Notify,
+    pub(super) fenced_in_a_row: Cell<u32>,
+    /// When no segment could be had, the last time it was tried.
+    full_at: Cell<Option<Instant>>,
+    counters: Cell<LogCounters>,
+}
+
+/// The log; clones share it.
+pub struct Log<I: Io>(pub(super) Rc<Inner<I>>);
+
+impl<I: Io> Clone for Log<I> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<I: Io> Inner<I> {
+    fn reserve(&self) -> u64 {
+        RESERVE_BYTES_MAX.min(self.options.segment_size / 32)
+    }
+}
+
+impl<I: Io> Log<I> {
+    /// Starts a log. It takes no space before the first record.
+    pub fn start(io: I, options: LogOptions<I::File>) -> Self {
+        let log = Self(Rc::new(Inner {
+            io,
+            options,
+            active: RefCell::default(),
+            spare: RefCell::default(),
+            waiting: RefCell::default(),
+            work: Notify::default(),
+            rotation: Turns::new(),
+            closing: Cell::new(false),
+            tasks: Cell::new(0),
+            task_ended: Notify::default(),
+            fenced_in_a_row: Cell::new(0),
+            full_at: Cell::new(None),
+            counters: Cell::default(),
+        }));
+        log.spawn_task(log.clone().committer());
+        log
+    }
+
+    pub fn counters(&self) -> LogCounters {
+        self.0.counters.get()
+    }
+
+    /// Index of the data directory.
+    pub fn dir_index(&self) -> usize {
+        self.0.options.dir_index
+    }
+
+    /// Whether there was no room for data when it was last asked for.
+    pub fn is_full(&self) -> bool {
+        self.0.full_at.get().is_some_and(|at| self.0.io.now().since(at) < FULL_FOR)
+    }
+
+    /// Whether the log has given up after one failure too many.
+    pub fn has_failed(&self) -> bool {
+        self.0.fenced_in_a_row.get() >= FENCED_IN_A_ROW_MAX
+    }
+
+    /// Writes a record from where it lies: `frame` is head room, then `payload_length` bytes of payload. Not durable yet.
+    pub async fn append_direct(
+        &self,
+        head: &Head,
+        frame: &mut Frame,
+        payload_length: usize,
+    ) -> Result<Placed<I::File>, LogError> {
+        if self.0.closing.get() {
+            return Err(LogError::Closed);
+        }
+        let shape = Shape::direct(head, payload_length);
+        let checks: Vec<u32> = checksums(&frame[HEAD_ROOM..HEAD_ROOM + payload_length]).collect();
+        let total = shape.direct_bytes();
+        let Reservation { open, offset } = self.claim(total as u64, 1, Claim::Data).await?;
+        let placement = self.placement(&open, offset);
+        let nonce = open.segment.nonce;
+        encode_head(frame, head, shape, placement, nonce, checks.into_iter());
+        frame[HEAD_ROOM + payload_length..total].fill(0);
+        let placed = self.place(&open, head, placement.offset_units, shape.length_units(), offset + total as u64);
+        let buf = frame.lend();
+        let (result, buf) = self.0.io.write_at(&open.segment.file, buf, 0..total, offset).await;
+        frame.put_back(buf);
+        self.write_ended(&open, offset, total, result)?;
+        Ok(placed)
+    }
+
+    /// Waits until a record is durable.
+    pub async fn durable(&self, placed: &Placed<I::File>) -> Result<(), LogError> {
+        let open = &placed.open;
+        if placed.is_durable() {
+            return Ok(());
+        }
+        if self.0.closing.get() {
+            return Err(LogError::Closed);
+        }
+        open.wanted.set(open.wanted.get().max(placed.end));
+        self.0.work.notify();
+        open.changed
+            .wait_for(|| {
+                if open.durable_to.get() >= placed.end {
+                    return Some(Ok(()));
+                }
+                open.segment.is_fenced().then(|| Err(fenced(open.segment.id)))
+            })
+            .await
+    }
+
+    /// Writes a small record together with others, and returns when it is durable.
+    pub async fn commit(&self, head: Head, payload: PackedPayload) -> Result<Placed<I::File>, LogError> {
+        assert!(payload.bytes().len() <= PACKED_PAYLOAD_MAX);
+        if self.0.closing.get() {
+            return Err(LogError::Closed);
+        }
+        let (reply, result) = promise();
+        self.0.waiting.borrow_mut().push(Packed { head, payload, reply });
+        self.0.work.notify();
+        result.await.expect("the committer answers everything")
+    }
+
+    /// Takes no more records, waits for those on their way, and seals.
+    pub async fn close(&self) {
+        self.0.closing.set(true);
+        self.0.work.notify();
+        self.0.task_ended.wait_for(|| (self.0.tasks.get() == 0).then_some(())).await;
+        let active = self.0.active.take();
+        if let Some(open) = active
+            && !open.segment.is_fenced()
+        {
+            self.seal(&open, true).await;
+        }
+        self.give_up_spare().await;
+    }
+
+    /// A task that [`Log::close`] waits for.
+    pub(super) fn spawn_task(&self, task: impl Future<Output = ()> + 'static) {
+        let inner = self.0.clone();
+        inner.tasks.set(inner.tasks.get() + 1);
+        self.0.io.spawn(async move {
+            task.await;
+            inner.tasks.set(inner.tasks.get() - 1);
+            inner.task_ended.notify();
+        });
+    }
+
+    fn placement(&self, open: &OpenSegment<I::File>, offset: u64) -> Placement {
+        Placement {
+            segment: open.segment.id,
+            offset_units: units(offset),
+            durable_to_units: units(open.durable_to.get()),
+        }
+    }
+
+    /// Room for `size` bytes (whole blocks) with `records` records; the write counts as in flight from here on.
+    async fn claim(&self, size: u64, records: usize, claim: Claim) -> Result<Reservation<I::File>, LogError> {
+        assert!(size.is_multiple_of(BLOCK_SIZE as u64));
+        loop {
+            if self.has_failed() {
+                return Err(LogError::Failed(format!(
+                    "data directory {} failed {FENCED_IN_A_ROW_MAX} times in a row; mend or replace its disk and restart",
+                    self.0.options.dir.display()
+                )));
+            }
+            if let Some(reservation) = self.claim_in_active(size, records, claim) {
+                return Ok(reservation);
+            }
+            let _turn = self.0.rotation.take().await;
+            if self.fits_active(size, records, claim) {
+                continue;
+            }
+            let rotated = self.rotate().await;
+            self.0.full_at.set((rotated == Err(LogError::Full)).then(|| self.0.io.now()));
+            rotated?;
+        }
+    }
+
+    fn fits(&self, open: &OpenSegment<I::File>, size: u64, records: usize, claim: Claim) -> bool {
+        let reserve = if claim == Claim::Tombstone { 0 } else { self.0.reserve() };
+        let footer = footer_bytes(open.entries.borrow().len() + records);
+        !open.segment.is_fenced() && open.append.get() + size + footer + reserve <= open.segment.size
+    }
+
+    fn fits_active(&self, size: u64, records: usize, claim: Claim) -> bool {
+        self.0.active.borrow().as_ref().is_some_and(|open| self.fits(open, size, records, claim))
+    }
+
+    fn claim_in_active(&self, size: u64, records: usize, claim: Claim) -> Option<Reservation<I::File>> {
+        let active = self.0.active.borrow();
+        let open = active.as_ref().filter(|open| self.fits(open, size, records, claim))?;
+        let offset = open.append.get();
+        open.append.set(offset + size);
+        open.in_flight.borrow_mut().insert(offset);
+        Some(Reservation { open: open.clone(), offset })
+    }
+
+    /// Enters a record into the books of its segment.
+    fn place(
+        &self,
+        open: &Rc<OpenSegment<I::File>>,
+        head: &Head,
+        offset_units: u32,
+        length_units: u32,
+        end: u64,
+    ) -> Placed<I::File> {
+        open.entries.borrow_mut().push(FooterEntry {
+            kind: head.kind,
+            layout: head.layout,
+            offset_units,
+            length_units,
+            id: head.id,
+            sequence: head.sequence,
+            watermark: head.link as u32,
+        });
+        if matches!(head.kind, Kind::Blob | Kind::Tombstone) {
+            open.segment.unapplied.fetch_add(1, Ordering::AcqRel);
+        }
+        if head.kind != Kind::Tombstone {
+            open.segment.add_live(bytes(length_units));
+        }
+        Placed { open: open.clone(), offset_units, length_units, end }
+    }
+
+    fn write_ended(
+        &self,
+        open: &OpenSegment<I::File>,
+        offset: u64,
+        size: usize,
+        result: io::Result<()>,
+    ) -> Result<(), LogError> {
+        let result = match result {
+            Ok(()) => {
+                open.in_flight.borrow_mut().remove(&offset);
+                let mut counters = self.0.counters.get();
+                counters.bytes_written += size as u64;
+                self.0.counters.set(counters);
+                Ok(())
+            }
+            Err(error) => {
+                // Stays in flight for ever: nothing behind it may count as written.
+                self.fence(open, "write", &error);
+                Err(if error.raw_os_error() == Some(libc::ENOSPC) { LogError::Full } else { fenced(open.segment.id) })
+            }
+        };
+        open.changed.notify();
+        result
+    }
+
+    pub(super) fn fence(&self, open: &OpenSegment<I::File>, what: &str, error: &io::Error) {
+        if !open.segment.is_fenced() {
+            self.0.fenced_in_a_row.set(self.0.fenced_in_a_row.get() + 1);
+        }
+        open.fence(what, error);
+    }
+
+    /// Makes everything below `end` durable with one sync, unless it is already. False when the segment is fenced.
+    pub(super) async fn sync_to(&self, open: &OpenSegment<I::File>, end: u64) -> bool {
+        if !open.written(end).await {
+            return false;
+        }
+        if open.durable_to.get() >= end {
+            return true;
+        }
+        let target = open.written_to();
+        let mut result =
+            if cfg!(feature = "mutant-skip-sync") { Ok(()) } else { self.0.io.sync(&open.segment.file).await };
+        if cfg!(feature = "mutant-retry-sync") && result.is_err() {
+            result = self.0.io.sync(&open.segment.file).await;
+        }
+        match result {
+            Ok(()) if open.segment.is_fenced() => false,
+            Ok(()) => {
+                self.0.fenced_in_a_row.set(0);
+                open.durable_to.set(open.durable_to.get().max(target));
+                open.changed.notify();
+                true
+            }
+            Err(error) => {
+                self.fence(open, "sync", &error);
+                false
+            }
+        }
+    }
+
+    /// The committer: one batch after the other, for as long as the log is open.
+    async fn committer(self) {
+        let mut batch_buf = None;
+        loop {
+            let wanted = || {
+                let active = self.0.active.borrow();
+                active.clone().filter(|open| open.wanted.get() > open.durable_to.get() && !open.segment.is_fenced())
+            };
+            let work = self.0.work.wait_for(|| {
+                if !self.0.waiting.borrow().is_empty() {
+                    return Some(None);
+                }
+                match wanted() {
+                    Some(open) => Some(Some(open)),
+                    None => self.0.closing.get().then_some(None),
+                }
+            });
+            let direct = work.await;
+            if let Some(open) = direct {
+                let end = open.wanted.get();
+                if self.sync_to(&open, end).await {
+                    self.count_commit(1);
+                }
+                continue;
+            }
+            let batch = self.next_batch();
+            if batch.is_empty() {
+                return;
+            }
+            self.commit_batch(batch, &mut batch_buf).await;
+        }
+    }
+
+    /// Takes as many waiting records as one batch holds; tombstones and data are not mixed when data has no room.
+    fn next_batch(&self) -> Vec<Packed<I::File>> {
+        let mut waiting = self.0.waiting.borrow_mut();
+        let mut size = 0;
+        let mut count = 0;
+        for packed in waiting.iter() {
+            size += bytes(Shape::packed(&packed.head, packed.payload.bytes().len()).length_units()) as usize;
+            if size > BATCH_BYTES_MAX {
+                break;
+            }
+            count += 1;
+        }
+        waiting.drain(..count).collect()
+    }
+
+    async fn commit_batch(&self, batch: Vec<Packed<I::File>>, batch_buf: &mut Option<AlignedBuf>) {
+        let (tombstones, data): (Vec<_>, Vec<_>) =
+            batch.into_iter().partition(|packed| packed.claim() == Claim::Tombstone);
+        // One batch while there is room; a full disk must still take the tombstones.
+        match self.write_batch(data, tombstones, Claim::Data, batch_buf).await {
+            Ok(()) => {}
+            Err((LogError::Full, data, tombstones)) if !tombstones.is_empty() => {
+                refuse(data, &LogError::Full);
+                if let Err((error, _, tombstones)) =
+                    self.write_batch(Vec::new(), tombstones, Claim::Tombstone, batch_buf).await
+                {
+                    refuse(tombstones, &error);
+                }
+            }
+            Err((error, data, tombstones)) => {
+                refuse(data, &error);
+                refuse(tombstones, &error);
+            }
+        }
+    }
+
+    /// Writes and syncs one batch and answers its records; hands them back when there is no room.
+    #[allow(clippy::type_complexity)]
+    async fn write_batch(
+        &self,
+        data: Vec<Packed<I::File>>,
+        tombstones: Vec<Packed<I::File>>,
+        claim: Claim,
+        batch_buf: &mut Option<AlignedBuf>,
+    ) -> Result<(), (LogError, Vec<Packed<I::File>>, Vec<Packed<I::File>>)> {
+        let records = data.len() + tombstones.len();
+        let sizes = data
+            .iter()
+            .chain(&tombstones)
+            .map(|packed| bytes(Shape::packed(&packed.head, packed.payload.bytes().len()).length_units()) as usize);
+        let total = sizes.sum::<usize>().next_multiple_of(BLOCK_SIZE);
+        let claim = if data.is_empty() { Claim::Tombstone } else { claim };
+        let Reservation { open, offset } = match self.claim(total as u64, records, claim).await {
+            Ok(reservation) => reservation,
+            Err(error) => return Err((error, data, tombstones)),
+        };
+        let mut buf = batch_buf.take().unwrap_or_else(|| AlignedBuf::zeroed(BATCH_BYTES_MAX));
+        let end = offset + total as u64;
+        let mut at = 0;
+        let mut replies = Vec::with_capacity(records);
+        for packed in data.into_iter().chain(tombstones) {
+            let payload = packed.payload.bytes();
+            let shape = Shape::packed(&packed.head, payload.len());
+            let placement = self.placement(&open, offset + at as u64);
+            let length = bytes(shape.length_units()) as usize;
+            let out = &mut buf[at..at + length];
+            encode_head(out, &packed.head, shape, placement, open.segment.nonce, checksums(payload));
+            let payload_end = shape.payload_offset + payload.len();
+            out[shape.payload_offset..payload_end].copy_from_slice(payload);
+            out[payload_end..].fill(0);
+            let placed = self.place(&open, &packed.head, placement.offset_units, shape.length_units(), end);
+            replies.push((packed.reply, placed));
+            at += length;
+        }
+        debug_assert!(at.is_multiple_of(RECORD_ALIGN));
+        buf[at..total].fill(0);
+        let (result, buf) = self.0.io.write_at(&open.segment.file, buf, 0..total, offset).await;
+        *batch_buf = Some(buf);
+        let written = self.write_ended(&open, offset, total, result);
+        let durable = match written {
+            Ok(()) => self.sync_to(&open, end).await.then_some(()).ok_or_else(|| fenced(open.segment.id)),
+            Err(error) => Err(error),
+        };
+        if durable.is_ok() {
+            self.count_commit(replies.len() as u64);
+        }
+        for (reply, placed) in replies {
+            reply.keep(durable.clone().map(|()| placed));
+        }
+        Ok(())
+    }
+
+    fn count_commit(&self, records: u64) {
+        let mut counters = self.0.counters.get();
+        counters.commits += 1;
+        counters.records += records;
+        self.0.counters.set(counters);
+    }
+}
+
+fn refuse<F>(batch: Vec<Packed<F>>, error: &LogError) {
+    for packed in batch {
+        packed.reply.keep(Err(error.clone()));
+    }
+}
+
+fn fenced(segment: SegmentId) -> LogError {
+    LogError::Failed(format!("the disk refused a write or a sync of segment {segment}"))
+}

@@ -1,0 +1,237 @@
+//! Plain system calls that the standard library does not wrap: sockets with `SO_REUSEPORT`, CPU affinity, limits, `statvfs`,
+//! `uname` and event descriptors.
+//!
+//! Every function here is safe to call: it passes the kernel only memory that it owns for the length of the call.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::mem;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use crate::io::Space;
+
+/// Connections that the kernel completes ahead of `accept`; it caps this by `net.core.somaxconn`.
+pub const LISTEN_BACKLOG: i32 = 4096;
+
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// A path as the kernel takes it.
+///
+/// # Errors
+/// `InvalidInput` when the path holds a zero byte.
+pub fn path_to_c(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes())
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a path with a zero byte in it"))
+}
+
+/// An address in the kernel's own layout.
+pub struct RawAddress {
+    storage: libc::sockaddr_storage,
+    len: libc::socklen_t,
+}
+
+impl RawAddress {
+    pub fn new(address: SocketAddr) -> Self {
+        // SAFETY: `sockaddr_storage` is plain data for which all zeros is a valid value.
+        let mut storage: libc::sockaddr_storage = unsafe { mem::zeroed() };
+        let len = match address {
+            SocketAddr::V4(v4) => {
+                let raw = libc::sockaddr_in {
+                    sin_family: libc::AF_INET as libc::sa_family_t,
+                    sin_port: v4.port().to_be(),
+                    sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(v4.ip().octets()) },
+                    sin_zero: [0; 8],
+                };
+                // SAFETY: `sockaddr_storage` is at least as large and as aligned as every address type, by definition.
+                unsafe { (&raw mut storage).cast::<libc::sockaddr_in>().write(raw) };
+                mem::size_of::<libc::sockaddr_in>()
+            }
+            SocketAddr::V6(v6) => {
+                let raw = libc::sockaddr_in6 {
+                    sin6_family: libc::AF_INET6 as libc::sa_family_t,
+                    sin6_port: v6.port().to_be(),
+                    sin6_flowinfo: v6.flowinfo(),
+                    sin6_addr: libc::in6_addr { s6_addr: v6.ip().octets() },
+                    sin6_scope_id: v6.scope_id(),
+                };
+                // SAFETY: as for IPv4.
+                unsafe { (&raw mut storage).cast::<libc::sockaddr_in6>().write(raw) };
+                mem::size_of::<libc::sockaddr_in6>()
+            }
+        };
+        Self { storage, len: len as libc::socklen_t }
+    }
+
+    pub(super) fn as_ptr(&self) -> *const libc::sockaddr {
+        (&raw const self.storage).cast()
+    }
+
+    pub(super) fn len(&self) -> libc::socklen_t {
+        self.len
+    }
+}
+
+fn tcp_socket(address: SocketAddr) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    // Blocking on purpose: the ring fails operations on a non-blocking socket with EAGAIN instead of waiting for them.
+    // SAFETY: `socket` takes no pointers.
+    let fd = check(unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) })?;
+    // SAFETY: the kernel just gave us this descriptor; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn set_option(socket: &OwnedFd, level: libc::c_int, option: libc::c_int) -> io::Result<()> {
+    let one: libc::c_int = 1;
+    // SAFETY: `one` outlives the call and the length is its own.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            (&raw const one).cast(),
+            mem::size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    })
+    .map(drop)
+}
+
+/// A listening TCP socket that shares its port with the other cores (`SO_REUSEPORT`). Linux hands `TCP_NODELAY` down from the
+/// listener to what it accepts, so it is set once, here.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = tcp_socket(address)?;
+    set_option(&socket, libc::SOL_SOCKET, libc::SO_REUSEADDR)?;
+    set_option(&socket, libc::SOL_SOCKET, libc::SO_REUSEPORT)?;
+    set_option(&socket, libc::IPPROTO_TCP, libc::TCP_NODELAY)?;
+    let raw = RawAddress::new(address);
+    // SAFETY: `raw` outlives the call, and the length is that of the address it holds.
+    check(unsafe { libc::bind(socket.as_raw_fd(), raw.as_ptr(), raw.len()) })?;
+    // SAFETY: `listen` takes no pointers.
+    check(unsafe { libc::listen(socket.as_raw_fd(), LISTEN_BACKLOG) })?;
+    Ok(TcpListener::from(socket))
+}
+
+/// A TCP socket to connect to `address` with, not connected yet.
+pub fn unconnected(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = tcp_socket(address)?;
+    set_option(&socket, libc::IPPROTO_TCP, libc::TCP_NODELAY)?;
+    Ok(TcpStream::from(socket))
+}
+
+/// An event counter: any thread signals it, a poll on a ring sees it.
+pub fn event() -> io::Result<OwnedFd> {
+    // SAFETY: `eventfd` takes no pointers.
+    let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
+    // SAFETY: the kernel just gave us this descriptor; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Adds one to an event counter. A failure could only mean 2^64 signals, and the poll would have seen those.
+pub fn signal_event(event: BorrowedFd<'_>) {
+    let one = 1u64.to_ne_bytes();
+    // SAFETY: `one` outlives the call and is as long as said.
+    let _ = unsafe { libc::write(event.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+}
+
+/// The CPUs that this thread may run on, in ascending order.
+pub fn allowed_cpus() -> io::Result<Vec<usize>> {
+    // SAFETY: a CPU set is plain data for which all zeros is the empty set.
+    let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
+    // SAFETY: `set` outlives the call and the size is its own.
+    check(unsafe { libc::sched_getaffinity(0, mem::size_of_val(&set), &mut set) })?;
+    // SAFETY: every index is below the size of the set.
+    Ok((0..libc::CPU_SETSIZE as usize).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect())
+}
+
+/// Binds the calling thread to one CPU.
+pub fn pin_to(cpu: usize) -> io::Result<()> {
+    assert!(cpu < libc::CPU_SETSIZE as usize, "CPU {cpu} is past the end of a CPU set");
+    // SAFETY: a CPU set is plain data for which all zeros is the empty set.
+    let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
+    // SAFETY: the index is below the size of the set, asserted above.
+    unsafe { libc::CPU_SET(cpu, &mut set) };
+    // SAFETY: `set` outlives the call and the size is its own.
+    check(unsafe { libc::sched_setaffinity(0, mem::size_of_val(&set), &set) }).map(drop)
+}
+
+/// The size and the free space of the file system that holds `path`.
+pub fn space(path: &Path) -> io::Result<Space> {
+    let path = path_to_c(path)?;
+    // SAFETY: `statvfs` is plain data for which all zeros is a valid value.
+    let mut stat: libc::statvfs = unsafe { mem::zeroed() };
+    // SAFETY: the path is terminated, and both outlive the call.
+    check(unsafe { libc::statvfs(path.as_ptr(), &mut stat) })?;
+    Ok(Space { total: stat.f_blocks * stat.f_frsize, available: stat.f_bavail * stat.f_frsize })
+}
+
+/// The release of the running kernel, such as `6.18.5-arch1`.
+pub fn kernel_release() -> io::Result<String> {
+    // SAFETY: `utsname` is plain data for which all zeros is a valid value.
+    let mut name: libc::utsname = unsafe { mem::zeroed() };
+    // SAFETY: `name` outlives the call.
+    check(unsafe { libc::uname(&mut name) })?;
+    // SAFETY: the kernel terminated the field, and it was zeroed before.
+    Ok(unsafe { CStr::from_ptr(name.release.as_ptr()) }.to_string_lossy().into_owned())
+}
+
+/// Raises the soft limit of open descriptors to the hard one, and says how many may be open now.
+pub fn raise_descriptor_limit() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` outlives the call.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) })?;
+    if limit.rlim_cur < limit.rlim_max {
+        let raised = libc::rlimit { rlim_cur: limit.rlim_max, rlim_max: limit.rlim_max };
+        // SAFETY: `raised` outlives the call.
+        if check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raised) }).is_ok() {
+            return Ok(raised.rlim_cur);
+        }
+    }
+    Ok(limit.rlim_cur)
+}
+
+/// Takes ownership of a descriptor that a completion delivered.
+pub(super) fn own_descriptor(fd: RawFd) -> OwnedFd {
+    // SAFETY: only `slots` calls this, once for each completion that created a descriptor, so nobody else owns it.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_may_run_on_at_least_one_cpu() {
+        assert!(!allowed_cpus().unwrap().is_empty());
+    }
+
+    #[test]
+    fn space_is_total_at_least_available() {
+        let space = space(Path::new("/")).unwrap();
+        assert!(space.total >= space.available && space.total > 0);
+    }
+
+    #[test]
+    fn listeners_share_a_port() {
+        let first = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let second = listen(first.local_addr().unwrap()).unwrap();
+        assert_eq!(first.local_addr().unwrap(), second.local_addr().unwrap());
+    }
+
+    #[test]
+    fn addresses_keep_their_family_and_port() {
+        for text in ["127.0.0.1:8080", "[::1]:8080"] {
+            let listener = match listen(text.replace("8080", "0").parse().unwrap()) {
+                Ok(listener) => listener,
+                Err(error) if error.raw_os_error() == Some(libc::EADDRNOTAVAIL) => continue,
+                Err(error) => panic!("{error}"),
+            };
+            let bound = listener.local_addr().unwrap();
+            assert_eq!(bound.is_ipv4(), text.starts_with("127"));
+            assert_ne!(bound.port(), 0);
+        }
+    }
+}

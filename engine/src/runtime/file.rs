@@ -1,0 +1,131 @@
+//! Reads, writes and reservations of files as loops over what the kernel does at once.
+//!
+//! Invariant: each step starts at a block boundary, also after a short one. The kernel ends a direct read short at the end of the file and
+//! a direct write short at an error; so a step that moved a part of a block is taken back to the start of that block.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::RingIo;
+use super::stream::aligned;
+use crate::io::{AlignedBuf, BLOCK_SIZE, WithBuf};
+use crate::ring::Completion;
+use crate::ring::request::Request;
+
+/// Steps without progress (interruptions, or a write that keeps ending in the same block) before giving up.
+const STALLS_MAX: usize = 16;
+/// Zeros written at once where the file system cannot reserve space.
+const ZEROS: usize = 1 << 20;
+
+pub(super) fn assert_aligned(buf: &AlignedBuf, range: &Range<usize>, offset: u64) {
+    assert!(range.start <= range.end && range.end <= buf.capacity(), "{range:?} of {} bytes", buf.capacity());
+    assert!(
+        range.start.is_multiple_of(BLOCK_SIZE)
+            && range.end.is_multiple_of(BLOCK_SIZE)
+            && offset.is_multiple_of(BLOCK_SIZE as u64),
+        "direct I/O of {range:?} at {offset} is not in whole blocks"
+    );
+}
+
+fn is_interruption(completion: &Completion) -> bool {
+    matches!(-completion.result, libc::EINTR | libc::EAGAIN)
+}
+
+pub(super) async fn read(
+    io: &RingIo,
+    file: &Arc<File>,
+    mut buf: AlignedBuf,
+    range: Range<usize>,
+    offset: u64,
+) -> WithBuf<usize> {
+    assert_aligned(&buf, &range, offset);
+    let mut done = 0;
+    let mut stalls = 0;
+    while done < range.len() {
+        let from = done - done % BLOCK_SIZE;
+        let request = Request::read(file, buf, range.start + from..range.end, offset + from as u64);
+        let mut completion = io.ring().submit(request).await;
+        buf = aligned(&mut completion);
+        if is_interruption(&completion) && stalls < STALLS_MAX {
+            stalls += 1;
+            continue;
+        }
+        match completion.value() {
+            // Nothing beyond what is known: the end of the file.
+            Ok(count) if from + count <= done => break,
+            Ok(count) => done = from + count,
+            Err(error) => return (Err(error), buf),
+        }
+    }
+    (Ok(done), buf)
+}
+
+pub(super) async fn write(
+    io: &RingIo,
+    file: &Arc<File>,
+    mut buf: AlignedBuf,
+    range: Range<usize>,
+    offset: u64,
+) -> WithBuf<()> {
+    assert_aligned(&buf, &range, offset);
+    let mut done = 0;
+    let mut stalls = 0;
+    while done < range.len() {
+        let request = Request::write(file, buf, range.start + done..range.end, offset + done as u64);
+        let mut completion = io.ring().submit(request).await;
+        buf = aligned(&mut completion);
+        let count = match completion.value() {
+            Ok(count) => count - count % BLOCK_SIZE,
+            Err(_) if is_interruption(&completion) => 0,
+            Err(error) => return (Err(error), buf),
+        };
+        done += count;
+        stalls = if count == 0 { stalls + 1 } else { 0 };
+        if stalls > STALLS_MAX {
+            return (Err(io::Error::new(io::ErrorKind::WriteZero, "a write that makes no progress")), buf);
+        }
+    }
+    (Ok(()), buf)
+}
+
+/// An operation without a buffer, repeated while it is interrupted.
+pub(super) async fn repeat(io: &RingIo, request: impl Fn() -> Request) -> io::Result<Completion> {
+    let mut stalls = 0;
+    loop {
+        let completion = io.ring().submit(request()).await;
+        if is_interruption(&completion) && stalls < STALLS_MAX {
+            stalls += 1;
+            continue;
+        }
+        return completion.value().map(|_| completion);
+    }
+}
+
+/// Reserves `size` bytes. What an attempt that failed has added to the file is cut off again.
+pub(super) async fn allocate(io: &RingIo, file: &Arc<File>, size: u64) -> io::Result<()> {
+    let before = file.metadata()?.len();
+    let outcome = match repeat(io, || Request::allocate(file, size)).await {
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => fill_with_zeros(io, file, before, size).await,
+        outcome => outcome.map(drop),
+    };
+    if outcome.is_err() && file.metadata()?.len() > before {
+        file.set_len(before)?;
+    }
+    outcome
+}
+
+/// For file systems that cannot reserve space: writing is the only way to be sure of it.
+async fn fill_with_zeros(io: &RingIo, file: &Arc<File>, before: u64, size: u64) -> io::Result<()> {
+    let mut offset = before.next_multiple_of(BLOCK_SIZE as u64);
+    let mut zeros = AlignedBuf::zeroed(ZEROS);
+    while offset < size {
+        let count = (size - offset).min(ZEROS as u64).next_multiple_of(BLOCK_SIZE as u64) as usize;
+        let (written, buf) = write(io, file, zeros, 0..count, offset).await;
+        written?;
+        zeros = buf;
+        offset += count as u64;
+    }
+    file.set_len(size.max(before))
+}

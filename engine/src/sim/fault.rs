@@ -1,0 +1,77 @@
+//! What may go wrong on the simulated disk, how likely it is, and how often it did.
+
+use std::path::PathBuf;
+
+/// The probability of each fault per operation, from 0 to 1. All 0 is a disk that only crashes.
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
+    /// `EIO` of a read; the buffer is scribbled over.
+    pub read_error: f64,
+    /// `EIO` of a write, after a random part of its sectors was written.
+    pub write_error: f64,
+    /// `ENOSPC` of a write, after a random part of its sectors was written.
+    pub write_no_space: f64,
+    /// A write that reports success and was never done.
+    pub write_lost: f64,
+    /// A write that reports success and was done at another offset or in another file.
+    pub write_misdirected: f64,
+    /// `EIO` of a sync. What it should have made durable counts as clean from then on: a sync that is tried again reports success
+    /// and does nothing for it.
+    pub sync_error: f64,
+    /// A sync that reports success and was not done.
+    pub sync_lie: f64,
+    /// `EIO` of the sync of a directory; nothing becomes durable, a later one can succeed.
+    pub dir_sync_error: f64,
+    /// `EIO` of opening, allocating, renaming, removing, creating a directory, listing; nothing is done.
+    pub metadata_error: f64,
+    /// An operation that takes up to [`SLOW_FACTOR`] times the usual longest.
+    pub slow: f64,
+    /// An operation that does not end before [`super::Sim::release_stuck`].
+    pub stuck: f64,
+    /// Where faults strike; everywhere if `None`.
+    pub within: Option<PathBuf>,
+}
+
+/// How many times the usual longest delay a slow operation may take.
+pub const SLOW_FACTOR: u64 = 100;
+
+/// What happened on a simulated disk since its start, over crashes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Tasks polled and events fired.
+    pub steps: u64,
+    pub reads: u64,
+    pub writes: u64,
+    pub bytes_read: u64,
+    pub bytes_written: u64,
+    pub syncs: u64,
+    pub dir_syncs: u64,
+    pub crashes: u64,
+    /// Writes of which a crash kept some sectors and lost others.
+    pub torn_writes: u64,
+    /// Pages that a crash threw away although their write had been reported done.
+    pub vanished_pages: u64,
+    pub read_errors: u64,
+    pub write_errors: u64,
+    /// Injected or for want of space.
+    pub no_space: u64,
+    pub lost_writes: u64,
+    pub misdirected_writes: u64,
+    pub sync_errors: u64,
+    pub sync_lies: u64,
+    pub dir_sync_errors: u64,
+    pub metadata_errors: u64,
+    pub slow_operations: u64,
+    pub stuck_operations: u64,
+    pub flipped_bits: u64,
+}
+
+/// A bit that was flipped at rest.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FlippedBit {
+    pub path: PathBuf,
+    /// Of the byte, in the file.
+    pub offset: u64,
+    /// 0 is the least significant.
+    pub bit: u8,
+}

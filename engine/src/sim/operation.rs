@@ -1,0 +1,263 @@
+//! What a simulated disk is asked, and what becomes of it, faults included.
+//!
+//! An operation takes effect at the instant it completes. Until then it is in flight, and a crash decides whether it happened.
+
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::disk::{Disk, InodeId, errno};
+use super::fault::{Faults, Stats};
+use super::inode::{ALL_SECTORS, SectorMask, Survival};
+use super::random::Random;
+use crate::io::{AlignedBuf, BLOCK_SIZE, DirEntry, OpenMode, Space};
+
+/// An open file of a simulated disk.
+#[derive(Clone, Debug)]
+pub struct SimFile {
+    pub(super) inode: InodeId,
+    pub(super) is_writable: bool,
+    /// Which life of the disk opened it: a crash closes every file.
+    pub(super) life: u64,
+    /// Counted by the inode, which lives while it is open.
+    pub(super) _open: Arc<()>,
+}
+
+/// A transfer between a file and `buf[range]`.
+pub struct Transfer {
+    pub file: SimFile,
+    pub buf: AlignedBuf,
+    pub range: Range<usize>,
+    pub offset: u64,
+}
+
+pub enum Operation {
+    Open { path: PathBuf, mode: OpenMode },
+    Read(Transfer),
+    Write(Transfer),
+    Sync { file: SimFile, up_to: u64 },
+    Allocate { file: SimFile, size: u64 },
+    Truncate { file: SimFile, size: u64 },
+    Rename { from: PathBuf, to: PathBuf },
+    Remove { path: PathBuf },
+    CreateDir { path: PathBuf },
+    SyncDir { path: PathBuf, up_to: u64 },
+    ListDir { path: PathBuf },
+    FileSize { file: SimFile },
+    Space { path: PathBuf },
+}
+
+/// What an operation came to; the variant follows from the operation.
+pub enum Outcome {
+    File(io::Result<SimFile>),
+    Read(io::Result<usize>, AlignedBuf),
+    Write(io::Result<()>, AlignedBuf),
+    Done(io::Result<()>),
+    Entries(io::Result<Vec<DirEntry>>),
+    Size(io::Result<u64>),
+    Space(io::Result<Space>),
+}
+
+/// A disk and everything that decides what it does.
+pub struct Device {
+    pub disk: Disk,
+    pub random: Random,
+    pub faults: Faults,
+    pub stats: Stats,
+    /// Counts the crashes, so that a file opened before one is recognised.
+    pub life: u64,
+}
+
+impl Device {
+    pub fn perform(&mut self, operation: Operation) -> Outcome {
+        match operation {
+            Operation::Open { path, mode } => Outcome::File(self.open(&path, mode)),
+            Operation::Read(transfer) => self.read(transfer),
+            Operation::Write(transfer) => self.write(transfer),
+            Operation::Sync { file, up_to } => Outcome::Done(self.sync(&file, up_to)),
+            Operation::Allocate { file, size } => {
+                let path = self.disk.inode(file.inode).path.clone();
+                let result = self.metadata(&path, |disk| disk.allocate(file.inode, size));
+                self.stats.no_space += u64::from(result.as_ref().is_err_and(is_no_space));
+                Outcome::Done(result)
+            }
+            Operation::Truncate { file, size } => {
+                let path = self.disk.inode(file.inode).path.clone();
+                Outcome::Done(self.metadata(&path, |disk| disk.cut(file.inode, size)))
+            }
+            Operation::Rename { from, to } => Outcome::Done(self.metadata(&from, |disk| disk.rename(&from, &to))),
+            Operation::Remove { path } => Outcome::Done(self.metadata(&path, |disk| disk.remove(&path))),
+            Operation::CreateDir { path } => Outcome::Done(self.metadata(&path, |disk| disk.create_dir(&path))),
+            Operation::SyncDir { path, up_to } => Outcome::Done(self.sync_dir(&path, up_to)),
+            Operation::ListDir { path } => Outcome::Entries(self.metadata(&path, |disk| disk.list(&path))),
+            Operation::FileSize { file } => Outcome::Size(Ok(self.disk.inode(file.inode).size)),
+            Operation::Space { path } => Outcome::Space(self.disk.space(&path)),
+        }
+    }
+
+    /// A crash meets an operation in flight: it may have happened, and a write may have happened in part.
+    pub fn abandon(&mut self, operation: Operation) {
+        let survival = Survival::draw(&mut self.random);
+        match operation {
+            Operation::Write(Transfer { file, buf, range, offset }) => {
+                let random = &mut self.random;
+                let mut is_torn = false;
+                let mask = || {
+                    let mask = survival.sectors(random);
+                    is_torn |= mask != 0 && mask != ALL_SECTORS;
+                    mask
+                };
+                // A write that would extend a full disk does not happen.
+                let _ = self.disk.write(file.inode, offset, &buf[range], mask);
+                self.stats.torn_writes += u64::from(is_torn);
+            }
+            operation if survival.keeps(&mut self.random) => drop(self.perform(operation)),
+            _ => {}
+        }
+    }
+
+    fn open(&mut self, path: &Path, mode: OpenMode) -> io::Result<SimFile> {
+        let (inode, open) = self.metadata(path, |disk| disk.open(path, mode))?;
+        Ok(SimFile { inode, is_writable: mode != OpenMode::Read, life: self.life, _open: open })
+    }
+
+    fn read(&mut self, transfer: Transfer) -> Outcome {
+        let Transfer { file, mut buf, range, offset } = transfer;
+        self.stats.reads += 1;
+        if self.strikes(file.inode, |faults| faults.read_error) {
+            self.stats.read_errors += 1;
+            self.random.fill(&mut buf[range.start..range.start + BLOCK_SIZE]);
+            return Outcome::Read(Err(errno(libc::EIO)), buf);
+        }
+        let count = self.disk.inode(file.inode).read(offset, &mut buf[range]);
+        self.stats.bytes_read += count as u64;
+        Outcome::Read(Ok(count), buf)
+    }
+
+    fn write(&mut self, transfer: Transfer) -> Outcome {
+        let Transfer { file, buf, range, offset } = transfer;
+        let bytes = &buf[range];
+        self.stats.writes += 1;
+        self.stats.bytes_written += bytes.len() as u64;
+        let inode = file.inode;
+        let result = if self.strikes(inode, |faults| faults.write_error) {
+            self.stats.write_errors += 1;
+            self.write_partly(inode, offset, bytes);
+            Err(errno(libc::EIO))
+        } else if self.strikes(inode, |faults| faults.write_no_space) {
+            self.stats.no_space += 1;
+            self.write_partly(inode, offset, bytes);
+            Err(errno(libc::ENOSPC))
+        } else if self.strikes(inode, |faults| faults.write_lost) {
+            self.stats.lost_writes += 1;
+            Ok(())
+        } else if self.strikes(inode, |faults| faults.write_misdirected) {
+            self.stats.misdirected_writes += 1;
+            self.misdirect(inode, offset, bytes);
+            Ok(())
+        } else {
+            let result = self.disk.write(inode, offset, bytes, || ALL_SECTORS);
+            self.stats.no_space += u64::from(result.as_ref().is_err_and(is_no_space));
+            result
+        };
+        Outcome::Write(result, buf)
+    }
+
+    fn write_partly(&mut self, inode: InodeId, offset: u64, bytes: &[u8]) {
+        let survival = Survival::draw(&mut self.random);
+        let random = &mut self.random;
+        // The caller reports an error whatever comes of this.
+        let _ = self.disk.write(inode, offset, bytes, || -> SectorMask { survival.sectors(random) });
+    }
+
+    /// Writes somewhere else: as often in the same file as in any. Nowhere, when no file is long enough.
+    fn misdirect(&mut self, inode: InodeId, offset: u64, bytes: &[u8]) {
+        let fits = |id: InodeId| self.disk.inode(id).size >= bytes.len() as u64;
+        let targets: Vec<InodeId> = self.disk.files().map(|(_, id)| id).filter(|id| fits(*id)).collect();
+        let target = if fits(inode) && self.random.chance(0.5) {
+            inode
+        } else if !targets.is_empty() {
+            targets[self.random.index(targets.len())]
+        } else {
+            return;
+        };
+        let blocks = (self.disk.inode(target).size - bytes.len() as u64) / BLOCK_SIZE as u64 + 1;
+        let elsewhere = self.random.below(blocks) * BLOCK_SIZE as u64;
+        if (target, elsewhere) != (inode, offset) {
+            self.disk.write(target, elsewhere, bytes, || ALL_SECTORS).expect("it does not extend the file");
+        }
+    }
+
+    fn sync(&mut self, file: &SimFile, up_to: u64) -> io::Result<()> {
+        self.stats.syncs += 1;
+        if self.strikes(file.inode, |faults| faults.sync_error) {
+            self.stats.sync_errors += 1;
+            self.disk.give_up(file.inode, up_to);
+            return Err(errno(libc::EIO));
+        }
+        if self.strikes(file.inode, |faults| faults.sync_lie) {
+            self.stats.sync_lies += 1;
+            return Ok(());
+        }
+        self.disk.sync(file.inode, up_to);
+        Ok(())
+    }
+
+    fn sync_dir(&mut self, path: &Path, up_to: u64) -> io::Result<()> {
+        self.stats.dir_syncs += 1;
+        self.disk.require_dir(path)?;
+        if self.strikes_path(path, |faults| faults.dir_sync_error) {
+            self.stats.dir_sync_errors += 1;
+            return Err(errno(libc::EIO));
+        }
+        self.disk.sync_dir(path, up_to);
+        Ok(())
+    }
+
+    fn metadata<T>(&mut self, path: &Path, act: impl FnOnce(&mut Disk) -> io::Result<T>) -> io::Result<T> {
+        if self.strikes_path(path, |faults| faults.metadata_error) {
+            self.stats.metadata_errors += 1;
+            return Err(errno(libc::EIO));
+        }
+        act(&mut self.disk)
+    }
+
+    fn strikes(&mut self, inode: InodeId, fault: impl FnOnce(&Faults) -> f64) -> bool {
+        let is_within = match &self.faults.within {
+            Some(within) => self.disk.inode(inode).path.starts_with(within),
+            None => true,
+        };
+        is_within && self.random.chance(fault(&self.faults))
+    }
+
+    fn strikes_path(&mut self, path: &Path, fault: impl FnOnce(&Faults) -> f64) -> bool {
+        let is_within = self.faults.within.as_ref().is_none_or(|within| path.starts_with(within));
+        is_within && self.random.chance(fault(&self.faults))
+    }
+}
+
+impl Operation {
+    /// What the operation works on, for faults of time.
+    pub fn path<'a>(&'a self, disk: &'a Disk) -> &'a Path {
+        match self {
+            Self::Read(Transfer { file, .. })
+            | Self::Write(Transfer { file, .. })
+            | Self::Sync { file, .. }
+            | Self::Allocate { file, .. }
+            | Self::Truncate { file, .. }
+            | Self::FileSize { file } => &disk.inode(file.inode).path,
+            Self::Open { path, .. }
+            | Self::Rename { from: path, .. }
+            | Self::Remove { path }
+            | Self::CreateDir { path }
+            | Self::SyncDir { path, .. }
+            | Self::ListDir { path }
+            | Self::Space { path } => path,
+        }
+    }
+}
+
+fn is_no_space(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ENOSPC)
+}

@@ -1,0 +1,144 @@
+//! How many bytes of each segment are live.
+//!
+//! Every record is counted when it is written, and its bytes are taken off when its blob goes. What was there at the start is counted in the
+//! background, in the order of the ids, while the store works. An outcome that takes away a blob which was not counted yet takes nothing off.
+//! Until every core has counted, no segment is reclaimed.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::index::Entry;
+use crate::io::Io;
+use crate::log::segment::Segment;
+use crate::store::message::{Outcome, Released};
+use crate::store::reclaim::Event;
+use crate::store::shard::{Inner, Shard, first_owned, has_extents, record_bytes};
+use crate::sync::Notify;
+use crate::types::{BlobId, Sequence};
+
+/// Entries counted before others get their turn.
+const ENTRIES_PER_TURN: usize = 1024;
+
+/// How far the counting after the start has come.
+pub(super) struct Accounting {
+    /// Everything up to here is counted; `None`: nothing.
+    counted_to: Cell<Option<BlobId>>,
+    done: Cell<bool>,
+    changed: Notify,
+    /// What has a higher sequence was counted when it was written.
+    start: Sequence,
+}
+
+impl Accounting {
+    pub fn new(start: Sequence) -> Self {
+        Self { counted_to: Cell::new(None), done: Cell::new(false), changed: Notify::default(), start }
+    }
+
+    /// Whether a blob of this core is counted.
+    pub fn counted(&self, id: &BlobId, sequence: Sequence) -> bool {
+        self.done.get() || sequence > self.start || self.counted_to.get().is_some_and(|counted_to| *id <= counted_to)
+    }
+}
+
+impl<I: Io> Shard<I> {
+    /// Counts what was there at the start.
+    pub(super) async fn account(self) {
+        let Inner { accounting, index, io, .. } = &*self.0;
+        let mut after = None;
+        loop {
+            let mut entries = Vec::with_capacity(ENTRIES_PER_TURN);
+            index.borrow().after(after.as_ref(), ENTRIES_PER_TURN, &mut entries);
+            if entries.is_empty() || self.0.closing.get() {
+                break;
+            }
+            for entry in entries {
+                self.account_entry(entry).await;
+                accounting.counted_to.set(Some(entry.id));
+                after = Some(entry.id);
+            }
+            io.yield_now().await;
+        }
+        accounting.done.set(true);
+        self.0.accounting.changed.notify();
+        if self.shared().unaccounted_cores.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.tell_reclaimer(Event::Accounted);
+        }
+    }
+
+    /// Waits until this core has counted what was there at the start.
+    pub(super) async fn accounted(&self) {
+        let accounting = &self.0.accounting;
+        accounting.changed.wait_for(|| accounting.done.get().then_some(())).await;
+    }
+
+    async fn account_entry(&self, entry: Entry) {
+        let Inner { accounting, index, locks, .. } = &*self.0;
+        if entry.location.sequence > accounting.start {
+            return;
+        }
+        if !has_extents(&entry.location) {
+            // The list is of this turn's start: it may be gone or replaced by now.
+            if index.borrow().get(&entry.id) == Some(entry.location)
+                && let Some(segment) = self.segment(&entry.location)
+            {
+                segment.add_live(record_bytes(&entry.location));
+            }
+            return;
+        }
+        // Its extents must be read, and meanwhile nobody may delete it.
+        locks.acquire(entry.id).await;
+        if index.borrow().get(&entry.id) == Some(entry.location) {
+            let mut pieces = Vec::new();
+            let read =
+                self.visit_pieces(entry.id, &entry.location, |segment, bytes| pieces.push((segment.clone(), bytes)));
+            match read.await {
+                Ok(()) => {
+                    for (segment, bytes) in pieces {
+                        segment.add_live(bytes);
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(id = %entry.id, %error, "the pieces of a blob can't be counted: no segment is reclaimed until the next start");
+                    self.shared().unaccounted_cores.fetch_add(1, Ordering::AcqRel);
+                }
+            }
+            if let Some(segment) = self.segment(&entry.location) {
+                segment.add_live(record_bytes(&entry.location));
+            }
+        }
+        // Counted before the next operation on it is let through.
+        accounting.counted_to.set(Some(entry.id));
+        self.release_own(entry.id);
+    }
+
+    fn release_own(&self, id: BlobId) {
+        debug_assert!(self.owner(&id) == self.0.core && id >= first_owned(self.0.core, self.cores()));
+        self.apply(id, Outcome::Nothing);
+    }
+
+    /// Counts what was taken out of the index as dead.
+    pub(super) async fn forget(&self, released: Released) {
+        let Released { before: Some(location), accounted: true, id } = released else { return };
+        if has_extents(&location) {
+            let mut pieces = Vec::new();
+            let read = self.visit_pieces(id, &location, |segment, bytes| pieces.push((segment.clone(), bytes)));
+            if let Err(error) = read.await {
+                tracing::warn!(%id, %error, "the pieces of a deleted blob can't be read: their space is known only after a restart");
+            }
+            for (segment, bytes) in pieces {
+                self.count_dead(&segment, bytes);
+            }
+        }
+        if let Some(segment) = self.segment(&location) {
+            self.count_dead(&segment, record_bytes(&location));
+        }
+    }
+
+    /// Takes bytes off a segment, and has it reclaimed when nothing is left.
+    pub(super) fn count_dead(&self, segment: &Arc<Segment<I::File>>, bytes: u64) {
+        if segment.remove_live(bytes) == 0 {
+            self.tell_reclaimer(Event::Dead(segment.id));
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! When a checkpoint is written, and from what.
+
+use std::sync::atomic::Ordering;
+
+use crate::io::Io;
+use crate::log::checkpoint::{CheckpointWriter, Covered};
+use crate::log::segment::State;
+use crate::store::message::{Reply, Request};
+use crate::store::shard::Shard;
+use crate::types::CoreId;
+
+impl<I: Io> Shard<I> {
+    /// Writes a checkpoint, on core 0. Returns its size in bytes; `None` when it failed, and then the one before counts on.
+    pub(super) async fn write_checkpoint(&self) -> Option<u64> {
+        match self.try_write_checkpoint().await {
+            Ok(size) => {
+                tracing::info!(size, "checkpoint written");
+                Some(size)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the checkpoint could not be written; the next start reads the footers instead");
+                None
+            }
+        }
+    }
+
+    async fn try_write_checkpoint(&self) -> std::io::Result<u64> {
+        // What is covered is settled before the first slice: its outcomes are in the index by now, so they are in the slices.
+        let covered: Vec<Covered> = self
+            .shared()
+            .table
+            .all()
+            .into_iter()
+            .filter(|segment| segment.state() == State::Sealed && segment.unapplied.load(Ordering::Acquire) == 0)
+            .map(|segment| Covered { segment: segment.id, nonce: segment.nonce })
+            .collect();
+        let dir = &self.shared().options.dirs[0];
+        let mut writer = CheckpointWriter::start(&self.0.io, dir, self.0.store_uuid, &covered).await?;
+        for core in (0..self.cores()).map(CoreId) {
+            let mut after = None;
+            loop {
+                let (slice, more) = if core == self.0.core {
+                    self.slice_own(after)
+                } else {
+                    match self.call(core, Request::Slice { after }).await {
+                        Some(Reply::Slice { slice, more }) => (slice, more),
+                        _ => return Err(std::io::Error::other("a core is gone")),
+                    }
+                };
+                writer.slice(&slice).await?;
+                if !more {
+                    break;
+                }
+                after = Some(slice.last);
+            }
+        }
+        writer.finish().await
+    }
+}

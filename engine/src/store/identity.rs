@@ -1,0 +1,179 @@
+//! Which directories make up this store: their superblocks, read and agreed before anything else is touched.
+
+use std::io;
+use std::path::Path;
+
+use crate::io::{AlignedBuf, BLOCK_SIZE, Io, OpenMode};
+use crate::log::segment::SEGMENTS_DIR;
+use crate::log::superblock::{DIRS_MAX, FILE_NAME, Refused, Superblock};
+use crate::store::OpenError;
+
+const TEMPORARY_NAME: &str = "store.new";
+/// What may lie in a directory that becomes a data directory.
+const HARMLESS: [&str; 6] = ["lost+found", "lock", "admin.token", "admin.token.new", TEMPORARY_NAME, SEGMENTS_DIR];
+
+/// Reads the superblocks of all directories, makes new directories part of the store, and returns the store's number.
+pub(super) async fn agree<I: Io, P: AsRef<Path>>(io: &I, dirs: &[P], read_only: bool) -> Result<[u8; 16], OpenError> {
+    if dirs.len() > DIRS_MAX {
+        return Err(OpenError(format!("{} data directories were given; at most {DIRS_MAX} are supported", dirs.len())));
+    }
+    let mut found = Vec::with_capacity(dirs.len());
+    for dir in dirs {
+        found.push(read(io, dir.as_ref()).await?);
+    }
+    let known = dirs.iter().zip(&found).filter_map(|(dir, found)| found.as_ref().map(|found| (dir.as_ref(), found)));
+    let mut members = Vec::new();
+    let mut first: Option<(&Path, &Superblock)> = None;
+    for (dir, superblock) in known {
+        match first {
+            Some((other, same)) if same.store != superblock.store => {
+                return Err(OpenError(format!(
+                    "data directories {} and {} belong to different stores; give only those of one store",
+                    other.display(),
+                    dir.display()
+                )));
+            }
+            Some((other, same)) if same.own == superblock.own => {
+                return Err(OpenError(format!(
+                    "data directories {} and {} are the same, or a copy of one another; give each once",
+                    other.display(),
+                    dir.display()
+                )));
+            }
+            _ => first = first.or(Some((dir, superblock))),
+        }
+        members.extend(superblock.members.iter().copied());
+    }
+    members.sort_unstable();
+    members.dedup();
+    let given: Vec<u64> = found.iter().flatten().map(|superblock| superblock.own).collect();
+    let missing = members.iter().filter(|member| !given.contains(member)).count();
+    if missing > 0 && !read_only {
+        return Err(OpenError(format!(
+            "the store in {} has {} data directories, and {missing} of them were not given (--data); blobs would be missing, so it is not opened",
+            dirs[0].as_ref().display(),
+            members.len()
+        )));
+    }
+    let store = match first {
+        Some((_, superblock)) => superblock.store,
+        None if read_only => {
+            return Err(OpenError(format!("{} is no data directory of Nabu Store", dirs[0].as_ref().display())));
+        }
+        None => {
+            let mut store = [0; 16];
+            store[..8].copy_from_slice(&io.random_u64().to_le_bytes());
+            store[8..].copy_from_slice(&io.random_u64().to_le_bytes());
+            store
+        }
+    };
+    if !read_only {
+        write_all(io, dirs, found, store, members).await?;
+    }
+    Ok(store)
+}
+
+/// Writes what changed. New directories come first: a crash between leaves directories that all name each other.
+async fn write_all<I: Io, P: AsRef<Path>>(
+    io: &I,
+    dirs: &[P],
+    found: Vec<Option<Superblock>>,
+    store: [u8; 16],
+    mut members: Vec<u64>,
+) -> Result<(), OpenError> {
+    let mut wanted = Vec::with_capacity(dirs.len());
+    for superblock in &found {
+        let own = match superblock {
+            Some(superblock) => superblock.own,
+            None => {
+                let own = io.random_u64();
+                members.push(own);
+                own
+            }
+        };
+        wanted.push((own, superblock.as_ref().map_or_else(|| io.wall_clock_ns(), |found| found.created_at_ns)));
+    }
+    let mut order: Vec<usize> = (0..dirs.len()).collect();
+    order.sort_by_key(|index| found[*index].is_some());
+    for index in order {
+        let (own, created_at_ns) = wanted[index];
+        let superblock = Superblock { store, own, created_at_ns, members: members.clone() };
+        if found[index].as_ref() == Some(&superblock) {
+            continue;
+        }
+        let dir = dirs[index].as_ref();
+        write(io, dir, &superblock)
+            .await
+            .map_err(|error| OpenError(format!("data directory {} can't be written: {error}", dir.display())))?;
+    }
+    Ok(())
+}
+
+async fn read<I: Io>(io: &I, dir: &Path) -> Result<Option<Superblock>, OpenError> {
+    let fail = |error: io::Error| OpenError(format!("data directory {} can't be read: {error}", dir.display()));
+    let file = match io.open(&dir.join(FILE_NAME), OpenMode::Read).await {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            refuse_foreign(io, dir).await?;
+            return Ok(None);
+        }
+        Err(error) => return Err(fail(error)),
+    };
+    let (result, block) = io.read_at(&file, AlignedBuf::zeroed(BLOCK_SIZE), 0..BLOCK_SIZE, 0).await;
+    let count = result.map_err(fail)?;
+    let shown = dir.join(FILE_NAME);
+    match Superblock::decode(&block[..count]) {
+        Ok(superblock) => Ok(Some(superblock)),
+        Err(Refused::NotOurs) => Err(OpenError(format!(
+            "{} is not the file of a Nabu Store data directory; give another directory, or move that file away",
+            shown.display()
+        ))),
+        Err(Refused::Newer { version }) => Err(OpenError(format!(
+            "data directory {} has format {version}, this program knows format {} at most; start the newer nabu-store that wrote it",
+            dir.display(),
+            crate::log::FORMAT_VERSION
+        ))),
+        Err(Refused::Damaged) => {
+            Err(OpenError(format!("{} fails its checksum; restore it from a backup of the directory", shown.display())))
+        }
+    }
+}
+
+/// A directory that holds something is not made a data directory.
+async fn refuse_foreign<I: Io>(io: &I, dir: &Path) -> Result<(), OpenError> {
+    let fail = |error: io::Error| OpenError(format!("data directory {} can't be listed: {error}", dir.display()));
+    for entry in io.list_dir(dir).await.map_err(fail)? {
+        let mut harmless = HARMLESS.contains(&entry.name.as_str());
+        if entry.name == SEGMENTS_DIR {
+            harmless = io.list_dir(&dir.join(SEGMENTS_DIR)).await.map_err(fail)?.is_empty();
+        }
+        if !harmless {
+            return Err(OpenError(format!(
+                "data directory {} is not empty and holds no store ({} lies there); give an empty directory",
+                dir.display(),
+                entry.name
+            )));
+        }
+    }
+    Ok(())
+}
+
+async fn write<I: Io>(io: &I, dir: &Path, superblock: &Superblock) -> io::Result<()> {
+    match io.create_dir(&dir.join(SEGMENTS_DIR)).await {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let temporary = dir.join(TEMPORARY_NAME);
+    match io.remove(&temporary).await {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let file = io.open(&temporary, OpenMode::Create).await?;
+    let mut block = AlignedBuf::zeroed(BLOCK_SIZE);
+    superblock.encode(&mut block);
+    let (result, _) = io.write_at(&file, block, 0..BLOCK_SIZE, 0).await;
+    result?;
+    io.sync(&file).await?;
+    io.rename(&temporary, &dir.join(FILE_NAME)).await?;
+    io.sync_dir(dir).await
+}

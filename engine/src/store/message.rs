@@ -1,0 +1,137 @@
+//! What cores say to one another: small messages, never bytes of blobs.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use crate::index::Location;
+use crate::log::checkpoint::{Covered, Slice};
+use crate::log::footer::FooterEntry;
+use crate::store::OpenError;
+use crate::types::{BlobId, CoreId, SegmentId, Sequence};
+
+/// Everything that comes through a core's mailbox.
+pub(super) enum Message {
+    Request { from: CoreId, call: u64, request: Request },
+    Reply { call: u64, reply: Reply },
+    Recovery(Recovery),
+}
+
+/// What one core asks of another.
+#[derive(Debug)]
+pub(super) enum Request {
+    /// Where is this blob?
+    Lookup(BlobId),
+    /// Locks an id; the answer comes when it is this core's turn.
+    Acquire(BlobId),
+    /// Unlocks an id with what came of the operation.
+    Release {
+        id: BlobId,
+        outcome: Outcome,
+    },
+    /// Ids above this one.
+    List {
+        after: Option<BlobId>,
+        limit: usize,
+    },
+    /// A slice for the checkpoint.
+    Slice {
+        after: Option<BlobId>,
+    },
+    Status,
+    /// This core has closed its logs; answered when the last has, and the checkpoint is written.
+    Closed,
+}
+
+#[derive(Debug)]
+pub(super) enum Reply {
+    Lookup(Option<Location>),
+    Acquired(Acquired),
+    Released(Released),
+    Listed(Vec<BlobId>),
+    Slice { slice: Slice, more: bool },
+    Status(CoreStatus),
+    Closed,
+}
+
+/// What became of the operation that held the lock of an id.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Outcome {
+    Nothing,
+    Insert(Location),
+    Remove,
+}
+
+/// The lock of an id, as its owner grants it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Acquired {
+    pub current: Option<Location>,
+    /// The number of the operation that may now happen.
+    pub sequence: Sequence,
+}
+
+/// What the owner says to an outcome.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Released {
+    pub id: BlobId,
+    /// The location that was replaced or removed.
+    pub before: Option<Location>,
+    /// Whether the bytes of `before` are counted as live in their segments.
+    pub accounted: bool,
+}
+
+/// One core's part of the status.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct CoreStatus {
+    pub blob_count: u64,
+    pub index_bytes: u64,
+    pub commits: u64,
+    pub committed_records: u64,
+    pub failed_logs: u64,
+}
+
+/// What cores say during recovery.
+pub(super) enum Recovery {
+    /// A part of the checkpoint: the slice as it is, with the entries that this core owns.
+    Slice(Slice),
+    /// The checkpoint is not to be believed: forget its slices.
+    DiscardSlices,
+    /// What is to be read, by all cores together. Nothing of the checkpoint comes after it.
+    Plan(Arc<Plan>),
+    /// Records of ids that this core owns.
+    Replay(Vec<ReplayRecord>),
+    /// A core has read its part.
+    Scanned { max_sequence: Sequence, result: Result<(), OpenError> },
+    /// A core has built its index.
+    Ready,
+}
+
+/// The work of a recovery, the same on all cores.
+pub(super) struct Plan {
+    pub store: [u8; 16],
+    /// Segments to read, each by the core that its index falls to.
+    pub segments: Vec<SegmentFile>,
+    /// Segments that need not be read.
+    pub covered: Vec<(Covered, SegmentFile)>,
+    pub max_sequence: Sequence,
+    /// The bytes of a segment, by data directory.
+    pub segment_sizes: Vec<u64>,
+    pub result: Result<(), OpenError>,
+}
+
+/// A segment's file as it was listed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct SegmentFile {
+    pub id: SegmentId,
+    pub dir: usize,
+    pub size: u64,
+}
+
+/// The numbers of the segments that exist.
+pub(super) type Existing = HashSet<SegmentId>;
+
+/// A blob or a tombstone found in a segment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ReplayRecord {
+    pub segment: SegmentId,
+    pub entry: FooterEntry,
+}

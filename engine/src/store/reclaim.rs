@@ -1,0 +1,255 @@
+//! Space comes back: a sealed segment in which nothing is live becomes a free file.
+//!
+//! One task on core 0. A segment is retired when its records are dead, the tombstones in it are not needed any more or were written again elsewhere,
+//! and its last reader is gone. A tombstone is needed as long as a segment exists that is older than its watermark: an older record of its id may
+//! lie there.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::io::{AlignedBuf, BLOCK_SIZE, Io};
+use crate::log::footer::{FooterEntry, Trailer};
+use crate::log::lifecycle::{FreeFile, retire};
+use crate::log::record::{FIXED_SIZE, Head, Kind};
+use crate::log::segment::{Segment, State};
+use crate::log::writer::PackedPayload;
+use crate::runtime::mailbox::Receiver;
+use crate::store::shard::Shard;
+use crate::sync::promise;
+use crate::types::SegmentId;
+
+/// A segment is not retired while it would take more than this part of its size to write its tombstones again.
+const CARRY_DIVISOR: u64 = 4;
+/// Tombstones that are written again at once.
+const CARRIED_AT_ONCE: usize = 64;
+/// A checkpoint is written when this many bytes were sealed since the last.
+const CHECKPOINT_BYTES_MIN: u64 = 1 << 30;
+/// Or this many times the size of the last, so that checkpoints stay a small part of what is written.
+const CHECKPOINT_RATIO: u64 = 64;
+
+/// What the reclaimer is told.
+pub(super) enum Event<F> {
+    /// Nothing in this segment is live any more.
+    Dead(SegmentId),
+    Sealed {
+        segment: SegmentId,
+        bytes: u64,
+    },
+    /// The live bytes of all segments are known.
+    Accounted,
+    /// The last reader of a segment that was taken out of the table is gone.
+    Unused(SegmentId),
+    Stop(std::marker::PhantomData<F>),
+}
+
+/// Whether the reclaimer of core 0 has ended.
+#[derive(Default)]
+pub(super) struct Reclaimer {
+    pub ended: Rc<Cell<bool>>,
+    pub changed: crate::sync::Notify,
+}
+
+struct Work<F> {
+    /// Segments that may be without anything live.
+    candidates: BTreeSet<SegmentId>,
+    /// Candidates with many tombstones, until the oldest segment has this number.
+    blocked: BTreeMap<SegmentId, SegmentId>,
+    /// Taken out of the table, with readers left.
+    leaving: HashMap<SegmentId, (usize, FreeFile<F>)>,
+    sealed_bytes: u64,
+    checkpoint_bytes: u64,
+}
+
+impl<I: Io> Shard<I> {
+    pub(super) fn tell_reclaimer(&self, event: Event<I::File>) {
+        // After the reclaimer has stopped there is nothing left to do: the next start finds what is dead.
+        let _ = self.shared().events.send(event);
+    }
+
+    pub(super) async fn stop_reclaimer(&self) {
+        self.tell_reclaimer(Event::Stop(std::marker::PhantomData));
+        let reclaimer = &self.0.reclaimer;
+        reclaimer.changed.wait_for(|| reclaimer.ended.get().then_some(())).await;
+    }
+
+    pub(super) async fn reclaim(self, mut events: Receiver<Event<I::File>>) {
+        let mut work = Work {
+            candidates: BTreeSet::new(),
+            blocked: BTreeMap::new(),
+            leaving: HashMap::new(),
+            sealed_bytes: 0,
+            checkpoint_bytes: 0,
+        };
+        while let Some(event) = events.recv().await {
+            match event {
+                Event::Dead(segment) => {
+                    work.candidates.insert(segment);
+                }
+                Event::Sealed { segment, bytes } => {
+                    work.candidates.insert(segment);
+                    work.sealed_bytes += bytes;
+                }
+                Event::Accounted => {
+                    work.candidates.extend(self.shared().table.all().iter().map(|segment| segment.id));
+                }
+                Event::Unused(segment) => self.retire(&mut work, segment).await,
+                Event::Stop(_) => break,
+            }
+            self.reclaim_candidates(&mut work).await;
+            if work.sealed_bytes >= CHECKPOINT_BYTES_MIN.max(work.checkpoint_bytes * CHECKPOINT_RATIO) {
+                work.sealed_bytes = 0;
+                work.checkpoint_bytes = self.write_checkpoint().await.unwrap_or(work.checkpoint_bytes);
+            }
+        }
+        self.0.reclaimer.ended.set(true);
+        self.0.reclaimer.changed.notify();
+    }
+
+    async fn reclaim_candidates(&self, work: &mut Work<I::File>) {
+        if self.shared().unaccounted_cores.load(Ordering::Acquire) > 0 {
+            return;
+        }
+        let oldest = self.oldest(work, None);
+        let ready = work.blocked.iter().filter(|(_, until)| oldest.is_none_or(|oldest| oldest >= **until));
+        let ready: Vec<SegmentId> = ready.map(|(id, _)| *id).collect();
+        for id in ready {
+            work.blocked.remove(&id);
+            work.candidates.insert(id);
+        }
+        for id in std::mem::take(&mut work.candidates) {
+            let Some(segment) = self.shared().table.get(id) else { continue };
+            let dead = segment.live_bytes.load(Ordering::Acquire) == 0;
+            match segment.state() {
+                // It comes again when it is sealed, or when its last live record goes.
+                State::Active | State::Fenced => {}
+                State::Sealed if !dead => {}
+                State::Sealed if segment.unapplied.load(Ordering::Acquire) > 0 => {
+                    work.candidates.insert(id);
+                }
+                State::Sealed => self.take_out(work, segment).await,
+            }
+        }
+    }
+
+    /// The oldest segment that exists, `without` aside.
+    fn oldest(&self, work: &Work<I::File>, without: Option<SegmentId>) -> Option<SegmentId> {
+        let table = self.shared().table.all();
+        let all = table.iter().map(|segment| segment.id).chain(work.leaving.keys().copied());
+        all.filter(|id| Some(*id) != without).min()
+    }
+
+    /// Takes a dead segment out of the table, once its tombstones are safe.
+    async fn take_out(&self, work: &mut Work<I::File>, segment: Arc<Segment<I::File>>) {
+        let id = segment.id;
+        if !cfg!(feature = "mutant-reclaim-early") {
+            let Some(entries) = self.read_footer(&segment).await else { return };
+            let oldest = self.oldest(work, Some(id));
+            let needed: Vec<FooterEntry> = entries
+                .into_iter()
+                .filter(|entry| entry.kind == Kind::Tombstone)
+                .filter(|entry| oldest.is_some_and(|oldest| oldest.0 < entry.watermark))
+                .collect();
+            let carried = (needed.len() * FIXED_SIZE) as u64;
+            if carried * CARRY_DIVISOR > segment.file_bytes.load(Ordering::Acquire) {
+                let until = needed.iter().map(|entry| entry.watermark).max().expect("there are some");
+                work.blocked.insert(id, SegmentId(until));
+                return;
+            }
+            if !self.carry(needed).await {
+                // No room, or the disk refuses: it stays as it is until the next start.
+                return;
+            }
+        }
+        self.shared().table.remove(id);
+        let free =
+            FreeFile { number: id, file: segment.file.clone(), size: segment.file_bytes.load(Ordering::Acquire) };
+        work.leaving.insert(id, (segment.dir, free));
+        let events = self.shared().events.clone();
+        segment.when_unused(move || {
+            let _ = events.send(Event::Unused(id));
+        });
+    }
+
+    async fn read_footer(&self, segment: &Segment<I::File>) -> Option<Vec<FooterEntry>> {
+        let size = segment.file_bytes.load(Ordering::Acquire);
+        match read_footer(&self.0.io, segment, size).await {
+            Ok(Some((_, entries))) => Some(entries),
+            Ok(None) => {
+                tracing::error!(segment = %segment.id, "the footer of a dead segment is damaged: its space is kept");
+                None
+            }
+            Err(error) => {
+                tracing::error!(segment = %segment.id, %error, "the footer of a dead segment can't be read: its space is kept");
+                None
+            }
+        }
+    }
+
+    /// Writes tombstones again, with their sequences. False when that failed.
+    async fn carry(&self, needed: Vec<FooterEntry>) -> bool {
+        for some in needed.chunks(CARRIED_AT_ONCE) {
+            let mut results = Vec::with_capacity(some.len());
+            for entry in some {
+                let now = self.0.io.wall_clock_ns();
+                let head = Head::tombstone(entry.id, entry.sequence, SegmentId(entry.watermark), now);
+                let (result, promised) = promise();
+                let log = self.pick_log();
+                self.0.io.spawn(async move { result.keep(log.commit(head, PackedPayload::None).await) });
+                results.push(promised);
+            }
+            for promised in results {
+                match promised.await {
+                    Some(Ok(placed)) => {
+                        placed.segment().unapplied.fetch_sub(1, Ordering::AcqRel);
+                    }
+                    Some(Err(error)) => {
+                        tracing::warn!(?error, "a tombstone could not be carried over: a dead segment is kept");
+                        return false;
+                    }
+                    None => return false,
+                }
+            }
+        }
+        true
+    }
+
+    async fn retire(&self, work: &mut Work<I::File>, id: SegmentId) {
+        let Some((dir_index, free)) = work.leaving.remove(&id) else { return };
+        let dir = &self.shared().options.dirs[dir_index];
+        let files = self.shared().free.get().expect("set at recovery");
+        if let Err(error) = retire(&self.0.io, dir, dir_index, free, files).await {
+            tracing::warn!(segment = %id, %error, "a dead segment could not be retired: the next start tries again");
+        }
+    }
+}
+
+/// Reads the footer of a segment; `None` when it has no valid one.
+pub(super) async fn read_footer<I: Io>(
+    io: &I,
+    segment: &Segment<I::File>,
+    file_size: u64,
+) -> std::io::Result<Option<(Trailer, Vec<FooterEntry>)>> {
+    let block_size = BLOCK_SIZE as u64;
+    if file_size < 2 * block_size || !file_size.is_multiple_of(block_size) {
+        return Ok(None);
+    }
+    let (result, block) =
+        io.read_at(&segment.file, AlignedBuf::zeroed(BLOCK_SIZE), 0..BLOCK_SIZE, file_size - block_size).await;
+    if result? < BLOCK_SIZE {
+        return Ok(None);
+    }
+    let Some(trailer) = Trailer::decode(&block, segment.id, segment.nonce, file_size) else { return Ok(None) };
+    let length = trailer.entries_bytes();
+    if length == 0 {
+        return Ok(Some((trailer, Vec::new())));
+    }
+    let buf = AlignedBuf::zeroed(length);
+    let (result, buf) = io.read_at(&segment.file, buf, 0..length, trailer.entries_offset).await;
+    if result? < length {
+        return Ok(None);
+    }
+    Ok(trailer.decode_entries(&buf[..length]).map(|entries| (trailer, entries)))
+}

@@ -1,0 +1,545 @@
+//! Opening a store: from what the disks hold to a shard on each core.
+//!
+//! Core 0 agrees on the directories, lists the segments and reads the checkpoint; then every core reads its share of the segments that the
+//! checkpoint does not cover, by their footers where they have valid ones, by a scan where not, and sends each record to the owner of
+//! its id. When all have read everything, each builds its index.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::io::{AlignedBuf, BLOCK_SIZE, Instant, Io, OpenMode};
+use crate::log::checkpoint::{CheckpointReader, Covered, Item, Slice, Unusable};
+use crate::log::footer::FooterEntry;
+use crate::log::lifecycle::{FreeFile, FreeFiles, free_file_name, parse_free_file_name, retire, write_footer};
+use crate::log::record::Kind;
+use crate::log::scan::scan;
+use crate::log::segment::{SEGMENTS_DIR, Segment, SegmentHeader, State, file_name, file_path, parse_file_name};
+use crate::log::writer::{Log, LogOptions};
+use crate::log::{SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN};
+use crate::memory::Frames;
+use crate::runtime::mailbox::Receiver;
+use crate::store::accounting::Accounting;
+use crate::store::calls::Calls;
+use crate::store::locks::Locks;
+use crate::store::message::{Existing, Message, Plan, Recovery, ReplayRecord, SegmentFile};
+use crate::store::reclaim::{Event, Reclaimer, read_footer};
+use crate::store::replay::Replay;
+use crate::store::shard::{Inner, Shard, Store};
+use crate::store::{OpenError, identity};
+use crate::sync::{Notify, promise};
+use crate::types::{CoreId, SegmentId, Sequence};
+
+/// Segments that a core reads at the same time.
+const READS_AT_ONCE: usize = 4;
+/// Records in one message to their owner.
+const REPLAY_BATCH: usize = 4096;
+/// The part of a file system that one segment takes unless told otherwise: so a store has some thousand segments at most.
+const SEGMENT_DIVISOR: u64 = 1024;
+/// The bounds of a segment's size unless told otherwise.
+const DEFAULT_SIZES: std::ops::RangeInclusive<u64> = (4 << 20)..=(256 << 20);
+
+pub(super) async fn open<I: Io>(
+    store: Store<I::File>,
+    core: CoreId,
+    io: I,
+    mut mailbox: Receiver<Message>,
+) -> Result<Shard<I>, OpenError> {
+    let started = io.now();
+    if core == CoreId(0) {
+        let plan = Arc::new(make_plan(&store, &io).await);
+        for mailbox in &store.0.mailboxes {
+            let _ = mailbox.send(Message::Recovery(Recovery::Plan(plan.clone())));
+        }
+    }
+    let mut replay = Replay::default();
+    let plan = loop {
+        match receive(&mut mailbox).await? {
+            Message::Recovery(Recovery::Slice(slice)) => replay.add_slice(slice),
+            Message::Recovery(Recovery::DiscardSlices) => replay.discard_slices(),
+            Message::Recovery(Recovery::Plan(plan)) => break plan,
+            // Another core is ahead: its records wait for their turn.
+            Message::Recovery(Recovery::Replay(records)) => replay.add_records(records),
+            other => unreachable_message(&other),
+        }
+    };
+    plan.result.clone()?;
+    let (max_sequence, result) = read_share(&store, core, &io, &plan).await;
+    for mailbox in &store.0.mailboxes {
+        let _ = mailbox.send(Message::Recovery(Recovery::Scanned { max_sequence, result: result.clone() }));
+    }
+    let mut sequence = plan.max_sequence;
+    let mut scanned = 0;
+    let mut failure = None;
+    while scanned < store.0.options.cores {
+        match receive(&mut mailbox).await? {
+            Message::Recovery(Recovery::Replay(records)) => replay.add_records(records),
+            Message::Recovery(Recovery::Scanned { max_sequence, result }) => {
+                sequence = sequence.max(max_sequence);
+                failure = failure.or(result.err());
+                scanned += 1;
+            }
+            other => unreachable_message(&other),
+        }
+    }
+    if let Some(error) = failure {
+        return Err(error);
+    }
+    let shard = build(&store, core, io, &plan, replay, sequence);
+    for mailbox in &store.0.mailboxes {
+        let _ = mailbox.send(Message::Recovery(Recovery::Ready));
+    }
+    let mut early = Vec::new();
+    let mut ready = 0;
+    while ready < store.0.options.cores {
+        match receive(&mut mailbox).await? {
+            Message::Recovery(Recovery::Ready) => ready += 1,
+            // A core that is ready already may ask.
+            message => early.push(message),
+        }
+    }
+    start(&shard, early, mailbox, started);
+    Ok(shard)
+}
+
+async fn receive(mailbox: &mut Receiver<Message>) -> Result<Message, OpenError> {
+    mailbox.recv().await.ok_or_else(|| OpenError("another core ended during recovery".into()))
+}
+
+fn unreachable_message(message: &Message) -> ! {
+    let kind = match message {
+        Message::Request { .. } => "request",
+        Message::Reply { .. } => "reply",
+        Message::Recovery(_) => "recovery",
+    };
+    panic!("a {kind} message came out of its turn during recovery")
+}
+
+fn build<I: Io>(
+    store: &Store<I::File>,
+    core: CoreId,
+    io: I,
+    plan: &Plan,
+    replay: Replay,
+    sequence: Sequence,
+) -> Shard<I> {
+    let options = &store.0.options;
+    let free = store.0.free.get_or_init(|| Arc::new(FreeFiles::new(&plan.segment_sizes))).clone();
+    let logs = dirs_of(core, options.cores, options.dirs.len())
+        .map(|dir_index| {
+            let events = store.0.events.clone();
+            let log_options = LogOptions {
+                dir_index,
+                dir: options.dirs[dir_index].clone(),
+                store: plan.store,
+                segment_size: plan.segment_sizes[dir_index],
+                table: store.0.table.clone(),
+                free: free.clone(),
+                sealed: Box::new(move |segment, bytes| {
+                    let _ = events.send(Event::Sealed { segment, bytes });
+                }),
+            };
+            Log::start(io.clone(), log_options)
+        })
+        .collect();
+    Shard(Rc::new(Inner {
+        frames: Frames::new((options.memory_bytes / u64::from(options.cores)) as usize),
+        io,
+        core,
+        store: store.clone(),
+        store_uuid: plan.store,
+        index: RefCell::new(replay.finish()),
+        locks: Locks::new(Sequence(sequence.0 + 1)),
+        calls: Calls::default(),
+        logs,
+        next_log: Cell::new(0),
+        accounting: Accounting::new(sequence),
+        uploads: Cell::new(0),
+        operations: Cell::new(0),
+        operation_ended: Notify::default(),
+        closing: Cell::new(false),
+        closed_cores: RefCell::default(),
+        core_closed: Notify::default(),
+        reclaimer: Reclaimer::default(),
+    }))
+}
+
+/// The data directories that a core writes to: one when there are as many cores as directories or more, else its share.
+fn dirs_of(core: CoreId, cores: u16, dirs: usize) -> impl Iterator<Item = usize> {
+    let (core, cores) = (usize::from(core.0), usize::from(cores));
+    let (first, step) = if dirs <= cores { (core % dirs, dirs) } else { (core, cores) };
+    (first..dirs).step_by(step)
+}
+
+fn start<I: Io>(shard: &Shard<I>, early: Vec<Message>, mailbox: Receiver<Message>, started: Instant) {
+    let io = &shard.0.io;
+    io.spawn(shard.clone().serve(early, mailbox));
+    io.spawn(shard.clone().account());
+    if shard.0.core == CoreId(0) && !shard.shared().options.read_only {
+        let events = shard.shared().events_receiver.lock().expect("no panic under the lock").take();
+        io.spawn(shard.clone().reclaim(events.expect("core 0 opens once")));
+        let shard = shard.clone();
+        io.clone().spawn(async move {
+            let took_ms = shard.0.io.now().since(started).as_millis() as u64;
+            let status = shard.status().await;
+            let segments = shard.shared().table.all().len();
+            tracing::info!(
+                blobs = status.blob_count,
+                segments,
+                took_ms,
+                damage = status.damage_count,
+                "store recovered"
+            );
+        });
+    }
+}
+
+/// What there is to read. Sends the slices of the checkpoint to their owners on the way.
+async fn make_plan<I: Io>(store: &Store<I::File>, io: &I) -> Plan {
+    let mut plan = Plan {
+        store: [0; 16],
+        segments: Vec::new(),
+        covered: Vec::new(),
+        max_sequence: Sequence(0),
+        segment_sizes: Vec::new(),
+        result: Ok(()),
+    };
+    plan.result = fill_plan(store, io, &mut plan).await;
+    plan
+}
+
+async fn fill_plan<I: Io>(store: &Store<I::File>, io: &I, plan: &mut Plan) -> Result<(), OpenError> {
+    let options = &store.0.options;
+    plan.store = identity::agree(io, &options.dirs, options.read_only).await?;
+    for (dir_index, dir) in options.dirs.iter().enumerate() {
+        let fail = |error: io::Error| OpenError(format!("data directory {} can't be read: {error}", dir.display()));
+        plan.segment_sizes.push(match options.segment_size {
+            Some(size) => size.clamp(SEGMENT_SIZE_MIN, SEGMENT_SIZE_MAX),
+            None => default_segment_size(io.space(dir).await.map_err(fail)?.total),
+        });
+        for entry in io.list_dir(&dir.join(SEGMENTS_DIR)).await.map_err(fail)? {
+            if let Some(id) = parse_file_name(&entry.name) {
+                store.0.table.reserve_above(id);
+                plan.segments.push(SegmentFile { id, dir: dir_index, size: entry.size });
+            } else if let Some(number) = parse_free_file_name(&entry.name) {
+                store.0.table.reserve_above(number);
+                if !options.read_only {
+                    drop_free_file(io, dir, number).await.map_err(fail)?;
+                }
+            }
+        }
+    }
+    plan.segments.sort_by_key(|file| file.id);
+    if let Some(twice) = plan.segments.windows(2).find(|pair| pair[0].id == pair[1].id) {
+        return Err(OpenError(format!(
+            "segment {} lies in {} and in {}; one of them is a copy: move it away",
+            twice[0].id,
+            options.dirs[twice[0].dir].display(),
+            options.dirs[twice[1].dir].display()
+        )));
+    }
+    if let Some((covered, max_sequence)) = read_checkpoint(store, io, plan).await {
+        plan.max_sequence = max_sequence;
+        plan.segments.retain(|file| {
+            let covering = covered.iter().find(|covered| covered.segment == file.id);
+            if let Some(covering) = covering {
+                plan.covered.push((*covering, *file));
+            }
+            covering.is_none()
+        });
+    }
+    Ok(())
+}
+
+/// A free file left over from before may be half prepared: it is removed, not reused.
+async fn drop_free_file<I: Io>(io: &I, dir: &Path, number: SegmentId) -> io::Result<()> {
+    io.remove(&dir.join(SEGMENTS_DIR).join(free_file_name(number))).await
+}
+
+fn default_segment_size(total: u64) -> u64 {
+    let share = (total / SEGMENT_DIVISOR).clamp(*DEFAULT_SIZES.start(), *DEFAULT_SIZES.end());
+    1 << share.ilog2()
+}
+
+/// Reads the checkpoint, if there is a sound one.
+async fn read_checkpoint<I: Io>(store: &Store<I::File>, io: &I, plan: &Plan) -> Option<(Vec<Covered>, Sequence)> {
+    let existing: Existing = plan.segments.iter().map(|file| file.id).collect();
+    match try_read_checkpoint(store, io, plan.store, &existing).await {
+        Ok(read) => Some(read),
+        Err(Unusable::Missing) => None,
+        Err(error) => {
+            let why = match error {
+                Unusable::Damaged(why) => why.to_string(),
+                Unusable::Io(error) => error.to_string(),
+                Unusable::Missing => unreachable!("matched above"),
+            };
+            tracing::warn!(why, "the checkpoint can't be used: every footer is read instead");
+            for mailbox in &store.0.mailboxes {
+                let _ = mailbox.send(Message::Recovery(Recovery::DiscardSlices));
+            }
+            None
+        }
+    }
+}
+
+async fn try_read_checkpoint<I: Io>(
+    store: &Store<I::File>,
+    io: &I,
+    store_uuid: [u8; 16],
+    existing: &Existing,
+) -> Result<(Vec<Covered>, Sequence), Unusable> {
+    let mut reader = CheckpointReader::open(io, &store.0.options.dirs[0], store_uuid).await?;
+    let mut covered = Vec::new();
+    let mut max_sequence = Sequence(0);
+    loop {
+        match reader.next().await? {
+            Item::Covered(more) => covered.extend(more),
+            Item::Slice(slice) => {
+                max_sequence = max_sequence.max(slice.sequence);
+                send_slice(store, slice, existing);
+            }
+            Item::End => return Ok((covered, max_sequence)),
+        }
+        io.yield_now().await;
+    }
+}
+
+/// Sends a slice to all cores, each with the entries it owns. Entries in segments that are gone were deleted since.
+fn send_slice<F>(store: &Store<F>, slice: Slice, existing: &Existing) {
+    let cores = store.0.options.cores;
+    let mut parts: Vec<Slice> = (0..cores).map(|_| slice.clone_without_entries()).collect();
+    for entry in slice.entries {
+        if existing.contains(&entry.location.segment) {
+            parts[usize::from(entry.id.owner(cores).0)].entries.push(entry);
+        }
+    }
+    for (mailbox, part) in store.0.mailboxes.iter().zip(parts) {
+        let _ = mailbox.send(Message::Recovery(Recovery::Slice(part)));
+    }
+}
+
+/// Reads this core's share of the segments, several at a time, and sends what they hold to its owners.
+async fn read_share<I: Io>(
+    store: &Store<I::File>,
+    core: CoreId,
+    io: &I,
+    plan: &Arc<Plan>,
+) -> (Sequence, Result<(), OpenError>) {
+    let cores = usize::from(store.0.options.cores);
+    let mine = |index: &usize| index % cores == usize::from(core.0);
+    let work: Vec<Work> = (0..plan.covered.len())
+        .filter(mine)
+        .map(Work::Covered)
+        .chain((0..plan.segments.len()).filter(mine).map(Work::Read))
+        .collect();
+    let work = Rc::new(RefCell::new(work));
+    let mut results = Vec::new();
+    for _ in 0..READS_AT_ONCE {
+        let (result, promised) = promise();
+        let (store, io, plan, work) = (store.clone(), io.clone(), plan.clone(), work.clone());
+        let reader = io.clone();
+        reader.spawn(async move {
+            let mut max_sequence = Sequence(0);
+            let outcome = loop {
+                let Some(next) = work.borrow_mut().pop() else { break Ok(()) };
+                let read = match next {
+                    Work::Covered(index) => open_covered(&store, &io, &plan.covered[index]).await,
+                    Work::Read(index) => {
+                        read_segment(&store, &io, &plan, plan.segments[index], &mut max_sequence).await
+                    }
+                };
+                if let Err(error) = read {
+                    break Err(error);
+                }
+            };
+            result.keep((max_sequence, outcome));
+        });
+        results.push(promised);
+    }
+    let mut max_sequence = Sequence(0);
+    let mut outcome = Ok(());
+    for promised in results {
+        let (sequence, result) = promised.await.expect("readers end by themselves");
+        max_sequence = max_sequence.max(sequence);
+        outcome = outcome.and(result);
+    }
+    (max_sequence, outcome)
+}
+
+/// An index into the plan.
+enum Work {
+    Covered(usize),
+    Read(usize),
+}
+
+async fn open_file<I: Io>(store: &Store<I::File>, io: &I, file: SegmentFile) -> Result<I::File, OpenError> {
+    let path = file_path(&store.0.options.dirs[file.dir], file.id);
+    let mode = if store.0.options.read_only { OpenMode::Read } else { OpenMode::ReadWrite };
+    io.open(&path, mode).await.map_err(|error| {
+        let remedy =
+            if error.raw_os_error() == Some(libc::EMFILE) { "; raise the limit of open files (ulimit -n)" } else { "" };
+        OpenError(format!("segment {} can't be opened: {error}{remedy}", path.display()))
+    })
+}
+
+async fn open_covered<I: Io>(
+    store: &Store<I::File>,
+    io: &I,
+    (covered, file): &(Covered, SegmentFile),
+) -> Result<(), OpenError> {
+    let handle = open_file(store, io, *file).await?;
+    let header = SegmentHeader {
+        segment: covered.segment,
+        size: file.size,
+        store: [0; 16],
+        nonce: covered.nonce,
+        created_at_ns: 0,
+    };
+    store.0.table.insert(Arc::new(Segment::new(&header, file.dir, handle, State::Sealed, file.size)));
+    Ok(())
+}
+
+async fn read_segment<I: Io>(
+    store: &Store<I::File>,
+    io: &I,
+    plan: &Plan,
+    file: SegmentFile,
+    max_sequence: &mut Sequence,
+) -> Result<(), OpenError> {
+    let handle = open_file(store, io, file).await?;
+    let Some(header) = read_header(io, &handle, plan, file).await else {
+        store.0.damage_count.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(segment = %file.id, "the header of a segment is damaged: it is kept as it is and not read");
+        return Ok(());
+    };
+    let segment = Segment::new(&header, file.dir, handle, State::Active, file.size);
+    let footer = match read_footer(io, &segment, file.size).await {
+        Ok(footer) => footer,
+        Err(error) => {
+            tracing::warn!(segment = %file.id, %error, "a footer can't be read: the segment is scanned");
+            None
+        }
+    };
+    let entries = match footer {
+        Some((_, entries)) => {
+            segment.seal();
+            entries
+        }
+        None => match scan_segment(store, io, &segment, file).await? {
+            Some(entries) => entries,
+            None => return Ok(()),
+        },
+    };
+    let segment = Arc::new(segment);
+    store.0.table.insert(segment.clone());
+    send_records(store, &segment, entries, max_sequence);
+    Ok(())
+}
+
+async fn read_header<I: Io>(io: &I, handle: &I::File, plan: &Plan, file: SegmentFile) -> Option<SegmentHeader> {
+    let (result, block) = io.read_at(handle, AlignedBuf::zeroed(BLOCK_SIZE), 0..BLOCK_SIZE, 0).await;
+    let header = result.ok().and_then(|count| SegmentHeader::decode(&block[..count]))?;
+    (header.segment == file.id && header.store == plan.store).then_some(header)
+}
+
+/// Scans a segment that was not sealed, and seals it. `None`: there is nothing in it, and its file is free now.
+async fn scan_segment<I: Io>(
+    store: &Store<I::File>,
+    io: &I,
+    segment: &Segment<I::File>,
+    file: SegmentFile,
+) -> Result<Option<Vec<FooterEntry>>, OpenError> {
+    let dir = &store.0.options.dirs[file.dir];
+    let path = dir.join(SEGMENTS_DIR).join(file_name(file.id));
+    let read_only = store.0.options.read_only;
+    // What is read here will be trusted: it must be on the disk, not only on its way there.
+    let synced = if read_only { Ok(()) } else { io.sync(&segment.file).await };
+    let scan = scan(io, segment, file.size)
+        .await
+        .map_err(|error| OpenError(format!("segment {} can't be scanned: {error}", path.display())))?;
+    for damage in &scan.damage {
+        tracing::error!(segment = %file.id, offset = damage.offset, length = damage.length, "damage in a segment: what is sound around it is kept");
+    }
+    store.0.damage_count.fetch_add(scan.damage.len() as u64, Ordering::Relaxed);
+    let sound = scan.damage.is_empty() && scan.unreadable_bytes == 0 && synced.is_ok();
+    if let Err(error) = synced {
+        tracing::error!(segment = %file.id, %error, "a segment can't be synced: it is kept as it is");
+    }
+    if read_only {
+        return Ok(Some(scan.records));
+    }
+    if sound && scan.records.is_empty() {
+        let free = FreeFile { number: file.id, file: segment.file.clone(), size: file.size };
+        // Not kept for reuse: the free files are not known to the logs yet.
+        let none = FreeFiles::new(&vec![0; file.dir + 1]);
+        retire(io, dir, file.dir, free, &none)
+            .await
+            .map_err(|error| OpenError(format!("empty segment {} can't be removed: {error}", path.display())))?;
+        return Ok(None);
+    }
+    tracing::info!(segment = %file.id, records = scan.records.len(), end = scan.data_end, "a segment that was open at the last stop was scanned");
+    if !sound {
+        segment.fence();
+        return Ok(Some(scan.records));
+    }
+    match write_footer(io, segment, scan.data_end, &scan.records, true).await {
+        Ok(()) => segment.seal(),
+        Err(error) => {
+            tracing::error!(segment = %file.id, %error, "the footer of a scanned segment can't be written");
+            segment.fence();
+        }
+    }
+    Ok(Some(scan.records))
+}
+
+fn send_records<F>(store: &Store<F>, segment: &Segment<F>, entries: Vec<FooterEntry>, max_sequence: &mut Sequence) {
+    let cores = store.0.options.cores;
+    let mut batches: Vec<Vec<ReplayRecord>> = (0..cores).map(|_| Vec::new()).collect();
+    let send = |owner: usize, batch: Vec<ReplayRecord>| {
+        let _ = store.0.mailboxes[owner].send(Message::Recovery(Recovery::Replay(batch)));
+    };
+    for entry in entries {
+        if !matches!(entry.kind, Kind::Blob | Kind::Tombstone) {
+            continue;
+        }
+        *max_sequence = entry.sequence.max(*max_sequence);
+        let owner = usize::from(entry.id.owner(cores).0);
+        batches[owner].push(ReplayRecord { segment: segment.id, entry });
+        if batches[owner].len() == REPLAY_BATCH {
+            send(owner, std::mem::take(&mut batches[owner]));
+        }
+    }
+    for (owner, batch) in batches.into_iter().enumerate().filter(|(_, batch)| !batch.is_empty()) {
+        send(owner, batch);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_directory_is_written_by_some_core_and_every_core_writes() {
+        for cores in 1..=8u16 {
+            for dirs in 1..=8usize {
+                let mut used = vec![false; dirs];
+                for core in 0..cores {
+                    let own: Vec<usize> = dirs_of(CoreId(core), cores, dirs).collect();
+                    assert!(!own.is_empty(), "core {core} of {cores}, {dirs} directories");
+                    own.iter().for_each(|dir| used[*dir] = true);
+                }
+                assert!(used.iter().all(|used| *used), "{cores} cores, {dirs} directories");
+            }
+        }
+    }
+
+    #[test]
+    fn the_default_segment_is_a_power_of_two_within_its_bounds() {
+        assert_eq!(default_segment_size(64 << 20), 4 << 20);
+        assert_eq!(default_segment_size(80 << 30), 64 << 20);
+        assert_eq!(default_segment_size(10 << 40), 256 << 20);
+    }
+}

@@ -1,0 +1,167 @@
+//! From the records found on the disk to the index of one core.
+//!
+//! Of all records of an id the one with the highest sequence counts; if that is a tombstone, the id is gone. A checkpoint stands for
+//! every record it covers; see [`crate::log::checkpoint`] for what is replayed on top of it.
+
+use std::collections::HashMap;
+
+use crate::index::{Entry, Index, Location};
+use crate::log::checkpoint::Slice;
+use crate::log::record::{Kind, Layout};
+use crate::store::message::ReplayRecord;
+use crate::store::shard::location_length;
+use crate::types::{BlobId, Sequence};
+
+/// The index in the making.
+#[derive(Default)]
+pub(super) struct Replay {
+    index: Index,
+    /// Slices of the checkpoint, without their entries, by first id.
+    slices: Vec<Slice>,
+    records: Vec<Vec<ReplayRecord>>,
+}
+
+impl Replay {
+    /// Takes a slice; its entries are those that this core owns.
+    pub fn add_slice(&mut self, mut slice: Slice) {
+        for entry in std::mem::take(&mut slice.entries) {
+            self.index.insert(entry);
+        }
+        self.slices.push(slice);
+    }
+
+    pub fn discard_slices(&mut self) {
+        self.slices.clear();
+        self.index = Index::new();
+    }
+
+    pub fn add_records(&mut self, records: Vec<ReplayRecord>) {
+        self.records.push(records);
+    }
+
+    /// Replays everything.
+    pub fn finish(mut self) -> Index {
+        self.slices.sort_by_key(|slice| slice.first);
+        let mut deleted: HashMap<BlobId, Sequence> = HashMap::new();
+        let records = std::mem::take(&mut self.records);
+        for record in records.into_iter().flatten() {
+            let (id, sequence) = (record.entry.id, record.entry.sequence);
+            if !self.counts(&id, sequence) {
+                continue;
+            }
+            match record.entry.kind {
+                Kind::Tombstone => {
+                    let latest = deleted.entry(id).or_insert(sequence);
+                    *latest = sequence.max(*latest);
+                    if self.index.get(&id).is_some_and(|present| present.sequence < sequence) {
+                        self.index.remove(&id);
+                    }
+                }
+                Kind::Blob => {
+                    let gone = deleted.get(&id).is_some_and(|deleted| *deleted > sequence);
+                    let location = Location {
+                        segment: record.segment,
+                        offset_units: record.entry.offset_units,
+                        length_units: location_length(record.entry.length_units, record.entry.layout != Layout::Inline),
+                        sequence,
+                    };
+                    // A record that was moved has its sequence still, in a younger segment.
+                    let older = self.index.get(&id).is_none_or(|present| {
+                        (present.sequence, present.segment) < (location.sequence, location.segment)
+                    });
+                    if older && !gone {
+                        self.index.insert(Entry { id, location });
+                    }
+                }
+                Kind::Frame | Kind::ExtentPage => unreachable!("pieces are not sent for replay"),
+            }
+        }
+        self.index
+    }
+
+    /// Whether a record is not reflected in the checkpoint.
+    fn counts(&self, id: &BlobId, sequence: Sequence) -> bool {
+        let after = self.slices.partition_point(|slice| slice.first <= *id);
+        match after.checked_sub(1).map(|index| &self.slices[index]) {
+            Some(slice) if *id <= slice.last => slice.must_replay(id, sequence),
+            _ => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::footer::FooterEntry;
+    use crate::types::SegmentId;
+
+    fn record(kind: Kind, id: u8, sequence: u64, segment: u32) -> ReplayRecord {
+        ReplayRecord {
+            segment: SegmentId(segment),
+            entry: FooterEntry {
+                kind,
+                layout: Layout::Inline,
+                offset_units: 64,
+                length_units: 3,
+                id: BlobId([id; 16]),
+                sequence: Sequence(sequence),
+                watermark: 0,
+            },
+        }
+    }
+
+    fn replay(slices: Vec<Slice>, records: Vec<ReplayRecord>) -> Vec<(u8, u64, u32)> {
+        let mut replay = Replay::default();
+        for slice in slices {
+            replay.add_slice(slice);
+        }
+        replay.add_records(records);
+        let mut entries = Vec::new();
+        replay.finish().after(None, 100, &mut entries);
+        entries.into_iter().map(|entry| (entry.id.0[0], entry.location.sequence.0, entry.location.segment.0)).collect()
+    }
+
+    #[test]
+    fn the_highest_sequence_wins_in_whatever_order_records_come() {
+        let records = [
+            record(Kind::Blob, 1, 1, 1),
+            record(Kind::Tombstone, 1, 2, 2),
+            record(Kind::Blob, 1, 3, 3),
+            record(Kind::Blob, 2, 1, 1),
+            record(Kind::Tombstone, 2, 5, 4),
+        ];
+        for rotation in 0..records.len() {
+            let mut records = records.to_vec();
+            records.rotate_left(rotation);
+            assert_eq!(replay(Vec::new(), records.clone()), [(1, 3, 3)]);
+            records.reverse();
+            assert_eq!(replay(Vec::new(), records), [(1, 3, 3)]);
+        }
+    }
+
+    #[test]
+    fn what_a_checkpoint_reflects_is_not_replayed_and_what_was_under_way_is() {
+        let slice = Slice {
+            first: BlobId([0; 16]),
+            last: BlobId([9; 16]),
+            sequence: Sequence(10),
+            operations: vec![(BlobId([3; 16]), Sequence(8))],
+            entries: vec![Entry {
+                id: BlobId([1; 16]),
+                location: Location { segment: SegmentId(1), offset_units: 64, length_units: 3, sequence: Sequence(4) },
+            }],
+        };
+        let records = vec![
+            // Deleted before the slice was taken, by a tombstone that is gone: must stay deleted.
+            record(Kind::Blob, 2, 5, 2),
+            // Under way when the slice was taken.
+            record(Kind::Blob, 3, 8, 2),
+            // After the slice.
+            record(Kind::Blob, 4, 11, 2),
+            record(Kind::Tombstone, 1, 12, 2),
+            // Outside the slice.
+            record(Kind::Blob, 10, 1, 2),
+        ];
+        assert_eq!(replay(vec![slice], records), [(3, 8, 2), (4, 11, 2), (10, 1, 2)]);
+    }
+}

@@ -1,0 +1,508 @@
+//! The store as one core sees it: the owner of a range of ids, and the door to all others.
+//!
+//! A shard answers the other cores about its ids (`serve`), and asks them about theirs. The index is written here alone: by
+//! `apply`, when the holder of an id's lock says what came of its operation.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use crate::index::{Entry, Index, Location};
+use crate::io::Io;
+use crate::log::bytes;
+use crate::log::checkpoint::{SLICE_ENTRIES_MAX, Slice};
+use crate::log::lifecycle::FreeFiles;
+use crate::log::record::Head;
+use crate::log::segment::{Segment, SegmentTable};
+use crate::log::writer::{Log, LogError, PackedPayload};
+use crate::memory::Frames;
+use crate::runtime::mailbox::{Receiver, Sender, mailbox};
+use crate::store::accounting::Accounting;
+use crate::store::calls::Calls;
+use crate::store::locks::Locks;
+use crate::store::message::{Acquired, CoreStatus, Message, Outcome, Released, Reply, Request};
+use crate::store::reclaim::{Event, Reclaimer};
+use crate::store::{OpenError, Page, StoreError, StoreOptions, StoreStatus, recovery};
+use crate::sync::{Notify, promise};
+use crate::types::{BlobId, CoreId, Sequence};
+
+/// Set in the length of a location whose record holds extents, not the content.
+const EXTENTS_BIT: u32 = 1 << 31;
+
+/// Marks a location as one of extents.
+pub(super) fn location_length(length_units: u32, extents: bool) -> u32 {
+    assert!(length_units < EXTENTS_BIT);
+    if extents { length_units | EXTENTS_BIT } else { length_units }
+}
+
+/// Bytes of the record at a location.
+pub(super) fn record_bytes(location: &Location) -> u64 {
+    bytes(location.length_units & !EXTENTS_BIT)
+}
+
+/// Whether the record at a location holds extents.
+pub(super) fn has_extents(location: &Location) -> bool {
+    location.length_units & EXTENTS_BIT != 0
+}
+
+/// The first id that a core owns.
+pub(super) fn first_owned(core: CoreId, cores: u16) -> BlobId {
+    let prefix = (u128::from(core.0) << 64).div_ceil(u128::from(cores));
+    BlobId((prefix << 64).to_be_bytes())
+}
+
+/// The last id that a core owns.
+pub(super) fn last_owned(core: CoreId, cores: u16) -> BlobId {
+    if core.0 + 1 == cores {
+        return BlobId([0xff; 16]);
+    }
+    let next = u128::from_be_bytes(first_owned(CoreId(core.0 + 1), cores).0);
+    BlobId((next - 1).to_be_bytes())
+}
+
+/// The id after this one; `None` after the last.
+fn successor(id: BlobId) -> Option<BlobId> {
+    u128::from_be_bytes(id.0).checked_add(1).map(|next| BlobId(next.to_be_bytes()))
+}
+
+/// What the shards of all cores share. Made once, before the cores start; clones share it.
+pub struct Store<F>(pub(super) Arc<Shared<F>>);
+
+impl<F> Clone for Store<F> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+pub(super) struct Shared<F> {
+    pub options: StoreOptions,
+    pub table: Arc<SegmentTable<F>>,
+    pub free: OnceLock<Arc<FreeFiles<F>>>,
+    pub mailboxes: Vec<Sender<Message>>,
+    receivers: Mutex<Vec<Option<Receiver<Message>>>>,
+    /// What the reclaimer on core 0 should look at.
+    pub events: Sender<Event<F>>,
+    pub events_receiver: Mutex<Option<Receiver<Event<F>>>>,
+    /// Cores that have not counted their live bytes yet.
+    pub unaccounted_cores: AtomicU32,
+    pub damage_count: AtomicU64,
+}
+
+impl<F: Clone + Send + Sync + fmt::Debug + 'static> Store<F> {
+    /// # Panics
+    /// If `options` has no data directory or no core.
+    pub fn new(options: StoreOptions) -> Store<F> {
+        assert!(!options.dirs.is_empty() && options.cores > 0, "a store has a directory and a core");
+        let (mailboxes, receivers) = (0..options.cores)
+            .map(|_| {
+                let (sender, receiver) = mailbox();
+                (sender, Some(receiver))
+            })
+            .unzip();
+        let (events, events_receiver) = mailbox();
+        Store(Arc::new(Shared {
+            table: Arc::new(SegmentTable::new()),
+            free: OnceLock::new(),
+            mailboxes,
+            receivers: Mutex::new(receivers),
+            events,
+            events_receiver: Mutex::new(Some(events_receiver)),
+            unaccounted_cores: AtomicU32::new(u32::from(options.cores)),
+            damage_count: AtomicU64::new(0),
+            options,
+        }))
+    }
+
+    /// Opens the shard of one core: recovery. Every core must call it once, each on its own thread; the calls end together, when the
+    /// whole store is recovered.
+    pub async fn open<I: Io<File = F>>(&self, core: CoreId, io: I) -> Result<Shard<I>, OpenError> {
+        let receiver = self.0.receivers.lock().expect("no panic under the lock")[usize::from(core.0)]
+            .take()
+            .expect("each core opens its shard once");
+        recovery::open(self.clone(), core, io, receiver).await
+    }
+}
+
+/// The store as one core sees it; clones share it.
+pub struct Shard<I: Io>(pub(super) Rc<Inner<I>>);
+
+impl<I: Io> Clone for Shard<I> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+pub(super) struct Inner<I: Io> {
+    pub io: I,
+    pub core: CoreId,
+    pub store: Store<I::File>,
+    pub store_uuid: [u8; 16],
+    pub index: RefCell<Index>,
+    pub locks: Locks,
+    pub calls: Calls,
+    pub frames: Frames,
+    pub logs: Vec<Log<I>>,
+    pub next_log: Cell<usize>,
+    pub accounting: Accounting,
+    /// Uploads begun since the start, for the numbers of their pieces.
+    pub uploads: Cell<u64>,
+    /// Commits and deletes under way, which [`Shard::close`] waits for.
+    pub operations: Cell<u32>,
+    pub operation_ended: Notify,
+    pub closing: Cell<bool>,
+    /// Calls of cores that have closed their logs, on core 0.
+    pub closed_cores: RefCell<Vec<(CoreId, Option<u64>)>>,
+    pub core_closed: Notify,
+    pub reclaimer: Reclaimer,
+}
+
+impl<I: Io> Shard<I> {
+    pub(super) fn cores(&self) -> u16 {
+        self.0.store.0.options.cores
+    }
+
+    pub(super) fn shared(&self) -> &Shared<I::File> {
+        &self.0.store.0
+    }
+
+    pub(super) fn segment(&self, location: &Location) -> Option<Arc<Segment<I::File>>> {
+        self.shared().table.get(location.segment)
+    }
+
+    /// The handle of this core.
+    pub fn io(&self) -> &I {
+        &self.0.io
+    }
+
+    /// Answers the other cores, until every one of them is gone.
+    pub(super) async fn serve(self, early: Vec<Message>, mut receiver: Receiver<Message>) {
+        for message in early {
+            self.receive(message);
+        }
+        while let Some(message) = receiver.recv().await {
+            self.receive(message);
+        }
+    }
+
+    fn receive(&self, message: Message) {
+        match message {
+            Message::Reply { call, reply } => self.0.calls.end(call, reply),
+            Message::Request { from, call, request } => self.answer(from, call, request),
+            Message::Recovery(_) => unreachable!("recovery is over when a shard serves"),
+        }
+    }
+
+    fn answer(&self, from: CoreId, call: u64, request: Request) {
+        let reply = match request {
+            Request::Lookup(id) => Reply::Lookup(self.0.index.borrow().get(&id)),
+            Request::Acquire(id) => match self.0.locks.try_acquire(id) {
+                Some(sequence) => Reply::Acquired(self.acquired(id, sequence)),
+                None => {
+                    let shard = self.clone();
+                    self.0.io.spawn(async move {
+                        let sequence = shard.0.locks.acquire(id).await;
+                        shard.reply(from, call, Reply::Acquired(shard.acquired(id, sequence)));
+                    });
+                    return;
+                }
+            },
+            Request::Release { id, outcome } => Reply::Released(self.apply(id, outcome)),
+            Request::List { after, limit } => Reply::Listed(self.list_own(after, limit)),
+            Request::Slice { after } => {
+                let (slice, more) = self.slice_own(after);
+                Reply::Slice { slice, more }
+            }
+            Request::Status => Reply::Status(self.status_own()),
+            Request::Closed => {
+                self.0.closed_cores.borrow_mut().push((from, Some(call)));
+                self.0.core_closed.notify();
+                return;
+            }
+        };
+        self.reply(from, call, reply);
+    }
+
+    pub(super) fn reply(&self, to: CoreId, call: u64, reply: Reply) {
+        // A core that is gone waits for nothing.
+        let _ = self.shared().mailboxes[usize::from(to.0)].send(Message::Reply { call, reply });
+    }
+
+    /// Asks another core; `None` when it is gone.
+    pub(super) async fn call(&self, to: CoreId, request: Request) -> Option<Reply> {
+        let (call, reply) = self.0.calls.open();
+        let message = Message::Request { from: self.0.core, call, request };
+        self.shared().mailboxes[usize::from(to.0)].send(message).ok()?;
+        reply.await
+    }
+
+    pub(super) fn owner(&self, id: &BlobId) -> CoreId {
+        id.owner(self.cores())
+    }
+
+    pub(super) async fn lookup(&self, id: BlobId) -> Result<Option<Location>, StoreError> {
+        let owner = self.owner(&id);
+        if owner == self.0.core {
+            return Ok(self.0.index.borrow().get(&id));
+        }
+        match self.call(owner, Request::Lookup(id)).await {
+            Some(Reply::Lookup(found)) => Ok(found),
+            _ => Err(StoreError::Closed),
+        }
+    }
+
+    /// Locks an id. The caller must [`Shard::release`] it.
+    pub(super) async fn acquire(&self, id: BlobId) -> Result<Acquired, StoreError> {
+        let owner = self.owner(&id);
+        if owner == self.0.core {
+            let sequence = self.0.locks.acquire(id).await;
+            return Ok(self.acquired(id, sequence));
+        }
+        match self.call(owner, Request::Acquire(id)).await {
+            Some(Reply::Acquired(acquired)) => Ok(acquired),
+            _ => Err(StoreError::Closed),
+        }
+    }
+
+    pub(super) async fn release(&self, id: BlobId, outcome: Outcome) -> Result<Released, StoreError> {
+        let owner = self.owner(&id);
+        if owner == self.0.core {
+            return Ok(self.apply(id, outcome));
+        }
+        match self.call(owner, Request::Release { id, outcome }).await {
+            Some(Reply::Released(released)) => Ok(released),
+            _ => Err(StoreError::Closed),
+        }
+    }
+
+    fn acquired(&self, id: BlobId, sequence: Sequence) -> Acquired {
+        Acquired { current: self.0.index.borrow().get(&id), sequence }
+    }
+
+    /// Enters an outcome into the index and passes the lock on.
+    pub(super) fn apply(&self, id: BlobId, outcome: Outcome) -> Released {
+        let mut index = self.0.index.borrow_mut();
+        let before = match outcome {
+            Outcome::Nothing => None,
+            Outcome::Insert(location) => index.insert(Entry { id, location }),
+            Outcome::Remove => index.remove(&id),
+        };
+        drop(index);
+        let accounted = before.is_none_or(|before| self.0.accounting.counted(&id, before.sequence));
+        self.0.locks.release(id);
+        Released { id, before, accounted }
+    }
+
+    fn list_own(&self, after: Option<BlobId>, limit: usize) -> Vec<BlobId> {
+        let mut entries = Vec::new();
+        self.0.index.borrow().after(after.as_ref(), limit, &mut entries);
+        entries.into_iter().map(|entry| entry.id).collect()
+    }
+
+    /// The next slice of this core's ids above `after`, and whether more follow.
+    pub(super) fn slice_own(&self, after: Option<BlobId>) -> (Slice, bool) {
+        let first = match after {
+            Some(after) => successor(after).expect("more follow only below the last id"),
+            None => first_owned(self.0.core, self.cores()),
+        };
+        let mut entries = Vec::new();
+        self.0.index.borrow().after(after.as_ref(), SLICE_ENTRIES_MAX, &mut entries);
+        let end = last_owned(self.0.core, self.cores());
+        let last = match entries.last() {
+            Some(entry) if entries.len() == SLICE_ENTRIES_MAX => entry.id,
+            _ => end,
+        };
+        let operations = self.0.locks.under_way(first, last);
+        let slice = Slice { first, last, sequence: self.0.locks.last(), operations, entries };
+        (slice, last < end)
+    }
+
+    fn status_own(&self) -> CoreStatus {
+        let index = self.0.index.borrow();
+        let mut status = CoreStatus {
+            blob_count: index.len() as u64,
+            index_bytes: index.memory_bytes() as u64,
+            ..CoreStatus::default()
+        };
+        for log in &self.0.logs {
+            let counters = log.counters();
+            status.commits += counters.commits;
+            status.committed_records += counters.records;
+            status.failed_logs += u64::from(log.has_failed());
+        }
+        status
+    }
+
+    /// A log that takes writes, in turn; the next one when all have failed, so that its error is told.
+    pub(super) fn pick_log(&self) -> Log<I> {
+        let logs = &self.0.logs;
+        let start = self.0.next_log.get();
+        self.0.next_log.set((start + 1) % logs.len());
+        let order = (0..logs.len()).map(|step| &logs[(start + step) % logs.len()]);
+        order.clone().find(|log| !log.has_failed() && !log.is_full()).or(order.clone().next()).expect("a log").clone()
+    }
+
+    /// Runs an operation to its end, also when the caller goes away.
+    pub(super) async fn detached<T: 'static>(
+        &self,
+        operation: impl Future<Output = Result<T, StoreError>> + 'static,
+    ) -> Result<T, StoreError> {
+        if self.0.closing.get() || self.shared().options.read_only {
+            return Err(StoreError::Closed);
+        }
+        let (result, promised) = promise();
+        let shard = self.clone();
+        self.0.operations.set(self.0.operations.get() + 1);
+        self.0.io.spawn(async move {
+            result.keep(operation.await);
+            shard.0.operations.set(shard.0.operations.get() - 1);
+            shard.0.operation_ended.notify();
+        });
+        promised.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Deletes a blob; false when it was not there. Durable on return.
+    pub async fn delete(&self, id: BlobId) -> Result<bool, StoreError> {
+        let shard = self.clone();
+        self.detached(async move { shard.delete_now(id).await }).await
+    }
+
+    async fn delete_now(&self, id: BlobId) -> Result<bool, StoreError> {
+        let acquired = self.acquire(id).await?;
+        if acquired.current.is_none() {
+            self.release(id, Outcome::Nothing).await?;
+            return Ok(false);
+        }
+        let watermark = self.shared().table.watermark();
+        let head = Head::tombstone(id, acquired.sequence, watermark, self.0.io.wall_clock_ns());
+        let placed = match self.commit_tombstone(head).await {
+            Ok(placed) => placed,
+            Err(error) => {
+                self.release(id, Outcome::Nothing).await?;
+                return Err(error.into());
+            }
+        };
+        let released = self.release(id, Outcome::Remove).await?;
+        placed.segment().unapplied.fetch_sub(1, Ordering::AcqRel);
+        self.forget(released).await;
+        Ok(true)
+    }
+
+    /// Writes a tombstone to whichever log has room for it.
+    async fn commit_tombstone(&self, head: Head) -> Result<crate::log::writer::Placed<I::File>, LogError> {
+        let mut last = LogError::Closed;
+        for _ in 0..self.0.logs.len() {
+            match self.pick_log().commit(head.clone(), PackedPayload::None).await {
+                Err(error @ (LogError::Full | LogError::Failed(_))) => last = error,
+                done => return done,
+            }
+        }
+        Err(last)
+    }
+
+    /// At most `limit` ids above `after`, over all cores.
+    pub async fn list(&self, after: Option<BlobId>, limit: usize) -> Result<Page, StoreError> {
+        let start = after.map_or(CoreId(0), |id| self.owner(&id));
+        let mut page = Page::default();
+        for core in (start.0..self.cores()).map(CoreId) {
+            // One more than asked for tells whether more follow.
+            let want = limit + 1 - page.ids.len();
+            let ids = if core == self.0.core {
+                self.list_own(after, want)
+            } else {
+                match self.call(core, Request::List { after, limit: want }).await {
+                    Some(Reply::Listed(ids)) => ids,
+                    _ => return Err(StoreError::Closed),
+                }
+            };
+            page.ids.extend(ids);
+            if page.ids.len() > limit {
+                page.ids.truncate(limit);
+                page.has_more = true;
+                break;
+            }
+        }
+        Ok(page)
+    }
+
+    pub async fn status(&self) -> StoreStatus {
+        let mut status = StoreStatus::default();
+        let mut failed_logs = 0;
+        for core in (0..self.cores()).map(CoreId) {
+            let part = if core == self.0.core {
+                self.status_own()
+            } else {
+                match self.call(core, Request::Status).await {
+                    Some(Reply::Status(part)) => part,
+                    _ => CoreStatus::default(),
+                }
+            };
+            status.blob_count += part.blob_count;
+            status.index_bytes += part.index_bytes;
+            status.commits += part.commits;
+            status.committed_records += part.committed_records;
+            failed_logs += part.failed_logs;
+        }
+        for segment in self.shared().table.all() {
+            status.used_bytes += segment.live_bytes.load(Ordering::Acquire).max(0) as u64;
+        }
+        for dir in &self.shared().options.dirs {
+            status.capacity_bytes += self.0.io.space(dir).await.map_or(0, |space| space.total);
+        }
+        status.damage_count = self.shared().damage_count.load(Ordering::Relaxed);
+        status.failed_dirs = failed_logs;
+        status
+    }
+
+    /// Ends this core's part: refuses new operations, waits for those in flight, seals, and writes the checkpoint together with the
+    /// other cores. Every core must call it once; the calls end together.
+    pub async fn close(&self) {
+        self.0.closing.set(true);
+        self.0.operation_ended.wait_for(|| (self.0.operations.get() == 0).then_some(())).await;
+        for log in &self.0.logs {
+            log.close().await;
+        }
+        if self.0.core != CoreId(0) {
+            self.call(CoreId(0), Request::Closed).await;
+            return;
+        }
+        self.0.closed_cores.borrow_mut().push((CoreId(0), None));
+        let all = usize::from(self.cores());
+        self.0.core_closed.wait_for(|| (self.0.closed_cores.borrow().len() == all).then_some(())).await;
+        self.stop_reclaimer().await;
+        self.write_checkpoint().await;
+        for (core, call) in self.0.closed_cores.take() {
+            if let Some(call) = call {
+                self.reply(core, call, Reply::Closed);
+            }
+        }
+    }
+}
+
+impl<I: Io> fmt::Debug for Shard<I> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Shard({:?})", self.0.core)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_owned_ranges_join_without_gap_or_overlap() {
+        for cores in [1, 2, 3, 5, 7, 16, 64] {
+            assert_eq!(first_owned(CoreId(0), cores), BlobId([0; 16]));
+            assert_eq!(last_owned(CoreId(cores - 1), cores), BlobId([0xff; 16]));
+            for core in 0..cores {
+                let (first, last) = (first_owned(CoreId(core), cores), last_owned(CoreId(core), cores));
+                assert_eq!(first.owner(cores), CoreId(core));
+                assert_eq!(last.owner(cores), CoreId(core));
+                if core + 1 < cores {
+                    assert_eq!(successor(last), Some(first_owned(CoreId(core + 1), cores)));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,451 @@
+//! A blob on its way in: received into frames, hashed once, written while it comes.
+//!
+//! The id is known only after the last byte. A blob that fits one frame becomes one record; of a larger one each full frame is written at
+//! once, and a record with the extents ends it. Whatever its size, an upload holds at most [`WRITES_MAX`] frames and the one it fills. A slow
+//! upload fills small frames first, so it holds little. Nothing is visible before the commit; what a broken upload leaves is counted dead.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use crate::index::Location;
+use crate::io::{AlignedBuf, Instant, Io};
+use crate::log::extent::{self, EXTENT_SIZE, Extent, PAGE_EXTENTS_MAX};
+use crate::log::record::{Head, Kind, Layout};
+use crate::log::writer::{Log, LogError, PackedPayload, Placed};
+use crate::log::{CHECK_SIZE, FRAME_SIZE, HEAD_ROOM, PACKED_PAYLOAD_MAX, RECORD_ALIGN};
+use crate::memory::Frame;
+use crate::store::message::Outcome;
+use crate::store::shard::{Shard, location_length};
+use crate::store::{BLOB_SIZE_MAX, CommitOptions, StoreError, Stored};
+use crate::sync::{Promised, promise};
+use crate::types::{BlobId, ContentHash};
+
+/// Payload bytes of the frames that an upload uses.
+const FRAME_SIZES: [usize; 5] = [4 << 10, 16 << 10, CHECK_SIZE, 256 << 10, FRAME_SIZE];
+/// The frame that an upload of unknown or larger size starts with.
+const FIRST_FRAME: usize = 2;
+/// Frames of one upload that are being written.
+const WRITES_MAX: usize = 4;
+/// Bytes that are received and hashed at once: bounds how long others on the core wait.
+const SPACE_MAX: usize = 256 << 10;
+/// How long an upload waits for memory.
+const MEMORY_PATIENCE: Duration = Duration::from_secs(10);
+/// An upload that fills its largest frame within this time gets the next one at once.
+const FAST_FRAME: Duration = Duration::from_secs(1);
+
+/// The most extents that the record of a blob may list.
+const MANIFEST_EXTENTS_MAX: usize = FRAME_SIZE / EXTENT_SIZE;
+const _: () = assert!(
+    // Even of the smallest frames that are written before the end.
+    (MANIFEST_EXTENTS_MAX * PAGE_EXTENTS_MAX) as u64 * CHECK_SIZE as u64 >= BLOB_SIZE_MAX
+);
+
+/// A blob on its way in. Dropping it before [`Upload::commit`] leaves nothing visible, and its space is reclaimed.
+pub struct Upload<I: Io>(Option<State<I>>);
+
+struct State<I: Io> {
+    shard: Shard<I>,
+    log: Log<I>,
+    hasher: Sha256,
+    size: u64,
+    number: u64,
+    /// The frame being filled, and how far.
+    frame: Option<Frame>,
+    filled: usize,
+    frame_began: Instant,
+    /// Frames being written, in order, each with its length.
+    writes: VecDeque<(usize, Promised<Result<Placed<I::File>, LogError>>)>,
+    /// Pieces written since the last page.
+    extents: Vec<Extent>,
+    pages: Vec<Extent>,
+    ordinal: u64,
+    /// The last piece in each segment that is not durable yet.
+    undurable: Vec<Placed<I::File>>,
+}
+
+impl<I: Io> Shard<I> {
+    /// Starts an upload. `expected_size` picks the first buffer; the truth is what comes.
+    /// Waits for memory, and ends with [`StoreError::Busy`] when none comes free in time.
+    pub async fn upload(&self, expected_size: Option<u64>) -> Result<Upload<I>, StoreError> {
+        if self.0.closing.get() || self.shared().options.read_only {
+            return Err(StoreError::Closed);
+        }
+        if expected_size.is_some_and(|size| size > BLOB_SIZE_MAX) {
+            return Err(StoreError::TooLarge);
+        }
+        let fitting = FRAME_SIZES[..FIRST_FRAME].iter().copied();
+        let payload = fitting
+            .into_iter()
+            .find(|frame| expected_size.is_some_and(|size| size <= *frame as u64))
+            .unwrap_or(FRAME_SIZES[FIRST_FRAME]);
+        let Some(frame) = self.0.frames.take(&self.0.io, HEAD_ROOM + payload, MEMORY_PATIENCE).await else {
+            return Err(StoreError::Busy);
+        };
+        let number = self.0.uploads.get();
+        self.0.uploads.set(number + 1);
+        Ok(Upload(Some(State {
+            shard: self.clone(),
+            log: self.pick_log(),
+            hasher: Sha256::new(),
+            size: 0,
+            number,
+            frame: Some(frame),
+            filled: 0,
+            frame_began: self.0.io.now(),
+            writes: VecDeque::new(),
+            extents: Vec::new(),
+            pages: Vec::new(),
+            ordinal: 0,
+            undurable: Vec::new(),
+        })))
+    }
+}
+
+impl<I: Io> Upload<I> {
+    fn state(&mut self) -> &mut State<I> {
+        self.0.as_mut().expect("not committed yet")
+    }
+
+    /// Memory to receive into: an owned buffer and the free range in it. Give it back with [`Upload::fill`] before asking again.
+    pub async fn space(&mut self) -> Result<(AlignedBuf, Range<usize>), StoreError> {
+        let state = self.state();
+        state.make_room().await?;
+        let start = HEAD_ROOM + state.filled;
+        let frame = state.frame.as_mut().expect("room was made");
+        let end = frame.size().min(start + SPACE_MAX);
+        Ok((frame.lend(), start..end))
+    }
+
+    /// Takes the buffer of [`Upload::space`] back, with `count` more bytes at the start of its range. Hashes them.
+    pub async fn fill(&mut self, buf: AlignedBuf, count: usize) -> Result<(), StoreError> {
+        let state = self.state();
+        let frame = state.frame.as_mut().expect("lent by `space`");
+        frame.put_back(buf);
+        state.take(count)
+    }
+
+    /// The same for bytes that lie elsewhere.
+    pub async fn write(&mut self, mut bytes: &[u8]) -> Result<(), StoreError> {
+        let state = self.state();
+        while !bytes.is_empty() {
+            state.make_room().await?;
+            let start = HEAD_ROOM + state.filled;
+            let frame = state.frame.as_mut().expect("room was made");
+            let count = bytes.len().min(frame.size() - start).min(SPACE_MAX);
+            frame[start..start + count].copy_from_slice(&bytes[..count]);
+            bytes = &bytes[count..];
+            state.take(count)?;
+        }
+        Ok(())
+    }
+
+    /// Bytes taken so far.
+    pub fn size(&self) -> u64 {
+        self.0.as_ref().map_or(0, |state| state.size)
+    }
+
+    /// Makes the blob durable and visible. Once called it runs to its end, also if the future is dropped.
+    pub async fn commit(mut self, options: CommitOptions) -> Result<Stored, StoreError> {
+        let mut state = self.0.take().expect("committed once");
+        let shard = state.shard.clone();
+        shard
+            .detached(async move {
+                let result = state.commit(options).await;
+                if !matches!(result, Ok(Stored { created: true, .. })) {
+                    state.abandon().await;
+                }
+                result
+            })
+            .await
+    }
+}
+
+impl<I: Io> Drop for Upload<I> {
+    fn drop(&mut self) {
+        if let Some(mut state) = self.0.take()
+            && !(state.writes.is_empty() && state.extents.is_empty() && state.pages.is_empty())
+        {
+            let io = state.shard.0.io.clone();
+            io.spawn(async move { state.abandon().await });
+        }
+    }
+}
+
+impl<I: Io> State<I> {
+    /// Counts and hashes bytes that were put behind the filled ones.
+    fn take(&mut self, count: usize) -> Result<(), StoreError> {
+        let frame = self.frame.as_ref().expect("being filled");
+        let start = HEAD_ROOM + self.filled;
+        assert!(start + count <= frame.size(), "more bytes than there was room for");
+        self.hasher.update(&frame[start..start + count]);
+        self.filled += count;
+        self.size += count as u64;
+        if self.size > BLOB_SIZE_MAX { Err(StoreError::TooLarge) } else { Ok(()) }
+    }
+
+    /// Makes sure that a frame has room: a larger one while it grows, the next one when it is full.
+    async fn make_room(&mut self) -> Result<(), StoreError> {
+        let Some(frame) = &self.frame else { return self.next_frame().await };
+        let payload = frame.size() - HEAD_ROOM;
+        if self.filled < payload {
+            return Ok(());
+        }
+        let larger = FRAME_SIZES.iter().find(|size| **size > payload);
+        if let Some(larger) = larger
+            && let Some(mut grown) = self.shard.0.frames.try_take(HEAD_ROOM + larger)
+        {
+            grown[HEAD_ROOM..HEAD_ROOM + self.filled].copy_from_slice(&frame[HEAD_ROOM..HEAD_ROOM + self.filled]);
+            self.frame = Some(grown);
+            return Ok(());
+        }
+        // Full, or memory is short: what is there is written, so that it comes free.
+        self.flush_frame().await?;
+        self.next_frame().await
+    }
+
+    async fn next_frame(&mut self) -> Result<(), StoreError> {
+        let now = self.shard.0.io.now();
+        let fast = now.since(self.frame_began) < FAST_FRAME;
+        self.frame_began = now;
+        let frames = &self.shard.0.frames;
+        let large = fast.then(|| frames.try_take(HEAD_ROOM + FRAME_SIZE)).flatten();
+        let frame = match large {
+            Some(frame) => frame,
+            None => {
+                let size = HEAD_ROOM + FRAME_SIZES[FIRST_FRAME];
+                let taken = frames.take(&self.shard.0.io, size, MEMORY_PATIENCE).await;
+                taken.ok_or(StoreError::Busy)?
+            }
+        };
+        self.frame = Some(frame);
+        Ok(())
+    }
+
+    /// Starts to write the frame being filled.
+    async fn flush_frame(&mut self) -> Result<(), StoreError> {
+        let length = std::mem::take(&mut self.filled);
+        let mut frame = self.frame.take().expect("filled");
+        if length == 0 {
+            return Ok(());
+        }
+        while self.writes.len() >= WRITES_MAX {
+            self.take_write().await?;
+        }
+        let head = Head::piece(Kind::Frame, self.number, self.next_ordinal());
+        let (result, promised) = promise();
+        let log = self.log.clone();
+        self.shard.0.io.spawn(async move {
+            let written = log.append_direct(&head, &mut frame, length).await;
+            drop(frame);
+            result.keep(written);
+        });
+        self.writes.push_back((length, promised));
+        Ok(())
+    }
+
+    fn next_ordinal(&mut self) -> u64 {
+        let ordinal = self.ordinal;
+        self.ordinal += 1;
+        ordinal
+    }
+
+    /// Waits for the oldest write, and lists its extent.
+    async fn take_write(&mut self) -> Result<(), StoreError> {
+        let (length, promised) = self.writes.pop_front().expect("a write is under way");
+        let placed = promised.await.unwrap_or(Err(LogError::Closed))?;
+        self.extents.push(extent_of(&placed, length, length as u64));
+        self.note_undurable(placed);
+        if self.extents.len() == PAGE_EXTENTS_MAX {
+            self.flush_page().await?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the last piece of each segment, until it is durable.
+    fn note_undurable(&mut self, placed: Placed<I::File>) {
+        let id = placed.segment().id;
+        self.undurable.retain(|other| other.segment().id != id && !other.is_durable());
+        self.undurable.push(placed);
+    }
+
+    /// Writes the extents listed so far as a page.
+    async fn flush_page(&mut self) -> Result<(), StoreError> {
+        if self.pages.len() == MANIFEST_EXTENTS_MAX {
+            return Err(StoreError::TooLarge);
+        }
+        let mut payload = Vec::with_capacity(self.extents.len() * EXTENT_SIZE);
+        extent::encode(&self.extents, &mut payload);
+        let mut frame = self.shard.take_frame(HEAD_ROOM + payload.len()).await?;
+        frame[HEAD_ROOM..HEAD_ROOM + payload.len()].copy_from_slice(&payload);
+        let head = Head::piece(Kind::ExtentPage, self.number, self.next_ordinal());
+        let placed = self.log.append_direct(&head, &mut frame, payload.len()).await?;
+        let content: u64 = self.extents.iter().map(|extent| extent.content_length).sum();
+        self.pages.push(extent_of(&placed, payload.len(), content));
+        self.extents.clear();
+        self.note_undurable(placed);
+        Ok(())
+    }
+
+    async fn commit(&mut self, options: CommitOptions) -> Result<Stored, StoreError> {
+        let hash = ContentHash(std::mem::take(&mut self.hasher).finalize().into());
+        if let Some(expected) = options.expected_hash
+            && expected != hash
+        {
+            return Err(StoreError::HashMismatch { expected, actual: hash });
+        }
+        let id = BlobId::of(&hash);
+        let in_pieces = self.ordinal > 0;
+        if in_pieces {
+            self.finish_pieces().await?;
+        }
+        let acquired = self.shard.acquire(id).await?;
+        let present = match acquired.current {
+            Some(location) => self.is_present(id, hash, &location).await,
+            None => Ok(false),
+        };
+        let result = match present {
+            Ok(true) => Ok(None),
+            Ok(false) => {
+                let mut labels = options.labels;
+                labels.sort();
+                let head = Head {
+                    kind: Kind::Blob,
+                    layout: Layout::Inline,
+                    policy: options.policy,
+                    sequence: acquired.sequence,
+                    id,
+                    hash,
+                    size: self.size,
+                    created_at_ns: self.shard.0.io.wall_clock_ns(),
+                    link: 0,
+                    labels,
+                };
+                self.write_blob(head, in_pieces).await.map(Some)
+            }
+            Err(error) => Err(error),
+        };
+        let stored = |created| Stored { id, hash, size: self.size, created };
+        match result {
+            Ok(Some((placed, extents))) => {
+                let location = Location {
+                    segment: placed.segment().id,
+                    offset_units: placed.offset_units,
+                    length_units: location_length(placed.length_units, extents),
+                    sequence: acquired.sequence,
+                };
+                let released = self.shard.release(id, Outcome::Insert(location)).await?;
+                placed.segment().unapplied.fetch_sub(1, Ordering::AcqRel);
+                let stored = stored(true);
+                // Only a damaged record is replaced; what it held is dead now.
+                self.shard.forget(released).await;
+                Ok(stored)
+            }
+            Ok(None) => {
+                self.shard.release(id, Outcome::Nothing).await?;
+                Ok(stored(false))
+            }
+            Err(error) => {
+                self.shard.release(id, Outcome::Nothing).await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether this very content is stored and readable. A damaged record counts as absent, so that an upload mends it.
+    async fn is_present(&self, id: BlobId, hash: ContentHash, location: &Location) -> Result<bool, StoreError> {
+        let Some(segment) = self.shard.segment(location) else { return Ok(false) };
+        match self.shard.open_at(id, location, segment).await {
+            Ok(blob) if blob.meta().hash == hash => Ok(true),
+            Ok(_) => Err(StoreError::Collision { id }),
+            Err(StoreError::Damaged { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes what is left of the pieces, and makes all of them durable.
+    async fn finish_pieces(&mut self) -> Result<(), StoreError> {
+        if self.frame.is_some() {
+            self.flush_frame().await?;
+        }
+        while !self.writes.is_empty() {
+            self.take_write().await?;
+        }
+        if !self.pages.is_empty() && !self.extents.is_empty() {
+            self.flush_page().await?;
+        }
+        for placed in std::mem::take(&mut self.undurable) {
+            self.log.durable(&placed).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes the record of the blob, durably. True: it holds extents.
+    async fn write_blob(&mut self, mut head: Head, in_pieces: bool) -> Result<(Placed<I::File>, bool), StoreError> {
+        if !in_pieces {
+            let frame = self.frame.take().expect("an upload in one piece has its frame");
+            return Ok((self.commit_frame(head, frame, self.filled).await?, false));
+        }
+        let (layout, extents) =
+            if self.pages.is_empty() { (Layout::Extents, &self.extents) } else { (Layout::ExtentPages, &self.pages) };
+        head.layout = layout;
+        let mut payload = Vec::with_capacity(extents.len() * EXTENT_SIZE);
+        extent::encode(extents, &mut payload);
+        if payload.len() <= PACKED_PAYLOAD_MAX {
+            return Ok((self.log.commit(head, PackedPayload::Bytes(payload)).await?, true));
+        }
+        let mut frame = self.shard.take_frame(HEAD_ROOM + payload.len()).await?;
+        frame[HEAD_ROOM..HEAD_ROOM + payload.len()].copy_from_slice(&payload);
+        Ok((self.commit_frame(head, frame, payload.len()).await?, true))
+    }
+
+    async fn commit_frame(&self, head: Head, mut frame: Frame, length: usize) -> Result<Placed<I::File>, LogError> {
+        if length <= PACKED_PAYLOAD_MAX {
+            return self.log.commit(head, PackedPayload::Frame(frame, length)).await;
+        }
+        let placed = self.log.append_direct(&head, &mut frame, length).await?;
+        drop(frame);
+        match self.log.durable(&placed).await {
+            Ok(()) => Ok(placed),
+            Err(error) => {
+                self.shard.count_dead(placed.segment(), placed.length());
+                Err(error)
+            }
+        }
+    }
+
+    /// Counts everything written as dead.
+    async fn abandon(&mut self) {
+        self.frame = None;
+        while let Some((length, promised)) = self.writes.pop_front() {
+            if let Some(Ok(placed)) = promised.await {
+                self.extents.push(extent_of(&placed, length, length as u64));
+            }
+        }
+        let shard = self.shard.clone();
+        let id = BlobId([0; 16]);
+        let mut count = |segment: &_, bytes| shard.count_dead(segment, bytes);
+        let frames = shard.visit_extents(id, &self.extents, false, &mut count).await;
+        let pages = shard.visit_extents(id, &self.pages, true, &mut count).await;
+        if let Err(error) = frames.and(pages) {
+            tracing::warn!(%error, "the space of an upload that broke off is known only after a restart");
+        }
+    }
+}
+
+fn extent_of<F>(placed: &Placed<F>, payload_length: usize, content_length: u64) -> Extent {
+    debug_assert_eq!(
+        placed.length(),
+        (HEAD_ROOM + payload_length).next_multiple_of(RECORD_ALIGN) as u64,
+        "the length of a piece follows from its payload"
+    );
+    Extent {
+        segment: placed.segment().id,
+        offset_units: placed.offset_units,
+        payload_length: payload_length as u32,
+        content_length,
+    }
+}

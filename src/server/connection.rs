@@ -1,0 +1,127 @@
+//! One connection: receives heads, has their requests served one after another, and ends.
+//!
+//! Its task is small, and it holds no buffer while it waits for a request: what serving a request takes lives in a boxed future that
+//! goes with it. Pipelined requests are answered in their order.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use nabu_engine::runtime::{Half, Stream};
+use nabu_net::http::head::HeadParser;
+
+use super::connections::Slot;
+use super::core::Core;
+use super::exchange::{Exchange, Finished, refuse};
+use crate::api;
+use crate::api::error::ApiError;
+
+/// A request being served, or refused.
+pub type Serving = Pin<Box<dyn Future<Output = Finished>>>;
+
+/// A connection's membership in its core; leaves when dropped.
+struct Membership {
+    core: Rc<Core>,
+    slot: Slot,
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.core.connections.remove(self.slot);
+        self.core.shared.connection_count.leave();
+    }
+}
+
+/// Serves a connection that was counted already, until its end.
+pub fn serve(core: Rc<Core>, stream: Stream) -> impl Future<Output = ()> {
+    let slot = core.connections.add(stream.clone());
+    let membership = Membership { core: core.clone(), slot };
+    let parser = HeadParser::new(core.head_limits());
+    serve_member(core, stream, membership, parser)
+}
+
+async fn serve_member(core: Rc<Core>, stream: Stream, membership: Membership, mut parser: HeadParser) {
+    let mut input = Vec::new();
+    // Whether the deadline of the head that is coming in is set.
+    let mut head_begun = false;
+    loop {
+        if let Some(serving) = begin(&core, &stream, &mut parser, &mut input) {
+            stream.set_deadline(None);
+            let finished = serving.await;
+            input = finished.input;
+            head_begun = false;
+            if !finished.keep {
+                break;
+            }
+            continue;
+        }
+        if core.is_stopping() {
+            break;
+        }
+        if input.is_empty() {
+            core.recycle(std::mem::take(&mut input));
+            core.set_deadline(&stream, core.limits().idle_timeout_ms, Half::Read);
+        } else if !head_begun {
+            head_begun = true;
+            core.set_deadline(&stream, core.limits().head_timeout_ms, Half::Read);
+        }
+        core.connections.set_waiting(membership.slot, true);
+        let received = stream.recv().await;
+        core.connections.set_waiting(membership.slot, false);
+        match received {
+            Ok(bytes) if !bytes.is_empty() => {
+                if input.capacity() == 0 {
+                    input = core.vector();
+                }
+                input.extend_from_slice(&bytes);
+            }
+            Ok(_) if !input.is_empty() && stream.timed_out() => {
+                let milliseconds = core.limits().head_timeout_ms;
+                let message = format!("the request head was not complete after {milliseconds} ms");
+                let error = ApiError::new(408, "request timeout", message);
+                let refusal: Serving = Box::pin(refuse(core.clone(), stream.clone(), error));
+                refusal.await;
+                break;
+            }
+            _ => break,
+        }
+    }
+    core.recycle(input);
+}
+
+/// Starts to serve the request at the start of `input`, which it takes; `None` when the head is not complete. Not `async`, so that
+/// nothing of a head lies in the task of the connection.
+fn begin(core: &Rc<Core>, stream: &Stream, parser: &mut HeadParser, input: &mut Vec<u8>) -> Option<Serving> {
+    if input.is_empty() {
+        return None;
+    }
+    match parser.parse(input) {
+        Ok(None) => None,
+        Ok(Some(head)) => {
+            let exchange = Exchange::new(core.clone(), stream.clone(), std::mem::take(input), head);
+            Some(api::dispatch(exchange))
+        }
+        Err(error) => {
+            core.recycle(std::mem::take(input));
+            Some(Box::pin(refuse(core.clone(), stream.clone(), error.into())))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The most bytes of the task of a connection that waits.
+    const IDLE_TASK_BYTES_MAX: usize = 1024;
+
+    fn size_of_future<A, B, C, D, Task>(_: impl Fn(A, B, C, D) -> Task) -> usize {
+        size_of::<Task>()
+    }
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        let size = size_of_future(serve_member);
+        assert!(size <= IDLE_TASK_BYTES_MAX, "the task of a connection takes {size} bytes");
+    }
+}

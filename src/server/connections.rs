@@ -1,0 +1,142 @@
+//! The connections of one core: who is there, and who waits for a request.
+//!
+//! Shutting down wakes those that wait and lets the others finish; it is over when the last has gone.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Poll, Waker};
+
+use nabu_engine::runtime::{Half, Stream};
+
+/// Counts the connections of all cores against the limit.
+#[derive(Debug)]
+pub struct ConnectionCount {
+    count: AtomicU32,
+    max: u32,
+}
+
+impl ConnectionCount {
+    pub fn new(max: u32) -> Self {
+        Self { count: AtomicU32::new(0), max }
+    }
+
+    /// Counts one more; false, and not counted, when the limit is reached.
+    pub fn enter(&self) -> bool {
+        self.count
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| (count < self.max).then_some(count + 1))
+            .is_ok()
+    }
+
+    pub fn leave(&self) {
+        let before = self.count.fetch_sub(1, Ordering::Relaxed);
+        assert!(before > 0, "a connection left that never entered");
+    }
+}
+
+/// A connection's place among those of its core.
+#[derive(Clone, Copy, Debug)]
+pub struct Slot(usize);
+
+struct Connection {
+    stream: Stream,
+    waiting: bool,
+}
+
+/// The connections of one core.
+#[derive(Default)]
+pub struct Connections(RefCell<State>);
+
+#[derive(Default)]
+struct State {
+    slots: Vec<Option<Connection>>,
+    free: Vec<usize>,
+    emptied: Option<Waker>,
+}
+
+impl State {
+    fn count(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+}
+
+impl Connections {
+    pub fn add(&self, stream: Stream) -> Slot {
+        let mut state = self.0.borrow_mut();
+        let connection = Some(Connection { stream, waiting: false });
+        match state.free.pop() {
+            Some(index) => {
+                state.slots[index] = connection;
+                Slot(index)
+            }
+            None => {
+                state.slots.push(connection);
+                Slot(state.slots.len() - 1)
+            }
+        }
+    }
+
+    pub fn remove(&self, slot: Slot) {
+        let mut state = self.0.borrow_mut();
+        let connection = state.slots[slot.0].take();
+        assert!(connection.is_some(), "a connection is removed once");
+        state.free.push(slot.0);
+        let emptied = if state.count() == 0 { state.emptied.take() } else { None };
+        drop(state);
+        if let Some(waker) = emptied {
+            waker.wake();
+        }
+    }
+
+    /// Notes whether the connection waits for a request, so that it may be ended at any time.
+    pub fn set_waiting(&self, slot: Slot, waiting: bool) {
+        let mut state = self.0.borrow_mut();
+        state.slots[slot.0].as_mut().expect("a connection that was added").waiting = waiting;
+    }
+
+    pub fn count(&self) -> usize {
+        self.0.borrow().count()
+    }
+
+    /// Ends the reading of those that wait for a request, which wakes them.
+    pub fn wake_waiting(&self) {
+        for connection in self.0.borrow().slots.iter().flatten() {
+            if connection.waiting {
+                connection.stream.shutdown(Half::Read);
+            }
+        }
+    }
+
+    /// Breaks off every connection.
+    pub fn break_off(&self) {
+        for connection in self.0.borrow().slots.iter().flatten() {
+            connection.stream.shutdown(Half::Both);
+        }
+    }
+
+    /// Waits until no connection is left. One task may wait at a time.
+    pub async fn emptied(&self) {
+        poll_fn(|context| {
+            let mut state = self.0.borrow_mut();
+            if state.count() == 0 {
+                return Poll::Ready(());
+            }
+            state.emptied = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_connections_enter_than_the_limit() {
+        let count = ConnectionCount::new(2);
+        assert!(count.enter() && count.enter() && !count.enter());
+        count.leave();
+        assert!(count.enter() && !count.enter());
+    }
+}

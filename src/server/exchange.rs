@@ -1,0 +1,305 @@
+//! One request and its answer.
+//!
+//! A handler reads the request, may read the body (in `body.rs`), and writes one answer: small ones into `out`, which is sent when
+//! the handler returns; large ones chunk by chunk. [`run`] turns an error into its answer, and then sees to the rest of the body and
+//! to the connection.
+
+use std::rc::Rc;
+
+use nabu_engine::io::{AlignedBuf, Instant, Io};
+use nabu_engine::runtime::{Half, Stream};
+use nabu_engine::store::Chunk;
+use nabu_net::http::head::{BodyFraming, Method, RequestHead};
+use nabu_net::http::response::ResponseHead;
+use serde::Serialize;
+
+use super::body::Body;
+use super::core::Core;
+use crate::api::error::ApiError;
+use crate::api::json;
+
+/// The answer so far.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Answer {
+    /// Nothing is written.
+    None,
+    /// The head is written; `out` and what follows make the answer.
+    Begun,
+    /// The peer can't get the rest of the answer: the connection is of no more use.
+    Broken,
+}
+
+/// A request being served.
+pub struct Exchange {
+    pub core: Rc<Core>,
+    pub stream: Stream,
+    pub request_id: String,
+    /// What was received: the head first, then what is unread of the body and of requests behind it.
+    pub(super) input: Vec<u8>,
+    /// Where the unread part of `input` starts.
+    pub(super) cursor: usize,
+    pub(super) body: Body,
+    head: RequestHead,
+    /// The bytes of the answer that are not sent yet.
+    out: Vec<u8>,
+    answer: Answer,
+    status: u16,
+    close: bool,
+    sent_bytes: u64,
+    started: Instant,
+}
+
+/// What is left for the connection to go on with.
+pub struct Finished {
+    /// Received bytes that belong to later requests.
+    pub input: Vec<u8>,
+    pub keep: bool,
+}
+
+/// The body of an error answer.
+#[derive(Serialize)]
+struct ErrorBody<'e> {
+    code: u16,
+    error: &'e str,
+    message: &'e str,
+}
+
+impl Exchange {
+    pub fn new(core: Rc<Core>, stream: Stream, input: Vec<u8>, head: RequestHead) -> Self {
+        let request_id = core.request_ids.choose(head.field(&input, "x-request-id"));
+        let close = !head.keep_alive() || core.is_stopping();
+        let started = core.io.now();
+        Self {
+            cursor: head.size(),
+            body: Body::new(&head),
+            out: core.vector(),
+            core,
+            stream,
+            request_id,
+            input,
+            head,
+            answer: Answer::None,
+            status: 0,
+            close,
+            sent_bytes: 0,
+            started,
+        }
+    }
+
+    pub fn method(&self) -> Method {
+        self.head.method()
+    }
+
+    pub fn target(&self) -> &str {
+        self.head.target(&self.input)
+    }
+
+    /// The value of the first field of this name, in lowercase.
+    pub fn field(&self, name: &str) -> Option<&[u8]> {
+        self.head.field(&self.input, name)
+    }
+
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.head.fields(&self.input)
+    }
+
+    /// How the head frames the body.
+    pub fn framing(&self) -> BodyFraming {
+        self.head.framing()
+    }
+
+    pub(super) fn head_size(&self) -> usize {
+        self.head.size()
+    }
+
+    /// Starts the answer: the status and the fields that every answer has. The caller adds its own, and ends the head.
+    pub fn begin(&mut self, status: u16) -> ResponseHead<'_> {
+        assert_eq!(self.answer, Answer::None, "a request has one answer");
+        self.answer = Answer::Begun;
+        self.status = status;
+        self.close |= self.core.is_stopping() || !self.body.can_be_drained();
+        let seconds = self.core.io.wall_clock_ns() / 1_000_000_000;
+        let head = ResponseHead::new(&mut self.out, status)
+            .field_date("Date", seconds)
+            .field("X-Request-Id", &self.request_id);
+        if self.close {
+            head.field("Connection", "close")
+        } else if self.head.is_http_10() {
+            head.field("Connection", "keep-alive")
+        } else {
+            head
+        }
+    }
+
+    /// Answers with a JSON value.
+    pub fn answer_json<T: Serialize>(&mut self, status: u16, fields: &[(&str, &str)], value: &T) {
+        let body = json::to_vec(value);
+        let mut head = self.begin(status).field("Content-Type", "application/json");
+        for (name, value) in fields {
+            head = head.field(name, value);
+        }
+        head.field_u64("Content-Length", body.len() as u64).end();
+        if self.method() != Method::Head {
+            self.out.extend_from_slice(&body);
+        }
+    }
+
+    fn answer_error(&mut self, error: &ApiError) {
+        if error.status >= 500 {
+            tracing::warn!(
+                request_id = self.request_id,
+                status = error.status,
+                method = self.head.method_name(&self.input),
+                target = self.target(),
+                cause = error.cause.as_deref(),
+                "{}",
+                error.message
+            );
+        }
+        if self.answer != Answer::None {
+            // Too late to say so: the peer sees a body that is shorter than promised.
+            self.answer = Answer::Broken;
+            return;
+        }
+        let fields: Vec<(&str, &str)> = error.fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        self.answer_json(
+            error.status,
+            &fields,
+            &ErrorBody { code: error.status, error: error.error, message: &error.message },
+        );
+    }
+
+    /// Takes an answer back that was begun and not sent, to put another in its place.
+    pub fn take_back(&mut self) {
+        assert_eq!((self.answer, self.sent_bytes), (Answer::Begun, 0), "what is sent can't be taken back");
+        self.out.clear();
+        self.answer = Answer::None;
+    }
+
+    /// Sends what is written of the head, and the chunk behind it, in one operation. `None` when the peer is gone.
+    pub async fn send_chunk(&mut self, chunk: Chunk) -> Option<Chunk> {
+        assert_eq!(self.answer, Answer::Begun, "the head comes first");
+        let Chunk { buf, range } = chunk;
+        let head = std::mem::take(&mut self.out);
+        let bytes = head.len() + range.len();
+        self.core.set_send_deadline(&self.stream, bytes);
+        let (result, head, buf): (_, Vec<u8>, AlignedBuf) = self.stream.send_with_head(head, buf, range.clone()).await;
+        self.stream.set_deadline(None);
+        self.core.recycle(head);
+        match result {
+            Ok(()) => {
+                self.sent_bytes += bytes as u64;
+                Some(Chunk { buf, range })
+            }
+            Err(error) => {
+                tracing::debug!(request_id = self.request_id, %error, "the peer left in the middle of the answer");
+                self.answer = Answer::Broken;
+                None
+            }
+        }
+    }
+
+    /// Sends `out`.
+    async fn flush(&mut self) {
+        if self.answer == Answer::Broken || self.out.is_empty() {
+            return;
+        }
+        let out = std::mem::take(&mut self.out);
+        let bytes = out.len();
+        self.core.set_send_deadline(&self.stream, bytes);
+        let (result, out) = self.stream.send(out).await;
+        self.stream.set_deadline(None);
+        self.core.recycle(out);
+        match result {
+            Ok(()) => self.sent_bytes += bytes as u64,
+            Err(_) => self.answer = Answer::Broken,
+        }
+    }
+
+    /// Sends what is left to send, and brings the connection to where the next request starts, or to its end.
+    async fn finish(mut self) -> Finished {
+        assert_ne!(self.answer, Answer::None, "a handler answers, or fails");
+        self.flush().await;
+        tracing::debug!(
+            request_id = self.request_id,
+            status = self.status,
+            method = self.head.method_name(&self.input),
+            target = self.target(),
+            bytes = self.sent_bytes,
+            microseconds = self.core.io.now().since(self.started).as_micros() as u64,
+            complete = self.answer == Answer::Begun,
+        );
+        let mut keep = !self.close;
+        if self.answer == Answer::Broken {
+            self.stream.shutdown(Half::Both);
+            keep = false;
+        } else if !self.body.is_finished() {
+            if keep {
+                keep = self.drain_body().await;
+            } else {
+                linger(&self.core, &self.stream).await;
+            }
+        }
+        let mut input = self.input;
+        if keep {
+            input.drain(..self.cursor);
+        } else {
+            input.clear();
+        }
+        Finished { input, keep }
+    }
+}
+
+/// Serves one request: runs its handler and finishes the exchange.
+pub async fn run<Handler>(mut exchange: Exchange, handler: Handler) -> Finished
+where
+    Handler: AsyncFnOnce(&mut Exchange) -> Result<(), ApiError>,
+{
+    if let Err(error) = handler(&mut exchange).await {
+        exchange.answer_error(&error);
+    }
+    exchange.finish().await
+}
+
+/// Answers a request whose head can't be read, and ends the connection.
+pub async fn refuse(core: Rc<Core>, stream: Stream, error: ApiError) -> Finished {
+    let request_id = core.request_ids.fresh();
+    tracing::debug!(request_id, status = error.status, "{}", error.message);
+    let body = json::to_vec(&ErrorBody { code: error.status, error: error.error, message: &error.message });
+    let mut out = core.vector();
+    let mut head = ResponseHead::new(&mut out, error.status)
+        .field_date("Date", core.io.wall_clock_ns() / 1_000_000_000)
+        .field("X-Request-Id", &request_id)
+        .field("Connection", "close")
+        .field("Content-Type", "application/json");
+    for (name, value) in &error.fields {
+        head = head.field(name, value);
+    }
+    head.field_u64("Content-Length", body.len() as u64).end();
+    out.extend_from_slice(&body);
+    core.set_send_deadline(&stream, out.len());
+    let (result, out) = stream.send(out).await;
+    core.recycle(out);
+    if result.is_ok() && !stream.timed_out() {
+        linger(&core, &stream).await;
+    }
+    Finished { input: Vec::new(), keep: false }
+}
+
+/// The longest time, and the most bytes, for which a closing connection reads what the peer still sends.
+const LINGER_MS: u64 = 2_000;
+const LINGER_BYTES_MAX: usize = 64 << 20;
+
+/// Ends the writing side and discards what still comes: closing with bytes unread would reset the connection, and the peer might
+/// lose the answer (RFC 9112, section 9.6).
+async fn linger(core: &Core, stream: &Stream) {
+    stream.shutdown(Half::Write);
+    core.set_deadline(stream, LINGER_MS, Half::Read);
+    let mut discarded = 0;
+    while discarded < LINGER_BYTES_MAX {
+        match stream.recv().await {
+            Ok(bytes) if !bytes.is_empty() => discarded += bytes.len(),
+            _ => return,
+        }
+    }
+}
