@@ -52,8 +52,6 @@ struct Driver {
     provided: Rc<ProvidedBuffers>,
     /// Whether the event of [`Ring::watch`] must be armed again.
     watch: Option<(RawFd, bool)>,
-    /// Peers that a message could not be posted to.
-    undelivered: Vec<u32>,
     /// Cancels that completions asked for, kept for their allocation.
     cancels: Vec<Key>,
 }
@@ -99,7 +97,6 @@ impl Ring {
             backlog: VecDeque::new(),
             provided: provided.clone(),
             watch: None,
-            undelivered: Vec::new(),
             cancels: Vec::new(),
         };
         Ok(Ring { driver: RefCell::new(driver), provided })
@@ -146,16 +143,11 @@ impl Ring {
         self.driver.borrow_mut().watch = Some((event.as_raw_fd(), false));
     }
 
-    /// Ends the wait of another ring by a message. `peer` comes back from [`Ring::take_undelivered`] if that failed.
-    pub fn message(&self, target: RawFd, peer: u32) {
-        let entry = request::message_ring(target, Key::bare(0).user_data(Kind::Wake))
-            .user_data(Key::bare(peer).user_data(Kind::Message));
-        self.driver.borrow_mut().push(entry);
-    }
-
-    /// Peers whose message could not be posted: they must be woken in another way.
-    pub fn take_undelivered(&self) -> Vec<u32> {
-        mem::take(&mut self.driver.borrow_mut().undelivered)
+    /// Ends the wait of another ring by a message from this one. The event of [`Ring::watch`] is what the runtime uses; the bench
+    /// `wakeup` compares the two.
+    pub fn message(&self, target: RawFd) {
+        let entry = request::message_ring(target, Key::BARE.user_data(Kind::Wake));
+        self.driver.borrow_mut().push(entry.user_data(Key::BARE.user_data(Kind::Message)));
     }
 
     /// The buffers that receives pick from.
@@ -221,7 +213,7 @@ impl Driver {
             // SAFETY: the caller of `watch` keeps the descriptor open as long as the ring.
             let event_borrowed = unsafe { BorrowedFd::borrow_raw(event) };
             self.watch = Some((event, true));
-            self.push(request::watch_event(event_borrowed).user_data(Key::bare(0).user_data(Kind::Wake)));
+            self.push(request::watch_event(event_borrowed).user_data(Key::BARE.user_data(Kind::Wake)));
         }
         self.flush_backlog();
         let wait = if self.backlog.is_empty() { wait } else { Wait::No };
@@ -277,7 +269,7 @@ impl Driver {
                         *armed = false;
                     }
                 }
-                Kind::Message => self.undelivered.push(key.index()),
+                Kind::Message => tracing::warn!(errno = -entry.result(), "a message to another ring was not delivered"),
             }
         }
         while let Some(key) = self.cancels.pop() {

@@ -37,7 +37,6 @@ const OPERATIONS: &[(u8, &str)] = &[
     (opcode::SendZc::CODE, "IORING_OP_SEND_ZC"),
     (opcode::AsyncCancel::CODE, "IORING_OP_ASYNC_CANCEL"),
     (opcode::PollAdd::CODE, "IORING_OP_POLL_ADD"),
-    (opcode::MsgRingData::CODE, "IORING_OP_MSG_RING"),
 ];
 
 /// What was found on this machine.
