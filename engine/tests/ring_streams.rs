@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +11,11 @@ use std::time::Duration;
 
 use nabu_engine::io::{AlignedBuf, Io};
 use nabu_engine::ring::provided::BUFFER_COUNT;
+use nabu_engine::ring::{ACCEPTED_MAX, sys};
 use nabu_engine::runtime::{Half, Listener, RingIo, RuntimeOptions, Stream, run};
+
+/// Of Linux: too many open files.
+const EMFILE: i32 = 24;
 
 fn on_ring<Fut>(test: fn(RingIo) -> Fut)
 where
@@ -154,6 +159,64 @@ fn connections_that_nobody_accepted_are_closed_with_their_listener() {
             assert!(matches!(client.read(&mut byte), Ok(0) | Err(_)), "the connection is over");
         }
         assert_eq!(TcpStream::connect(address).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    });
+}
+
+#[test]
+fn accepting_pauses_when_too_many_wait_and_goes_on_later() {
+    const CLIENTS: usize = ACCEPTED_MAX + 200;
+    if sys::raise_limit(sys::Limit::Descriptors).unwrap() < 4 * CLIENTS as u64 {
+        eprintln!("not tested: too few descriptors may be open here");
+        return;
+    }
+    on_ring(|io| async move {
+        let mut listener = Listener::bind(&io, any_port()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let first = TcpStream::connect(address).unwrap();
+        let mut accepted = vec![listener.accept().await.unwrap()];
+        let clients: Vec<_> = (0..CLIENTS).map(|_| TcpStream::connect(address).unwrap()).collect();
+        // The accept is cancelled, and with it ends the only operation in flight.
+        until_idle(&io, 0).await;
+        while accepted.len() < CLIENTS + 1 {
+            accepted.push(listener.accept().await.unwrap());
+        }
+        assert_eq!(io.open_connections(), CLIENTS + 1);
+        drop((first, clients));
+    });
+}
+
+/// Starts itself again in a process that may open few descriptors.
+#[test]
+fn running_out_of_descriptors_is_an_error_and_the_listener_goes_on() {
+    const NAME: &str = "running_out_of_descriptors_is_an_error_and_the_listener_goes_on";
+    const CHILD: &str = "NABU_RING_TEST_CHILD";
+    if std::env::var_os(CHILD).is_none() {
+        let status = Command::new("sh")
+            .args(["-c", "ulimit -n 64; exec \"$0\" --exact \"$1\""])
+            .arg(std::env::current_exe().unwrap())
+            .arg(NAME)
+            .env(CHILD, "1")
+            .stdout(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(status.success(), "{status}");
+        return;
+    }
+    on_ring(|io| async move {
+        let mut listener = Listener::bind(&io, any_port()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let _first = (TcpStream::connect(address).unwrap(), listener.accept().await.unwrap());
+        let mut client = TcpStream::connect(address).unwrap();
+        let mut fillers = Vec::new();
+        while let Ok(file) = std::fs::File::open("/dev/null") {
+            fillers.push(file);
+        }
+        assert_eq!(listener.accept().await.err().unwrap().raw_os_error(), Some(EMFILE));
+        assert_eq!(listener.accept().await.err().unwrap().raw_os_error(), Some(EMFILE));
+        fillers.clear();
+        client.write_all(b"here").unwrap();
+        let stream = listener.accept().await.unwrap();
+        assert_eq!(&*stream.recv().await.unwrap(), b"here");
     });
 }
 

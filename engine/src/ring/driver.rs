@@ -21,15 +21,17 @@ use std::time::Duration;
 
 use io_uring::{IoUring, squeue, types};
 
+use super::probe::ProbeError;
 use super::provided::{Lease, ProvidedBuffers};
 use super::request::{self, Request};
 use super::slots::{Completion, Key, Kind, Slots};
+use super::sys::{self, Limit};
 
-/// Entries of the submission queue: what one round may submit in a single call.
-pub const SUBMISSIONS: u32 = 1024;
-/// Entries of the completion queue. Much larger, since operations in flight are not bounded by the submission queue and
-/// an overflow is slow.
-pub const COMPLETIONS: u32 = 16 * 1024;
+/// Entries of the submission and completion queues, the first that the kernel has memory for. A submission queue holds what one round
+/// submits in a single call; the completion queue is much larger, since operations in flight are not bounded by it and an
+/// overflow is slow. The first takes some 170 KiB of the memory that an unprivileged user may lock, which is 8 MiB by
+/// default: enough for 48 cores.
+pub const QUEUE_SIZES: [(u32, u32); 3] = [(512, 8192), (256, 2048), (64, 256)];
 /// Completions of one round; the rest waits for the next.
 pub const REAPED_PER_ROUND: usize = 4096;
 /// How long a ring waits for the kernel to let go of what it cancelled, in rounds and time of each.
@@ -81,9 +83,22 @@ pub(super) fn setup(submissions: u32, completions: u32) -> io::Result<IoUring> {
 }
 
 impl Ring {
-    /// The ring of the calling thread, which alone may use it.
+    /// The ring of the calling thread, which alone may use it. Its queues are smaller where memory is short, and the log says so.
     pub fn new() -> io::Result<Ring> {
-        Self::with_sizes(SUBMISSIONS, COMPLETIONS)
+        for (submissions, completions) in QUEUE_SIZES {
+            match Self::with_sizes(submissions, completions) {
+                Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => {
+                    tracing::info!(
+                        submissions,
+                        completions,
+                        "the kernel has no memory for queues of this size, most likely for the limit of locked memory (`ulimit -l`)"
+                    );
+                }
+                outcome => return outcome,
+            }
+        }
+        let locked_memory_max = sys::raise_limit(Limit::LockedMemory)?;
+        Err(io::Error::new(io::ErrorKind::OutOfMemory, ProbeError::OutOfMemory { locked_memory_max }))
     }
 
     /// As [`Ring::new`] with queues of other sizes, to test what happens when they are full.

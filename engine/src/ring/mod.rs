@@ -25,4 +25,4 @@ mod slots;
 pub mod sys;
 
 pub use driver::{Op, Ring, Wait};
-pub use slots::{Completion, Key};
+pub use slots::{ACCEPTED_MAX, Completion, Key};
