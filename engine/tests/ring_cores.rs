@@ -67,7 +67,9 @@ fn a_timer_set_later_for_earlier_comes_first() {
                 order.borrow_mut().push(name);
             });
         }
-        io.sleep(Duration::from_millis(80)).await;
+        while order.borrow().len() < 2 {
+            io.yield_now().await;
+        }
         assert_eq!(*order.borrow(), ["early", "late"]);
     })
     .unwrap();

@@ -5,14 +5,16 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nabu_engine::io::{AlignedBuf, Io};
 use nabu_engine::ring::provided::BUFFER_COUNT;
 use nabu_engine::ring::{ACCEPTED_MAX, sys};
+use nabu_engine::runtime::mailbox::mailbox;
 use nabu_engine::runtime::{Half, Listener, RingIo, RuntimeOptions, Stream, run};
+use nabu_engine::types::CoreId;
 
 /// Of Linux: too many open files.
 const EMFILE: i32 = 24;
@@ -343,10 +345,12 @@ fn a_second_receive_is_an_assertion() {
 fn a_thousand_connections_echo_on_two_cores() {
     const CONNECTIONS: usize = 500;
     let (port_sender, port) = std::sync::mpsc::channel();
-    let stop = Arc::new(AtomicBool::new(false));
-    let stopped = stop.clone();
+    // A core ends when the only sender of its mailbox is gone.
+    let (stops, stopped): (Vec<_>, Vec<_>) =
+        (0..2).map(|_| mailbox::<()>()).map(|(stop, end)| (stop, Mutex::new(Some(end)))).unzip();
+    let stopped = Arc::new(stopped);
     let server = std::thread::spawn(move || {
-        run(&RuntimeOptions { cores: 2, pin: true }, move |_, io| {
+        run(&RuntimeOptions { cores: 2, pin: true }, move |CoreId(core), io| {
             let (port_sender, stopped) = (port_sender.clone(), stopped.clone());
             async move {
                 let mut listener = Listener::bind(&io, any_port()).unwrap();
@@ -358,9 +362,8 @@ fn a_thousand_connections_echo_on_two_cores() {
                         acceptor.spawn(echo(stream));
                     }
                 });
-                while !stopped.load(Ordering::SeqCst) {
-                    io.sleep(Duration::from_millis(5)).await;
-                }
+                let mut stopped = stopped[usize::from(core)].lock().unwrap().take().unwrap();
+                assert_eq!(stopped.recv().await, None);
             }
         })
     });
@@ -378,7 +381,7 @@ fn a_thousand_connections_echo_on_two_cores() {
             }
         }
     }
-    stop.store(true, Ordering::SeqCst);
+    drop(stops);
     server.join().unwrap().unwrap();
 }
 

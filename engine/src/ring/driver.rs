@@ -318,13 +318,6 @@ impl Drop for Driver {
     }
 }
 
-impl Op<'_> {
-    /// Names the operation until it is over.
-    pub fn key(&self) -> Option<Key> {
-        self.key
-    }
-}
-
 impl Future for Op<'_> {
     type Output = Completion;
 
