@@ -40,7 +40,7 @@ fn heads(criterion: &mut Criterion) {
         let mut parser = HeadParser::new(LIMITS);
         group.bench_function("nabu-net", |bencher| {
             bencher.iter(|| {
-                let head = parser.parse(black_box(input)).expect("it is valid").expect("it is complete");
+                let head = parser.parse_in_place(black_box(input)).expect("it is valid").expect("it is complete");
                 black_box(head.size())
             });
         });
