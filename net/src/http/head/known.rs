@@ -1,25 +1,24 @@
 //! The fields that decide framing and connection handling, and the forms of the request target. Every rule here exists because two
 //! parsers that disagree on it can be made to see two different requests in the same bytes (RFC 9112, section 11.2).
 
-use super::{BodyFraming, Field, HeadError, Method, RequestHead, Span};
+use super::{BodyFraming, HeadError, Method, RequestHead, Span};
 use crate::http::scan;
 
 const PORT_DIGITS_MAX: usize = 5;
 
 /// Looks at a field just parsed; takes note if its name is one of ours.
 #[inline]
-pub(super) fn note_field(head: &mut RequestHead, input: &[u8], field: Field) -> Result<(), HeadError> {
-    let name = field.name.of(input);
+pub(super) fn note_field(head: &mut RequestHead, input: &[u8], name: &[u8], value: Span) -> Result<(), HeadError> {
     // The lengths differ, so that most fields cost one comparison of a number.
     match name.len() {
-        4 if name.eq_ignore_ascii_case(b"host") => note_host(head, input, field.value),
-        6 if name.eq_ignore_ascii_case(b"expect") => note_expect(head, field.value.of(input)),
+        4 if name.eq_ignore_ascii_case(b"host") => note_host(head, input, value),
+        6 if name.eq_ignore_ascii_case(b"expect") => note_expect(head, value.of(input)),
         10 if name.eq_ignore_ascii_case(b"connection") => {
-            note_connection(head, field.value.of(input));
+            note_connection(head, value.of(input));
             Ok(())
         }
-        14 if name.eq_ignore_ascii_case(b"content-length") => note_content_length(head, field.value.of(input)),
-        17 if name.eq_ignore_ascii_case(b"transfer-encoding") => note_transfer_encoding(head, field.value.of(input)),
+        14 if name.eq_ignore_ascii_case(b"content-length") => note_content_length(head, value.of(input)),
+        17 if name.eq_ignore_ascii_case(b"transfer-encoding") => note_transfer_encoding(head, value.of(input)),
         _ => Ok(()),
     }
 }

@@ -252,6 +252,9 @@ impl Reading<'_> {
         let mut scanned = self.progress.scanned;
         let mut colon = self.progress.colon;
         loop {
+            if self.window.get(line) == Some(&b'\r') {
+                return self.end_head(line);
+            }
             let end = scan::value_end(self.window, scanned);
             if colon == 0 {
                 let name_end = scan::token_end(self.window, scanned);
@@ -262,7 +265,6 @@ impl Reading<'_> {
                         }
                         colon = name_end;
                     }
-                    Some(b'\r') if name_end == line => return self.end_head(line),
                     Some(_) if name_end == line => return malformed(name_end, "a field name or an empty line"),
                     Some(_) => return malformed(name_end, "a colon right after the field name"),
                     None => return self.pause(line, end, colon),
@@ -274,9 +276,9 @@ impl Reading<'_> {
                 [b'\r', _, ..] => return malformed(end + 1, "LF after CR"),
                 _ => return malformed(end, "a byte of a field value, or CR LF"),
             }
-            let field = Field { name: Span::new(line, colon), value: trimmed(self.window, colon + 1, end) };
-            self.head.push(field);
-            known::note_field(self.head, self.window, field)?;
+            let value = trimmed(self.window, colon + 1, end);
+            self.head.push(Field { name: Span::new(line, colon), value });
+            known::note_field(self.head, self.window, &self.window[line..colon], value)?;
             line = end + 2;
             scanned = line;
             colon = 0;
@@ -314,14 +316,11 @@ impl Reading<'_> {
 
 #[inline]
 fn trimmed(window: &[u8], start: usize, end: usize) -> Span {
-    let (mut start, mut end) = (start, end);
-    while start < end && matches!(window[start], b' ' | b'\t') {
-        start += 1;
-    }
-    while end > start && matches!(window[end - 1], b' ' | b'\t') {
-        end -= 1;
-    }
-    Span::new(start, end)
+    let is_space = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let value = &window[start..end];
+    let leading = value.iter().take_while(|byte| is_space(byte)).count();
+    let trailing = value[leading..].iter().rev().take_while(|byte| is_space(byte)).count();
+    Span::new(start + leading, end - trailing)
 }
 
 #[cold]
