@@ -3,7 +3,8 @@
 //! Invariants:
 //! - The verdict depends on the bytes alone, never on how they were cut into calls: every check is tied to a place in the input, the
 //!   first place that fails decides, and limits are places too.
-//! - No byte is classed twice: between calls the parser keeps the stage it is in and how far that stage has looked.
+//! - What was looked at is not looked at again when more comes: between calls the parser keeps the stage it is in and how far that stage has
+//!   looked.
 //! - Refused as early as the bytes show it: the rest of a bad head is never waited for.
 //! - Line ends are exactly CR LF. A CR or LF anywhere else, folded lines, whitespace around a field name, and control bytes are errors.
 
