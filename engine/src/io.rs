@@ -101,9 +101,12 @@ pub trait Io: Clone + 'static {
     /// (`fdatasync`).
     fn sync(&self, file: &Self::File) -> impl Future<Output = io::Result<()>>;
 
-    /// Reserves space so that the file has exactly `size` bytes (`fallocate`, which moves the end of file);
+    /// Reserves space so that the file grows to `size` bytes (`fallocate`, which moves the end of file);
     /// unwritten parts read as zeros. `ENOSPC` when the disk is full, and then nothing is reserved.
     fn allocate(&self, file: &Self::File, size: u64) -> impl Future<Output = io::Result<()>>;
+
+    /// Cuts a file to `size` bytes. Durable after [`Io::sync`] of the file.
+    fn truncate(&self, file: &Self::File, size: u64) -> impl Future<Output = io::Result<()>>;
 
     /// Replaces `to` by `from` atomically. Durable after [`Io::sync_dir`] of the directory.
     fn rename(&self, from: &Path, to: &Path) -> impl Future<Output = io::Result<()>>;

@@ -22,6 +22,7 @@ pub struct Frames(Rc<Inner>);
 
 struct Inner {
     budget: usize,
+    kept_max: usize,
     charged: Cell<usize>,
     waiting: RefCell<VecDeque<(usize, Promise<()>)>>,
     kept: RefCell<Vec<AlignedBuf>>,
@@ -36,10 +37,12 @@ pub struct Frame {
 }
 
 impl Frames {
-    /// Frames within a budget of this many bytes.
-    pub fn new(budget: usize) -> Self {
+    /// Frames within a budget of this many bytes, those kept for reuse included.
+    pub fn new(total: usize) -> Self {
+        let kept_max = total / KEPT_DIVISOR;
         Self(Rc::new(Inner {
-            budget,
+            budget: total - kept_max,
+            kept_max,
             charged: Cell::new(0),
             waiting: RefCell::default(),
             kept: RefCell::default(),
@@ -106,7 +109,7 @@ impl Frames {
         let inner = &self.0;
         if let Some(buf) = buf {
             let mut kept = inner.kept.borrow_mut();
-            let room = kept.len() < KEPT_MAX && inner.kept_bytes.get() + size <= inner.budget / KEPT_DIVISOR;
+            let room = kept.len() < KEPT_MAX && inner.kept_bytes.get() + size <= inner.kept_max;
             if room {
                 inner.kept_bytes.set(inner.kept_bytes.get() + size);
                 kept.push(buf);

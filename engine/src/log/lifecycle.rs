@@ -134,6 +134,10 @@ impl<I: Io> Log<I> {
         let (file, path) = match recycled {
             Some(free) => (free.file, segments.join(free_file_name(free.number))),
             None => {
+                // Some file systems allocate up to the last block before they refuse, and starve everybody else meanwhile.
+                if io.space(&segments).await?.available < header.size {
+                    return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+                }
                 let path = segments.join(free_file_name(header.segment));
                 let file = io.open(&path, OpenMode::Create).await?;
                 if let Err(error) = io.allocate(&file, header.size).await {
@@ -218,7 +222,7 @@ pub async fn write_footer<I: Io>(
     let (result, _) = io.write_at(&segment.file, footer, 0..length, size - length as u64).await;
     result?;
     if cut {
-        io.allocate(&segment.file, size).await?;
+        io.truncate(&segment.file, size).await?;
     }
     io.sync(&segment.file).await?;
     segment.file_bytes.store(size, Ordering::Release);

@@ -95,6 +95,9 @@ pub(super) struct Effect {
 }
 
 impl Key {
+    /// Names no slot, for submissions that own nothing.
+    pub(super) const BARE: Key = Key { index: 0, generation: 0 };
+
     pub(super) fn user_data(self, kind: Kind) -> u64 {
         u64::from(self.generation) << 32 | (kind as u64) << INDEX_BITS | u64::from(self.index)
     }
@@ -109,15 +112,6 @@ impl Key {
         };
         let index = user_data as u32 & (SLOTS_MAX as u32 - 1);
         (Key { index, generation: (user_data >> 32) as u32 }, kind)
-    }
-
-    /// A key that names no slot, for completions that carry only a small number.
-    pub(super) fn bare(index: u32) -> Key {
-        Key { index, generation: 0 }
-    }
-
-    pub(super) fn index(self) -> u32 {
-        self.index
     }
 }
 
@@ -335,7 +329,7 @@ mod tests {
         for kind in [Kind::Operation, Kind::Cancel, Kind::Wake, Kind::Message] {
             let key = Key { index: SLOTS_MAX as u32 - 1, generation: u32::MAX };
             assert_eq!(Key::parse(key.user_data(kind)), (key, kind));
-            assert_eq!(Key::parse(Key::bare(7).user_data(kind)), (Key::bare(7), kind));
+            assert_eq!(Key::parse(Key::BARE.user_data(kind)), (Key::BARE, kind));
         }
     }
 

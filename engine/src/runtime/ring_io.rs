@@ -83,6 +83,10 @@ impl Io for RingIo {
         file::allocate(self, &file.0, size).await
     }
 
+    async fn truncate(&self, file: &RingFile, size: u64) -> io::Result<()> {
+        file.0.set_len(size)
+    }
+
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let (from, to) = (sys::path_to_c(from)?, sys::path_to_c(to)?);
         self.ring().submit(Request::rename(from, to)).await.value().map(drop)

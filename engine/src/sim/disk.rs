@@ -135,6 +135,15 @@ impl Disk {
         Ok(())
     }
 
+    pub fn cut(&mut self, id: InodeId, size: u64) -> io::Result<()> {
+        let old = self.inode(id).size;
+        assert!(size <= old, "{}: a cut cannot grow {old} to {size}", self.inode(id).path.display());
+        self.sequence += 1;
+        let sequence = self.sequence;
+        self.inode_mut(id).resize(sequence, size);
+        Ok(())
+    }
+
     pub fn sync(&mut self, id: InodeId, up_to: u64) {
         self.inode_mut(id).sync(up_to);
     }

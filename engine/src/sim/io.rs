@@ -107,6 +107,11 @@ impl Io for SimIo {
         self.done(|_| Operation::Allocate { file: file.clone(), size }).await
     }
 
+    async fn truncate(&self, file: &SimFile, size: u64) -> io::Result<()> {
+        self.check_writable(file);
+        self.done(|_| Operation::Truncate { file: file.clone(), size }).await
+    }
+
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.done(|_| Operation::Rename { from: from.into(), to: to.into() }).await
     }

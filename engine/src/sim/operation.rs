@@ -38,6 +38,7 @@ pub enum Operation {
     Write(Transfer),
     Sync { file: SimFile, up_to: u64 },
     Allocate { file: SimFile, size: u64 },
+    Truncate { file: SimFile, size: u64 },
     Rename { from: PathBuf, to: PathBuf },
     Remove { path: PathBuf },
     CreateDir { path: PathBuf },
@@ -80,6 +81,10 @@ impl Device {
                 let result = self.metadata(&path, |disk| disk.allocate(file.inode, size));
                 self.stats.no_space += u64::from(result.as_ref().is_err_and(is_no_space));
                 Outcome::Done(result)
+            }
+            Operation::Truncate { file, size } => {
+                let path = self.disk.inode(file.inode).path.clone();
+                Outcome::Done(self.metadata(&path, |disk| disk.cut(file.inode, size)))
             }
             Operation::Rename { from, to } => Outcome::Done(self.metadata(&from, |disk| disk.rename(&from, &to))),
             Operation::Remove { path } => Outcome::Done(self.metadata(&path, |disk| disk.remove(&path))),
@@ -240,6 +245,7 @@ impl Operation {
             | Self::Write(Transfer { file, .. })
             | Self::Sync { file, .. }
             | Self::Allocate { file, .. }
+            | Self::Truncate { file, .. }
             | Self::FileSize { file } => &disk.inode(file.inode).path,
             Self::Open { path, .. }
             | Self::Rename { from: path, .. }

@@ -9,6 +9,7 @@ mod checkpoint;
 mod identity;
 mod locks;
 mod message;
+pub mod offline;
 mod reclaim;
 mod recovery;
 mod replay;

@@ -178,7 +178,7 @@ fn start<I: Io>(shard: &Shard<I>, early: Vec<Message>, mailbox: Receiver<Message
     let io = &shard.0.io;
     io.spawn(shard.clone().serve(early, mailbox));
     io.spawn(shard.clone().account());
-    if shard.0.core == CoreId(0) {
+    if shard.0.core == CoreId(0) && !shard.shared().options.read_only {
         let events = shard.shared().events_receiver.lock().expect("no panic under the lock").take();
         io.spawn(shard.clone().reclaim(events.expect("core 0 opens once")));
         let shard = shard.clone();

@@ -171,6 +171,11 @@ impl<I: Io> Shard<I> {
         self.shared().table.get(location.segment)
     }
 
+    /// The handle of this core.
+    pub fn io(&self) -> &I {
+        &self.0.io
+    }
+
     /// Answers the other cores, until every one of them is gone.
     pub(super) async fn serve(self, early: Vec<Message>, mut receiver: Receiver<Message>) {
         for message in early {
@@ -343,7 +348,7 @@ impl<I: Io> Shard<I> {
         &self,
         operation: impl Future<Output = Result<T, StoreError>> + 'static,
     ) -> Result<T, StoreError> {
-        if self.0.closing.get() {
+        if self.0.closing.get() || self.shared().options.read_only {
             return Err(StoreError::Closed);
         }
         let (result, promised) = promise();

@@ -71,7 +71,7 @@ impl<I: Io> Shard<I> {
     /// Starts an upload. `expected_size` picks the first buffer; the truth is what comes.
     /// Waits for memory, and ends with [`StoreError::Busy`] when none comes free in time.
     pub async fn upload(&self, expected_size: Option<u64>) -> Result<Upload<I>, StoreError> {
-        if self.0.closing.get() {
+        if self.0.closing.get() || self.shared().options.read_only {
             return Err(StoreError::Closed);
         }
         if expected_size.is_some_and(|size| size > BLOB_SIZE_MAX) {
