@@ -9,7 +9,7 @@ mod connection;
 mod connections;
 mod core;
 mod exchange;
-mod lock;
+pub(crate) mod lock;
 mod shutdown;
 
 use std::convert::Infallible;
