@@ -3,6 +3,7 @@
 //! It is a lock on an open file, so it goes with the process, however that ends.
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -30,6 +31,24 @@ impl DirectoryLocks {
         let files = directories.iter().map(|directory| lock(directory, deadline)).collect::<Result<_, _>>()?;
         Ok(Self { _files: files })
     }
+
+    /// Locks the directories that were ever locked, and changes nothing in any of them: for a look at a store, also on a read-only file system.
+    ///
+    /// # Errors
+    /// A message that names the directory and the remedy.
+    pub fn acquire_existing(directories: &[PathBuf]) -> Result<Self, String> {
+        let deadline = Instant::now() + LOCK_PATIENCE;
+        let mut files = Vec::with_capacity(directories.len());
+        for directory in directories {
+            let path = directory.join(LOCK_FILE);
+            match File::open(&path) {
+                Ok(file) => files.push(take(file, directory, deadline)?),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(format!("can't open {}: {error}", path.display())),
+            }
+        }
+        Ok(Self { _files: files })
+    }
 }
 
 fn lock(directory: &Path, deadline: Instant) -> Result<File, String> {
@@ -40,6 +59,10 @@ fn lock(directory: &Path, deadline: Instant) -> Result<File, String> {
             path.display()
         )
     })?;
+    take(file, directory, deadline)
+}
+
+fn take(file: File, directory: &Path, deadline: Instant) -> Result<File, String> {
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),
@@ -51,6 +74,7 @@ fn lock(directory: &Path, deadline: Instant) -> Result<File, String> {
                 ));
             }
             Err(TryLockError::Error(error)) => {
+                let path = directory.join(LOCK_FILE);
                 return Err(format!("can't lock {}: {error}; does its file system have locks?", path.display()));
             }
         }
@@ -70,6 +94,21 @@ mod tests {
         assert!(refusal.contains(&*directory.path().to_string_lossy()), "{refusal}");
         drop(locks);
         DirectoryLocks::acquire(&directories).unwrap();
+    }
+
+    #[test]
+    fn a_look_respects_a_holder_and_leaves_no_trace() {
+        let directory = tempfile::tempdir().unwrap();
+        let directories = [directory.path().to_owned()];
+        drop(DirectoryLocks::acquire_existing(&directories).unwrap());
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+        let locks = DirectoryLocks::acquire(&directories).unwrap();
+        let refusal = DirectoryLocks::acquire_existing(&directories).unwrap_err();
+        assert!(refusal.contains(&*directory.path().to_string_lossy()), "{refusal}");
+        drop(locks);
+        let look = DirectoryLocks::acquire_existing(&directories).unwrap();
+        assert!(lock(directory.path(), Instant::now()).is_err(), "nobody serves what is looked at");
+        drop(look);
     }
 
     #[test]

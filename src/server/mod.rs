@@ -9,7 +9,7 @@ mod connection;
 mod connections;
 mod core;
 mod exchange;
-mod lock;
+pub(crate) mod lock;
 mod shutdown;
 
 use std::convert::Infallible;
@@ -40,6 +40,10 @@ pub use self::exchange::{Exchange, run as run_exchange};
 
 /// How long connections that were broken off at the end of a shutdown get to notice it.
 const BREAK_OFF_MS: u64 = 1_000;
+
+/// How long to wait for an address that is in use, and how often to look.
+const BIND_PATIENCE_MS: u64 = 2_000;
+const BIND_RETRY_MS: u64 = 50;
 
 /// What a core is told.
 enum CoreMessage {
@@ -166,7 +170,7 @@ async fn bind(
             Some(CoreMessage::Stop) | None => return None,
         }
     };
-    let free = if id == CoreId(0) { check_free(address) } else { Ok(()) };
+    let free = if id == CoreId(0) { wait_until_free(io, address).await } else { Ok(()) };
     let bound =
         free.and_then(|()| Listener::bind(io, address)).and_then(|listener| Ok((listener.local_addr()?, listener)));
     match bound {
@@ -188,9 +192,21 @@ async fn bind(
 }
 
 /// Fails when somebody listens on the address. The cores share their port with each other, and so they would with another server of the
-/// same user, which would get every other connection: a socket that does not share finds out.
-fn check_free(address: SocketAddr) -> io::Result<()> {
-    TcpListener::bind(address).map(drop)
+/// same user, which would get every other connection: a socket that does not share finds out. After a process was killed the kernel
+/// may hold its sockets for a moment longer, until its rings are gone, so that moment is waited for.
+async fn wait_until_free(io: &RingIo, address: SocketAddr) -> io::Result<()> {
+    let started = io.now();
+    loop {
+        match TcpListener::bind(address) {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse
+                    && io.now().since(started) < Duration::from_millis(BIND_PATIENCE_MS) =>
+            {
+                io.sleep(Duration::from_millis(BIND_RETRY_MS)).await;
+            }
+            result => return result.map(drop),
+        }
+    }
 }
 
 fn bind_failure(address: SocketAddr, error: &io::Error) -> String {
