@@ -110,8 +110,7 @@ fn the_documented_examples_work_word_for_word() {
     }
     assert!(lines.iter().any(|line| line.starts_with("X-Nabu-Created-At: ")), "{stat}");
 
-    let (first, last) =
-        if hello_id < weights_id { (&hello_id, &weights_id) } else { (&weights_id, &hello_id) };
+    let (first, last) = if hello_id < weights_id { (&hello_id, &weights_id) } else { (&weights_id, &hello_id) };
     assert_eq!(run(LIST), format!(r#"{{"ids":["{first}","{last}"],"next_cursor":null,"has_more":false}}"#));
     assert_eq!(
         run(&LIST_ON.replace("ID", first)),

@@ -117,8 +117,7 @@ impl Writer<'_> {
             }
             4 if !stored.is_empty() => self.read(connection, &stored),
             _ => {
-                let blob =
-                    Blob { seed: self.random.next(), size: random_size(&mut self.random), fact: Fact::Unknown };
+                let blob = Blob { seed: self.random.next(), size: random_size(&mut self.random), fact: Fact::Unknown };
                 let id = id_of(&blob.content());
                 self.blobs.insert(id.clone(), blob);
                 self.put(connection, id)
@@ -185,7 +184,8 @@ fn work_and_kill(server: Server, random: &mut Random, model: Model, totals: &mut
             })
             .collect();
         wait_for("the writers to get on", || {
-            let done = acknowledged.load(Ordering::Relaxed) >= enough || writers.iter().all(|writer| writer.is_finished());
+            let done =
+                acknowledged.load(Ordering::Relaxed) >= enough || writers.iter().all(|writer| writer.is_finished());
             done.then_some(())
         });
         // The moment of the kill is what is random here, not how long anything takes.

@@ -320,7 +320,8 @@ fn space_comes_back(server: &Server) {
 
 #[test]
 fn a_client_that_stops_in_the_middle_is_ended_by_a_timeout() {
-    let (server, _data) = start_with("limits:\n  head_timeout_ms: 200\n  idle_timeout_ms: 300\n  progress_timeout_ms: 200\n");
+    let (server, _data) =
+        start_with("limits:\n  head_timeout_ms: 200\n  idle_timeout_ms: 300\n  progress_timeout_ms: 200\n");
     let mut connection = server.connect();
     connection.send(b"GET /healthz HTT").unwrap();
     connection.response(false).unwrap().expect_error(408, "request timeout");

@@ -47,7 +47,8 @@ fn an_id_that_is_none_is_400_and_an_unknown_one_404() {
     let (server, _data) = start();
     let mut connection = server.connect();
     let full_hash = "ab".repeat(32);
-    for bad in ["x", "", &UNKNOWN_ID[1..], &full_hash, &UNKNOWN_ID.to_uppercase(), "%zz", "..", "g".repeat(32).as_str()] {
+    for bad in ["x", "", &UNKNOWN_ID[1..], &full_hash, &UNKNOWN_ID.to_uppercase(), "%zz", "..", "g".repeat(32).as_str()]
+    {
         for method in ["GET", "DELETE"] {
             let request = Request::new(method, &format!("/v1/blobs/{bad}")).token(WRITE_TOKEN);
             connection.exchange(&request).expect_error(400, "invalid blob ID");

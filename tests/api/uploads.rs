@@ -22,7 +22,8 @@ fn content_gets_the_id_that_its_hash_gives_whichever_way_it_comes() {
         // Again in each way: it is there already, so 200 with the same body.
         let text = format!(r#"{{"data":"{}"}}"#, base64(&body));
         let chunked = Request::new("POST", "/v1/blobs").field("Content-Type", "application/octet-stream");
-        for request in [Request::upload(&body), Request::json("/v1/blobs", &text), chunked.chunked(&body, &[1, 70_000, 3])]
+        for request in
+            [Request::upload(&body), Request::json("/v1/blobs", &text), chunked.chunked(&body, &[1, 70_000, 3])]
         {
             let again = connection.exchange(&request.token(WRITE_TOKEN)).expect(200);
             assert_eq!((again.body.clone(), again.field("Location")), (response.body.clone(), None));

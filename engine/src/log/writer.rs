@@ -24,9 +24,7 @@ use crate::log::footer::{FooterEntry, footer_bytes};
 use crate::log::lifecycle::FreeFiles;
 use crate::log::record::{Head, Kind, Placement, Shape, checksums, encode_head};
 use crate::log::segment::{Segment, SegmentTable};
-use crate::log::{
-    CHECK_SIZE, FRAME_SIZE, HEAD_ROOM, PACKED_PAYLOAD_MAX, RECORD_ALIGN, SEGMENT_SIZE_MIN, bytes, units,
-};
+use crate::log::{CHECK_SIZE, FRAME_SIZE, HEAD_ROOM, PACKED_PAYLOAD_MAX, RECORD_ALIGN, SEGMENT_SIZE_MIN, bytes, units};
 use crate::memory::Frame;
 use crate::probe::{self, Event};
 use crate::sync::{Notify, Promise, Turns, promise};

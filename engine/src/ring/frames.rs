@@ -110,7 +110,8 @@ fn cool(frame: Frame, class: usize) {
 /// small pages is more pieces than one request of many a disk may have, and costs two.
 fn map(size: usize, frames: &mut Vec<Frame>) {
     // Both are multiples of a power of two, so the least common multiple follows from the trailing zeros.
-    let len = size * (REGION / UNIT >> (size / UNIT).trailing_zeros().min((REGION / UNIT).trailing_zeros()));
+    let shared_zeros = (size / UNIT).trailing_zeros().min((REGION / UNIT).trailing_zeros());
+    let len = size * ((REGION / UNIT) >> shared_zeros);
     let slack = REGION;
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     // SAFETY: a new private anonymous mapping touches no memory that exists.

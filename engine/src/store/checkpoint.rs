@@ -14,7 +14,9 @@ impl<I: Io> Shard<I> {
     /// Writes a checkpoint, on core 0. Returns its size in bytes; `None` when it failed, and then the one before counts on.
     pub(super) async fn write_checkpoint(&self) -> Option<u64> {
         if self.shared().is_incomplete() {
-            tracing::warn!("no checkpoint is written: the start could not read everything, and the next one must look at it again");
+            tracing::warn!(
+                "no checkpoint is written: the start could not read everything, and the next one must look at it again"
+            );
             return None;
         }
         match self.try_write_checkpoint().await {

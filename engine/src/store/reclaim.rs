@@ -219,7 +219,8 @@ impl<I: Io> Shard<I> {
     }
 
     async fn retire(&self, work: &mut Work<I::File>, id: SegmentId) {
-        let Some((dir_index, free)) = work.leaving.get_mut(&id).and_then(|(dir, free)| Some((*dir, free.take()?))) else {
+        let Some((dir_index, free)) = work.leaving.get_mut(&id).and_then(|(dir, free)| Some((*dir, free.take()?)))
+        else {
             return;
         };
         let dir = &self.shared().options.dirs[dir_index];

@@ -48,6 +48,9 @@ const _: () = assert!(
 /// A blob on its way in. Dropping it before [`Upload::commit`] leaves nothing visible, and its space is reclaimed.
 pub struct Upload<I: Io>(Option<State<I>>);
 
+/// The length of a piece, and the record that its write will have made.
+type PieceWrite<F> = (usize, Promised<Result<Placed<F>, LogError>>);
+
 struct State<I: Io> {
     shard: Shard<I>,
     log: Log<I>,
@@ -59,7 +62,7 @@ struct State<I: Io> {
     filled: usize,
     frame_began: Instant,
     /// Frames being written, in order, each with its length.
-    writes: VecDeque<(usize, Promised<Result<Placed<I::File>, LogError>>)>,
+    writes: VecDeque<PieceWrite<I::File>>,
     /// Pieces written since the last page.
     extents: Vec<Extent>,
     pages: Vec<Extent>,

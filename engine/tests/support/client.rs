@@ -237,7 +237,9 @@ impl Client {
         let max_len = self.random.index(300 << 10);
         let outcome = read_range(&shard, id, range.clone(), max_len).await;
         let world = &mut *self.world.borrow_mut();
-        world.model.note(|| format!("read {blob} {range:?} as {begun:?}: {:?}", outcome.as_ref().map(|found| found.is_some())));
+        world.model.note(|| {
+            format!("read {blob} {range:?} as {begun:?}: {:?}", outcome.as_ref().map(|found| found.is_some()))
+        });
         match outcome {
             Ok(Some(found)) => {
                 world.totals.reads_found += 1;

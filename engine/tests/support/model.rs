@@ -128,8 +128,7 @@ impl Model {
     pub fn begin(&mut self, blob: usize, kind: Kind) -> Begun {
         let state = &mut self.blobs[blob];
         let (at_start, was_in_doubt) = (state.possible, state.in_doubt);
-        let mut token =
-            Token { kind, at_start, met_put: false, met_delete: false, met_failure: false, was_in_doubt };
+        let mut token = Token { kind, at_start, met_put: false, met_delete: false, met_failure: false, was_in_doubt };
         for other in state.tokens.iter_mut().flatten() {
             token.met_put |= other.kind == Kind::Put;
             token.met_delete |= other.kind == Kind::Delete;

@@ -33,14 +33,8 @@ pub enum Mode {
 }
 
 impl Mode {
-    pub const ALL: [Mode; 6] = [
-        Mode::Crashes,
-        Mode::WriteErrors,
-        Mode::FullDisk,
-        Mode::ReadErrors,
-        Mode::Corruption,
-        Mode::AllErrors,
-    ];
+    pub const ALL: [Mode; 6] =
+        [Mode::Crashes, Mode::WriteErrors, Mode::FullDisk, Mode::ReadErrors, Mode::Corruption, Mode::AllErrors];
 
     /// The mode of a seed.
     pub fn of(seed: u64) -> Mode {
@@ -116,8 +110,7 @@ impl Scenario {
         if let Some(undeclared) = &twist.undeclared {
             faults.clone_from(undeclared);
         }
-        let capacity_bytes =
-            if mode == Mode::FullDisk { segment_size * (4 + random.below(16)) } else { CAPACITY };
+        let capacity_bytes = if mode == Mode::FullDisk { segment_size * (4 + random.below(16)) } else { CAPACITY };
         let options = SimOptions {
             dirs: all_dirs,
             capacity_bytes,
