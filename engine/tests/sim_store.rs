@@ -15,7 +15,7 @@ use support::scenario::{self, Mode, Twist};
 use support::totals::{self, Totals};
 
 /// Seeds of each mode in an ordinary test run.
-const SEEDS: u64 = 400;
+const SEEDS: u64 = 1000;
 
 fn replay(seed: u64, mode: Mode) -> String {
     format!("NABU_SEED={seed} NABU_MODE={mode:?} cargo test -p nabu-engine --test sim_store one_seed -- --nocapture")

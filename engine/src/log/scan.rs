@@ -38,6 +38,8 @@ pub struct Scan {
     pub records: Vec<FooterEntry>,
     /// Where the records that count end, in bytes.
     pub data_end: u64,
+    /// Up to here a record says that everything was durable.
+    pub durable_to: u64,
     pub damage: Vec<Damage>,
     /// Where a torn tail was cut.
     pub cut: Option<u64>,
@@ -63,7 +65,7 @@ pub async fn scan<I: Io>(io: &I, segment: &Segment<I::File>, file_size: u64) -> 
         })
         .max()
         .unwrap_or(0);
-    let mut scan = Scan { data_end: DATA_START, unreadable_bytes: window.unreadable_bytes, ..Scan::default() };
+    let mut scan = Scan { data_end: DATA_START, durable_to, unreadable_bytes: window.unreadable_bytes, ..Scan::default() };
     for found in found {
         let torn_at = match &found {
             Found::Record { payload_sound: true, .. } => None,
@@ -97,6 +99,28 @@ pub async fn scan<I: Io>(io: &I, segment: &Segment<I::File>, file_size: u64) -> 
         }
     }
     Ok(scan)
+}
+
+/// Writes a part of a segment once more, as it is, and makes it durable.
+///
+/// What a scan finds behind the last durable record may be readable and yet not be on its way to the disk: after a sync that failed, the next one
+/// reports success without doing anything for what the first gave up. Only a new write is covered by a new sync.
+pub async fn rewrite<I: Io>(io: &I, segment: &Segment<I::File>, from: u64, to: u64) -> io::Result<()> {
+    let mut at = from / BLOCK_SIZE as u64 * BLOCK_SIZE as u64;
+    let to = to.next_multiple_of(BLOCK_SIZE as u64);
+    let mut buf = AlignedBuf::zeroed((to - at).min(WINDOW_SIZE as u64) as usize);
+    while at < to {
+        let length = (to - at).min(WINDOW_SIZE as u64) as usize;
+        let (result, back) = io.read_at(&segment.file, buf, 0..length, at).await;
+        if result? < length {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the segment's file shrank while it was read"));
+        }
+        let (result, back) = io.write_at(&segment.file, back, 0..length, at).await;
+        result?;
+        buf = back;
+        at += length as u64;
+    }
+    io.sync(&segment.file).await
 }
 
 /// Every record and every hole. The part behind the last record is a hole too.

@@ -165,16 +165,25 @@ impl<F> Segment<F> {
         }
     }
 
-    /// From active to sealed.
-    pub fn seal(&self) {
-        let was = self.state.swap(State::Sealed as u8, Ordering::AcqRel);
-        assert_eq!(was, State::Active as u8, "segment {} was sealed twice, or after it was fenced", self.id);
+    /// From active to sealed; false when it was fenced meanwhile.
+    pub fn seal(&self) -> bool {
+        match self.leave_active(State::Sealed) {
+            Ok(_) => true,
+            Err(was) => {
+                assert_ne!(was, State::Sealed as u8, "segment {} was sealed twice", self.id);
+                false
+            }
+        }
     }
 
-    /// From active to fenced; stays fenced.
+    /// From active to fenced; stays fenced. A sealed segment stays sealed: the syncs that sealed it began after its last write and
+    /// succeeded, so one that began before them and fails after them takes nothing away.
     pub fn fence(&self) {
-        let was = self.state.swap(State::Fenced as u8, Ordering::AcqRel);
-        assert_ne!(was, State::Sealed as u8, "segment {} was fenced after it was sealed", self.id);
+        let _ = self.leave_active(State::Fenced);
+    }
+
+    fn leave_active(&self, state: State) -> Result<u8, u8> {
+        self.state.compare_exchange(State::Active as u8, state as u8, Ordering::AcqRel, Ordering::Acquire)
     }
 
     pub fn is_fenced(&self) -> bool {

@@ -16,8 +16,8 @@ use crate::log::checkpoint::{CheckpointReader, Covered, Item, Slice, Unusable};
 use crate::log::footer::FooterEntry;
 use crate::log::lifecycle::{FreeFile, FreeFiles, free_file_name, parse_free_file_name, retire, write_footer};
 use crate::log::record::Kind;
-use crate::log::scan::scan;
-use crate::log::segment::{SEGMENTS_DIR, Segment, SegmentHeader, State, file_name, file_path, parse_file_name};
+use crate::log::scan::{rewrite, scan};
+use crate::log::segment::{DATA_START, SEGMENTS_DIR, Segment, SegmentHeader, State, file_name, file_path, parse_file_name};
 use crate::log::writer::{Log, LogOptions};
 use crate::log::{SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN};
 use crate::memory::Frames;
@@ -456,7 +456,7 @@ async fn read_segment<I: Io>(
     };
     let entries = match footer {
         Some((_, entries)) => {
-            segment.seal();
+            assert!(segment.seal(), "nobody else has it yet");
             entries
         }
         None => match scan_segment(store, io, &segment, file).await? {
@@ -492,11 +492,15 @@ async fn scan_segment<I: Io>(
     let dir = &store.0.options.dirs[file.dir];
     let path = dir.join(SEGMENTS_DIR).join(file_name(file.id));
     let read_only = store.0.options.read_only;
-    // What is read here will be trusted: it must be on the disk, not only on its way there.
-    let synced = if read_only { Ok(()) } else { io.sync(&segment.file).await };
     let scan = scan(io, segment, file.size)
         .await
         .map_err(|error| OpenError(format!("segment {} can't be scanned: {error}", path.display())))?;
+    // What is trusted from here on must be on the disk, not only on its way there.
+    let unproven = scan.durable_to.max(DATA_START)..scan.data_end;
+    let synced = match read_only || unproven.is_empty() || scan.unreadable_bytes > 0 {
+        true => Ok(()),
+        false => rewrite(io, segment, unproven.start, unproven.end).await,
+    };
     for damage in &scan.damage {
         probe::hit(ProbeEvent::DamageFound);
         tracing::error!(segment = %file.id, offset = damage.offset, length = damage.length, "damage in a segment: what is sound around it is kept");
@@ -532,7 +536,7 @@ async fn scan_segment<I: Io>(
         return Ok(Some(scan.records));
     }
     match write_footer(io, segment, scan.data_end, &scan.records, true).await {
-        Ok(()) => segment.seal(),
+        Ok(()) => assert!(segment.seal(), "nobody else has it yet"),
         Err(error) => {
             tracing::error!(segment = %file.id, %error, "the footer of a scanned segment can't be written");
             segment.fence();

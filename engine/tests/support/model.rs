@@ -143,7 +143,7 @@ impl Model {
     /// The content is stored; `created` as the store says.
     pub fn put(&mut self, begun: Begun, created: bool) {
         let token = self.end(begun);
-        let strict = self.demand == Demand::All && !token.met_failure && !token.was_in_doubt;
+        let strict = self.demand == Demand::All && self.can_pin && !token.met_failure && !token.was_in_doubt;
         if strict && created && !token.at_start.absent && !token.met_delete {
             self.violate(format!("blob {}: created, though it was present", begun.blob));
         }
@@ -157,7 +157,7 @@ impl Model {
     /// The blob is gone; `existed` as the store says.
     pub fn deleted(&mut self, begun: Begun, existed: bool) {
         let token = self.end(begun);
-        let strict = self.demand == Demand::All && !token.met_failure && !token.was_in_doubt;
+        let strict = self.demand == Demand::All && self.can_pin && !token.met_failure && !token.was_in_doubt;
         if strict && existed && !token.at_start.present && !token.met_put {
             self.violate(format!("blob {}: deleted, though it was absent", begun.blob));
         }

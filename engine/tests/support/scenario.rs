@@ -221,13 +221,13 @@ impl Scenario {
             self.sim().faults(|faults| *faults = Faults::default());
             let after = self.sim().stats();
             let failed_reads = after.read_errors > before.read_errors;
-            let failed_syncs = after.sync_errors > before.sync_errors;
-            let any_fault = failed_reads
-                || failed_syncs
-                || after.metadata_errors > before.metadata_errors
-                || after.dir_sync_errors > before.dir_sync_errors
+            let failed_writes = after.sync_errors > before.sync_errors
                 || after.write_errors > before.write_errors
                 || after.no_space > before.no_space;
+            let any_fault = failed_reads
+                || failed_writes
+                || after.metadata_errors > before.metadata_errors
+                || after.dir_sync_errors > before.dir_sync_errors;
             match opened {
                 None if is_crashing => {
                     self.count(|totals| totals.crashes_in_recovery += 1);
@@ -246,7 +246,7 @@ impl Scenario {
                     world.totals.lives += 1;
                     world.totals.recoveries_incomplete += u64::from(demand == Demand::Incomplete);
                     world.model.note(|| format!("opened on {} cores, {demand:?}", self.options.cores));
-                    world.model.opened(demand, !failed_syncs);
+                    world.model.opened(demand, !failed_writes);
                     return Ok(Some(shards));
                 }
                 Some(Err(error)) => {
