@@ -21,13 +21,7 @@ use nabu_engine::sync::Notify;
 const CLIENTS: u64 = 64;
 
 fn options(dir: &str, cores: u16) -> StoreOptions {
-    StoreOptions {
-        dirs: vec![PathBuf::from(dir)],
-        cores,
-        memory_bytes: 1 << 30,
-        segment_size: None,
-        read_only: false,
-    }
+    StoreOptions { dirs: vec![PathBuf::from(dir)], cores, memory_bytes: 1 << 30, segment_size: None, read_only: false }
 }
 
 fn main() {

@@ -13,17 +13,19 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::io::BLOCK_SIZE;
 
-/// Sizes are rounded up to multiples of this; smaller buffers are left to the allocator.
+/// Smaller buffers are left to the allocator.
 pub(super) const FRAME_MIN: usize = 64 << 10;
 /// Larger buffers are left to the allocator.
 pub(super) const FRAME_MAX: usize = REGION;
+/// Sizes are rounded up to multiples of this.
+const UNIT: usize = 16 << 10;
 /// A huge page.
 const REGION: usize = 2 << 20;
 /// Bytes that a thread keeps warm.
 pub const WARM_MAX: usize = 32 << 20;
-const CLASSES: usize = FRAME_MAX / FRAME_MIN;
+const CLASSES: usize = FRAME_MAX / UNIT;
 
-const _: () = assert!(FRAME_MIN.is_multiple_of(BLOCK_SIZE) && FRAME_MAX.is_multiple_of(FRAME_MIN));
+const _: () = assert!(UNIT.is_multiple_of(BLOCK_SIZE) && FRAME_MAX.is_multiple_of(UNIT) && UNIT.is_power_of_two());
 
 type Lists = [Vec<Frame>; CLASSES];
 
@@ -50,11 +52,11 @@ pub(super) fn serves(len: usize) -> bool {
 }
 
 fn class_of(len: usize) -> usize {
-    len.div_ceil(FRAME_MIN) - 1
+    len.div_ceil(UNIT) - 1
 }
 
 fn size_of_class(class: usize) -> usize {
-    (class + 1) * FRAME_MIN
+    (class + 1) * UNIT
 }
 
 /// A frame of at least `len` bytes, of which the first `len` are zero; `None` when there is no memory.
@@ -104,10 +106,13 @@ fn cool(frame: Frame, class: usize) {
     }
 }
 
-/// Maps frames of one size: as many as fill a huge page if they fill it exactly, else one.
+/// Maps as many frames of one size as fill huge pages exactly. A frame that straddles two is still a few pieces of physical memory: 1 MiB on
+/// small pages is more pieces than one request of many a disk may have, and costs two.
 fn map(size: usize, frames: &mut Vec<Frame>) {
-    let shares_region = REGION.is_multiple_of(size);
-    let (len, slack) = if shares_region { (REGION, REGION) } else { (size, 0) };
+    // Both are multiples of a power of two, so the least common multiple follows from the trailing zeros.
+    let shared_zeros = (size / UNIT).trailing_zeros().min((REGION / UNIT).trailing_zeros());
+    let len = size * ((REGION / UNIT) >> shared_zeros);
+    let slack = REGION;
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     // SAFETY: a new private anonymous mapping touches no memory that exists.
     let raw = unsafe {
@@ -117,7 +122,7 @@ fn map(size: usize, frames: &mut Vec<Frame>) {
         return;
     }
     let mapped = raw.cast::<u8>();
-    let lead = if shares_region { mapped.align_offset(REGION) } else { 0 };
+    let lead = mapped.align_offset(REGION);
     // SAFETY: the lead is shorter than the slack, so the aligned region lies within the mapping; what is cut off before and behind
     // it is ours and unused, and the advice is only about speed.
     let start = unsafe {
@@ -128,9 +133,7 @@ fn map(size: usize, frames: &mut Vec<Frame>) {
         if slack > lead {
             libc::munmap(start.add(len).cast(), slack - lead);
         }
-        if shares_region {
-            libc::madvise(start.cast(), len, libc::MADV_HUGEPAGE);
-        }
+        libc::madvise(start.cast(), len, libc::MADV_HUGEPAGE);
         start
     };
     for offset in (0..len).step_by(size) {
