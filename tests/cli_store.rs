@@ -6,10 +6,11 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 
-/// The binary, without what the environment of the tests says. Ended by force when it hangs.
+/// The binary, without what the environment of the tests says. Ended by force when it hangs. In the foreground, because `timeout` would otherwise
+/// hand a signal on twice, and a second one ends a server at once.
 fn nabu_store() -> Command {
     let mut command = Command::new("timeout");
-    command.args(["120", env!("CARGO_BIN_EXE_nabu-store")]);
+    command.args(["--foreground", "120", env!("CARGO_BIN_EXE_nabu-store")]);
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("NABU_")) {
         command.env_remove(name);
     }

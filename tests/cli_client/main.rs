@@ -85,7 +85,7 @@ fn refusal(status: &str, error: &str) -> Vec<u8> {
 /// The binary, ended by force (exit code 124) when it hangs.
 fn nabu_store() -> Command {
     let mut command = Command::new("timeout");
-    command.args(["60", env!("CARGO_BIN_EXE_nabu-store")]);
+    command.args(["--foreground", "60", env!("CARGO_BIN_EXE_nabu-store")]);
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("NABU_")) {
         command.env_remove(name);
     }
