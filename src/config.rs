@@ -37,7 +37,7 @@ pub const LISTEN_DEFAULT: &str = "127.0.0.1:7070";
 /// The most cores.
 pub const CORES_MAX: u16 = 1024;
 /// The most data directories.
-pub const DATA_DIRS_MAX: usize = 64;
+pub const DATA_DIRS_MAX: usize = nabu_engine::log::superblock::DIRS_MAX;
 /// The least memory for buffers that a core can work with.
 pub const MEMORY_PER_CORE_MIN: u64 = 16 << 20;
 /// The default memory is a quarter of the machine's, within these bounds and [`MEMORY_PER_CORE_MIN`].

@@ -16,6 +16,8 @@ pub mod index;
 pub mod io;
 pub mod log;
 pub mod memory;
+#[doc(hidden)]
+pub mod probe;
 pub mod ring;
 pub mod runtime;
 pub mod sim;

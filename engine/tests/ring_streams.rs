@@ -263,6 +263,53 @@ fn more_receives_than_buffers_are_all_served() {
 }
 
 #[test]
+fn connections_without_data_do_not_keep_buffers_from_those_that_have_some() {
+    on_ring(|io| async move {
+        const IDLE: usize = BUFFER_COUNT as usize + 64;
+        let mut listener = Listener::bind(&io, any_port()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut clients = Vec::new();
+        let mut connect = async || {
+            clients.push(TcpStream::connect(address).unwrap());
+            listener.accept().await.unwrap()
+        };
+        let (holder, late) = (connect().await, connect().await);
+        let mut idle = Vec::new();
+        for _ in 0..IDLE {
+            idle.push(connect().await);
+        }
+        let mut held = Vec::new();
+        while held.len() < usize::from(BUFFER_COUNT) {
+            clients[0].write_all(&[1]).unwrap();
+            held.push(holder.recv().await.unwrap());
+        }
+        for stream in idle {
+            io.spawn(async move { drop(stream.recv().await) });
+        }
+        for _ in 0..100 {
+            io.yield_now().await;
+        }
+        clients[1].write_all(b"late").unwrap();
+        let served = Rc::new(std::cell::Cell::new(false));
+        let told = served.clone();
+        io.spawn(async move {
+            assert_eq!(&*late.recv().await.unwrap(), b"late");
+            told.set(true);
+        });
+        for _ in 0..100 {
+            io.yield_now().await;
+        }
+        assert!(!served.get(), "every buffer is held");
+        held.clear();
+        let patience = io.now().after(Duration::from_secs(20));
+        while !served.get() && io.now() < patience {
+            io.yield_now().await;
+        }
+        assert!(served.get(), "all buffers are free, and nobody told the one who has data");
+    });
+}
+
+#[test]
 fn a_receive_that_waits_for_a_buffer_may_be_dropped() {
     on_ring(|io| async move {
         let (stream, mut client) = pair(&io).await;

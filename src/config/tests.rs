@@ -280,3 +280,25 @@ fn a_host_without_an_address_is_named() {
         "{messages:?}"
     );
 }
+
+#[test]
+fn the_readme_has_every_limit_with_its_default_and_bounds() {
+    let readme = include_str!("../../README.md");
+    let defaults = Limits::default();
+    for limit in &LIMITS {
+        let default = limit.number.show((limit.get)(&defaults));
+        let row = format!("| `{}` | {default} | {} |", limit.key, limit.number);
+        assert!(readme.contains(&row), "the row that begins with {row}");
+    }
+    for text in [
+        format!("| 1 to {DATA_DIRS_MAX} directories"),
+        format!("| `{LISTEN_DEFAULT}` |"),
+        format!("| `{DATA_DEFAULT}` |"),
+        format!("| 1..{CORES_MAX} |"),
+        format!("within {}..{}", exact_size(MEMORY_DEFAULT_MIN), exact_size(MEMORY_DEFAULT_MAX)),
+        format!("| {} for each core at least", exact_size(MEMORY_PER_CORE_MIN)),
+        format!("{}..{}, a multiple of", exact_size(SEGMENT_SIZE_MIN), exact_size(SEGMENT_SIZE_MAX)),
+    ] {
+        assert!(readme.contains(&text), "{text}");
+    }
+}

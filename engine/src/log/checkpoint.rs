@@ -38,7 +38,7 @@ pub const SLICE_ENTRIES_MAX: usize = 16 << 10;
 /// The most bytes of a section that is believed.
 const SECTION_BYTES_MAX: usize = 64 << 20;
 /// Bytes written and read at a time.
-const BUFFER_SIZE: usize = 1 << 20;
+const BUFFER_SIZE: usize = 256 << 10;
 /// Segments in one section.
 const SEGMENTS_PER_SECTION: usize = 4096;
 

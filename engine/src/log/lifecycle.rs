@@ -13,6 +13,7 @@ use crate::io::{AlignedBuf, BLOCK_SIZE, Io, OpenMode};
 use crate::log::footer;
 use crate::log::segment::{SEGMENTS_DIR, Segment, SegmentHeader, State, file_path};
 use crate::log::writer::{Log, LogError, OpenSegment};
+use crate::probe::{self, Event};
 use crate::types::SegmentId;
 
 /// Free files that are kept for reuse in one data directory; more are removed, so that the file system gets its space back.
@@ -132,7 +133,10 @@ impl<I: Io> Log<I> {
         let segments = dir.join(SEGMENTS_DIR);
         let recycled = self.0.options.free.take(index);
         let (file, path) = match recycled {
-            Some(free) => (free.file, segments.join(free_file_name(free.number))),
+            Some(free) => {
+                probe::hit(Event::FileReused);
+                (free.file, segments.join(free_file_name(free.number)))
+            }
             None => {
                 // Some file systems allocate up to the last block before they refuse, and starve everybody else meanwhile.
                 if io.space(&segments).await?.available < header.size {
@@ -175,6 +179,7 @@ impl<I: Io> Log<I> {
         match sealed {
             Ok(()) => {
                 segment.seal();
+                probe::hit(Event::SegmentSealed);
                 (self.0.options.sealed)(segment.id, data_end);
             }
             // Everything in it is durable and readable; recovery will scan it.
@@ -222,6 +227,7 @@ pub async fn write_footer<I: Io>(
     let (result, _) = io.write_at(&segment.file, footer, 0..length, size - length as u64).await;
     result?;
     if cut {
+        probe::hit(Event::SegmentCutShort);
         io.truncate(&segment.file, size).await?;
     }
     io.sync(&segment.file).await?;
@@ -249,6 +255,7 @@ pub async fn retire<I: Io>(
     let free_path = segments.join(free_file_name(file.number));
     io.rename(&file_path(dir, file.number), &free_path).await?;
     io.sync_dir(&segments).await?;
+    probe::hit(Event::SegmentRetired);
     if !free.give(dir_index, file) {
         io.remove(&free_path).await?;
     }

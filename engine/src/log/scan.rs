@@ -18,6 +18,7 @@ use crate::log::footer::FooterEntry;
 use crate::log::record::{Decoded, HEAD_LENGTH_MAX, Invalid, candidates, decode_head};
 use crate::log::segment::{DATA_START, Segment};
 use crate::log::{FRAME_SIZE, RECORD_ALIGN, bytes, units};
+use crate::probe::{self, Event};
 
 /// Bytes read at a time; a whole record fits.
 const WINDOW_SIZE: usize = 4 << 20;
@@ -47,7 +48,7 @@ pub struct Scan {
 /// A record, or a hole, in the order of the segment.
 enum Found {
     Record { entry: FooterEntry, end: u64, durable_to: u64, payload_sound: bool },
-    Hole(Damage),
+    Hole { damage: Damage, blank: bool },
 }
 
 /// Reads a segment of `file_size` bytes from its first record on, and decides what counts.
@@ -58,7 +59,7 @@ pub async fn scan<I: Io>(io: &I, segment: &Segment<I::File>, file_size: u64) -> 
         .iter()
         .map(|found| match found {
             Found::Record { durable_to, .. } => *durable_to,
-            Found::Hole(_) => 0,
+            Found::Hole { .. } => 0,
         })
         .max()
         .unwrap_or(0);
@@ -67,12 +68,16 @@ pub async fn scan<I: Io>(io: &I, segment: &Segment<I::File>, file_size: u64) -> 
         let torn_at = match &found {
             Found::Record { payload_sound: true, .. } => None,
             Found::Record { entry, .. } => Some(bytes(entry.offset_units)),
-            Found::Hole(hole) => Some(hole.offset),
+            Found::Hole { damage, .. } => Some(damage.offset),
         };
+        let torn = !matches!(&found, Found::Hole { blank: true, .. });
         if let Some(offset) = torn_at {
             let durable = offset < durable_to && !cfg!(feature = "mutant-cut-in-the-middle");
             if !durable && scan.unreadable_bytes == 0 {
                 scan.cut = Some(offset);
+                if torn {
+                    probe::hit(Event::TornTailCut);
+                }
                 break;
             }
         }
@@ -85,8 +90,10 @@ pub async fn scan<I: Io>(io: &I, segment: &Segment<I::File>, file_size: u64) -> 
                 scan.data_end = end.next_multiple_of(BLOCK_SIZE as u64);
                 scan.records.push(entry);
             }
-            Found::Hole(hole) if hole.offset < durable_to || scan.unreadable_bytes > 0 => scan.damage.push(hole),
-            Found::Hole(_) => {}
+            Found::Hole { damage, .. } if damage.offset < durable_to || scan.unreadable_bytes > 0 => {
+                scan.damage.push(damage);
+            }
+            Found::Hole { .. } => {}
         }
     }
     Ok(scan)
@@ -112,7 +119,8 @@ async fn find_all<I: Io>(window: &mut Window<'_, I>) -> io::Result<Vec<Found>> {
         }
         let next = window.next_record(at).await?;
         let end = next.unwrap_or(window.file_size);
-        found.push(Found::Hole(Damage { offset: at, length: end - at }));
+        let blank = next.is_none() && window.zeros(at, at + BLOCK_SIZE as u64).await?;
+        found.push(Found::Hole { damage: Damage { offset: at, length: end - at }, blank });
         at = end;
     }
     Ok(found)
@@ -150,7 +158,10 @@ impl<'s, I: Io> Window<'s, I> {
         self.start = at / BLOCK_SIZE as u64 * BLOCK_SIZE as u64;
         let rest = (self.file_size - self.start).next_multiple_of(BLOCK_SIZE as u64);
         let length = rest.min(WINDOW_SIZE as u64) as usize;
-        let buf = self.buf.take().unwrap_or_else(|| AlignedBuf::zeroed(WINDOW_SIZE));
+        let buf = self.buf.take().unwrap_or_else(|| {
+            let file = self.file_size.next_multiple_of(BLOCK_SIZE as u64);
+            AlignedBuf::zeroed(file.min(WINDOW_SIZE as u64) as usize)
+        });
         let (result, mut buf) = self.io.read_at(&self.segment.file, buf, 0..length, self.start).await;
         self.length = match result {
             Ok(count) => count,

@@ -24,8 +24,11 @@ use crate::log::footer::{FooterEntry, footer_bytes};
 use crate::log::lifecycle::FreeFiles;
 use crate::log::record::{Head, Kind, Placement, Shape, checksums, encode_head};
 use crate::log::segment::{Segment, SegmentTable};
-use crate::log::{HEAD_ROOM, PACKED_PAYLOAD_MAX, RECORD_ALIGN, bytes, units};
+use crate::log::{
+    CHECK_SIZE, FRAME_SIZE, HEAD_ROOM, PACKED_PAYLOAD_MAX, RECORD_ALIGN, SEGMENT_SIZE_MIN, bytes, units,
+};
 use crate::memory::Frame;
+use crate::probe::{self, Event};
 use crate::sync::{Notify, Promise, Turns, promise};
 use crate::types::SegmentId;
 
@@ -39,15 +42,39 @@ const FENCED_IN_A_ROW_MAX: u32 = 3;
 /// How long a log without room is passed over for others.
 const FULL_FOR: Duration = Duration::from_secs(2);
 
+/// Neither a record nor a batch takes more than this part of a segment: it must fit into an empty one beside header, footer and reserve,
+/// and what is left at the end of a full one stays a fraction.
+const RECORD_DIVISOR: u64 = 3;
+
 const _: () = assert!(PACKED_PAYLOAD_MAX + HEAD_ROOM <= BATCH_BYTES_MAX);
+const _: () = assert!(PACKED_PAYLOAD_MAX <= payload_max(SEGMENT_SIZE_MIN));
+const _: () = assert!((PACKED_PAYLOAD_MAX + HEAD_ROOM).next_multiple_of(BLOCK_SIZE) <= batch_max(SEGMENT_SIZE_MIN));
+
+/// The most payload bytes of a record in segments of this size: whole check blocks.
+const fn payload_max(segment_size: u64) -> usize {
+    let room = (segment_size / RECORD_DIVISOR) as usize - HEAD_ROOM;
+    if room < FRAME_SIZE { room / CHECK_SIZE * CHECK_SIZE } else { FRAME_SIZE }
+}
+
+/// The most bytes of a batch in segments of this size: whole blocks.
+const fn batch_max(segment_size: u64) -> usize {
+    let room = (segment_size / RECORD_DIVISOR) as usize;
+    if room < BATCH_BYTES_MAX { room / BLOCK_SIZE * BLOCK_SIZE } else { BATCH_BYTES_MAX }
+}
 
 /// Why a record was not written.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum LogError {
     /// No space for another segment.
     Full,
-    /// A write or sync failed, now or so often that the log has given up.
+    /// The log has given up after too many failures, or no segment could be prepared. Nothing was written.
     Failed(String),
+    /// A write or sync failed. The next start may find the record or not.
+    InDoubt {
+        /// For want of space.
+        full: bool,
+        reason: String,
+    },
     /// The log is being closed.
     Closed,
 }
@@ -168,6 +195,7 @@ impl<F> OpenSegment<F> {
         if !self.segment.is_fenced() {
             tracing::error!(segment = %self.segment.id, %error, "a {what} failed: the segment is fenced, and nothing in it is acknowledged any more");
             self.segment.fence();
+            probe::hit(Event::SegmentFenced);
         }
         self.changed.notify();
     }
@@ -274,6 +302,11 @@ impl<I: Io> Log<I> {
         self.0.options.dir_index
     }
 
+    /// The most payload bytes of one record: at most a frame, less in small segments.
+    pub fn payload_max(&self) -> usize {
+        payload_max(self.0.options.segment_size)
+    }
+
     /// Whether there was no room for data when it was last asked for.
     pub fn is_full(&self) -> bool {
         self.0.full_at.get().is_some_and(|at| self.0.io.now().since(at) < FULL_FOR)
@@ -326,7 +359,7 @@ impl<I: Io> Log<I> {
                 if open.durable_to.get() >= placed.end {
                     return Some(Ok(()));
                 }
-                open.segment.is_fenced().then(|| Err(fenced(open.segment.id)))
+                open.segment.is_fenced().then(|| Err(in_doubt(open.segment.id, false)))
             })
             .await
     }
@@ -463,7 +496,7 @@ impl<I: Io> Log<I> {
             Err(error) => {
                 // Stays in flight for ever: nothing behind it may count as written.
                 self.fence(open, "write", &error);
-                Err(if error.raw_os_error() == Some(libc::ENOSPC) { LogError::Full } else { fenced(open.segment.id) })
+                Err(in_doubt(open.segment.id, error.raw_os_error() == Some(libc::ENOSPC)))
             }
         };
         open.changed.notify();
@@ -546,7 +579,7 @@ impl<I: Io> Log<I> {
         let mut count = 0;
         for packed in waiting.iter() {
             size += bytes(Shape::packed(&packed.head, packed.payload.bytes().len()).length_units()) as usize;
-            if size > BATCH_BYTES_MAX {
+            if size > batch_max(self.0.options.segment_size) {
                 break;
             }
             count += 1;
@@ -595,7 +628,7 @@ impl<I: Io> Log<I> {
             Ok(reservation) => reservation,
             Err(error) => return Err((error, data, tombstones)),
         };
-        let mut buf = batch_buf.take().unwrap_or_else(|| AlignedBuf::zeroed(BATCH_BYTES_MAX));
+        let mut buf = batch_buf.take().unwrap_or_else(|| AlignedBuf::zeroed(batch_max(self.0.options.segment_size)));
         let end = offset + total as u64;
         let mut at = 0;
         let mut replies = Vec::with_capacity(records);
@@ -619,7 +652,7 @@ impl<I: Io> Log<I> {
         *batch_buf = Some(buf);
         let written = self.write_ended(&open, offset, total, result);
         let durable = match written {
-            Ok(()) => self.sync_to(&open, end).await.then_some(()).ok_or_else(|| fenced(open.segment.id)),
+            Ok(()) => self.sync_to(&open, end).await.then_some(()).ok_or_else(|| in_doubt(open.segment.id, false)),
             Err(error) => Err(error),
         };
         if durable.is_ok() {
@@ -645,6 +678,6 @@ fn refuse<F>(batch: Vec<Packed<F>>, error: &LogError) {
     }
 }
 
-fn fenced(segment: SegmentId) -> LogError {
-    LogError::Failed(format!("the disk refused a write or a sync of segment {segment}"))
+fn in_doubt(segment: SegmentId, full: bool) -> LogError {
+    LogError::InDoubt { full, reason: format!("the disk refused a write or a sync of segment {segment}") }
 }

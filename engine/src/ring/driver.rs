@@ -12,7 +12,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
-use std::mem;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -296,13 +296,15 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
+        // Leaked if anything below panics, and so are the slots, by their own drop.
+        let provided = ManuallyDrop::new(self.provided.clone());
         for key in self.slots.orphan_all() {
             self.cancel(key);
         }
         let mut wakers = Vec::new();
         for _ in 0..TEARDOWN_ROUNDS {
             if self.slots.in_kernel() == 0 {
-                return;
+                break;
             }
             if let Err(error) = self.enter(Wait::For(TEARDOWN_ROUND)) {
                 tracing::error!(%error, "the ring cannot be torn down");
@@ -312,8 +314,8 @@ impl Drop for Driver {
         }
         if self.slots.in_kernel() > 0 {
             tracing::error!(operations = self.slots.in_kernel(), "the kernel keeps operations; their memory is leaked");
-            mem::forget(mem::take(&mut self.slots));
-            mem::forget(self.provided.clone());
+        } else {
+            drop(ManuallyDrop::into_inner(provided));
         }
     }
 }

@@ -49,7 +49,11 @@ impl<I: Io> Shard<I> {
         loop {
             let mut entries = Vec::with_capacity(ENTRIES_PER_TURN);
             index.borrow().after(after.as_ref(), ENTRIES_PER_TURN, &mut entries);
-            if entries.is_empty() || self.0.closing.get() {
+            if self.0.closing.get() {
+                // Not everything is counted: what looks dead need not be, and nothing may be reclaimed.
+                return;
+            }
+            if entries.is_empty() {
                 break;
             }
             for entry in entries {
@@ -121,6 +125,9 @@ impl<I: Io> Shard<I> {
     pub(super) async fn forget(&self, released: Released) {
         let Released { before: Some(location), accounted: true, id } = released else { return };
         if has_extents(&location) {
+            if self.shared().readers.condemn(location.sequence, released) {
+                return;
+            }
             let mut pieces = Vec::new();
             let read = self.visit_pieces(id, &location, |segment, bytes| pieces.push((segment.clone(), bytes)));
             if let Err(error) = read.await {

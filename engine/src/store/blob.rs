@@ -13,6 +13,8 @@ use crate::log::record::{Decoded, Kind, Layout, decode_head};
 use crate::log::segment::Segment;
 use crate::log::{CHECK_SIZE, FRAME_SIZE, HEAD_ROOM, bytes, units};
 use crate::memory::Frame;
+use crate::probe::{self, Event};
+use crate::store::readers::Pin;
 use crate::store::shard::{Shard, has_extents, record_bytes};
 use crate::store::{BlobMeta, StoreError};
 use crate::types::BlobId;
@@ -29,6 +31,8 @@ pub struct Blob<I: Io> {
     shard: Shard<I>,
     meta: BlobMeta,
     record: Record<I>,
+    /// Of a blob in pieces that was opened to be read.
+    pin: Option<Pin<I>>,
 }
 
 /// Verified bytes of a blob: `buf[range]`.
@@ -62,9 +66,18 @@ impl<I: Io> Shard<I> {
     pub async fn open(&self, id: BlobId) -> Result<Option<Blob<I>>, StoreError> {
         for _ in 0..LOOKUPS_MAX {
             let Some(location) = self.lookup(id).await? else { return Ok(None) };
+            let mut pin = None;
+            if has_extents(&location) {
+                pin = Some(self.pin(id, location.sequence));
+                if self.lookup(id).await? != Some(location) {
+                    continue;
+                }
+            }
             // Moved or deleted between the two: ask again.
             let Some(segment) = self.segment(&location) else { continue };
-            return self.open_at(id, &location, segment).await.map(Some);
+            let mut blob = self.open_at(id, &location, segment).await?;
+            blob.pin = pin;
+            return Ok(Some(blob));
         }
         Err(StoreError::Damaged { id })
     }
@@ -94,7 +107,7 @@ impl<I: Io> Shard<I> {
             policy: head.policy,
             labels: head.labels.clone(),
         };
-        Ok(Blob { shard: self.clone(), meta, record })
+        Ok(Blob { shard: self.clone(), meta, record, pin: None })
     }
 
     /// Reads and verifies a head; the whole record when it is short, and then its payload is verified too.
@@ -179,6 +192,7 @@ impl<I: Io> Shard<I> {
     /// Reads a page of extents.
     async fn read_page(&self, id: BlobId, page: &Extent) -> Result<Vec<Extent>, StoreError> {
         let record = self.open_piece(id, page, Kind::ExtentPage).await?;
+        probe::hit(Event::ExtentPageRead);
         self.read_extents(id, &record).await
     }
 
@@ -256,6 +270,7 @@ impl<I: Io> Blob<I> {
         };
         BlobReader {
             shard: self.shard,
+            _pin: self.pin,
             id: self.meta.id,
             position: range.start,
             end: range.end,
@@ -304,6 +319,7 @@ pub struct BlobReader<I: Io> {
     piece: Option<Piece<I>>,
     /// The frame of the last chunk; its buffer may be out as a [`Chunk`].
     frame: Option<Frame>,
+    _pin: Option<Pin<I>>,
 }
 
 impl<I: Io> BlobReader<I> {
@@ -319,7 +335,8 @@ impl<I: Io> BlobReader<I> {
         if self.position == self.end {
             return Ok(None);
         }
-        let max_len = max_len.clamp(CHECK_SIZE, FRAME_SIZE);
+        // Whole check blocks: only those can be verified.
+        let max_len = max_len.clamp(CHECK_SIZE, FRAME_SIZE) / CHECK_SIZE * CHECK_SIZE;
         let extent = self.find_piece().await?;
         let chunk = match extent {
             Some((start, extent)) => self.read_first(start, extent, max_len).await?,

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use crate::io::Io;
 use crate::log::checkpoint::{CheckpointWriter, Covered};
 use crate::log::segment::State;
+use crate::probe::{self, Event};
 use crate::store::message::{Reply, Request};
 use crate::store::shard::Shard;
 use crate::types::CoreId;
@@ -12,8 +13,13 @@ use crate::types::CoreId;
 impl<I: Io> Shard<I> {
     /// Writes a checkpoint, on core 0. Returns its size in bytes; `None` when it failed, and then the one before counts on.
     pub(super) async fn write_checkpoint(&self) -> Option<u64> {
+        if self.shared().is_incomplete() {
+            tracing::warn!("no checkpoint is written: the start could not read everything, and the next one must look at it again");
+            return None;
+        }
         match self.try_write_checkpoint().await {
             Ok(size) => {
+                probe::hit(Event::CheckpointWritten);
                 tracing::info!(size, "checkpoint written");
                 Some(size)
             }

@@ -19,6 +19,9 @@ pub(super) async fn agree<I: Io, P: AsRef<Path>>(io: &I, dirs: &[P], read_only: 
     }
     let mut found = Vec::with_capacity(dirs.len());
     for dir in dirs {
+        if !read_only {
+            settle(io, dir.as_ref()).await?;
+        }
         found.push(read(io, dir.as_ref()).await?);
     }
     let known = dirs.iter().zip(&found).filter_map(|(dir, found)| found.as_ref().map(|found| (dir.as_ref(), found)));
@@ -73,40 +76,37 @@ pub(super) async fn agree<I: Io, P: AsRef<Path>>(io: &I, dirs: &[P], read_only: 
     Ok(store)
 }
 
-/// Writes what changed. New directories come first: a crash between leaves directories that all name each other.
+/// Writes what changed. A new directory is written before any other names it, so after a crash between two no directory is missing.
 async fn write_all<I: Io, P: AsRef<Path>>(
     io: &I,
     dirs: &[P],
-    found: Vec<Option<Superblock>>,
+    mut found: Vec<Option<Superblock>>,
     store: [u8; 16],
     mut members: Vec<u64>,
 ) -> Result<(), OpenError> {
-    let mut wanted = Vec::with_capacity(dirs.len());
-    for superblock in &found {
-        let own = match superblock {
-            Some(superblock) => superblock.own,
-            None => {
-                let own = io.random_u64();
-                members.push(own);
-                own
-            }
-        };
-        wanted.push((own, superblock.as_ref().map_or_else(|| io.wall_clock_ns(), |found| found.created_at_ns)));
+    let fail = |dir: &Path, error| OpenError(format!("data directory {} can't be written: {error}", dir.display()));
+    for (dir, superblock) in dirs.iter().zip(&mut found).filter(|(_, superblock)| superblock.is_none()) {
+        let own = io.random_u64();
+        members.push(own);
+        let new = Superblock { store, own, created_at_ns: io.wall_clock_ns(), members: members.clone() };
+        write(io, dir.as_ref(), &new).await.map_err(|error| fail(dir.as_ref(), error))?;
+        *superblock = Some(new);
     }
-    let mut order: Vec<usize> = (0..dirs.len()).collect();
-    order.sort_by_key(|index| found[*index].is_some());
-    for index in order {
-        let (own, created_at_ns) = wanted[index];
-        let superblock = Superblock { store, own, created_at_ns, members: members.clone() };
-        if found[index].as_ref() == Some(&superblock) {
-            continue;
+    for (dir, superblock) in dirs.iter().zip(found.into_iter().flatten()) {
+        if superblock.members != members {
+            let changed = Superblock { members: members.clone(), ..superblock };
+            write(io, dir.as_ref(), &changed).await.map_err(|error| fail(dir.as_ref(), error))?;
         }
-        let dir = dirs[index].as_ref();
-        write(io, dir, &superblock)
-            .await
-            .map_err(|error| OpenError(format!("data directory {} can't be written: {error}", dir.display())))?;
     }
     Ok(())
+}
+
+/// Makes the names of a directory durable. A process that was killed before it did so left names that the next power failure would take
+/// back, and what was built on them since would be lost.
+pub(super) async fn settle<I: Io>(io: &I, dir: &Path) -> Result<(), OpenError> {
+    io.sync_dir(dir)
+        .await
+        .map_err(|error| OpenError(format!("data directory {} can't be synced: {error}", dir.display())))
 }
 
 async fn read<I: Io>(io: &I, dir: &Path) -> Result<Option<Superblock>, OpenError> {

@@ -18,12 +18,14 @@ struct Held {
 pub(super) struct Locks {
     held: RefCell<HashMap<BlobId, Held>>,
     next: Cell<u64>,
+    /// Operations whose writes failed, until a later one on the same id succeeds. No more than there are records in fenced segments.
+    doubts: RefCell<HashMap<BlobId, Vec<Sequence>>>,
 }
 
 impl Locks {
     /// `next`: the first sequence to give out.
     pub fn new(next: Sequence) -> Self {
-        Self { held: RefCell::default(), next: Cell::new(next.0) }
+        Self { held: RefCell::default(), next: Cell::new(next.0), doubts: RefCell::default() }
     }
 
     /// The highest sequence given out.
@@ -68,10 +70,27 @@ impl Locks {
         }
     }
 
-    /// The operations under way from `first` to `last`, both inclusive.
+    /// The holder's operation may be found by the next start or not.
+    pub fn doubt(&self, id: BlobId) {
+        let sequence = self.held.borrow().get(&id).expect("its holder says so").sequence;
+        self.doubts.borrow_mut().entry(id).or_default().push(sequence);
+    }
+
+    /// A later operation overrules those in doubt.
+    pub fn settle(&self, id: &BlobId) {
+        self.doubts.borrow_mut().remove(id);
+    }
+
+    pub fn is_in_doubt(&self, id: &BlobId) -> bool {
+        self.doubts.borrow().contains_key(id)
+    }
+
+    /// The operations under way or in doubt from `first` to `last`, both inclusive.
     pub fn under_way(&self, first: BlobId, last: BlobId) -> Vec<(BlobId, Sequence)> {
-        let held = self.held.borrow();
-        held.iter().filter(|(id, _)| (first..=last).contains(*id)).map(|(id, held)| (*id, held.sequence)).collect()
+        let (held, doubts) = (self.held.borrow(), self.doubts.borrow());
+        let held = held.iter().map(|(id, held)| (*id, held.sequence));
+        let doubts = doubts.iter().flat_map(|(id, sequences)| sequences.iter().map(|sequence| (*id, *sequence)));
+        held.chain(doubts).filter(|(id, _)| (first..=last).contains(id)).collect()
     }
 
     fn next_sequence(&self) -> Sequence {

@@ -57,6 +57,8 @@ pub(super) enum Reply {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Outcome {
     Nothing,
+    /// A write failed: the next start may find its record or not.
+    InDoubt,
     Insert(Location),
     Remove,
 }
@@ -65,6 +67,9 @@ pub(super) enum Outcome {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Acquired {
     pub current: Option<Location>,
+    /// What lies on the disk may say something else than `current` at the next start: neither "it is there" nor "it is not" may be answered
+    /// without writing it.
+    pub in_doubt: bool,
     /// The number of the operation that may now happen.
     pub sequence: Sequence,
 }

@@ -10,6 +10,7 @@ mod identity;
 mod locks;
 mod message;
 pub mod offline;
+mod readers;
 mod reclaim;
 mod recovery;
 mod replay;
@@ -146,7 +147,8 @@ impl From<LogError> for StoreError {
     fn from(error: LogError) -> Self {
         match error {
             LogError::Full => StoreError::Full,
-            LogError::Failed(reason) => StoreError::WriteFailed { reason },
+            LogError::InDoubt { full: true, .. } => StoreError::Full,
+            LogError::Failed(reason) | LogError::InDoubt { reason, .. } => StoreError::WriteFailed { reason },
             LogError::Closed => StoreError::Closed,
         }
     }

@@ -16,6 +16,7 @@ use crate::log::lifecycle::{FreeFile, retire};
 use crate::log::record::{FIXED_SIZE, Head, Kind};
 use crate::log::segment::{Segment, State};
 use crate::log::writer::PackedPayload;
+use crate::probe::{self, Event as ProbeEvent};
 use crate::runtime::mailbox::Receiver;
 use crate::store::shard::Shard;
 use crate::sync::promise;
@@ -57,8 +58,8 @@ struct Work<F> {
     candidates: BTreeSet<SegmentId>,
     /// Candidates with many tombstones, until the oldest segment has this number.
     blocked: BTreeMap<SegmentId, SegmentId>,
-    /// Taken out of the table, with readers left.
-    leaving: HashMap<SegmentId, (usize, FreeFile<F>)>,
+    /// Taken out of the table and not retired yet: the directory, and the file until its retirement was tried.
+    leaving: HashMap<SegmentId, (usize, Option<FreeFile<F>>)>,
     sealed_bytes: u64,
     checkpoint_bytes: u64,
 }
@@ -166,7 +167,7 @@ impl<I: Io> Shard<I> {
         self.shared().table.remove(id);
         let free =
             FreeFile { number: id, file: segment.file.clone(), size: segment.file_bytes.load(Ordering::Acquire) };
-        work.leaving.insert(id, (segment.dir, free));
+        work.leaving.insert(id, (segment.dir, Some(free)));
         let events = self.shared().events.clone();
         segment.when_unused(move || {
             let _ = events.send(Event::Unused(id));
@@ -203,6 +204,7 @@ impl<I: Io> Shard<I> {
             for promised in results {
                 match promised.await {
                     Some(Ok(placed)) => {
+                        probe::hit(ProbeEvent::TombstoneCarried);
                         placed.segment().unapplied.fetch_sub(1, Ordering::AcqRel);
                     }
                     Some(Err(error)) => {
@@ -217,11 +219,19 @@ impl<I: Io> Shard<I> {
     }
 
     async fn retire(&self, work: &mut Work<I::File>, id: SegmentId) {
-        let Some((dir_index, free)) = work.leaving.remove(&id) else { return };
+        let Some((dir_index, free)) = work.leaving.get_mut(&id).and_then(|(dir, free)| Some((*dir, free.take()?))) else {
+            return;
+        };
         let dir = &self.shared().options.dirs[dir_index];
         let files = self.shared().free.get().expect("set at recovery");
-        if let Err(error) = retire(&self.0.io, dir, dir_index, free, files).await {
-            tracing::warn!(segment = %id, %error, "a dead segment could not be retired: the next start tries again");
+        match retire(&self.0.io, dir, dir_index, free, files).await {
+            Ok(()) => {
+                work.leaving.remove(&id);
+            }
+            // It may come back, and then the tombstones of what it holds must be there: it goes on counting as existing.
+            Err(error) => {
+                tracing::warn!(segment = %id, %error, "a dead segment could not be retired: the next start tries again");
+            }
         }
     }
 }

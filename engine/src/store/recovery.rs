@@ -21,6 +21,7 @@ use crate::log::segment::{SEGMENTS_DIR, Segment, SegmentHeader, State, file_name
 use crate::log::writer::{Log, LogOptions};
 use crate::log::{SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN};
 use crate::memory::Frames;
+use crate::probe::{self, Event as ProbeEvent};
 use crate::runtime::mailbox::Receiver;
 use crate::store::accounting::Accounting;
 use crate::store::calls::Calls;
@@ -37,6 +38,8 @@ use crate::types::{CoreId, SegmentId, Sequence};
 const READS_AT_ONCE: usize = 4;
 /// Records in one message to their owner.
 const REPLAY_BATCH: usize = 4096;
+/// Two to the power of this bounds the operations of a life of which nothing could be read at the next start.
+const UNREAD_SEQUENCES_SHIFT: u32 = 28;
 /// The part of a file system that one segment takes unless told otherwise: so a store has some thousand segments at most.
 const SEGMENT_DIVISOR: u64 = 1024;
 /// The bounds of a segment's size unless told otherwise.
@@ -89,6 +92,9 @@ pub(super) async fn open<I: Io>(
         sequence = sequence.max(max_sequence);
         result?;
     }
+    if store.0.is_incomplete() {
+        sequence = above_unread(sequence, store.0.table.watermark());
+    }
     let shard = build(&store, core, io, &plan, replay, sequence);
     for mailbox in &store.0.mailboxes {
         let _ = mailbox.send(Message::Recovery(Recovery::Ready));
@@ -103,6 +109,12 @@ pub(super) async fn open<I: Io>(
     }
     start(&shard, early, mailbox, started);
     Ok(shard)
+}
+
+/// A sequence above all that unread segments may hold. Such a segment has a number below `watermark`, and the segments of a later
+/// incomplete life have higher ones; so each such life gets a range of its own.
+fn above_unread(sequence: Sequence, watermark: SegmentId) -> Sequence {
+    Sequence(sequence.0 + (u64::from(watermark.0) << UNREAD_SEQUENCES_SHIFT))
 }
 
 async fn receive(mailbox: &mut Receiver<Message>) -> Result<Message, OpenError> {
@@ -220,6 +232,9 @@ async fn fill_plan<I: Io>(store: &Store<I::File>, io: &I, plan: &mut Plan) -> Re
             Some(size) => size.clamp(SEGMENT_SIZE_MIN, SEGMENT_SIZE_MAX),
             None => default_segment_size(io.space(dir).await.map_err(fail)?.total),
         });
+        if !options.read_only {
+            identity::settle(io, &dir.join(SEGMENTS_DIR)).await?;
+        }
         for entry in io.list_dir(&dir.join(SEGMENTS_DIR)).await.map_err(fail)? {
             if let Some(id) = parse_file_name(&entry.name) {
                 store.0.table.reserve_above(id);
@@ -243,6 +258,8 @@ async fn fill_plan<I: Io>(store: &Store<I::File>, io: &I, plan: &mut Plan) -> Re
     }
     if let Some((covered, max_sequence)) = read_checkpoint(store, io, plan).await {
         plan.max_sequence = max_sequence;
+        // Numbers that are still covered must not come again, also when their segments are gone.
+        covered.iter().for_each(|covered| store.0.table.reserve_above(covered.segment));
         plan.segments.retain(|file| {
             let covering = covered.iter().find(|covered| covered.segment == file.id);
             if let Some(covering) = covering {
@@ -268,7 +285,10 @@ fn default_segment_size(total: u64) -> u64 {
 async fn read_checkpoint<I: Io>(store: &Store<I::File>, io: &I, plan: &Plan) -> Option<(Vec<Covered>, Sequence)> {
     let existing: Existing = plan.segments.iter().map(|file| file.id).collect();
     match try_read_checkpoint(store, io, plan.store, &existing).await {
-        Ok(read) => Some(read),
+        Ok(read) => {
+            probe::hit(ProbeEvent::CheckpointUsed);
+            Some(read)
+        }
         Err(Unusable::Missing) => None,
         Err(error) => {
             let why = match error {
@@ -276,6 +296,7 @@ async fn read_checkpoint<I: Io>(store: &Store<I::File>, io: &I, plan: &Plan) -> 
                 Unusable::Io(error) => error.to_string(),
                 Unusable::Missing => unreachable!("matched above"),
             };
+            probe::hit(ProbeEvent::CheckpointRefused);
             tracing::warn!(why, "the checkpoint can't be used: every footer is read instead");
             for mailbox in &store.0.mailboxes {
                 let _ = mailbox.send(Message::Recovery(Recovery::DiscardSlices));
@@ -410,10 +431,20 @@ async fn read_segment<I: Io>(
     max_sequence: &mut Sequence,
 ) -> Result<(), OpenError> {
     let handle = open_file(store, io, file).await?;
-    let Some(header) = read_header(io, &handle, plan, file).await else {
-        store.0.damage_count.fetch_add(1, Ordering::Relaxed);
-        tracing::error!(segment = %file.id, "the header of a segment is damaged: it is kept as it is and not read");
-        return Ok(());
+    let header = match read_header(io, &handle, plan, file).await {
+        Ok(Some(header)) => header,
+        Ok(None) => {
+            store.0.damage_count.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(segment = %file.id, "the header of a segment is damaged: it is kept as it is and not read");
+            return Ok(());
+        }
+        Err(error) => {
+            probe::hit(ProbeEvent::SegmentUnreadable);
+            store.0.damage_count.fetch_add(1, Ordering::Relaxed);
+            store.0.set_incomplete();
+            tracing::error!(segment = %file.id, %error, "the header of a segment can't be read: what it holds is missing until a start can read it");
+            return Ok(());
+        }
     };
     let segment = Segment::new(&header, file.dir, handle, State::Active, file.size);
     let footer = match read_footer(io, &segment, file.size).await {
@@ -439,10 +470,16 @@ async fn read_segment<I: Io>(
     Ok(())
 }
 
-async fn read_header<I: Io>(io: &I, handle: &I::File, plan: &Plan, file: SegmentFile) -> Option<SegmentHeader> {
+/// `None` when it is not a sound header of this segment.
+async fn read_header<I: Io>(
+    io: &I,
+    handle: &I::File,
+    plan: &Plan,
+    file: SegmentFile,
+) -> io::Result<Option<SegmentHeader>> {
     let (result, block) = io.read_at(handle, AlignedBuf::zeroed(BLOCK_SIZE), 0..BLOCK_SIZE, 0).await;
-    let header = result.ok().and_then(|count| SegmentHeader::decode(&block[..count]))?;
-    (header.segment == file.id && header.store == plan.store).then_some(header)
+    let header = SegmentHeader::decode(&block[..result?]);
+    Ok(header.filter(|header| header.segment == file.id && header.store == plan.store))
 }
 
 /// Scans a segment that was not sealed, and seals it. `None`: there is nothing in it, and its file is free now.
@@ -461,11 +498,20 @@ async fn scan_segment<I: Io>(
         .await
         .map_err(|error| OpenError(format!("segment {} can't be scanned: {error}", path.display())))?;
     for damage in &scan.damage {
+        probe::hit(ProbeEvent::DamageFound);
         tracing::error!(segment = %file.id, offset = damage.offset, length = damage.length, "damage in a segment: what is sound around it is kept");
     }
     store.0.damage_count.fetch_add(scan.damage.len() as u64, Ordering::Relaxed);
     let sound = scan.damage.is_empty() && scan.unreadable_bytes == 0 && synced.is_ok();
+    if scan.unreadable_bytes > 0 {
+        probe::hit(ProbeEvent::SegmentUnreadable);
+        store.0.damage_count.fetch_add(1, Ordering::Relaxed);
+        store.0.set_incomplete();
+        tracing::error!(segment = %file.id, bytes = scan.unreadable_bytes, "a part of a segment can't be read: what it holds is missing until a start can read it");
+    }
     if let Err(error) = synced {
+        // What was found may be gone after the next power failure.
+        store.0.set_incomplete();
         tracing::error!(segment = %file.id, %error, "a segment can't be synced: it is kept as it is");
     }
     if read_only {

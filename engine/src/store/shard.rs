@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::index::{Entry, Index, Location};
@@ -23,6 +23,7 @@ use crate::store::accounting::Accounting;
 use crate::store::calls::Calls;
 use crate::store::locks::Locks;
 use crate::store::message::{Acquired, CoreStatus, Message, Outcome, Released, Reply, Request};
+use crate::store::readers::Readers;
 use crate::store::reclaim::{Event, Reclaimer};
 use crate::store::{OpenError, Page, StoreError, StoreOptions, StoreStatus, recovery};
 use crate::sync::{Notify, promise};
@@ -88,6 +89,24 @@ pub(super) struct Shared<F> {
     /// Cores that have not counted their live bytes yet.
     pub unaccounted_cores: AtomicU32,
     pub damage_count: AtomicU64,
+    /// See [`Shared::is_incomplete`].
+    incomplete: AtomicBool,
+    pub readers: Readers,
+}
+
+impl<F> Shared<F> {
+    /// Whether recovery could not read, or not trust, all that is on the disk. It may be there at the next start, so until then nothing is
+    /// concluded from its absence: no segment is reclaimed, no checkpoint is written, and every id counts as in doubt.
+    pub fn is_incomplete(&self) -> bool {
+        self.incomplete.load(Ordering::Acquire)
+    }
+
+    pub fn set_incomplete(&self) {
+        if !self.incomplete.swap(true, Ordering::AcqRel) {
+            // Never taken off again: the accounting does not end.
+            self.unaccounted_cores.fetch_add(1, Ordering::AcqRel);
+        }
+    }
 }
 
 impl<F: Clone + Send + Sync + fmt::Debug + 'static> Store<F> {
@@ -111,6 +130,8 @@ impl<F: Clone + Send + Sync + fmt::Debug + 'static> Store<F> {
             events_receiver: Mutex::new(Some(events_receiver)),
             unaccounted_cores: AtomicU32::new(u32::from(options.cores)),
             damage_count: AtomicU64::new(0),
+            incomplete: AtomicBool::new(false),
+            readers: Readers::default(),
             options,
         }))
     }
@@ -277,7 +298,8 @@ impl<I: Io> Shard<I> {
     }
 
     fn acquired(&self, id: BlobId, sequence: Sequence) -> Acquired {
-        Acquired { current: self.0.index.borrow().get(&id), sequence }
+        let in_doubt = self.shared().is_incomplete() || self.0.locks.is_in_doubt(&id);
+        Acquired { current: self.0.index.borrow().get(&id), in_doubt, sequence }
     }
 
     /// Enters an outcome into the index and passes the lock on.
@@ -285,10 +307,17 @@ impl<I: Io> Shard<I> {
         let mut index = self.0.index.borrow_mut();
         let before = match outcome {
             Outcome::Nothing => None,
+            Outcome::InDoubt => {
+                self.0.locks.doubt(id);
+                None
+            }
             Outcome::Insert(location) => index.insert(Entry { id, location }),
             Outcome::Remove => index.remove(&id),
         };
         drop(index);
+        if matches!(outcome, Outcome::Insert(_) | Outcome::Remove) {
+            self.0.locks.settle(&id);
+        }
         let accounted = before.is_none_or(|before| self.0.accounting.counted(&id, before.sequence));
         self.0.locks.release(id);
         Released { id, before, accounted }
@@ -370,7 +399,7 @@ impl<I: Io> Shard<I> {
 
     async fn delete_now(&self, id: BlobId) -> Result<bool, StoreError> {
         let acquired = self.acquire(id).await?;
-        if acquired.current.is_none() {
+        if acquired.current.is_none() && !acquired.in_doubt {
             self.release(id, Outcome::Nothing).await?;
             return Ok(false);
         }
@@ -379,14 +408,16 @@ impl<I: Io> Shard<I> {
         let placed = match self.commit_tombstone(head).await {
             Ok(placed) => placed,
             Err(error) => {
-                self.release(id, Outcome::Nothing).await?;
+                let in_doubt = matches!(error, LogError::InDoubt { .. });
+                self.release(id, if in_doubt { Outcome::InDoubt } else { Outcome::Nothing }).await?;
                 return Err(error.into());
             }
         };
         let released = self.release(id, Outcome::Remove).await?;
         placed.segment().unapplied.fetch_sub(1, Ordering::AcqRel);
+        let existed = released.before.is_some();
         self.forget(released).await;
-        Ok(true)
+        Ok(existed)
     }
 
     /// Writes a tombstone to whichever log has room for it.
@@ -394,7 +425,8 @@ impl<I: Io> Shard<I> {
         let mut last = LogError::Closed;
         for _ in 0..self.0.logs.len() {
             match self.pick_log().commit(head.clone(), PackedPayload::None).await {
-                Err(error @ (LogError::Full | LogError::Failed(_))) => last = error,
+                Err(LogError::Full | LogError::Failed(_)) if matches!(last, LogError::InDoubt { .. }) => {}
+                Err(error @ (LogError::Full | LogError::Failed(_) | LogError::InDoubt { .. })) => last = error,
                 done => return done,
             }
         }

@@ -18,6 +18,7 @@ use crate::log::record::{Head, Kind, Layout};
 use crate::log::writer::{Log, LogError, PackedPayload, Placed};
 use crate::log::{CHECK_SIZE, FRAME_SIZE, HEAD_ROOM, PACKED_PAYLOAD_MAX, RECORD_ALIGN};
 use crate::memory::Frame;
+use crate::probe::{self, Event};
 use crate::store::message::Outcome;
 use crate::store::shard::{Shard, location_length};
 use crate::store::{BLOB_SIZE_MAX, CommitOptions, StoreError, Stored};
@@ -65,6 +66,8 @@ struct State<I: Io> {
     ordinal: u64,
     /// The last piece in each segment that is not durable yet.
     undurable: Vec<Placed<I::File>>,
+    /// A record refers to the pieces, or the next start may find one that does.
+    keeps_pieces: bool,
 }
 
 impl<I: Io> Shard<I> {
@@ -101,6 +104,7 @@ impl<I: Io> Shard<I> {
             pages: Vec::new(),
             ordinal: 0,
             undurable: Vec::new(),
+            keeps_pieces: false,
         })))
     }
 }
@@ -155,7 +159,7 @@ impl<I: Io> Upload<I> {
         shard
             .detached(async move {
                 let result = state.commit(options).await;
-                if !matches!(result, Ok(Stored { created: true, .. })) {
+                if !state.keeps_pieces {
                     state.abandon().await;
                 }
                 result
@@ -194,7 +198,8 @@ impl<I: Io> State<I> {
         if self.filled < payload {
             return Ok(());
         }
-        let larger = FRAME_SIZES.iter().find(|size| **size > payload);
+        let payload_max = self.log.payload_max();
+        let larger = FRAME_SIZES.iter().find(|size| (payload + 1..=payload_max).contains(*size));
         if let Some(larger) = larger
             && let Some(mut grown) = self.shard.0.frames.try_take(HEAD_ROOM + larger)
         {
@@ -212,7 +217,7 @@ impl<I: Io> State<I> {
         let fast = now.since(self.frame_began) < FAST_FRAME;
         self.frame_began = now;
         let frames = &self.shard.0.frames;
-        let large = fast.then(|| frames.try_take(HEAD_ROOM + FRAME_SIZE)).flatten();
+        let large = fast.then(|| frames.try_take(HEAD_ROOM + self.log.payload_max())).flatten();
         let frame = match large {
             Some(frame) => frame,
             None => {
@@ -265,16 +270,20 @@ impl<I: Io> State<I> {
         Ok(())
     }
 
-    /// Keeps the last piece of each segment, until it is durable.
+    /// Keeps the piece of each segment that lies last, until it is durable. Pieces written at the same time need not lie in their order.
     fn note_undurable(&mut self, placed: Placed<I::File>) {
         let id = placed.segment().id;
-        self.undurable.retain(|other| other.segment().id != id && !other.is_durable());
-        self.undurable.push(placed);
+        self.undurable.retain(|other| !other.is_durable());
+        match self.undurable.iter_mut().find(|other| other.segment().id == id) {
+            Some(other) if other.offset_units > placed.offset_units => {}
+            Some(other) => *other = placed,
+            None => self.undurable.push(placed),
+        }
     }
 
     /// Writes the extents listed so far as a page.
     async fn flush_page(&mut self) -> Result<(), StoreError> {
-        if self.pages.len() == MANIFEST_EXTENTS_MAX {
+        if self.pages.len() == MANIFEST_EXTENTS_MAX.min(self.log.payload_max() / EXTENT_SIZE) {
             return Err(StoreError::TooLarge);
         }
         let mut payload = Vec::with_capacity(self.extents.len() * EXTENT_SIZE);
@@ -282,7 +291,16 @@ impl<I: Io> State<I> {
         let mut frame = self.shard.take_frame(HEAD_ROOM + payload.len()).await?;
         frame[HEAD_ROOM..HEAD_ROOM + payload.len()].copy_from_slice(&payload);
         let head = Head::piece(Kind::ExtentPage, self.number, self.next_ordinal());
-        let placed = self.log.append_direct(&head, &mut frame, payload.len()).await?;
+        let (result, promised) = promise();
+        let (log, length) = (self.log.clone(), payload.len());
+        // A task of its own: a client that goes away must not leave a write behind that its segment waits for for ever.
+        self.shard.0.io.spawn(async move {
+            let written = log.append_direct(&head, &mut frame, length).await;
+            drop(frame);
+            result.keep(written);
+        });
+        let placed = promised.await.unwrap_or(Err(LogError::Closed))?;
+        probe::hit(Event::ExtentPageWritten);
         let content: u64 = self.extents.iter().map(|extent| extent.content_length).sum();
         self.pages.push(extent_of(&placed, payload.len(), content));
         self.extents.clear();
@@ -304,10 +322,11 @@ impl<I: Io> State<I> {
         }
         let acquired = self.shard.acquire(id).await?;
         let present = match acquired.current {
-            Some(location) => self.is_present(id, hash, &location).await,
-            None => Ok(false),
+            // In doubt it is written anew: what is there may be gone at the next start.
+            Some(location) if !acquired.in_doubt => self.is_present(id, hash, &location).await,
+            Some(_) | None => Ok(false),
         };
-        let result = match present {
+        let result: Result<_, Unwritten> = match present {
             Ok(true) => Ok(None),
             Ok(false) => {
                 let mut labels = options.labels;
@@ -326,7 +345,7 @@ impl<I: Io> State<I> {
                 };
                 self.write_blob(head, in_pieces).await.map(Some)
             }
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         };
         let stored = |created| Stored { id, hash, size: self.size, created };
         match result {
@@ -337,10 +356,11 @@ impl<I: Io> State<I> {
                     length_units: location_length(placed.length_units, extents),
                     sequence: acquired.sequence,
                 };
+                self.keeps_pieces = true;
                 let released = self.shard.release(id, Outcome::Insert(location)).await?;
                 placed.segment().unapplied.fetch_sub(1, Ordering::AcqRel);
                 let stored = stored(true);
-                // Only a damaged record is replaced; what it held is dead now.
+                // Only a record that is damaged or in doubt is replaced; what it held is dead now.
                 self.shard.forget(released).await;
                 Ok(stored)
             }
@@ -348,8 +368,9 @@ impl<I: Io> State<I> {
                 self.shard.release(id, Outcome::Nothing).await?;
                 Ok(stored(false))
             }
-            Err(error) => {
-                self.shard.release(id, Outcome::Nothing).await?;
+            Err(Unwritten { error, in_doubt }) => {
+                self.keeps_pieces = in_doubt;
+                self.shard.release(id, if in_doubt { Outcome::InDoubt } else { Outcome::Nothing }).await?;
                 Err(error)
             }
         }
@@ -384,7 +405,7 @@ impl<I: Io> State<I> {
     }
 
     /// Writes the record of the blob, durably. True: it holds extents.
-    async fn write_blob(&mut self, mut head: Head, in_pieces: bool) -> Result<(Placed<I::File>, bool), StoreError> {
+    async fn write_blob(&mut self, mut head: Head, in_pieces: bool) -> Result<(Placed<I::File>, bool), Unwritten> {
         if !in_pieces {
             let frame = self.frame.take().expect("an upload in one piece has its frame");
             return Ok((self.commit_frame(head, frame, self.filled).await?, false));
@@ -408,13 +429,8 @@ impl<I: Io> State<I> {
         }
         let placed = self.log.append_direct(&head, &mut frame, length).await?;
         drop(frame);
-        match self.log.durable(&placed).await {
-            Ok(()) => Ok(placed),
-            Err(error) => {
-                self.shard.count_dead(placed.segment(), placed.length());
-                Err(error)
-            }
-        }
+        self.log.durable(&placed).await?;
+        Ok(placed)
     }
 
     /// Counts everything written as dead.
@@ -433,6 +449,25 @@ impl<I: Io> State<I> {
         if let Err(error) = frames.and(pages) {
             tracing::warn!(%error, "the space of an upload that broke off is known only after a restart");
         }
+    }
+}
+
+/// Why the record of a blob was not written.
+struct Unwritten {
+    error: StoreError,
+    /// It may have been.
+    in_doubt: bool,
+}
+
+impl From<LogError> for Unwritten {
+    fn from(error: LogError) -> Self {
+        Self { in_doubt: matches!(error, LogError::InDoubt { .. }), error: error.into() }
+    }
+}
+
+impl From<StoreError> for Unwritten {
+    fn from(error: StoreError) -> Self {
+        Self { error, in_doubt: false }
     }
 }
 

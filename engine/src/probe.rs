@@ -1,0 +1,51 @@
+//! Counts of rare events inside the store, so that tests can show that they reached what they mean to test.
+//!
+//! One relaxed addition for things that happen at most once a segment or a fault; not an interface for programs.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! events {
+    ($($(#[$doc:meta])* $event:ident,)*) => {
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub enum Event {
+            $($(#[$doc])* $event,)*
+        }
+
+        impl Event {
+            pub const ALL: &[Event] = &[$(Event::$event,)*];
+        }
+    };
+}
+
+events! {
+    /// A scan cut a torn tail with bytes in it.
+    TornTailCut,
+    /// A scan found damage in what was durable.
+    DamageFound,
+    /// Recovery could not read a part of a segment.
+    SegmentUnreadable,
+    SegmentFenced,
+    SegmentSealed,
+    /// A sealed segment was cut to what it holds.
+    SegmentCutShort,
+    SegmentRetired,
+    /// The file of a retired segment became a segment again.
+    FileReused,
+    CheckpointWritten,
+    CheckpointUsed,
+    CheckpointRefused,
+    TombstoneCarried,
+    ExtentPageWritten,
+    ExtentPageRead,
+}
+
+static COUNTS: [AtomicU64; Event::ALL.len()] = [const { AtomicU64::new(0) }; Event::ALL.len()];
+
+pub(crate) fn hit(event: Event) {
+    COUNTS[event as usize].fetch_add(1, Ordering::Relaxed);
+}
+
+/// How often it happened in this process, over all stores.
+pub fn count(event: Event) -> u64 {
+    COUNTS[event as usize].load(Ordering::Relaxed)
+}

@@ -1,0 +1,332 @@
+//! One client at work: puts, gets, lists, deletes and uploads that break off, on any shard, checked by the model.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use nabu_engine::io::Io;
+use nabu_engine::sim::{Random, SimIo};
+use nabu_engine::store::{CommitOptions, Shard, StoreError, Upload};
+
+use super::content::Content;
+use super::model::{Demand, Kind, Model};
+use super::totals::Totals;
+
+/// What the clients of a scenario share.
+pub struct World {
+    pub contents: Vec<Content>,
+    pub model: Model,
+    pub totals: Totals,
+}
+
+pub type Shared = Rc<RefCell<World>>;
+
+/// How a client divides its work, out of 100.
+#[derive(Clone, Copy, Debug)]
+pub struct Habits {
+    pub put: u64,
+    pub delete: u64,
+    pub abort: u64,
+    pub list: u64,
+    /// The rest are reads.
+    pub operations: u64,
+}
+
+pub struct Client {
+    pub shards: Vec<Shard<SimIo>>,
+    pub world: Shared,
+    pub random: Random,
+}
+
+impl Client {
+    fn shard(&mut self) -> Shard<SimIo> {
+        self.shards[self.random.index(self.shards.len())].clone()
+    }
+
+    pub async fn work(mut self, habits: Habits) {
+        for _ in 0..habits.operations {
+            let blob = {
+                let count = self.world.borrow().contents.len();
+                self.random.index(count)
+            };
+            let drawn = self.random.below(100);
+            if drawn < habits.put {
+                self.put(blob).await;
+            } else if drawn < habits.put + habits.delete {
+                self.delete(blob).await;
+            } else if drawn < habits.put + habits.delete + habits.abort {
+                self.abort(blob).await;
+            } else if drawn < habits.put + habits.delete + habits.abort + habits.list {
+                self.list().await;
+            } else {
+                self.read(blob).await;
+            }
+            if self.random.chance(0.1) {
+                let io = self.shard().io().clone();
+                let pause = self.random.below(20_000_000);
+                io.sleep(Duration::from_nanos(pause)).await;
+            }
+        }
+    }
+
+    /// Writes at most `limit` bytes of a blob, in pieces of any size.
+    async fn write(&mut self, upload: &mut Upload<SimIo>, blob: usize, limit: usize) -> Result<(), StoreError> {
+        let bytes = self.world.borrow().contents[blob].bytes[..limit].to_vec();
+        let scale = if self.random.chance(0.5) { 200 << 10 } else { 20 << 10 };
+        let piece_max = 1 + self.random.index(scale);
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            if self.random.chance(0.3) {
+                let (mut buf, range) = upload.space().await?;
+                let count = range.len().min(rest.len()).min(piece_max);
+                buf[range.start..range.start + count].copy_from_slice(&rest[..count]);
+                upload.fill(buf, count).await?;
+                rest = &rest[count..];
+            } else {
+                let count = rest.len().min(1 + self.random.index(piece_max));
+                upload.write(&rest[..count]).await?;
+                rest = &rest[count..];
+            }
+        }
+        Ok(())
+    }
+
+    pub async fn put(&mut self, blob: usize) {
+        let shard = self.shard();
+        let (size, id, hash) = {
+            let world = self.world.borrow();
+            let content = &world.contents[blob];
+            (content.bytes.len(), content.id, content.hash)
+        };
+        let expected = match self.random.below(4) {
+            0 => None,
+            // A client may lie.
+            1 => Some(self.random.below(200_000)),
+            _ => Some(size as u64),
+        };
+        let mut upload = match shard.upload(expected).await {
+            Ok(upload) => upload,
+            Err(error) => return self.refused(&error),
+        };
+        if let Err(error) = self.write(&mut upload, blob, size).await {
+            return self.refused(&error);
+        }
+        let labels = vec![("blob".to_string(), blob.to_string())];
+        let expected_hash = self.random.chance(0.5).then_some(hash);
+        let commit = upload.commit(CommitOptions { policy: 1, labels, expected_hash });
+        let begun = self.world.borrow_mut().model.begin(blob, Kind::Put);
+        self.world.borrow_mut().model.note(|| format!("put {blob} ({size} bytes, {id}) begins as {begun:?}"));
+        if self.random.chance(0.03) {
+            // The client goes away while it waits for the answer: the commit runs on, and nobody knows how it ends.
+            let patience = Duration::from_nanos(self.random.below(400_000));
+            let io = shard.io().clone();
+            let mut commit = Box::pin(commit);
+            let gone = nabu_engine::sync::race(&mut commit, io.sleep(patience)).await;
+            drop(commit);
+            if let nabu_engine::sync::Either::First(result) = gone {
+                self.put_ended(begun, result.map(|stored| stored.created));
+            } else {
+                self.world.borrow_mut().totals.puts_dropped += 1;
+            }
+            return;
+        }
+        let result = commit.await;
+        if let Ok(stored) = &result
+            && (stored.id, stored.hash, stored.size) != (id, hash, size as u64)
+        {
+            self.world.borrow_mut().model.violate(format!("blob {blob}: stored as {stored:?}"));
+        }
+        self.put_ended(begun, result.map(|stored| stored.created));
+    }
+
+    fn put_ended(&mut self, begun: super::model::Begun, result: Result<bool, StoreError>) {
+        let world = &mut *self.world.borrow_mut();
+        world.model.note(|| format!("put {begun:?} ends: {result:?}"));
+        match &result {
+            Ok(created) => {
+                if *created {
+                    world.totals.puts_created += 1;
+                } else {
+                    world.totals.puts_existing += 1;
+                }
+                world.model.put(begun, *created);
+            }
+            Err(error @ (StoreError::HashMismatch { .. } | StoreError::Collision { .. } | StoreError::TooLarge)) => {
+                world.model.violate(format!("blob {}: {error}", begun.blob));
+            }
+            Err(StoreError::Damaged { .. }) => {
+                world.model.violate(format!("blob {}: a damaged record must not refuse an upload", begun.blob));
+            }
+            Err(StoreError::ReadFailed { .. } | StoreError::Busy) => world.model.without_effect(begun),
+            Err(StoreError::Full | StoreError::WriteFailed { .. } | StoreError::Closed) => world.model.failed(begun),
+        }
+        if let Err(error) = &result {
+            count_error(&mut world.totals, error);
+        }
+    }
+
+    /// An upload ended before its commit.
+    fn refused(&mut self, error: &StoreError) {
+        let world = &mut *self.world.borrow_mut();
+        world.model.note(|| format!("upload refused: {error:?}"));
+        count_error(&mut world.totals, error);
+    }
+
+    /// An upload that breaks off.
+    async fn abort(&mut self, blob: usize) {
+        let shard = self.shard();
+        let size = self.world.borrow().contents[blob].bytes.len();
+        let part = self.random.index(size + 1);
+        if let Ok(mut upload) = shard.upload(Some(size as u64)).await {
+            let patience = Duration::from_nanos(self.random.below(2_000_000));
+            let io = shard.io().clone();
+            // Also in the middle of a write.
+            let writing = Box::pin(self.write(&mut upload, blob, part));
+            let _ = nabu_engine::sync::race(writing, io.sleep(patience)).await;
+            drop(upload);
+            self.world.borrow_mut().totals.uploads_aborted += 1;
+        }
+    }
+
+    async fn delete(&mut self, blob: usize) {
+        let shard = self.shard();
+        let id = self.world.borrow().contents[blob].id;
+        let begun = self.world.borrow_mut().model.begin(blob, Kind::Delete);
+        self.world.borrow_mut().model.note(|| format!("delete {blob} begins as {begun:?}"));
+        let result = shard.delete(id).await;
+        let world = &mut *self.world.borrow_mut();
+        world.model.note(|| format!("delete {begun:?} ends: {result:?}"));
+        match result {
+            Ok(existed) => {
+                if existed {
+                    world.totals.deletes += 1;
+                } else {
+                    world.totals.deletes_of_nothing += 1;
+                }
+                world.model.deleted(begun, existed);
+            }
+            Err(error) => {
+                if matches!(error, StoreError::Full) {
+                    world.totals.full_deletes += 1;
+                } else {
+                    count_error(&mut world.totals, &error);
+                }
+                world.model.failed(begun);
+            }
+        }
+    }
+
+    pub async fn read(&mut self, blob: usize) {
+        let shard = self.shard();
+        let (id, size) = {
+            let world = self.world.borrow();
+            (world.contents[blob].id, world.contents[blob].bytes.len() as u64)
+        };
+        let begun = self.world.borrow_mut().model.begin(blob, Kind::Read);
+        let range = match self.random.below(4) {
+            0 | 1 => 0..size,
+            2 if size > 0 => {
+                let at = self.random.below(size);
+                at..(at + 1 + self.random.below(100)).min(size)
+            }
+            _ => {
+                let start = self.random.below(size + 1);
+                start..start + self.random.below(size - start + 1)
+            }
+        };
+        let max_len = self.random.index(300 << 10);
+        let outcome = read_range(&shard, id, range.clone(), max_len).await;
+        let world = &mut *self.world.borrow_mut();
+        world.model.note(|| format!("read {blob} {range:?} as {begun:?}: {:?}", outcome.as_ref().map(|found| found.is_some())));
+        match outcome {
+            Ok(Some(found)) => {
+                world.totals.reads_found += 1;
+                world.totals.bytes_verified += found.bytes.len() as u64;
+                let content = &world.contents[blob];
+                let is_right = found.size == size
+                    && found.hash == content.hash
+                    && found.labels == [("blob".to_string(), blob.to_string())]
+                    && content.matches(range.clone(), &found.bytes);
+                if !is_right {
+                    world.model.violate(format!("blob {blob}: wrong bytes in {range:?} of {size}"));
+                }
+                world.model.seen(begun, true);
+            }
+            Ok(None) => {
+                world.totals.reads_absent += 1;
+                world.model.seen(begun, false);
+            }
+            Err(error) => {
+                let damage = matches!(error, StoreError::Damaged { .. });
+                count_error(&mut world.totals, &error);
+                if damage && world.model.demand == Demand::All {
+                    world.model.violate(format!("blob {blob}: damaged, though nothing was damaged"));
+                }
+                world.model.without_effect(begun);
+            }
+        }
+    }
+
+    /// Lists page by page: ascending, without repetition, nothing unknown.
+    async fn list(&mut self) {
+        let shard = self.shard();
+        let limit = 1 + self.random.index(10);
+        let mut after = None;
+        loop {
+            let page = match shard.list(after, limit).await {
+                Ok(page) => page,
+                Err(error) => return self.refused(&error),
+            };
+            let world = &mut *self.world.borrow_mut();
+            let is_known = |id| world.contents.iter().any(|content| content.id == id);
+            let in_order = page.ids.windows(2).all(|pair| pair[0] < pair[1])
+                && page.ids.first().is_none_or(|first| after.is_none_or(|after| *first > after));
+            if !in_order || page.ids.len() > limit || !page.ids.iter().all(|id| is_known(*id)) {
+                world.model.violate(format!("a list after {after:?} gave {page:?}"));
+            }
+            if !page.has_more {
+                return;
+            }
+            after = page.ids.last().copied();
+        }
+    }
+}
+
+fn count_error(totals: &mut Totals, error: &StoreError) {
+    match error {
+        StoreError::Full => totals.full_puts += 1,
+        StoreError::WriteFailed { .. } => totals.write_failed += 1,
+        StoreError::ReadFailed { .. } => totals.read_failed += 1,
+        StoreError::Damaged { .. } => totals.damaged += 1,
+        StoreError::Busy => totals.busy += 1,
+        _ => {}
+    }
+}
+
+/// A part of a blob as the store served it.
+pub struct Found {
+    pub bytes: Vec<u8>,
+    pub size: u64,
+    pub hash: nabu_engine::types::ContentHash,
+    pub labels: Vec<(String, String)>,
+}
+
+pub async fn read_range(
+    shard: &Shard<SimIo>,
+    id: nabu_engine::types::BlobId,
+    range: std::ops::Range<u64>,
+    max_len: usize,
+) -> Result<Option<Found>, StoreError> {
+    let Some(blob) = shard.open(id).await? else { return Ok(None) };
+    let meta = blob.meta().clone();
+    let mut found = Found { bytes: Vec::new(), size: meta.size, hash: meta.hash, labels: meta.labels };
+    if range.end > meta.size {
+        return Ok(Some(found));
+    }
+    let mut reader = blob.reader(range);
+    while let Some(chunk) = reader.next(max_len).await? {
+        found.bytes.extend_from_slice(&chunk.buf[chunk.range.clone()]);
+        reader.recycle(chunk);
+    }
+    Ok(Some(found))
+}

@@ -1,0 +1,19 @@
+//! A store on a simulated machine, what its clients may expect, and the seeds that bring both together.
+//!
+//! | file | noun |
+//! | --- | --- |
+//! | [`content`] | the blobs of a seed |
+//! | [`model`] | what each blob may be by now: the checker |
+//! | [`client`] | one client at work |
+//! | [`machine`] | the simulated machine, its shards, and how they go up and down |
+//! | [`scenario`] | a whole run from one seed |
+//! | [`totals`] | what happened over all seeds |
+
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+pub mod client;
+pub mod content;
+pub mod machine;
+pub mod model;
+pub mod scenario;
+pub mod totals;

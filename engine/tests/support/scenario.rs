@@ -1,0 +1,441 @@
+//! A whole run from one seed: a store that is used, crashes or is closed, starts again on other cores, and is checked after each start.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use nabu_engine::io::Io;
+use nabu_engine::sim::{CrashMode, Faults, Random, Sim, SimOptions};
+use nabu_engine::store::{OpenError, StoreError, StoreOptions};
+use nabu_engine::sync::promise;
+
+use super::client::{Client, Habits, Shared, World};
+use super::content;
+use super::machine::{self, Shards};
+use super::model::{Demand, Model};
+use super::totals::Totals;
+
+/// What goes wrong in a scenario.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// Crashes only: torn writes, and what was not synced is lost.
+    Crashes,
+    /// `EIO` of writes, syncs and changes of names.
+    WriteErrors,
+    /// A disk that fills up, shrinks and grows.
+    FullDisk,
+    /// `EIO` of reads, also during recovery.
+    ReadErrors,
+    /// Flipped bits, lost and misdirected writes, syncs that lie.
+    Corruption,
+    /// Everything that is an error of the disk, and none of its lies.
+    AllErrors,
+}
+
+impl Mode {
+    pub const ALL: [Mode; 6] = [
+        Mode::Crashes,
+        Mode::WriteErrors,
+        Mode::FullDisk,
+        Mode::ReadErrors,
+        Mode::Corruption,
+        Mode::AllErrors,
+    ];
+
+    /// The mode of a seed.
+    pub fn of(seed: u64) -> Mode {
+        Self::ALL[(seed % Self::ALL.len() as u64) as usize]
+    }
+}
+
+/// Polls and events after which a part of a scenario counts as hung.
+const STEPS_MAX: u64 = 3_000_000;
+/// How often a start is tried while the disk fails, before it is let in peace.
+const OPENS_MAX: usize = 3;
+/// The tombstones of the last deletes may lie in a segment of each core.
+const SEGMENTS_LEFT_MAX: usize = 4;
+/// Ample space.
+const CAPACITY: u64 = 256 << 20;
+
+/// Deviations from what a seed says, for tests of the tests.
+#[derive(Clone, Default, Debug)]
+pub struct Twist {
+    /// Faults on top of those of the mode, which the checker is not told of.
+    pub undeclared: Option<Faults>,
+    pub is_verbose: bool,
+}
+
+struct Scenario {
+    seed: u64,
+    mode: Mode,
+    random: Random,
+    sim: Option<Sim>,
+    world: Shared,
+    options: StoreOptions,
+    faults: Faults,
+    habits: Habits,
+    clients: usize,
+    twist: Twist,
+}
+
+/// What a scenario came to.
+#[derive(Debug)]
+pub struct Outcome {
+    pub totals: Totals,
+    /// Equal for equal runs.
+    pub trace_hash: u64,
+    pub violation: Option<String>,
+}
+
+/// Runs the scenario of a seed.
+pub fn run(seed: u64, mode: Mode, twist: Twist) -> Outcome {
+    let mut scenario = Scenario::new(seed, mode, twist);
+    let result = scenario.run();
+    let sim = scenario.sim.take().expect("the machine is up at the end");
+    let world = &mut *scenario.world.borrow_mut();
+    let mut totals = std::mem::take(&mut world.totals);
+    totals.seeds = 1;
+    totals.add_stats(&sim.stats());
+    let violation = world.model.violation().or(result.err());
+    Outcome { totals, trace_hash: sim.trace_hash(), violation }
+}
+
+impl Scenario {
+    fn new(seed: u64, mode: Mode, twist: Twist) -> Self {
+        // Not the stream of the machine: what a scenario does must not shift when the store reads once more.
+        let mut random = Random::new(seed ^ 0x5ce_a210);
+        let contents = content::pool(seed, &mut random);
+        let dirs = machine::dirs(1 + random.index(3));
+        let mut all_dirs = dirs.clone();
+        all_dirs.push(machine::ROOT.into());
+        let mut model = Model::new(contents.len());
+        model.is_verbose = twist.is_verbose;
+        let segment_size = (256 << 10) << if random.chance(0.8) { 0 } else { random.below(5) };
+        let memory_bytes = if random.chance(0.2) { 1 << 20 } else { 64 << 20 };
+        let mut faults = draw_faults(mode, &mut random);
+        if let Some(undeclared) = &twist.undeclared {
+            faults.clone_from(undeclared);
+        }
+        let capacity_bytes =
+            if mode == Mode::FullDisk { segment_size * (4 + random.below(16)) } else { CAPACITY };
+        let options = SimOptions {
+            dirs: all_dirs,
+            capacity_bytes,
+            delay_ns_max: 1 + random.below(400_000),
+            faults: Faults::default(),
+            steps_max: STEPS_MAX,
+        };
+        let sim = Sim::new(seed, options);
+        let put = 25 + random.below(35);
+        let habits = Habits {
+            put,
+            delete: random.below(70 - put),
+            abort: random.below(6),
+            list: random.below(4),
+            operations: 3 + random.below(12),
+        };
+        let clients = 1 + random.index(6);
+        let world = World { contents, model, totals: Totals::default() };
+        Self {
+            seed,
+            mode,
+            random,
+            sim: Some(sim),
+            world: Rc::new(RefCell::new(world)),
+            options: StoreOptions { dirs, cores: 1, memory_bytes, segment_size: Some(segment_size), read_only: false },
+            faults,
+            habits,
+            clients,
+            twist,
+        }
+    }
+
+    fn sim(&mut self) -> &mut Sim {
+        self.sim.as_mut().expect("up")
+    }
+
+    fn note(&self, text: impl FnOnce() -> String) {
+        self.world.borrow_mut().model.note(text);
+    }
+
+    fn count(&self, change: impl FnOnce(&mut Totals)) {
+        change(&mut self.world.borrow_mut().totals);
+    }
+
+    fn is_violated(&self) -> bool {
+        self.world.borrow().model.violation().is_some()
+    }
+
+    fn run(&mut self) -> Result<(), String> {
+        let lives = 2 + self.random.below(4);
+        for _ in 0..lives {
+            let Some(shards) = self.open(true)? else { continue };
+            self.verify(&shards)?;
+            if self.is_violated() {
+                return Ok(());
+            }
+            self.live(shards)?;
+            if self.is_violated() {
+                return Ok(());
+            }
+        }
+        self.finish()
+    }
+
+    /// The machine goes down and comes up again, in whatever state it is.
+    fn restart(&mut self, mode: CrashMode) {
+        self.note(|| format!("---- {mode:?} ----"));
+        let sim = self.sim.take().expect("up");
+        sim.faults(|faults| *faults = Faults::default());
+        self.count(|totals| match mode {
+            CrashMode::Process => totals.crashes_process += 1,
+            CrashMode::Power => totals.crashes_power += 1,
+        });
+        let sim = sim.restart(mode);
+        self.sim = Some(sim);
+        self.world.borrow_mut().model.crash();
+    }
+
+    /// Starts the store; `None` when a crash or the disk prevented it. Then the machine has been restarted.
+    fn open(&mut self, with_faults: bool) -> Result<Option<Shards>, String> {
+        self.options.cores = 1 + self.random.below(4) as u16;
+        for attempt in 0.. {
+            let strike = with_faults && attempt < OPENS_MAX && self.random.chance(0.5);
+            if strike {
+                let faults = self.faults.clone();
+                self.sim().faults(|now| *now = faults);
+            }
+            let is_crashing = with_faults && self.random.chance(0.15);
+            let steps = if is_crashing { self.random.below(400) } else { STEPS_MAX };
+            let before = self.sim().stats();
+            let (options, dirs) = (self.options.clone(), self.options.dirs.clone());
+            let ios = machine::ios(self.sim(), options.cores);
+            let main = ios[0].clone();
+            let opened = self.sim().run_steps(steps, async move {
+                for dir in &dirs {
+                    // The caller of the store makes the directories; they lie in one that is durable.
+                    if let Err(error) = main.create_dir(dir).await
+                        && error.kind() != std::io::ErrorKind::AlreadyExists
+                    {
+                        return Err(OpenError(format!("no directory: {error}")));
+                    }
+                }
+                if let Err(error) = main.sync_dir(std::path::Path::new(machine::ROOT)).await {
+                    return Err(OpenError(format!("no directory: {error}")));
+                }
+                machine::open(ios, options).await
+            });
+            self.sim().faults(|faults| *faults = Faults::default());
+            let after = self.sim().stats();
+            let failed_reads = after.read_errors > before.read_errors;
+            let failed_syncs = after.sync_errors > before.sync_errors;
+            let any_fault = failed_reads
+                || failed_syncs
+                || after.metadata_errors > before.metadata_errors
+                || after.dir_sync_errors > before.dir_sync_errors
+                || after.write_errors > before.write_errors
+                || after.no_space > before.no_space;
+            match opened {
+                None if is_crashing => {
+                    self.count(|totals| totals.crashes_in_recovery += 1);
+                    let mode = machine::either_crash(&mut self.random);
+                    self.restart(mode);
+                    return Ok(None);
+                }
+                None => return Err(format!("recovery takes more than {STEPS_MAX} steps")),
+                Some(Ok(shards)) => {
+                    let demand = match self.mode {
+                        Mode::Corruption => Demand::BytesOnly,
+                        _ if failed_reads => Demand::Incomplete,
+                        _ => Demand::All,
+                    };
+                    let world = &mut *self.world.borrow_mut();
+                    world.totals.lives += 1;
+                    world.totals.recoveries_incomplete += u64::from(demand == Demand::Incomplete);
+                    world.model.note(|| format!("opened on {} cores, {demand:?}", self.options.cores));
+                    world.model.opened(demand, !failed_syncs);
+                    return Ok(Some(shards));
+                }
+                Some(Err(error)) => {
+                    self.note(|| format!("refused: {error}"));
+                    self.count(|totals| totals.opens_refused += 1);
+                    if !any_fault && self.mode != Mode::Corruption {
+                        return Err(format!("the store does not open on a healthy disk: {error}"));
+                    }
+                    self.restart(CrashMode::Process);
+                    if attempt >= OPENS_MAX {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+        unreachable!("the attempts are counted")
+    }
+
+    /// Reads every blob and the list, and compares.
+    fn verify(&mut self, shards: &Shards) -> Result<(), String> {
+        let client =
+            Client { shards: shards.clone(), world: self.world.clone(), random: Random::new(self.random.next_u64()) };
+        self.sim().run_steps(STEPS_MAX, verify(client)).ok_or_else(|| "verification hangs".to_string())
+    }
+
+    /// Clients at work until they are done, or until the machine goes down.
+    fn live(&mut self, shards: Shards) -> Result<(), String> {
+        if self.random.chance(0.8) {
+            let faults = self.faults.clone();
+            self.sim().faults(|now| *now = faults);
+        }
+        let mut clients = Vec::new();
+        for _ in 0..self.clients {
+            let seed = self.random.next_u64();
+            clients.push(Client { shards: shards.clone(), world: self.world.clone(), random: Random::new(seed) });
+        }
+        let habits = self.habits;
+        let io = self.sim().io(0);
+        let working = async move {
+            let mut working = Vec::new();
+            for client in clients {
+                let (done, promised) = promise();
+                io.spawn(async move {
+                    client.work(habits).await;
+                    done.keep(());
+                });
+                working.push(promised);
+            }
+            for promised in working {
+                promised.await.expect("a client ends");
+            }
+        };
+        let is_crashing = self.random.chance(0.6);
+        let budget = if self.random.chance(0.2) { 300 } else { 6_000 };
+        let steps = if is_crashing { self.random.below(budget) } else { STEPS_MAX };
+        if self.mode == Mode::FullDisk && self.random.chance(0.4) {
+            let segments = 2 + self.random.below(20);
+            let bytes = segments * self.options.segment_size.expect("given");
+            self.sim().set_capacity(bytes);
+        }
+        let worked = self.sim().run_steps(steps, working);
+        if worked.is_none() && !is_crashing {
+            return Err(format!("clients take more than {STEPS_MAX} steps"));
+        }
+        if self.mode == Mode::Corruption {
+            let flips = self.random.index(4);
+            self.sim().flip_bits(flips);
+        }
+        if worked.is_some() && self.mode != Mode::Corruption && self.random.chance(0.5) {
+            self.verify(&shards)?;
+        }
+        let mut went_down_well = false;
+        if worked.is_some() && self.random.chance(0.7) {
+            let is_crashing = self.random.chance(0.3);
+            let steps = if is_crashing { self.random.below(300) } else { STEPS_MAX };
+            let closed = self.sim().run_steps(steps, machine::close(shards));
+            match closed {
+                Some(()) => self.count(|totals| totals.clean_closes += 1),
+                None if is_crashing => self.count(|totals| totals.crashes_in_close += 1),
+                None => return Err(format!("closing takes more than {STEPS_MAX} steps")),
+            }
+            went_down_well = closed.is_some();
+        }
+        self.note(|| format!("went down well: {went_down_well}"));
+        let mode = machine::either_crash(&mut self.random);
+        self.restart(mode);
+        Ok(())
+    }
+
+    /// On a healthy disk with space everything is as it should be, everything can be deleted, and the space comes back.
+    fn finish(&mut self) -> Result<(), String> {
+        self.sim().set_capacity(CAPACITY);
+        let Some(shards) = self.open(false)? else { return Ok(()) };
+        self.verify(&shards)?;
+        let world = self.world.clone();
+        let deleted = self.sim().run_steps(STEPS_MAX, {
+            let shards = shards.clone();
+            async move {
+                let ids: Vec<_> = world.borrow().contents.iter().map(|content| content.id).collect();
+                for (number, id) in ids.iter().enumerate() {
+                    let shard = &shards[number % shards.len()];
+                    let result = shard.delete(*id).await;
+                    if let Err(error) = result
+                        && world.borrow().model.demand == Demand::All
+                    {
+                        world.borrow_mut().model.violate(format!("blob {number} can't be deleted: {error}"));
+                    }
+                }
+            }
+        });
+        deleted.ok_or("deleting hangs")?;
+        for _ in 0..3 {
+            self.sim().run_for(Duration::from_secs(1));
+            let Some(shards) = self.reopen()? else { return Ok(()) };
+            let shard = shards[0].clone();
+            let listed = self.sim().run_steps(STEPS_MAX, async move { shard.list(None, 1000).await });
+            let page: Result<_, StoreError> = listed.ok_or("listing hangs")?;
+            if self.mode != Mode::Corruption && page.as_ref().map_or(true, |page| !page.ids.is_empty()) {
+                return Err(format!("after everything was deleted the list is {page:?}"));
+            }
+            self.sim().run_for(Duration::from_secs(1));
+            let closing = shards;
+            self.sim().run_steps(STEPS_MAX, machine::close(closing)).ok_or("closing hangs")?;
+        }
+        let left = machine::segment_files(self.sim()).len();
+        self.count(|totals| totals.segments_left += left as u64);
+        if self.mode != Mode::Corruption && left > SEGMENTS_LEFT_MAX {
+            return Err(format!("{left} segments are left of a store without blobs"));
+        }
+        Ok(())
+    }
+
+    /// A power failure, and another start without faults.
+    fn reopen(&mut self) -> Result<Option<Shards>, String> {
+        self.restart(CrashMode::Power);
+        self.open(false)
+    }
+}
+
+async fn verify(mut client: Client) {
+    let count = client.world.borrow().contents.len();
+    for blob in 0..count {
+        client.read(blob).await;
+    }
+    let shard = client.shards[0].clone();
+    let listed = shard.list(None, 10_000).await;
+    let world = &mut *client.world.borrow_mut();
+    if world.model.demand != Demand::All {
+        return;
+    }
+    let Ok(page) = listed else { return world.model.violate("the list fails".into()) };
+    for (blob, content) in world.contents.iter().enumerate() {
+        let possible = world.model.possible(blob);
+        let is_listed = page.ids.contains(&content.id);
+        let is_wrong = (is_listed && !possible.present) || (!is_listed && !possible.absent);
+        if is_wrong && world.model.is_quiet(blob) {
+            world.model.violate(format!("blob {blob} is {possible:?}, and listed: {is_listed}"));
+        }
+    }
+    if page.ids.iter().any(|id| world.contents.iter().all(|content| content.id != *id)) {
+        world.model.violate("the list names a blob that nobody stored".into());
+    }
+}
+
+fn draw_faults(mode: Mode, random: &mut Random) -> Faults {
+    let mut faults = Faults::default();
+    let mut rate = |most: f64| if random.chance(0.6) { most * random.below(1000) as f64 / 1000.0 } else { 0.0 };
+    if matches!(mode, Mode::WriteErrors | Mode::AllErrors) {
+        faults.write_error = rate(0.05);
+        faults.write_no_space = rate(0.02);
+        faults.sync_error = rate(0.05);
+        faults.dir_sync_error = rate(0.1);
+        faults.metadata_error = rate(0.03);
+    }
+    if matches!(mode, Mode::ReadErrors | Mode::AllErrors) {
+        faults.read_error = rate(0.1);
+    }
+    if mode == Mode::Corruption {
+        faults.write_lost = rate(0.03);
+        faults.write_misdirected = rate(0.03);
+        faults.sync_lie = rate(0.2);
+    }
+    faults.slow = rate(0.02);
+    faults
+}
