@@ -17,7 +17,9 @@ use crate::log::footer::FooterEntry;
 use crate::log::lifecycle::{FreeFile, FreeFiles, free_file_name, parse_free_file_name, retire, write_footer};
 use crate::log::record::Kind;
 use crate::log::scan::{rewrite, scan};
-use crate::log::segment::{DATA_START, SEGMENTS_DIR, Segment, SegmentHeader, State, file_name, file_path, parse_file_name};
+use crate::log::segment::{
+    DATA_START, SEGMENTS_DIR, Segment, SegmentHeader, State, file_name, file_path, parse_file_name,
+};
 use crate::log::writer::{Log, LogOptions};
 use crate::log::{SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN};
 use crate::memory::Frames;
