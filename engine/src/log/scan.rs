@@ -65,7 +65,8 @@ pub async fn scan<I: Io>(io: &I, segment: &Segment<I::File>, file_size: u64) -> 
         })
         .max()
         .unwrap_or(0);
-    let mut scan = Scan { data_end: DATA_START, durable_to, unreadable_bytes: window.unreadable_bytes, ..Scan::default() };
+    let mut scan =
+        Scan { data_end: DATA_START, durable_to, unreadable_bytes: window.unreadable_bytes, ..Scan::default() };
     for found in found {
         let torn_at = match &found {
             Found::Record { payload_sound: true, .. } => None,
