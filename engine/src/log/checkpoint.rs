@@ -76,6 +76,12 @@ impl Slice {
     }
 }
 
+/// Removes the checkpoint, durably.
+pub async fn remove<I: Io>(io: &I, dir: &Path) -> io::Result<()> {
+    io.remove(&dir.join(FILE_NAME)).await?;
+    io.sync_dir(dir).await
+}
+
 /// Writes a checkpoint, section by section, and puts it in the place of the old one at the end.
 pub struct CheckpointWriter<'c, I: Io> {
     io: &'c I,

@@ -5,7 +5,7 @@
 //!
 //! Nothing here fails by injection: that is [`super::operation`]'s.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -312,8 +312,8 @@ impl Disk {
     }
 
     fn available(&self) -> u64 {
-        let is_named = |id: &InodeId| self.names.values().any(|node| *node == Node::File(*id));
-        let used = self.inodes.iter().filter(|(id, inode)| inode.is_open() || is_named(id));
+        let named: BTreeSet<InodeId> = self.files().map(|(_, id)| id).collect();
+        let used = self.inodes.iter().filter(|(id, inode)| inode.is_open() || named.contains(id));
         self.capacity.saturating_sub(used.map(|(_, inode)| inode.size).sum())
     }
 
@@ -332,7 +332,7 @@ impl Disk {
     fn forget_orphans(&mut self) {
         let journalled = self.journal.iter().flat_map(|change| &change.edits).filter_map(|(_, node)| node.as_ref());
         let named = self.names.values().chain(self.durable_names.values()).chain(journalled);
-        let named: std::collections::BTreeSet<InodeId> = named
+        let named: BTreeSet<InodeId> = named
             .filter_map(|node| match node {
                 Node::File(id) => Some(*id),
                 Node::Dir => None,

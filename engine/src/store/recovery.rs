@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::io::{AlignedBuf, BLOCK_SIZE, Instant, Io, OpenMode};
-use crate::log::checkpoint::{CheckpointReader, Covered, Item, Slice, Unusable};
+use crate::log::checkpoint::{self, CheckpointReader, Covered, Item, Slice, Unusable};
 use crate::log::footer::FooterEntry;
 use crate::log::lifecycle::{FreeFile, FreeFiles, free_file_name, parse_free_file_name, retire, write_footer};
 use crate::log::record::Kind;
@@ -258,7 +258,7 @@ async fn fill_plan<I: Io>(store: &Store<I::File>, io: &I, plan: &mut Plan) -> Re
             options.dirs[twice[1].dir].display()
         )));
     }
-    if let Some((covered, max_sequence)) = read_checkpoint(store, io, plan).await {
+    if let Some((covered, max_sequence)) = read_checkpoint(store, io, plan).await? {
         plan.max_sequence = max_sequence;
         // Numbers that are still covered must not come again, also when their segments are gone.
         covered.iter().for_each(|covered| store.0.table.reserve_above(covered.segment));
@@ -283,29 +283,35 @@ fn default_segment_size(total: u64) -> u64 {
     1 << share.ilog2()
 }
 
-/// Reads the checkpoint, if there is a sound one.
-async fn read_checkpoint<I: Io>(store: &Store<I::File>, io: &I, plan: &Plan) -> Option<(Vec<Covered>, Sequence)> {
+/// Reads the checkpoint, if there is a sound one. One that can't be used now must not be used later either: the segments it covers may be gone
+/// by then, and their numbers given to others.
+async fn read_checkpoint<I: Io>(
+    store: &Store<I::File>,
+    io: &I,
+    plan: &Plan,
+) -> Result<Option<(Vec<Covered>, Sequence)>, OpenError> {
     let existing: Existing = plan.segments.iter().map(|file| file.id).collect();
-    match try_read_checkpoint(store, io, plan.store, &existing).await {
+    let why = match try_read_checkpoint(store, io, plan.store, &existing).await {
         Ok(read) => {
             probe::hit(ProbeEvent::CheckpointUsed);
-            Some(read)
+            return Ok(Some(read));
         }
-        Err(Unusable::Missing) => None,
-        Err(error) => {
-            let why = match error {
-                Unusable::Damaged(why) => why.to_string(),
-                Unusable::Io(error) => error.to_string(),
-                Unusable::Missing => unreachable!("matched above"),
-            };
-            probe::hit(ProbeEvent::CheckpointRefused);
-            tracing::warn!(why, "the checkpoint can't be used: every footer is read instead");
-            for mailbox in &store.0.mailboxes {
-                let _ = mailbox.send(Message::Recovery(Recovery::DiscardSlices));
-            }
-            None
-        }
+        Err(Unusable::Missing) => return Ok(None),
+        Err(Unusable::Damaged(why)) => why.to_string(),
+        Err(Unusable::Io(error)) => error.to_string(),
+    };
+    probe::hit(ProbeEvent::CheckpointRefused);
+    tracing::warn!(why, "the checkpoint can't be used: every footer is read instead");
+    for mailbox in &store.0.mailboxes {
+        let _ = mailbox.send(Message::Recovery(Recovery::DiscardSlices));
     }
+    if !store.0.options.read_only {
+        let dir = &store.0.options.dirs[0];
+        checkpoint::remove(io, dir).await.map_err(|error| {
+            OpenError(format!("the unusable checkpoint in {} can't be removed: {error}", dir.display()))
+        })?;
+    }
+    Ok(None)
 }
 
 async fn try_read_checkpoint<I: Io>(

@@ -7,6 +7,7 @@
 //! | [`client`] | one client at work |
 //! | [`machine`] | the simulated machine, its shards, and how they go up and down |
 //! | [`scenario`] | a whole run from one seed |
+//! | [`rot`] | one flipped bit, and how little it may cost |
 //! | [`totals`] | what happened over all seeds |
 
 #![allow(dead_code, reason = "each test binary uses a part")]
@@ -15,5 +16,6 @@ pub mod client;
 pub mod content;
 pub mod machine;
 pub mod model;
+pub mod rot;
 pub mod scenario;
 pub mod totals;

@@ -13,6 +13,7 @@ use super::client::{Client, Habits, Shared, World};
 use super::content;
 use super::machine::{self, Shards};
 use super::model::{Demand, Model};
+use super::rot;
 use super::totals::Totals;
 
 /// What goes wrong in a scenario.
@@ -30,11 +31,20 @@ pub enum Mode {
     Corruption,
     /// Everything that is an error of the disk, and none of its lies.
     AllErrors,
+    /// One flipped bit: see [`super::rot`].
+    BitRot,
 }
 
 impl Mode {
-    pub const ALL: [Mode; 6] =
-        [Mode::Crashes, Mode::WriteErrors, Mode::FullDisk, Mode::ReadErrors, Mode::Corruption, Mode::AllErrors];
+    pub const ALL: [Mode; 7] = [
+        Mode::Crashes,
+        Mode::WriteErrors,
+        Mode::FullDisk,
+        Mode::ReadErrors,
+        Mode::Corruption,
+        Mode::AllErrors,
+        Mode::BitRot,
+    ];
 
     /// The mode of a seed.
     pub fn of(seed: u64) -> Mode {
@@ -81,8 +91,17 @@ pub struct Outcome {
     pub violation: Option<String>,
 }
 
+/// The command that runs a scenario again and tells all that its clients did.
+pub fn replay(seed: u64, mode: Mode) -> String {
+    format!("NABU_SEED={seed} NABU_MODE={mode:?} cargo test -p nabu-engine --test sim_store one_seed -- --nocapture")
+}
+
 /// Runs the scenario of a seed.
 pub fn run(seed: u64, mode: Mode, twist: Twist) -> Outcome {
+    if mode == Mode::BitRot {
+        let totals = Totals { seeds: 1, flipped_bits: 1, ..Totals::default() };
+        return Outcome { totals, trace_hash: 0, violation: rot::run(seed).err() };
+    }
     let mut scenario = Scenario::new(seed, mode, twist);
     let result = scenario.run();
     let sim = scenario.sim.take().expect("the machine is up at the end");
@@ -110,7 +129,8 @@ impl Scenario {
         if let Some(undeclared) = &twist.undeclared {
             faults.clone_from(undeclared);
         }
-        let capacity_bytes = if mode == Mode::FullDisk { segment_size * (4 + random.below(16)) } else { CAPACITY };
+        let capacity_bytes =
+            if mode == Mode::FullDisk { segment_size * (4 + random.below(16)) } else { CAPACITY };
         let options = SimOptions {
             dirs: all_dirs,
             capacity_bytes,

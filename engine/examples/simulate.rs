@@ -1,0 +1,106 @@
+//! Runs scenarios of the simulated store from many seeds on all cores: `simulate [SEEDS] [FIRST]`. See `scripts/simulate`.
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::io::{IsTerminal, Write};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use support::scenario::{self, Mode, Twist};
+use support::totals::{self, Totals};
+
+/// Between two lines of progress.
+const PROGRESS: Duration = Duration::from_secs(5);
+
+struct Run {
+    next: AtomicU64,
+    end: u64,
+    failed: AtomicBool,
+    totals: Mutex<Totals>,
+}
+
+fn main() {
+    let number = |index: usize, default: u64| match std::env::args().nth(index) {
+        Some(text) => text.parse().unwrap_or_else(|_| usage()),
+        None => default,
+    };
+    let (count, first) = (number(1, 100_000), number(2, 0));
+    let run = Run {
+        next: AtomicU64::new(first),
+        end: first.checked_add(count).unwrap_or_else(|| usage()),
+        failed: AtomicBool::new(false),
+        totals: Mutex::default(),
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| work(&run));
+        }
+        scope.spawn(|| progress(&run, first, started));
+    });
+    let totals = run.totals.into_inner().expect("no panic under the lock");
+    for (name, count) in totals.named() {
+        println!("{name:24} {count}");
+    }
+    for (event, count) in totals::events() {
+        println!("{:24} {count}", format!("{event:?}"));
+    }
+    println!("{} seeds from {first} in {:.1} s on {threads} threads", totals.seeds, started.elapsed().as_secs_f64());
+    if run.failed.load(Ordering::Relaxed) {
+        std::process::exit(1);
+    }
+}
+
+fn usage() -> ! {
+    eprintln!("usage: simulate [SEEDS] [FIRST]");
+    std::process::exit(2);
+}
+
+fn work(run: &Run) {
+    while !run.failed.load(Ordering::Relaxed) {
+        let seed = run.next.fetch_add(1, Ordering::Relaxed);
+        if seed >= run.end {
+            return;
+        }
+        let mode = Mode::of(seed);
+        match std::panic::catch_unwind(|| scenario::run(seed, mode, Twist::default())) {
+            Ok(outcome) => {
+                if let Some(violation) = &outcome.violation {
+                    fail(run, seed, mode, violation);
+                }
+                run.totals.lock().expect("no panic under the lock").add(&outcome.totals);
+            }
+            Err(_) => fail(run, seed, mode, "it panicked, see above"),
+        }
+    }
+}
+
+fn fail(run: &Run, seed: u64, mode: Mode, what: &str) {
+    run.failed.store(true, Ordering::Relaxed);
+    println!("seed {seed}, {mode:?}: {}", what.trim());
+    println!("replay: {}", scenario::replay(seed, mode));
+}
+
+/// One line, rewritten on a terminal.
+fn progress(run: &Run, first: u64, started: Instant) {
+    let mut told = Instant::now();
+    while !run.failed.load(Ordering::Relaxed) && run.next.load(Ordering::Relaxed) < run.end {
+        std::thread::park_timeout(Duration::from_millis(200));
+        if told.elapsed() < PROGRESS {
+            continue;
+        }
+        told = Instant::now();
+        let done = run.next.load(Ordering::Relaxed).min(run.end) - first;
+        let rate = done as f64 / started.elapsed().as_secs_f64();
+        let line = format!("{done} of {} seeds, {rate:.0} a second", run.end - first);
+        if std::io::stderr().is_terminal() {
+            eprint!("\r{line}   ");
+            let _ = std::io::stderr().flush();
+        } else {
+            eprintln!("{line}");
+        }
+    }
+}
