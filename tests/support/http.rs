@@ -232,7 +232,13 @@ impl Connection {
     fn receive(&mut self) -> io::Result<()> {
         let size = self.input.len();
         self.input.resize(size + RECEIVE_SIZE, 0);
-        let received = self.stream.read(&mut self.input[size..]);
+        let received = loop {
+            match self.stream.read(&mut self.input[size..]) {
+                // A stopped and continued process sees its waits with a timeout interrupted.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                received => break received,
+            }
+        };
         self.input.truncate(size + *received.as_ref().unwrap_or(&0));
         match received? {
             0 => Err(ErrorKind::UnexpectedEof.into()),

@@ -6,6 +6,7 @@ mod accounting;
 mod blob;
 mod calls;
 mod checkpoint;
+mod delete;
 mod identity;
 mod locks;
 mod message;
