@@ -37,7 +37,7 @@ pub const LISTEN_DEFAULT: &str = "127.0.0.1:7070";
 /// The most cores.
 pub const CORES_MAX: u16 = 1024;
 /// The most data directories.
-pub const DATA_DIRS_MAX: usize = 64;
+pub const DATA_DIRS_MAX: usize = nabu_engine::log::superblock::DIRS_MAX;
 /// The least memory for buffers that a core can work with.
 pub const MEMORY_PER_CORE_MIN: u64 = 16 << 20;
 /// The default memory is a quarter of the machine's, within these bounds and [`MEMORY_PER_CORE_MIN`].
@@ -47,15 +47,16 @@ pub const MEMORY_DEFAULT_MAX: u64 = 64 << 30;
 /// The most memory, also on a machine that doesn't say what it has.
 pub const MEMORY_MAX: u64 = 64 << 40;
 /// The bounds of a segment, and what its size must be a multiple of.
-pub const SEGMENT_SIZE_MIN: u64 = 16 << 20;
+pub const SEGMENT_SIZE_MIN: u64 = SEGMENT_SIZE_STEP;
 /// See [`SEGMENT_SIZE_MIN`].
-pub const SEGMENT_SIZE_MAX: u64 = 64 << 30;
+pub const SEGMENT_SIZE_MAX: u64 = nabu_engine::log::SEGMENT_SIZE_MAX;
 /// See [`SEGMENT_SIZE_MIN`].
 pub const SEGMENT_SIZE_STEP: u64 = 1 << 20;
 
 const _: () = assert!(MEMORY_DEFAULT_MIN >= MEMORY_PER_CORE_MIN && MEMORY_DEFAULT_MAX <= MEMORY_MAX);
-const _: () =
-    assert!(SEGMENT_SIZE_MIN.is_multiple_of(SEGMENT_SIZE_STEP) && SEGMENT_SIZE_MAX.is_multiple_of(SEGMENT_SIZE_STEP));
+const _: () = assert!(
+    SEGMENT_SIZE_MIN >= nabu_engine::log::SEGMENT_SIZE_MIN && SEGMENT_SIZE_MAX.is_multiple_of(SEGMENT_SIZE_STEP)
+);
 
 /// The effective configuration of a server.
 #[derive(Clone, Debug)]

@@ -3,14 +3,21 @@
 use std::future::Future;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nabu_engine::io::{AlignedBuf, Io};
 use nabu_engine::ring::provided::BUFFER_COUNT;
+use nabu_engine::ring::{ACCEPTED_MAX, sys};
+use nabu_engine::runtime::mailbox::mailbox;
 use nabu_engine::runtime::{Half, Listener, RingIo, RuntimeOptions, Stream, run};
+use nabu_engine::types::CoreId;
+
+/// Of Linux: too many open files.
+const EMFILE: i32 = 24;
 
 fn on_ring<Fut>(test: fn(RingIo) -> Fut)
 where
@@ -158,6 +165,64 @@ fn connections_that_nobody_accepted_are_closed_with_their_listener() {
 }
 
 #[test]
+fn accepting_pauses_when_too_many_wait_and_goes_on_later() {
+    const CLIENTS: usize = ACCEPTED_MAX + 200;
+    if sys::raise_limit(sys::Limit::Descriptors).unwrap() < 4 * CLIENTS as u64 {
+        eprintln!("not tested: too few descriptors may be open here");
+        return;
+    }
+    on_ring(|io| async move {
+        let mut listener = Listener::bind(&io, any_port()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let first = TcpStream::connect(address).unwrap();
+        let mut accepted = vec![listener.accept().await.unwrap()];
+        let clients: Vec<_> = (0..CLIENTS).map(|_| TcpStream::connect(address).unwrap()).collect();
+        // The accept is cancelled, and with it ends the only operation in flight.
+        until_idle(&io, 0).await;
+        while accepted.len() < CLIENTS + 1 {
+            accepted.push(listener.accept().await.unwrap());
+        }
+        assert_eq!(io.open_connections(), CLIENTS + 1);
+        drop((first, clients));
+    });
+}
+
+/// Starts itself again in a process that may open few descriptors.
+#[test]
+fn running_out_of_descriptors_is_an_error_and_the_listener_goes_on() {
+    const NAME: &str = "running_out_of_descriptors_is_an_error_and_the_listener_goes_on";
+    const CHILD: &str = "NABU_RING_TEST_CHILD";
+    if std::env::var_os(CHILD).is_none() {
+        let status = Command::new("sh")
+            .args(["-c", "ulimit -n 64; exec \"$0\" --exact \"$1\""])
+            .arg(std::env::current_exe().unwrap())
+            .arg(NAME)
+            .env(CHILD, "1")
+            .stdout(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(status.success(), "{status}");
+        return;
+    }
+    on_ring(|io| async move {
+        let mut listener = Listener::bind(&io, any_port()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let _first = (TcpStream::connect(address).unwrap(), listener.accept().await.unwrap());
+        let mut client = TcpStream::connect(address).unwrap();
+        let mut fillers = Vec::new();
+        while let Ok(file) = std::fs::File::open("/dev/null") {
+            fillers.push(file);
+        }
+        assert_eq!(listener.accept().await.err().unwrap().raw_os_error(), Some(EMFILE));
+        assert_eq!(listener.accept().await.err().unwrap().raw_os_error(), Some(EMFILE));
+        fillers.clear();
+        client.write_all(b"here").unwrap();
+        let stream = listener.accept().await.unwrap();
+        assert_eq!(&*stream.recv().await.unwrap(), b"here");
+    });
+}
+
+#[test]
 fn more_receives_than_buffers_are_all_served() {
     on_ring(|io| async move {
         const MORE: usize = BUFFER_COUNT as usize + 64;
@@ -194,6 +259,53 @@ fn more_receives_than_buffers_are_all_served() {
             io.yield_now().await;
         }
         assert!(held.iter().all(|bytes| &**bytes == b"x"));
+    });
+}
+
+#[test]
+fn connections_without_data_do_not_keep_buffers_from_those_that_have_some() {
+    on_ring(|io| async move {
+        const IDLE: usize = BUFFER_COUNT as usize + 64;
+        let mut listener = Listener::bind(&io, any_port()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut clients = Vec::new();
+        let mut connect = async || {
+            clients.push(TcpStream::connect(address).unwrap());
+            listener.accept().await.unwrap()
+        };
+        let (holder, late) = (connect().await, connect().await);
+        let mut idle = Vec::new();
+        for _ in 0..IDLE {
+            idle.push(connect().await);
+        }
+        let mut held = Vec::new();
+        while held.len() < usize::from(BUFFER_COUNT) {
+            clients[0].write_all(&[1]).unwrap();
+            held.push(holder.recv().await.unwrap());
+        }
+        for stream in idle {
+            io.spawn(async move { drop(stream.recv().await) });
+        }
+        for _ in 0..100 {
+            io.yield_now().await;
+        }
+        clients[1].write_all(b"late").unwrap();
+        let served = Rc::new(std::cell::Cell::new(false));
+        let told = served.clone();
+        io.spawn(async move {
+            assert_eq!(&*late.recv().await.unwrap(), b"late");
+            told.set(true);
+        });
+        for _ in 0..100 {
+            io.yield_now().await;
+        }
+        assert!(!served.get(), "every buffer is held");
+        held.clear();
+        let patience = io.now().after(Duration::from_secs(20));
+        while !served.get() && io.now() < patience {
+            io.yield_now().await;
+        }
+        assert!(served.get(), "all buffers are free, and nobody told the one who has data");
     });
 }
 
@@ -280,10 +392,12 @@ fn a_second_receive_is_an_assertion() {
 fn a_thousand_connections_echo_on_two_cores() {
     const CONNECTIONS: usize = 500;
     let (port_sender, port) = std::sync::mpsc::channel();
-    let stop = Arc::new(AtomicBool::new(false));
-    let stopped = stop.clone();
+    // A core ends when the only sender of its mailbox is gone.
+    let (stops, stopped): (Vec<_>, Vec<_>) =
+        (0..2).map(|_| mailbox::<()>()).map(|(stop, end)| (stop, Mutex::new(Some(end)))).unzip();
+    let stopped = Arc::new(stopped);
     let server = std::thread::spawn(move || {
-        run(&RuntimeOptions { cores: 2, pin: true }, move |_, io| {
+        run(&RuntimeOptions { cores: 2, pin: true }, move |CoreId(core), io| {
             let (port_sender, stopped) = (port_sender.clone(), stopped.clone());
             async move {
                 let mut listener = Listener::bind(&io, any_port()).unwrap();
@@ -295,9 +409,8 @@ fn a_thousand_connections_echo_on_two_cores() {
                         acceptor.spawn(echo(stream));
                     }
                 });
-                while !stopped.load(Ordering::SeqCst) {
-                    io.sleep(Duration::from_millis(5)).await;
-                }
+                let mut stopped = stopped[usize::from(core)].lock().unwrap().take().unwrap();
+                assert_eq!(stopped.recv().await, None);
             }
         })
     });
@@ -315,7 +428,7 @@ fn a_thousand_connections_echo_on_two_cores() {
             }
         }
     }
-    stop.store(true, Ordering::SeqCst);
+    drop(stops);
     server.join().unwrap().unwrap();
 }
 

@@ -15,7 +15,7 @@ use super::exit::{Exit, Failure};
 use super::progress::Progress;
 
 /// The most attempts in a row that bring less than [`PROGRESS_MIN`].
-const ATTEMPTS_MAX: u32 = 6;
+const ATTEMPTS_MAX: u32 = 5;
 /// Bytes after which a connection counts as one that works.
 const PROGRESS_MIN: u64 = 1 << 20;
 /// The pause before the second attempt; doubled before each further one.
@@ -233,6 +233,7 @@ impl<'a> Download<'a> {
 
     /// Holds the bytes against the id, which the server can't choose, and against the whole hash that it names.
     fn verify(&mut self) -> Result<(), Failure> {
+        self.progress.finish();
         let hash = ContentHash(std::mem::take(&mut self.hasher).finalize().into());
         if BlobId::of(&hash) != self.id {
             return Err(self.wrong(&format!("the bytes received have the id {}", BlobId::of(&hash))));

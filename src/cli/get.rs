@@ -35,7 +35,7 @@ pub struct Get {
     id: BlobId,
 
     /// Where to write it; standard output without this, or with -
-    #[arg(short, long = "output", value_name = "FILE")]
+    #[arg(short = 'o', long = "output", value_name = "FILE")]
     file: Option<PathBuf>,
 
     #[command(flatten)]

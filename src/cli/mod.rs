@@ -1,14 +1,17 @@
 //! The command line.
 //!
 //! One file a command. A command parses its own arguments, does its work and returns a [`Failure`](exit::Failure) or nothing; what all of them
-//! share is in `client` (HTTP), `output` (what is printed), `progress` (what a person sees meanwhile) and `exit` (how it ends).
+//! share is in `client` (HTTP), `offline` (a store without a server), `output` (what is printed), `progress` (what a person sees meanwhile) and `exit` (how it ends).
 
 pub mod client;
 pub mod download;
 pub mod exit;
+pub mod fsck;
 pub mod generate;
 pub mod get;
+pub mod inspect;
 pub mod ls;
+pub mod offline;
 pub mod output;
 pub mod policy;
 pub mod progress;
@@ -28,6 +31,7 @@ use output::Output;
 /// A content-addressed blob store for serving model weights
 ///
 /// `start` runs a server. `put`, `get`, `stat`, `rm` and `ls` talk to one, at NABU_API with the token in NABU_TOKEN.
+/// `fsck` and `inspect` look at a store that no server runs on.
 #[derive(Parser)]
 #[command(name = "nabu-store", version, after_long_help = exit::HELP, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
 pub struct Cli {
@@ -43,6 +47,8 @@ enum Command {
     Stat(stat::Stat),
     Ls(ls::Ls),
     Rm(rm::Rm),
+    Fsck(fsck::Fsck),
+    Inspect(inspect::Inspect),
     Token(token::Token),
     Completions(generate::Completions),
     Man(generate::Man),
@@ -56,6 +62,8 @@ impl Command {
             Self::Stat(stat) => stat.output(),
             Self::Ls(ls) => ls.output(),
             Self::Rm(rm) => rm.output(),
+            Self::Fsck(fsck) => fsck.output(),
+            Self::Inspect(inspect) => inspect.output(),
             Self::Token(token) => token.output(),
             Self::Start(_) | Self::Completions(_) | Self::Man(_) => Output::default(),
         }
@@ -69,6 +77,8 @@ impl Command {
             Self::Stat(stat) => stat.run(),
             Self::Ls(ls) => ls.run(),
             Self::Rm(rm) => rm.run(),
+            Self::Fsck(fsck) => fsck.run(),
+            Self::Inspect(inspect) => inspect.run(),
             Self::Token(token) => token.run(),
             Self::Completions(completions) => completions.run(),
             Self::Man(man) => man.run(),

@@ -80,6 +80,11 @@ pub fn human_size(bytes: u64) -> String {
     format!("{value:.1} {}", UNITS[unit])
 }
 
+/// A count with its noun: `1 blob`, `2 blobs`.
+pub fn counted(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
 /// Nanoseconds since 1970 as RFC 3339 in UTC, in whole milliseconds: `2026-03-01T12:00:00.250Z`.
 pub fn rfc3339(nanoseconds: u64) -> String {
     let milliseconds = nanoseconds / 1_000_000;

@@ -7,6 +7,10 @@ use super::output::Output;
 /// The bar's redraws a second.
 const REDRAWS_PER_SECOND: u8 = 10;
 
+const WITH_TOTAL: &str =
+    "{msg} {bar:32} {percent:>3}%  {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  ETA {eta}";
+const WITHOUT_TOTAL: &str = "{msg} {spinner}  {binary_bytes}  {binary_bytes_per_sec}  {elapsed}";
+
 /// How far a transfer is.
 pub struct Progress {
     bar: ProgressBar,
@@ -18,15 +22,13 @@ impl Progress {
         if !output.is_watched() {
             return Self { bar: ProgressBar::hidden() };
         }
-        let template = if total.is_some() {
-            "{msg} {bar:32} {percent:>3}%  {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  ETA {eta}"
-        } else {
-            "{msg} {spinner}  {binary_bytes}  {binary_bytes_per_sec}  {elapsed}"
-        };
         let target = ProgressDrawTarget::stderr_with_hz(REDRAWS_PER_SECOND);
-        let style = ProgressStyle::with_template(template).expect("a fixed template").progress_chars("━╸ ");
-        let bar = ProgressBar::with_draw_target(total, target).with_style(style).with_message(verb);
-        Self { bar }
+        let bar = ProgressBar::with_draw_target(None, target).with_style(style(WITHOUT_TOTAL)).with_message(verb);
+        let progress = Self { bar };
+        if let Some(total) = total {
+            progress.set_total(total);
+        }
+        progress
     }
 
     /// Sets the position without counting it into the rate: bytes that are there from an earlier run.
@@ -35,8 +37,10 @@ impl Progress {
         self.bar.reset_eta();
     }
 
+    /// From now on the end is known.
     pub fn set_total(&self, total: u64) {
         self.bar.set_length(total);
+        self.bar.set_style(style(WITH_TOTAL));
     }
 
     pub fn add(&self, bytes: u64) {
@@ -45,16 +49,24 @@ impl Progress {
 
     /// A line above the bar.
     pub fn remark(&self, text: &str) {
-        self.bar.suspend(|| {
-            if !self.bar.is_hidden() {
-                eprintln!("{text}");
-            }
-        });
+        // Asked before, because the bar is locked while it is suspended.
+        if !self.bar.is_hidden() {
+            self.bar.suspend(|| eprintln!("{text}"));
+        }
+    }
+
+    /// Takes the bar off the screen; the line is free for a remark.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        self.bar.finish_and_clear();
+        self.finish();
     }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).expect("a fixed template").progress_chars("━╸ ")
 }

@@ -156,8 +156,8 @@ impl Put {
                 "{name} is a directory; a blob is one file, so pack it: tar c {name} | nabu-store put -"
             )));
         }
-        // A pipe or a device has no length to promise.
-        let length = metadata.is_file().then_some(metadata.len());
+        // A pipe or a device has no length to promise, and the files of /proc say 0 whatever they hold.
+        let length = Some(metadata.len()).filter(|length| metadata.is_file() && *length > 0);
         Ok((Source::File(file), length))
     }
 
@@ -180,8 +180,9 @@ impl Put {
             }
         }
         if self.digest {
-            let (Source::File(file), Some(length)) = (source, length) else {
-                return Err(Failure::usage("--digest reads the content twice, so it needs a file"));
+            let file = match source {
+                Source::File(file) if file.metadata().is_ok_and(|metadata| metadata.is_file()) => file,
+                _ => return Err(Failure::usage("--digest reads the content twice, so it needs a file")),
             };
             let hash = self.hash_ahead(file, length)?;
             let value = HeaderValue::from_str(&hash.to_hex()).expect("hexadecimal fits in a header");
@@ -190,8 +191,8 @@ impl Put {
         Ok(headers)
     }
 
-    fn hash_ahead(&self, file: &mut File, length: u64) -> Result<ContentHash, Failure> {
-        let progress = Progress::new(self.output, "hashing", Some(length));
+    fn hash_ahead(&self, file: &mut File, length: Option<u64>) -> Result<ContentHash, Failure> {
+        let progress = Progress::new(self.output, "hashing", length);
         let failure = |error| Failure::io(format_args!("cannot read {}", self.file.display()), &error);
         let mut hasher = Sha256::new();
         let mut chunk = vec![0; HASH_CHUNK];

@@ -11,6 +11,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::auth::{Role, Tokens, check_token};
 use crate::config::{self, Config, Flags, LogFormat, LogOptions, Machine};
+use crate::server::lock::DirectoryLocks;
 
 use super::exit::{Exit, Failure};
 use super::token::random_token;
@@ -142,14 +143,22 @@ fn read_token_file(path: &Path) -> Result<Tokens, Failure> {
 fn admin_tokens(dir: &Path) -> Result<Tokens, Failure> {
     let path = dir.join(ADMIN_TOKEN_FILE);
     let name = path.display();
-    let token = match read_private(&path) {
-        Ok(text) => text.trim().to_owned(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let token = random_token()?;
-            write_private(&path, &token).map_err(|error| Failure::io(format_args!("cannot write {name}"), &error))?;
-            token
+    let token = match read_admin_token(&path)? {
+        Some(token) => token,
+        None => {
+            // Of two servers that start at once, one makes the token, and neither replaces one that the other uses already.
+            let _locks = DirectoryLocks::acquire(&[dir.to_owned()])
+                .map_err(|message| Failure::new(Exit::Failed, "directory is locked", message))?;
+            match read_admin_token(&path)? {
+                Some(token) => token,
+                None => {
+                    let token = random_token()?;
+                    write_private(&path, &token)
+                        .map_err(|error| Failure::io(format_args!("cannot write {name}"), &error))?;
+                    token
+                }
+            }
         }
-        Err(error) => return Err(Failure::io(format_args!("cannot read {name}"), &error)),
     };
     check_token(&token).map_err(|reason| {
         let message = format!("{name}: {reason}; delete the file to get a new token at the next start");
@@ -162,6 +171,14 @@ fn admin_tokens(dir: &Path) -> Result<Tokens, Failure> {
     let mut tokens = Tokens::default();
     tokens.add(&token, Role::Admin, "admin");
     Ok(tokens)
+}
+
+fn read_admin_token(path: &Path) -> Result<Option<String>, Failure> {
+    match read_private(path) {
+        Ok(text) => Ok(Some(text.trim().to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Failure::io(format_args!("cannot read {}", path.display()), &error)),
+    }
 }
 
 /// Reads a small text file that should be for its owner's eyes, and warns when it is not.
@@ -184,11 +201,11 @@ fn read_private(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-/// Writes a small file for its owner only; after a crash it is there completely or not at all.
+/// Writes a small file for its owner only; after a crash it is there completely or not at all. The directory is locked.
 fn write_private(path: &Path, line: &str) -> io::Result<()> {
     let dir = path.parent().expect("the file is in a data directory");
-    let draft = path.with_extension(format!("tmp-{}", std::process::id()));
-    // A draft left by a crash of a process with the same number would keep its mode and content.
+    let draft = path.with_extension("token.new");
+    // A draft that a crash left would keep its mode and content.
     match fs::remove_file(&draft) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -244,7 +261,7 @@ mod tests {
         assert_eq!(mode(&path), 0o600);
         let token = fs::read_to_string(&path).expect("readable");
         assert_eq!(tokens.role_of(token.trim().as_bytes()), Some((Role::Admin, "admin")));
-        assert_eq!(fs::read_dir(dir.path()).expect("readable").count(), 1, "no draft is left");
+        assert!(!dir.path().join("admin.token.new").exists(), "no draft is left");
 
         let again = admin_tokens(dir.path()).expect("read");
         assert_eq!(again.role_of(token.trim().as_bytes()), Some((Role::Admin, "admin")));

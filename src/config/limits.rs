@@ -46,7 +46,7 @@ impl Limits {
 pub struct Limit {
     pub key: &'static str,
     pub number: Number,
-    get: fn(&Limits) -> u64,
+    pub get: fn(&Limits) -> u64,
     set: fn(&mut Limits, u64),
 }
 

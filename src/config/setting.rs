@@ -154,6 +154,11 @@ impl Number {
         (self.min..=self.max).contains(&value)
     }
 
+    /// A value as it can be written.
+    pub fn show(&self, value: u64) -> String {
+        if self.in_bytes { size::exact(value) } else { value.to_string() }
+    }
+
     pub fn read(&self, raw: Raw<'_>) -> Result<u64, String> {
         let size = raw.text().filter(|_| self.in_bytes).and_then(size::parse).map(i128::from);
         let Some(integer) = size.or_else(|| raw.integer()) else {
@@ -170,11 +175,7 @@ impl Number {
 /// The bounds, as messages and documentation write them: `100..600000`, `1KiB..1MiB`.
 impl fmt::Display for Number {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.in_bytes {
-            write!(formatter, "{}..{}", size::exact(self.min), size::exact(self.max))
-        } else {
-            write!(formatter, "{}..{}", self.min, self.max)
-        }
+        write!(formatter, "{}..{}", self.show(self.min), self.show(self.max))
     }
 }
 

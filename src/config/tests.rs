@@ -192,7 +192,7 @@ fn messages_about_a_file_name_file_line_key_value_and_remedy() {
         ("memory: lots\n", "FILE:1: memory: must be a size such as 512MiB or 2G, 16MiB..64TiB (got \"lots\")".into()),
         ("cores: 4\nmemory: 32MiB\n", "FILE:2: memory: must be at least 16MiB for each core, 64MiB for 4 cores; give more, or fewer cores (got 32MiB)".into()),
         ("memory: 1TiB\n", "FILE:1: memory: must fit in the 17179869184 bytes of memory that this process may use (got 1TiB)".into()),
-        ("segment_size: 1048577\n", "FILE:1: segment_size: must be 16MiB..64GiB (got 1048577)".into()),
+        ("segment_size: 1048575\n", "FILE:1: segment_size: must be 1MiB..1GiB (got 1048575)".into()),
         ("segment_size: 20000000\n", "FILE:1: segment_size: must be a multiple of 1MiB (got 20000000)".into()),
         ("listen: 7070\n", format!("FILE:1: listen: {LISTEN} (got 7070)")),
         ("listen: localhost\n", format!("FILE:1: listen: {LISTEN} (got \"localhost\")")),
@@ -279,4 +279,26 @@ fn a_host_without_an_address_is_named() {
             .starts_with("NABU_LISTEN=no-such-host.invalid:7070: the host \"no-such-host.invalid\" has no address"),
         "{messages:?}"
     );
+}
+
+#[test]
+fn the_readme_has_every_limit_with_its_default_and_bounds() {
+    let readme = include_str!("../../README.md");
+    let defaults = Limits::default();
+    for limit in &LIMITS {
+        let default = limit.number.show((limit.get)(&defaults));
+        let row = format!("| `{}` | {default} | {} |", limit.key, limit.number);
+        assert!(readme.contains(&row), "the row that begins with {row}");
+    }
+    for text in [
+        format!("| 1 to {DATA_DIRS_MAX} directories"),
+        format!("| `{LISTEN_DEFAULT}` |"),
+        format!("| `{DATA_DEFAULT}` |"),
+        format!("| 1..{CORES_MAX} |"),
+        format!("within {}..{}", exact_size(MEMORY_DEFAULT_MIN), exact_size(MEMORY_DEFAULT_MAX)),
+        format!("| {} for each core at least", exact_size(MEMORY_PER_CORE_MIN)),
+        format!("{}..{}, a multiple of", exact_size(SEGMENT_SIZE_MIN), exact_size(SEGMENT_SIZE_MAX)),
+    ] {
+        assert!(readme.contains(&text), "{text}");
+    }
 }

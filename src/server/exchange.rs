@@ -5,6 +5,7 @@
 //! to the connection.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use nabu_engine::io::{AlignedBuf, Instant, Io};
 use nabu_engine::runtime::{Half, Stream};
@@ -286,19 +287,20 @@ pub async fn refuse(core: Rc<Core>, stream: Stream, error: ApiError) -> Finished
     Finished { input: Vec::new(), keep: false }
 }
 
-/// The longest time, and the most bytes, for which a closing connection reads what the peer still sends.
-const LINGER_MS: u64 = 2_000;
-const LINGER_BYTES_MAX: usize = 64 << 20;
+/// For how long a closing connection reads what the peer still sends, in all and without any coming. Many clients look for the answer
+/// only when all of their body is sent.
+const LINGER_MS: u64 = 30_000;
+const LINGER_IDLE_MS: u64 = 2_000;
 
 /// Ends the writing side and discards what still comes: closing with bytes unread would reset the connection, and the peer might
 /// lose the answer (RFC 9112, section 9.6).
 async fn linger(core: &Core, stream: &Stream) {
     stream.shutdown(Half::Write);
-    core.set_deadline(stream, LINGER_MS, Half::Read);
-    let mut discarded = 0;
-    while discarded < LINGER_BYTES_MAX {
+    let started = core.io.now();
+    while core.io.now().since(started) < Duration::from_millis(LINGER_MS) && !core.is_stopping() {
+        core.set_deadline(stream, LINGER_IDLE_MS, Half::Read);
         match stream.recv().await {
-            Ok(bytes) if !bytes.is_empty() => discarded += bytes.len(),
+            Ok(bytes) if !bytes.is_empty() => {}
             _ => return,
         }
     }

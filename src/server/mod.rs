@@ -9,12 +9,13 @@ mod connection;
 mod connections;
 mod core;
 mod exchange;
+pub(crate) mod lock;
 mod shutdown;
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -28,6 +29,7 @@ use nabu_engine::store::{Store, StoreOptions};
 use nabu_engine::types::CoreId;
 
 use self::connections::ConnectionCount;
+use self::lock::DirectoryLocks;
 use self::shutdown::{Gate, SignalThread};
 use crate::auth::Tokens;
 use crate::config::Config;
@@ -38,6 +40,10 @@ pub use self::exchange::{Exchange, run as run_exchange};
 
 /// How long connections that were broken off at the end of a shutdown get to notice it.
 const BREAK_OFF_MS: u64 = 1_000;
+
+/// How long to wait for an address that is in use, and how often to look.
+const BIND_PATIENCE_MS: u64 = 2_000;
+const BIND_RETRY_MS: u64 = 50;
 
 /// What a core is told.
 enum CoreMessage {
@@ -81,6 +87,8 @@ impl Mailboxes {
 /// A message for the operator that names the value and the remedy.
 pub fn run(config: Config, tokens: Tokens) -> Result<(), String> {
     let cores = config.cores;
+    // Dropped last, when nothing of this process touches the directories any more.
+    let _locks = DirectoryLocks::acquire(&config.data)?;
     let store = Store::new(StoreOptions {
         dirs: config.data.clone(),
         cores,
@@ -162,7 +170,9 @@ async fn bind(
             Some(CoreMessage::Stop) | None => return None,
         }
     };
-    let bound = Listener::bind(io, address).and_then(|listener| Ok((listener.local_addr()?, listener)));
+    let free = if id == CoreId(0) { wait_until_free(io, address).await } else { Ok(()) };
+    let bound =
+        free.and_then(|()| Listener::bind(io, address)).and_then(|listener| Ok((listener.local_addr()?, listener)));
     match bound {
         Ok((address, listener)) => {
             if id == CoreId(0) {
@@ -177,6 +187,24 @@ async fn bind(
         Err(error) => {
             fail(shared, mailboxes, bind_failure(address, &error));
             None
+        }
+    }
+}
+
+/// Fails when somebody listens on the address. The cores share their port with each other, and so they would with another server of the
+/// same user, which would get every other connection: a socket that does not share finds out. After a process was killed the kernel
+/// may hold its sockets for a moment longer, until its rings are gone, so that moment is waited for.
+async fn wait_until_free(io: &RingIo, address: SocketAddr) -> io::Result<()> {
+    let started = io.now();
+    loop {
+        match TcpListener::bind(address) {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse
+                    && io.now().since(started) < Duration::from_millis(BIND_PATIENCE_MS) =>
+            {
+                io.sleep(Duration::from_millis(BIND_RETRY_MS)).await;
+            }
+            result => return result.map(drop),
         }
     }
 }
@@ -217,15 +245,10 @@ async fn serve(core: &Core, mailboxes: &Mailboxes, mail: &mut Receiver<CoreMessa
     let opening = shared.store.open(core.id, core.io.clone());
     match either(opening, stopped(mail)).await {
         Either::Left(Ok(shard)) => {
-            core.set_shard(shard.clone());
+            core.set_shard(shard);
             if shared.gate.step(|steps| steps.opened += 1).opened == shared.config.cores {
-                let status = shard.status().await;
-                tracing::info!(
-                    blobs = status.blob_count,
-                    used_bytes = status.used_bytes,
-                    milliseconds = core.io.now().since(started).as_millis() as u64,
-                    "ready: the store is recovered"
-                );
+                let milliseconds = core.io.now().since(started).as_millis() as u64;
+                tracing::info!(milliseconds, "ready to serve blobs");
             }
             stopped(mail).await;
             true

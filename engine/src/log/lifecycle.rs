@@ -138,6 +138,10 @@ impl<I: Io> Log<I> {
                 (free.file, segments.join(free_file_name(free.number)))
             }
             None => {
+                // Some file systems allocate up to the last block before they refuse, and starve everybody else meanwhile.
+                if io.space(&segments).await?.available < header.size {
+                    return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+                }
                 let path = segments.join(free_file_name(header.segment));
                 let file = io.open(&path, OpenMode::Create).await?;
                 if let Err(error) = io.allocate(&file, header.size).await {

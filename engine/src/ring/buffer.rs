@@ -1,13 +1,15 @@
 //! Memory that direct I/O may read and write: block-aligned, owned, zeroed at birth.
 //!
 //! A buffer's address never changes while it lives, so an operation in flight may hold it. It is zeroed when allocated, so
-//! padding never carries another tenant's memory to the disk; a reused buffer's padding is its user's to clear.
+//! padding never carries another tenant's memory to the disk; a reused buffer's padding is its user's to clear. Where the memory of
+//! large buffers comes from is the business of `frames`.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
+use super::frames;
 use crate::io::BLOCK_SIZE;
 
 /// A block-aligned buffer whose length is a positive multiple of the block size.
@@ -25,9 +27,13 @@ impl AlignedBuf {
         assert!((1..=1 << 30).contains(&len), "a buffer of {len} bytes");
         let len = len.next_multiple_of(BLOCK_SIZE);
         let layout = Self::layout(len);
-        // SAFETY: the layout has a non-zero size, asserted above.
-        let raw = unsafe { alloc_zeroed(layout) };
-        let Some(pointer) = NonNull::new(raw) else { handle_alloc_error(layout) };
+        let pointer = if frames::serves(len) {
+            frames::take(len)
+        } else {
+            // SAFETY: the layout has a non-zero size, asserted above.
+            NonNull::new(unsafe { alloc_zeroed(layout) })
+        };
+        let Some(pointer) = pointer else { handle_alloc_error(layout) };
         Self { pointer, len }
     }
 
@@ -48,8 +54,14 @@ unsafe impl Sync for AlignedBuf {}
 
 impl Drop for AlignedBuf {
     fn drop(&mut self) {
-        // SAFETY: allocated in `zeroed` with this very layout, and freed only here.
-        unsafe { dealloc(self.pointer.as_ptr(), Self::layout(self.len)) }
+        // SAFETY: taken in `zeroed` from the same source, which the length decides, and given back only here.
+        unsafe {
+            if frames::serves(self.len) {
+                frames::give_back(self.pointer, self.len);
+            } else {
+                dealloc(self.pointer.as_ptr(), Self::layout(self.len));
+            }
+        }
     }
 }
 

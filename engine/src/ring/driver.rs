@@ -12,7 +12,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
-use std::mem;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -21,15 +21,17 @@ use std::time::Duration;
 
 use io_uring::{IoUring, squeue, types};
 
+use super::probe::ProbeError;
 use super::provided::{Lease, ProvidedBuffers};
 use super::request::{self, Request};
 use super::slots::{Completion, Key, Kind, Slots};
+use super::sys::{self, Limit};
 
-/// Entries of the submission queue: what one round may submit in a single call.
-pub const SUBMISSIONS: u32 = 1024;
-/// Entries of the completion queue. Much larger, since operations in flight are not bounded by the submission queue and
-/// an overflow is slow.
-pub const COMPLETIONS: u32 = 16 * 1024;
+/// Entries of the submission and completion queues, the first that the kernel has memory for. A submission queue holds what one round
+/// submits in a single call; the completion queue is much larger, since operations in flight are not bounded by it and an
+/// overflow is slow. The first takes some 170 KiB of the memory that an unprivileged user may lock, which is 8 MiB by
+/// default: enough for 48 cores.
+pub const QUEUE_SIZES: [(u32, u32); 3] = [(512, 8192), (256, 2048), (64, 256)];
 /// Completions of one round; the rest waits for the next.
 pub const REAPED_PER_ROUND: usize = 4096;
 /// How long a ring waits for the kernel to let go of what it cancelled, in rounds and time of each.
@@ -52,8 +54,6 @@ struct Driver {
     provided: Rc<ProvidedBuffers>,
     /// Whether the event of [`Ring::watch`] must be armed again.
     watch: Option<(RawFd, bool)>,
-    /// Peers that a message could not be posted to.
-    undelivered: Vec<u32>,
     /// Cancels that completions asked for, kept for their allocation.
     cancels: Vec<Key>,
 }
@@ -83,9 +83,22 @@ pub(super) fn setup(submissions: u32, completions: u32) -> io::Result<IoUring> {
 }
 
 impl Ring {
-    /// The ring of the calling thread, which alone may use it.
+    /// The ring of the calling thread, which alone may use it. Its queues are smaller where memory is short, and the log says so.
     pub fn new() -> io::Result<Ring> {
-        Self::with_sizes(SUBMISSIONS, COMPLETIONS)
+        for (submissions, completions) in QUEUE_SIZES {
+            match Self::with_sizes(submissions, completions) {
+                Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => {
+                    tracing::info!(
+                        submissions,
+                        completions,
+                        "the kernel has no memory for queues of this size, most likely for the limit of locked memory (`ulimit -l`)"
+                    );
+                }
+                outcome => return outcome,
+            }
+        }
+        let locked_memory_max = sys::raise_limit(Limit::LockedMemory)?;
+        Err(io::Error::new(io::ErrorKind::OutOfMemory, ProbeError::OutOfMemory { locked_memory_max }))
     }
 
     /// As [`Ring::new`] with queues of other sizes, to test what happens when they are full.
@@ -99,7 +112,6 @@ impl Ring {
             backlog: VecDeque::new(),
             provided: provided.clone(),
             watch: None,
-            undelivered: Vec::new(),
             cancels: Vec::new(),
         };
         Ok(Ring { driver: RefCell::new(driver), provided })
@@ -146,16 +158,11 @@ impl Ring {
         self.driver.borrow_mut().watch = Some((event.as_raw_fd(), false));
     }
 
-    /// Ends the wait of another ring by a message. `peer` comes back from [`Ring::take_undelivered`] if that failed.
-    pub fn message(&self, target: RawFd, peer: u32) {
-        let entry = request::message_ring(target, Key::bare(0).user_data(Kind::Wake))
-            .user_data(Key::bare(peer).user_data(Kind::Message));
-        self.driver.borrow_mut().push(entry);
-    }
-
-    /// Peers whose message could not be posted: they must be woken in another way.
-    pub fn take_undelivered(&self) -> Vec<u32> {
-        mem::take(&mut self.driver.borrow_mut().undelivered)
+    /// Ends the wait of another ring by a message from this one. The event of [`Ring::watch`] is what the runtime uses; the bench
+    /// `wakeup` compares the two.
+    pub fn message(&self, target: RawFd) {
+        let entry = request::message_ring(target, Key::BARE.user_data(Kind::Wake));
+        self.driver.borrow_mut().push(entry.user_data(Key::BARE.user_data(Kind::Message)));
     }
 
     /// The buffers that receives pick from.
@@ -221,7 +228,7 @@ impl Driver {
             // SAFETY: the caller of `watch` keeps the descriptor open as long as the ring.
             let event_borrowed = unsafe { BorrowedFd::borrow_raw(event) };
             self.watch = Some((event, true));
-            self.push(request::watch_event(event_borrowed).user_data(Key::bare(0).user_data(Kind::Wake)));
+            self.push(request::watch_event(event_borrowed).user_data(Key::BARE.user_data(Kind::Wake)));
         }
         self.flush_backlog();
         let wait = if self.backlog.is_empty() { wait } else { Wait::No };
@@ -277,7 +284,7 @@ impl Driver {
                         *armed = false;
                     }
                 }
-                Kind::Message => self.undelivered.push(key.index()),
+                Kind::Message => tracing::warn!(errno = -entry.result(), "a message to another ring was not delivered"),
             }
         }
         while let Some(key) = self.cancels.pop() {
@@ -289,13 +296,15 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
+        // Leaked if anything below panics, and so are the slots, by their own drop.
+        let provided = ManuallyDrop::new(self.provided.clone());
         for key in self.slots.orphan_all() {
             self.cancel(key);
         }
         let mut wakers = Vec::new();
         for _ in 0..TEARDOWN_ROUNDS {
             if self.slots.in_kernel() == 0 {
-                return;
+                break;
             }
             if let Err(error) = self.enter(Wait::For(TEARDOWN_ROUND)) {
                 tracing::error!(%error, "the ring cannot be torn down");
@@ -305,16 +314,9 @@ impl Drop for Driver {
         }
         if self.slots.in_kernel() > 0 {
             tracing::error!(operations = self.slots.in_kernel(), "the kernel keeps operations; their memory is leaked");
-            mem::forget(mem::take(&mut self.slots));
-            mem::forget(self.provided.clone());
+        } else {
+            drop(ManuallyDrop::into_inner(provided));
         }
-    }
-}
-
-impl Op<'_> {
-    /// Names the operation until it is over.
-    pub fn key(&self) -> Option<Key> {
-        self.key
     }
 }
 

@@ -3,6 +3,7 @@
 //! | file | what it holds |
 //! | --- | --- |
 //! | [`buffer`] | block-aligned memory that direct I/O may use |
+//! | `frames` | where large buffers come from, and where they go |
 //! | [`probe`] | what the kernel must offer, and what to tell the operator when it does not |
 //! | [`request`] | one submission together with everything the kernel will touch on its behalf |
 //! | `slots` | the table of operations in flight: who owns what until the last completion |
@@ -16,6 +17,7 @@
 
 pub mod buffer;
 pub mod driver;
+mod frames;
 pub mod probe;
 pub mod provided;
 pub mod request;
@@ -23,4 +25,4 @@ mod slots;
 pub mod sys;
 
 pub use driver::{Op, Ring, Wait};
-pub use slots::{Completion, Key};
+pub use slots::{ACCEPTED_MAX, Completion, Key};

@@ -10,7 +10,8 @@ use std::io;
 
 use io_uring::{Probe, opcode};
 
-use super::{driver, sys};
+use super::driver;
+use super::sys::{self, Limit};
 
 /// The oldest kernel that has everything: deferred task work, single issuer and zero-copy sends.
 pub const KERNEL_FLOOR: (u32, u32) = (6, 1);
@@ -37,7 +38,6 @@ const OPERATIONS: &[(u8, &str)] = &[
     (opcode::SendZc::CODE, "IORING_OP_SEND_ZC"),
     (opcode::AsyncCancel::CODE, "IORING_OP_ASYNC_CANCEL"),
     (opcode::PollAdd::CODE, "IORING_OP_POLL_ADD"),
-    (opcode::MsgRingData::CODE, "IORING_OP_MSG_RING"),
 ];
 
 /// What was found on this machine.
@@ -55,6 +55,8 @@ pub struct Facts {
     pub drops_completions: bool,
     /// How many descriptors may be open, after raising the soft limit.
     pub descriptors_max: u64,
+    /// How much memory may be locked, in bytes, after raising the soft limit.
+    pub locked_memory_max: u64,
 }
 
 /// Why the ring cannot be used here.
@@ -63,7 +65,7 @@ pub enum ProbeError {
     KernelTooOld { release: String },
     Disabled { level: u32 },
     Forbidden { errno: i32 },
-    OutOfMemory,
+    OutOfMemory { locked_memory_max: u64 },
     TooManyDescriptors { descriptors_max: u64 },
     SetupFailed { errno: i32, release: String },
     MissingOperations { names: Vec<&'static str>, release: String },
@@ -77,9 +79,10 @@ pub enum ProbeWarning {
 }
 
 impl Facts {
-    /// Looks at this machine, and raises the soft limit of open descriptors to the hard one.
+    /// Looks at this machine, and raises the soft limits of open descriptors and locked memory to the hard ones.
     pub fn gather() -> io::Result<Facts> {
-        let descriptors_max = sys::raise_descriptor_limit()?;
+        let descriptors_max = sys::raise_limit(Limit::Descriptors)?;
+        let locked_memory_max = sys::raise_limit(Limit::LockedMemory)?;
         let mut facts = Facts {
             kernel_release: sys::kernel_release()?,
             disabled: fs::read_to_string("/proc/sys/kernel/io_uring_disabled")
@@ -89,6 +92,7 @@ impl Facts {
             missing_operations: Vec::new(),
             drops_completions: false,
             descriptors_max,
+            locked_memory_max,
         };
         match driver::setup(PROBE_ENTRIES, PROBE_ENTRIES * 2) {
             Ok(uring) => {
@@ -116,7 +120,9 @@ impl Facts {
             (Some(errno @ (libc::EPERM | libc::EACCES | libc::ENOSYS)), _) => {
                 return Err(ProbeError::Forbidden { errno });
             }
-            (Some(libc::ENOMEM), _) => return Err(ProbeError::OutOfMemory),
+            (Some(libc::ENOMEM), _) => {
+                return Err(ProbeError::OutOfMemory { locked_memory_max: self.locked_memory_max });
+            }
             (Some(libc::EMFILE | libc::ENFILE), _) => {
                 return Err(ProbeError::TooManyDescriptors { descriptors_max: self.descriptors_max });
             }
@@ -176,9 +182,11 @@ impl fmt::Display for ProbeError {
                  `--security-opt seccomp=unconfined`; systemd: remove them from SystemCallFilter)",
                 io::Error::from_raw_os_error(*errno)
             ),
-            ProbeError::OutOfMemory => formatter.write_str(
-                "the kernel has no memory for a ring: free some, or raise the limit of locked memory (`ulimit -l`, \
-                 LimitMEMLOCK= in systemd) or the memory limit of the container",
+            ProbeError::OutOfMemory { locked_memory_max } => write!(
+                formatter,
+                "the kernel has no memory for a ring, and {} KiB may be locked by this user: raise that limit (`ulimit -Hl`, \
+                 LimitMEMLOCK= in systemd; 1 MiB for each core is plenty), or the memory limit of the container",
+                locked_memory_max / 1024
             ),
             ProbeError::TooManyDescriptors { descriptors_max } => write!(
                 formatter,
@@ -229,6 +237,7 @@ mod tests {
             missing_operations: Vec::new(),
             drops_completions: false,
             descriptors_max: 20_000,
+            locked_memory_max: 8 << 20,
         }
     }
 
@@ -289,8 +298,8 @@ mod tests {
 
     #[test]
     fn limits_are_named_with_the_way_to_raise_them() {
-        let text = message(Facts { setup_error: Some(libc::ENOMEM), ..good() });
-        assert!(text.contains("ulimit -l"), "{text}");
+        let text = message(Facts { setup_error: Some(libc::ENOMEM), locked_memory_max: 64 << 10, ..good() });
+        assert!(text.contains("64 KiB") && text.contains("ulimit -Hl") && text.contains("LimitMEMLOCK"), "{text}");
         let text = message(Facts { setup_error: Some(libc::EMFILE), descriptors_max: 16, ..good() });
         assert!(text.contains("at most 16") && text.contains("ulimit -n"), "{text}");
         let warnings = Facts { descriptors_max: 256, ..good() }.judge().unwrap();

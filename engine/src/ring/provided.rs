@@ -95,6 +95,12 @@ impl ProvidedBuffers {
         self.leased.get() == BUFFER_COUNT
     }
 
+    /// How many buffers were ever put into the ring, modulo 2^16.
+    #[cfg(test)]
+    pub(super) fn given(&self) -> u16 {
+        self.tail.get()
+    }
+
     fn put(&self, id: u16) {
         let tail = self.tail.get();
         let index = usize::from(tail & (BUFFER_COUNT - 1));

@@ -110,6 +110,9 @@ impl Request {
     }
 
     /// Reads into `buf[range]` from `offset`.
+    ///
+    /// Buffers are not registered with the ring: measured on Linux 6.18 with direct I/O at depth 8, that saves 1 to 2 of some 10 µs of CPU for
+    /// 1 MiB and nothing for 4 KiB, and the price is locked memory and another kind of buffer.
     pub fn read(file: &Arc<File>, mut buf: AlignedBuf, range: Range<usize>, offset: u64) -> Self {
         let target = &mut buf[range.clone()];
         let entry = opcode::Read::new(fd(file.as_ref()), target.as_mut_ptr(), length(&range)).offset(offset).build();

@@ -95,6 +95,9 @@ pub(super) struct Effect {
 }
 
 impl Key {
+    /// Names no slot, for submissions that own nothing.
+    pub(super) const BARE: Key = Key { index: 0, generation: 0 };
+
     pub(super) fn user_data(self, kind: Kind) -> u64 {
         u64::from(self.generation) << 32 | (kind as u64) << INDEX_BITS | u64::from(self.index)
     }
@@ -110,22 +113,12 @@ impl Key {
         let index = user_data as u32 & (SLOTS_MAX as u32 - 1);
         (Key { index, generation: (user_data >> 32) as u32 }, kind)
     }
-
-    /// A key that names no slot, for completions that carry only a small number.
-    pub(super) fn bare(index: u32) -> Key {
-        Key { index, generation: 0 }
-    }
-
-    pub(super) fn index(self) -> u32 {
-        self.index
-    }
 }
 
 impl Slots {
     /// Takes a request's resources and gives the key to submit its entry under.
     pub(super) fn insert(&mut self, request: Request) -> (Key, io_uring::squeue::Entry) {
         let Request { entry, resource, guard, shape } = request;
-        self.in_kernel += 1;
         let index = self.free.pop().unwrap_or_else(|| {
             assert!(self.slots.len() < SLOTS_MAX, "{SLOTS_MAX} operations in flight on one core");
             self.slots.push(Slot {
@@ -145,9 +138,12 @@ impl Slots {
         slot.generation = slot.generation.wrapping_add(1);
         slot.phase = Phase::InFlight;
         slot.shape = shape;
+        // An accept sets neither, and must not inherit a buffer that its predecessor in this slot received into.
+        (slot.result, slot.flags) = (0, 0);
         slot.resource = resource;
         slot.guard = guard;
         let key = Key { index, generation: slot.generation };
+        self.in_kernel += 1;
         (key, entry.user_data(key.user_data(Kind::Operation)))
     }
 
@@ -319,6 +315,15 @@ impl Slots {
     }
 }
 
+impl Drop for Slots {
+    /// What the kernel still has is leaked, however it comes to this: freed memory could be written to.
+    fn drop(&mut self) {
+        if self.in_kernel > 0 {
+            std::mem::forget(std::mem::take(&mut self.slots));
+        }
+    }
+}
+
 /// Closes the connections that nobody will take.
 fn close_all(accepted: &mut VecDeque<i32>) {
     for result in accepted.drain(..).filter(|&result| result >= 0) {
@@ -329,13 +334,17 @@ fn close_all(accepted: &mut VecDeque<i32>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::File;
+    use std::net::{TcpListener, TcpStream};
+    use std::rc::Rc;
+    use std::sync::Arc;
 
     #[test]
     fn user_data_keeps_index_generation_and_kind() {
         for kind in [Kind::Operation, Kind::Cancel, Kind::Wake, Kind::Message] {
             let key = Key { index: SLOTS_MAX as u32 - 1, generation: u32::MAX };
             assert_eq!(Key::parse(key.user_data(kind)), (key, kind));
-            assert_eq!(Key::parse(Key::bare(7).user_data(kind)), (Key::bare(7), kind));
+            assert_eq!(Key::parse(Key::BARE.user_data(kind)), (Key::BARE, kind));
         }
     }
 
@@ -363,6 +372,21 @@ mod tests {
     }
 
     #[test]
+    fn what_the_kernel_still_has_is_leaked_rather_than_freed() {
+        let file = Arc::new(File::open("/dev/null").unwrap());
+        for (complete, owners) in [(true, 1), (false, 2)] {
+            let provided = ProvidedBuffers::new();
+            let mut slots = Slots::default();
+            let (key, _) = slots.insert(Request::sync(&file, true));
+            if complete {
+                slots.complete(key, 0, 0, &provided);
+            }
+            drop(slots);
+            assert_eq!(Arc::strong_count(&file), owners);
+        }
+    }
+
+    #[test]
     fn slots_are_reused_with_a_new_generation() {
         let provided = ProvidedBuffers::new();
         let mut slots = Slots::default();
@@ -375,5 +399,25 @@ mod tests {
             slots.orphan(key, &provided);
             last = Some(key);
         }
+    }
+
+    #[test]
+    fn an_accept_does_not_give_back_the_buffer_of_the_receive_before_it() {
+        const CQE_F_BUFFER: u32 = 1;
+        let provided = ProvidedBuffers::new();
+        let mut slots = Slots::default();
+        let stream = Rc::new(TcpStream::from(sys::event().unwrap()));
+        let (receive, _) = slots.insert(Request::receive_provided(&stream, false));
+        slots.complete(receive, 10, 7 << 16 | CQE_F_BUFFER, &provided);
+        let Poll::Ready(received) = slots.poll(receive, &mut Context::from_waker(Waker::noop()), &provided) else {
+            panic!("it is complete");
+        };
+        let given = provided.given();
+        let (accept, _) = slots.insert(Request::accept(&Rc::new(TcpListener::from(sys::event().unwrap()))));
+        assert_eq!(accept.index, receive.index);
+        slots.orphan(accept, &provided);
+        slots.complete(accept, -libc::ECANCELED, 0, &provided);
+        assert_eq!((slots.occupied(), provided.given()), (0, given), "the receive still has its buffer");
+        provided.give_back(received.lease.expect("the receive brought a buffer"));
     }
 }

@@ -178,15 +178,28 @@ pub fn kernel_release() -> io::Result<String> {
     Ok(unsafe { CStr::from_ptr(name.release.as_ptr()) }.to_string_lossy().into_owned())
 }
 
-/// Raises the soft limit of open descriptors to the hard one, and says how many may be open now.
-pub fn raise_descriptor_limit() -> io::Result<u64> {
+/// A limit of this process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Limit {
+    /// Open descriptors.
+    Descriptors,
+    /// Bytes of locked memory, which the rings of an unprivileged user are charged to.
+    LockedMemory,
+}
+
+/// Raises a soft limit to the hard one, and says what holds now; `u64::MAX` is no limit.
+pub fn raise_limit(limit: Limit) -> io::Result<u64> {
+    let resource = match limit {
+        Limit::Descriptors => libc::RLIMIT_NOFILE,
+        Limit::LockedMemory => libc::RLIMIT_MEMLOCK,
+    };
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` outlives the call.
-    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) })?;
+    check(unsafe { libc::getrlimit(resource, &mut limit) })?;
     if limit.rlim_cur < limit.rlim_max {
         let raised = libc::rlimit { rlim_cur: limit.rlim_max, rlim_max: limit.rlim_max };
         // SAFETY: `raised` outlives the call.
-        if check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raised) }).is_ok() {
+        if check(unsafe { libc::setrlimit(resource, &raised) }).is_ok() {
             return Ok(raised.rlim_cur);
         }
     }

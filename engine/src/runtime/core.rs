@@ -232,10 +232,14 @@ impl CoreThread {
 impl Drop for CoreThread {
     fn drop(&mut self) {
         let core = &self.0;
-        for _ in 0..DROP_ROUNDS_MAX {
+        for round in 0..DROP_ROUNDS_MAX {
             let wakers: Vec<Waker> = core.tasks.borrow().iter().cloned().collect();
             if wakers.is_empty() {
                 break;
+            }
+            if round > 0 {
+                // Another thread has woken a task and not queued it yet: let it.
+                std::thread::yield_now();
             }
             // Waking brings the task into a queue, where dropping it is dropping its future.
             wakers.into_iter().for_each(Waker::wake);

@@ -129,3 +129,40 @@ async fn fill_with_zeros(io: &RingIo, file: &Arc<File>, before: u64, size: u64) 
     }
     file.set_len(size.max(before))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::{RuntimeOptions, run};
+    use std::os::unix::fs::FileExt;
+
+    #[test]
+    fn where_space_cannot_be_reserved_zeros_are_written_behind_what_is_there() {
+        // Beside the build's output: the system's directory for such files may not allow direct I/O.
+        let program = std::env::current_exe().unwrap();
+        let directory = tempfile::tempdir_in(program.parent().unwrap()).unwrap();
+        let path = directory.path().join("file");
+        for (before, size) in [(0, 3 << 20), (100, 8192), (8192, 8192 + ZEROS as u64 + 4096), (5 * 4096, 4096)] {
+            let _ = std::fs::remove_file(&path);
+            let old = File::create(&path).unwrap();
+            old.write_all_at(&vec![7; before], 0).unwrap();
+            let task_path = path.clone();
+            run(&RuntimeOptions { cores: 1, pin: false }, move |_, io| {
+                let path = task_path.clone();
+                async move {
+                    let direct = std::os::unix::fs::OpenOptionsExt::custom_flags(
+                        File::options().read(true).write(true),
+                        libc::O_DIRECT,
+                    )
+                    .open(&path)
+                    .unwrap();
+                    fill_with_zeros(&io, &Arc::new(direct), before as u64, size).await.unwrap();
+                }
+            })
+            .unwrap();
+            let bytes = std::fs::read(&path).unwrap();
+            assert_eq!(bytes.len() as u64, size.max(before as u64));
+            assert!(bytes[..before].iter().all(|&byte| byte == 7) && bytes[before..].iter().all(|&byte| byte == 0));
+        }
+    }
+}

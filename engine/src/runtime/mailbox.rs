@@ -5,7 +5,7 @@
 //! a request of a task that waits for the reply.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::task::Poll;
 
 use atomic_waker::AtomicWaker;
@@ -16,6 +16,12 @@ struct Shared<T> {
     waker: AtomicWaker,
     senders: AtomicUsize,
     receiver_gone: AtomicBool,
+}
+
+impl<T> Shared<T> {
+    fn discard(&self) {
+        while self.queue.pop().is_some() {}
+    }
 }
 
 /// The sending end; any thread may hold one.
@@ -42,6 +48,12 @@ impl<T: Send> Sender<T> {
             return Err(message);
         }
         self.0.queue.push(message);
+        // The receiver may have gone and emptied the mailbox in between. A message left there would keep what it holds, such as the
+        // sending end of a reply, for as long as there are senders; so whoever comes second empties it.
+        fence(Ordering::SeqCst);
+        if self.0.receiver_gone.load(Ordering::Relaxed) {
+            self.0.discard();
+        }
         self.0.waker.wake();
         Ok(())
     }
@@ -91,6 +103,91 @@ impl<T: Send> Receiver<T> {
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
         self.0.receiver_gone.store(true, Ordering::Release);
-        while self.0.queue.pop().is_some() {}
+        fence(Ordering::SeqCst);
+        self.0.discard();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Wake, Waker};
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn poll<T: Send>(receiver: &mut Receiver<T>, waker: &Waker) -> Poll<Option<T>> {
+        pin!(receiver.recv()).poll(&mut Context::from_waker(waker))
+    }
+
+    #[test]
+    fn messages_come_in_order_and_wake_a_receiver_that_waits() {
+        let (sender, mut receiver) = mailbox();
+        let count = Arc::new(Count::default());
+        let waker = Waker::from(count.clone());
+        assert_eq!(poll(&mut receiver, &waker), Poll::Pending);
+        sender.send(1).unwrap();
+        assert_eq!(count.0.load(Ordering::SeqCst), 1);
+        sender.send(2).unwrap();
+        assert_eq!(count.0.load(Ordering::SeqCst), 1, "it has not waited again");
+        assert_eq!(poll(&mut receiver, &waker), Poll::Ready(Some(1)));
+        assert_eq!(receiver.try_recv(), Some(2));
+        assert_eq!(receiver.try_recv(), None);
+    }
+
+    #[test]
+    fn the_last_sender_to_leave_ends_the_mailbox_after_its_messages() {
+        let (sender, mut receiver) = mailbox();
+        let count = Arc::new(Count::default());
+        let waker = Waker::from(count.clone());
+        let other = sender.clone();
+        assert_eq!(poll(&mut receiver, &waker), Poll::Pending);
+        drop(sender);
+        assert_eq!(count.0.load(Ordering::SeqCst), 0);
+        other.send(3).unwrap();
+        drop(other);
+        assert!(count.0.load(Ordering::SeqCst) > 0);
+        assert_eq!(poll(&mut receiver, &waker), Poll::Ready(Some(3)));
+        assert_eq!(poll(&mut receiver, &waker), Poll::Ready(None));
+    }
+
+    #[test]
+    fn a_message_to_nobody_comes_back_and_waiting_ones_are_dropped() {
+        let (sender, receiver) = mailbox();
+        let message = Arc::new(());
+        sender.send(message.clone()).unwrap();
+        drop(receiver);
+        assert_eq!(Arc::strong_count(&message), 1);
+        assert_eq!(sender.send(message.clone()), Err(message.clone()));
+        assert_eq!(Arc::strong_count(&message), 1);
+    }
+
+    #[test]
+    fn no_message_is_lost_or_kept_when_the_receiver_leaves_among_sends() {
+        for _ in 0..200 {
+            let (sender, mut receiver) = mailbox();
+            let message = Arc::new(());
+            let copy = message.clone();
+            let thread = std::thread::spawn(move || {
+                let accepted = (0..50).filter(|_| sender.send(copy.clone()).is_ok()).count();
+                (accepted, sender)
+            });
+            while receiver.try_recv().is_none() {
+                std::hint::spin_loop();
+            }
+            drop(receiver);
+            let (accepted, sender) = thread.join().unwrap();
+            assert!(accepted >= 1);
+            assert_eq!(Arc::strong_count(&message), 1, "nothing stays behind while a sender lives");
+            drop(sender);
+        }
     }
 }

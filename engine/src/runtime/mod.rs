@@ -125,6 +125,8 @@ where
     let thread = CoreThread::new(core);
     let main = core_main(id, thread.io());
     let ended = thread.run(main);
+    // Before the others are let alone: dropping what is left may panic as well.
+    drop(thread);
     others.armed = ended.is_err();
     ended
 }

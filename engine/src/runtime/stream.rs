@@ -122,11 +122,20 @@ impl Stream {
         let Socket { io, socket, receiving, drained, .. } = &*self.0;
         let _busy = Busy::new(receiving, "receive");
         let mut retries = Retries::default();
+        let mut turn = None;
         loop {
             let mut completion = io.ring().submit(Request::receive_provided(socket, drained.get())).await;
             let received = ReceivedBytes { io: io.clone(), lease: completion.take_lease() };
+            if received.lease.is_some() || completion.result == -libc::ENOBUFS {
+                // The buffer was used, by this receive or by one that was faster: giving it back tells the next one.
+                std::mem::forget(turn.take());
+            }
             if completion.result == -libc::ENOBUFS {
-                BufferFree { io, ticket: None }.await;
+                // Who has received nothing yet needs no buffer: only with something to receive it waits for one.
+                if drained.replace(true) {
+                    BufferFree { io, ticket: None }.await;
+                    turn = Some(Turn(io));
+                }
             } else if !retries.again(&completion) {
                 drained.set(!completion.socket_has_more);
                 return completion.value().map(|_| received);
@@ -295,6 +304,16 @@ impl Drop for BufferFree<'_> {
                 core.wake_buffer_waiter();
             }
         }
+    }
+}
+
+/// The turn of a receive that waited for a buffer. If it ends without one, by the end of the stream or by being dropped, the
+/// next one that waits is told.
+struct Turn<'io>(&'io RingIo);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.core().wake_buffer_waiter();
     }
 }
 

@@ -14,6 +14,7 @@ use crate::log::segment::Segment;
 use crate::store::message::{Outcome, Released};
 use crate::store::reclaim::Event;
 use crate::store::shard::{Inner, Shard, first_owned, has_extents, record_bytes};
+use crate::sync::Notify;
 use crate::types::{BlobId, Sequence};
 
 /// Entries counted before others get their turn.
@@ -24,13 +25,14 @@ pub(super) struct Accounting {
     /// Everything up to here is counted; `None`: nothing.
     counted_to: Cell<Option<BlobId>>,
     done: Cell<bool>,
+    changed: Notify,
     /// What has a higher sequence was counted when it was written.
     start: Sequence,
 }
 
 impl Accounting {
     pub fn new(start: Sequence) -> Self {
-        Self { counted_to: Cell::new(None), done: Cell::new(false), start }
+        Self { counted_to: Cell::new(None), done: Cell::new(false), changed: Notify::default(), start }
     }
 
     /// Whether a blob of this core is counted.
@@ -62,9 +64,16 @@ impl<I: Io> Shard<I> {
             io.yield_now().await;
         }
         accounting.done.set(true);
+        self.0.accounting.changed.notify();
         if self.shared().unaccounted_cores.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.tell_reclaimer(Event::Accounted);
         }
+    }
+
+    /// Waits until this core has counted what was there at the start.
+    pub(super) async fn accounted(&self) {
+        let accounting = &self.0.accounting;
+        accounting.changed.wait_for(|| accounting.done.get().then_some(())).await;
     }
 
     async fn account_entry(&self, entry: Entry) {

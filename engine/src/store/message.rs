@@ -6,6 +6,8 @@ use std::sync::Arc;
 use crate::index::Location;
 use crate::log::checkpoint::{Covered, Slice};
 use crate::log::footer::FooterEntry;
+use crate::log::record::Head;
+use crate::log::writer::LogError;
 use crate::store::OpenError;
 use crate::types::{BlobId, CoreId, SegmentId, Sequence};
 
@@ -38,6 +40,8 @@ pub(super) enum Request {
         after: Option<BlobId>,
     },
     Status,
+    /// Write this tombstone: the asking core has no room for it.
+    Bury(Head),
     /// This core has closed its logs; answered when the last has, and the checkpoint is written.
     Closed,
 }
@@ -48,8 +52,13 @@ pub(super) enum Reply {
     Acquired(Acquired),
     Released(Released),
     Listed(Vec<BlobId>),
-    Slice { slice: Slice, more: bool },
+    Slice {
+        slice: Slice,
+        more: bool,
+    },
     Status(CoreStatus),
+    /// The segment that the tombstone lies in; it counts as unapplied there.
+    Buried(Result<SegmentId, LogError>),
     Closed,
 }
 

@@ -60,7 +60,11 @@ pub(super) async fn open<I: Io>(
             let _ = mailbox.send(Message::Recovery(Recovery::Plan(plan.clone())));
         }
     }
+    // Every core sends to all mailboxes one after another, so a fast core's next message may arrive before a slow one's last: each
+    // wait takes what belongs to the step after it, too.
     let mut replay = Replay::default();
+    let mut scans = Vec::new();
+    let mut ready = 0;
     let plan = loop {
         match receive(&mut mailbox).await? {
             Message::Recovery(Recovery::Slice(slice)) => replay.add_slice(slice),
@@ -68,6 +72,7 @@ pub(super) async fn open<I: Io>(
             Message::Recovery(Recovery::Plan(plan)) => break plan,
             // Another core is ahead: its records wait for their turn.
             Message::Recovery(Recovery::Replay(records)) => replay.add_records(records),
+            Message::Recovery(Recovery::Scanned { max_sequence, result }) => scans.push((max_sequence, result)),
             other => unreachable_message(&other),
         }
     };
@@ -76,22 +81,18 @@ pub(super) async fn open<I: Io>(
     for mailbox in &store.0.mailboxes {
         let _ = mailbox.send(Message::Recovery(Recovery::Scanned { max_sequence, result: result.clone() }));
     }
-    let mut sequence = plan.max_sequence;
-    let mut scanned = 0;
-    let mut failure = None;
-    while scanned < store.0.options.cores {
+    while scans.len() < usize::from(store.0.options.cores) {
         match receive(&mut mailbox).await? {
             Message::Recovery(Recovery::Replay(records)) => replay.add_records(records),
-            Message::Recovery(Recovery::Scanned { max_sequence, result }) => {
-                sequence = sequence.max(max_sequence);
-                failure = failure.or(result.err());
-                scanned += 1;
-            }
+            Message::Recovery(Recovery::Scanned { max_sequence, result }) => scans.push((max_sequence, result)),
+            Message::Recovery(Recovery::Ready) => ready += 1,
             other => unreachable_message(&other),
         }
     }
-    if let Some(error) = failure {
-        return Err(error);
+    let mut sequence = plan.max_sequence;
+    for (max_sequence, result) in scans {
+        sequence = sequence.max(max_sequence);
+        result?;
     }
     if store.0.is_incomplete() {
         sequence = above_unread(sequence, store.0.table.watermark());
@@ -101,7 +102,6 @@ pub(super) async fn open<I: Io>(
         let _ = mailbox.send(Message::Recovery(Recovery::Ready));
     }
     let mut early = Vec::new();
-    let mut ready = 0;
     while ready < store.0.options.cores {
         match receive(&mut mailbox).await? {
             Message::Recovery(Recovery::Ready) => ready += 1,
@@ -192,7 +192,7 @@ fn start<I: Io>(shard: &Shard<I>, early: Vec<Message>, mailbox: Receiver<Message
     let io = &shard.0.io;
     io.spawn(shard.clone().serve(early, mailbox));
     io.spawn(shard.clone().account());
-    if shard.0.core == CoreId(0) {
+    if shard.0.core == CoreId(0) && !shard.shared().options.read_only {
         let events = shard.shared().events_receiver.lock().expect("no panic under the lock").take();
         io.spawn(shard.clone().reclaim(events.expect("core 0 opens once")));
         let shard = shard.clone();

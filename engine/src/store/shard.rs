@@ -14,9 +14,8 @@ use crate::io::Io;
 use crate::log::bytes;
 use crate::log::checkpoint::{SLICE_ENTRIES_MAX, Slice};
 use crate::log::lifecycle::FreeFiles;
-use crate::log::record::Head;
 use crate::log::segment::{Segment, SegmentTable};
-use crate::log::writer::{Log, LogError, PackedPayload};
+use crate::log::writer::Log;
 use crate::memory::Frames;
 use crate::runtime::mailbox::{Receiver, Sender, mailbox};
 use crate::store::accounting::Accounting;
@@ -236,6 +235,14 @@ impl<I: Io> Shard<I> {
                 Reply::Slice { slice, more }
             }
             Request::Status => Reply::Status(self.status_own()),
+            Request::Bury(head) => {
+                let shard = self.clone();
+                self.0.io.spawn(async move {
+                    let buried = shard.bury_here(head).await;
+                    shard.reply(from, call, Reply::Buried(buried));
+                });
+                return;
+            }
             Request::Closed => {
                 self.0.closed_cores.borrow_mut().push((from, Some(call)));
                 self.0.core_closed.notify();
@@ -377,7 +384,7 @@ impl<I: Io> Shard<I> {
         &self,
         operation: impl Future<Output = Result<T, StoreError>> + 'static,
     ) -> Result<T, StoreError> {
-        if self.0.closing.get() {
+        if self.0.closing.get() || self.shared().options.read_only {
             return Err(StoreError::Closed);
         }
         let (result, promised) = promise();
@@ -389,48 +396,6 @@ impl<I: Io> Shard<I> {
             shard.0.operation_ended.notify();
         });
         promised.await.unwrap_or(Err(StoreError::Closed))
-    }
-
-    /// Deletes a blob; false when it was not there. Durable on return.
-    pub async fn delete(&self, id: BlobId) -> Result<bool, StoreError> {
-        let shard = self.clone();
-        self.detached(async move { shard.delete_now(id).await }).await
-    }
-
-    async fn delete_now(&self, id: BlobId) -> Result<bool, StoreError> {
-        let acquired = self.acquire(id).await?;
-        if acquired.current.is_none() && !acquired.in_doubt {
-            self.release(id, Outcome::Nothing).await?;
-            return Ok(false);
-        }
-        let watermark = self.shared().table.watermark();
-        let head = Head::tombstone(id, acquired.sequence, watermark, self.0.io.wall_clock_ns());
-        let placed = match self.commit_tombstone(head).await {
-            Ok(placed) => placed,
-            Err(error) => {
-                let in_doubt = matches!(error, LogError::InDoubt { .. });
-                self.release(id, if in_doubt { Outcome::InDoubt } else { Outcome::Nothing }).await?;
-                return Err(error.into());
-            }
-        };
-        let released = self.release(id, Outcome::Remove).await?;
-        placed.segment().unapplied.fetch_sub(1, Ordering::AcqRel);
-        let existed = released.before.is_some();
-        self.forget(released).await;
-        Ok(existed)
-    }
-
-    /// Writes a tombstone to whichever log has room for it.
-    async fn commit_tombstone(&self, head: Head) -> Result<crate::log::writer::Placed<I::File>, LogError> {
-        let mut last = LogError::Closed;
-        for _ in 0..self.0.logs.len() {
-            match self.pick_log().commit(head.clone(), PackedPayload::None).await {
-                Err(LogError::Full | LogError::Failed(_)) if matches!(last, LogError::InDoubt { .. }) => {}
-                Err(error @ (LogError::Full | LogError::Failed(_) | LogError::InDoubt { .. })) => last = error,
-                done => return done,
-            }
-        }
-        Err(last)
     }
 
     /// At most `limit` ids above `after`, over all cores.

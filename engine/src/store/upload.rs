@@ -31,8 +31,8 @@ const FRAME_SIZES: [usize; 5] = [4 << 10, 16 << 10, CHECK_SIZE, 256 << 10, FRAME
 const FIRST_FRAME: usize = 2;
 /// Frames of one upload that are being written.
 const WRITES_MAX: usize = 4;
-/// Bytes that are received and hashed at once: bounds how long others on the core wait.
-const SPACE_MAX: usize = 256 << 10;
+/// Bytes that are hashed before others on the core get their turn.
+const HASHED_AT_ONCE: usize = 256 << 10;
 /// How long an upload waits for memory.
 const MEMORY_PATIENCE: Duration = Duration::from_secs(10);
 /// An upload that fills its largest frame within this time gets the next one at once.
@@ -48,8 +48,8 @@ const _: () = assert!(
 /// A blob on its way in. Dropping it before [`Upload::commit`] leaves nothing visible, and its space is reclaimed.
 pub struct Upload<I: Io>(Option<State<I>>);
 
-/// A piece being written.
-type Writing<I> = Promised<Result<Placed<<I as Io>::File>, LogError>>;
+/// The length of a piece, and the record that its write will have made.
+type PieceWrite<F> = (usize, Promised<Result<Placed<F>, LogError>>);
 
 struct State<I: Io> {
     shard: Shard<I>,
@@ -62,7 +62,7 @@ struct State<I: Io> {
     filled: usize,
     frame_began: Instant,
     /// Frames being written, in order, each with its length.
-    writes: VecDeque<(usize, Writing<I>)>,
+    writes: VecDeque<PieceWrite<I::File>>,
     /// Pieces written since the last page.
     extents: Vec<Extent>,
     pages: Vec<Extent>,
@@ -78,7 +78,7 @@ impl<I: Io> Shard<I> {
     /// Starts an upload. `expected_size` picks the first buffer; the truth is what comes.
     /// Waits for memory, and ends with [`StoreError::Busy`] when none comes free in time.
     pub async fn upload(&self, expected_size: Option<u64>) -> Result<Upload<I>, StoreError> {
-        if self.0.closing.get() {
+        if self.0.closing.get() || self.shared().options.read_only {
             return Err(StoreError::Closed);
         }
         if expected_size.is_some_and(|size| size > BLOB_SIZE_MAX) {
@@ -125,8 +125,7 @@ impl<I: Io> Upload<I> {
         state.make_room().await?;
         let start = HEAD_ROOM + state.filled;
         let frame = state.frame.as_mut().expect("room was made");
-        let end = frame.size().min(start + SPACE_MAX);
-        Ok((frame.lend(), start..end))
+        Ok((frame.lend(), start..frame.size()))
     }
 
     /// Takes the buffer of [`Upload::space`] back, with `count` more bytes at the start of its range. Hashes them.
@@ -134,7 +133,7 @@ impl<I: Io> Upload<I> {
         let state = self.state();
         let frame = state.frame.as_mut().expect("lent by `space`");
         frame.put_back(buf);
-        state.take(count)
+        state.take(count).await
     }
 
     /// The same for bytes that lie elsewhere.
@@ -144,10 +143,10 @@ impl<I: Io> Upload<I> {
             state.make_room().await?;
             let start = HEAD_ROOM + state.filled;
             let frame = state.frame.as_mut().expect("room was made");
-            let count = bytes.len().min(frame.size() - start).min(SPACE_MAX);
+            let count = bytes.len().min(frame.size() - start);
             frame[start..start + count].copy_from_slice(&bytes[..count]);
             bytes = &bytes[count..];
-            state.take(count)?;
+            state.take(count).await?;
         }
         Ok(())
     }
@@ -186,11 +185,16 @@ impl<I: Io> Drop for Upload<I> {
 
 impl<I: Io> State<I> {
     /// Counts and hashes bytes that were put behind the filled ones.
-    fn take(&mut self, count: usize) -> Result<(), StoreError> {
+    async fn take(&mut self, count: usize) -> Result<(), StoreError> {
         let frame = self.frame.as_ref().expect("being filled");
         let start = HEAD_ROOM + self.filled;
         assert!(start + count <= frame.size(), "more bytes than there was room for");
-        self.hasher.update(&frame[start..start + count]);
+        for (number, slice) in frame[start..start + count].chunks(HASHED_AT_ONCE).enumerate() {
+            if number > 0 {
+                self.shard.0.io.yield_now().await;
+            }
+            self.hasher.update(slice);
+        }
         self.filled += count;
         self.size += count as u64;
         if self.size > BLOB_SIZE_MAX { Err(StoreError::TooLarge) } else { Ok(()) }

@@ -6,19 +6,24 @@ use nabu_net::http::head::{BodyFraming, HeadError, HeadLimits, HeadParser, Metho
 const LIMITS: HeadLimits = HeadLimits { head_bytes: 2_048, target_bytes: 512, fields: 48 };
 
 pub fn check_request_head(input: &[u8]) {
-    let verdict = HeadParser::new(LIMITS).parse(input);
-    let bytewise = parse_in_pieces(input, std::iter::repeat(1));
-    assert_same(input, &verdict, &bytewise);
-    let in_pieces = parse_in_pieces(input, super::piece_sizes(input));
-    assert_same(input, &verdict, &in_pieces);
+    let mut parser = HeadParser::new(LIMITS);
+    let verdict = parser.parse(input);
+    let expected = facts(&verdict, input);
+    assert_eq!(facts(&parse_in_pieces(input, std::iter::repeat(1)), input), expected);
+    assert_eq!(facts(&parse_in_pieces(input, super::piece_sizes(input)), input), expected);
     match verdict {
         Ok(Some(head)) => {
-            assert_eq!(HeadParser::new(LIMITS).parse(&input[..head.size()]).map(|head| head.is_some()), Ok(true));
+            assert_eq!(facts(&HeadParser::new(LIMITS).parse(&input[..head.size()]), input), expected);
+            assert!(matches!(HeadParser::new(LIMITS).parse(&input[..head.size() - 1]), Ok(None)));
             assert_agrees_with_httparse(&head, input);
             assert_framing_is_right(&head, input);
+            assert_parser_is_fresh_again(&mut parser, &input[head.size()..]);
         }
         Ok(None) => assert!(input.len() < LIMITS.head_bytes, "a head over the limit is not waited for"),
-        Err(error) => assert_offset_is_where_it_went_wrong(input, error),
+        Err(error) => {
+            assert_error_is_sound(input, error);
+            assert_parser_is_fresh_again(&mut parser, &input[input.len() / 2..]);
+        }
     }
 }
 
@@ -34,15 +39,24 @@ fn parse_in_pieces(input: &[u8], mut pieces: impl Iterator<Item = usize>) -> Res
     }
 }
 
-type Verdict = Result<Option<RequestHead>, HeadError>;
-
-fn assert_same(input: &[u8], whole: &Verdict, in_pieces: &Verdict) {
-    // Debug shows every span, and spans into one input are all a head is.
-    assert_eq!(format!("{whole:?}"), format!("{in_pieces:?}"), "{}", input.escape_ascii());
+/// Everything a verdict says about the input.
+fn facts(verdict: &Result<Option<RequestHead>, HeadError>, input: &[u8]) -> String {
+    let of_head = |head: &RequestHead| {
+        let flags = [head.is_http_10(), head.keep_alive(), head.expects_continue(), head.wants_upgrade()];
+        let fields: Vec<_> = head.fields(input).collect();
+        let line = (head.method(), head.method_name(input), head.target(input), head.host(input));
+        format!("{} {line:?} {flags:?} {:?} {fields:?}", head.size(), head.framing())
+    };
+    format!("{:?}", verdict.as_ref().map(|head| head.as_ref().map(of_head)))
 }
 
-/// Bytes before the offset are fine: they are the start of a head that is only incomplete.
-fn assert_offset_is_where_it_went_wrong(input: &[u8], error: HeadError) {
+/// What stands behind a head is judged by the parser that read the head as by a fresh one: nothing stays behind in it.
+fn assert_parser_is_fresh_again(parser: &mut HeadParser, input: &[u8]) {
+    let again = parser.parse(input);
+    assert_eq!(facts(&again, input), facts(&HeadParser::new(LIMITS).parse(input), input));
+}
+
+fn assert_error_is_sound(input: &[u8], error: HeadError) {
     if let HeadError::Malformed { offset, .. } = error {
         assert!(offset < input.len());
     }

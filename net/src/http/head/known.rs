@@ -1,25 +1,24 @@
 //! The fields that decide framing and connection handling, and the forms of the request target. Every rule here exists because two
 //! parsers that disagree on it can be made to see two different requests in the same bytes (RFC 9112, section 11.2).
 
-use super::{BodyFraming, Field, HeadError, Method, RequestHead, Span};
+use super::{BodyFraming, HeadError, Method, RequestHead, Span};
 use crate::http::scan;
 
 const PORT_DIGITS_MAX: usize = 5;
 
 /// Looks at a field just parsed; takes note if its name is one of ours.
 #[inline]
-pub(super) fn note_field(head: &mut RequestHead, input: &[u8], field: Field) -> Result<(), HeadError> {
-    let name = field.name.of(input);
+pub(super) fn note_field(head: &mut RequestHead, input: &[u8], name: &[u8], value: Span) -> Result<(), HeadError> {
     // The lengths differ, so that most fields cost one comparison of a number.
     match name.len() {
-        4 if name.eq_ignore_ascii_case(b"host") => note_host(head, input, field.value),
-        6 if name.eq_ignore_ascii_case(b"expect") => note_expect(head, field.value.of(input)),
+        4 if name.eq_ignore_ascii_case(b"host") => note_host(head, input, value),
+        6 if name.eq_ignore_ascii_case(b"expect") => note_expect(head, value.of(input)),
         10 if name.eq_ignore_ascii_case(b"connection") => {
-            note_connection(head, field.value.of(input));
+            note_connection(head, value.of(input));
             Ok(())
         }
-        14 if name.eq_ignore_ascii_case(b"content-length") => note_content_length(head, field.value.of(input)),
-        17 if name.eq_ignore_ascii_case(b"transfer-encoding") => note_transfer_encoding(head, field.value.of(input)),
+        14 if name.eq_ignore_ascii_case(b"content-length") => note_content_length(head, value.of(input)),
+        17 if name.eq_ignore_ascii_case(b"transfer-encoding") => note_transfer_encoding(head, value.of(input)),
         _ => Ok(()),
     }
 }
@@ -174,20 +173,14 @@ fn split_rare_target(
 
 /// `uri-host [ ":" port ]` (RFC 9110, section 7.2), the host not empty (section 4.2.1), and without userinfo (section 4.2.4).
 fn is_authority(value: &[u8]) -> bool {
-    let host_size = match value.first() {
-        Some(b'[') => match value.iter().position(|byte| *byte == b']') {
-            Some(close) if is_address_literal(&value[1..close]) => close + 1,
-            _ => return false,
-        },
-        _ => match registered_name_size(value) {
-            Some(size) if size > 0 => size,
-            _ => return false,
-        },
+    let port_digits = value.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+    let host = match value.split_at(value.len() - port_digits) {
+        ([host @ .., b':'], _) if port_digits <= PORT_DIGITS_MAX => host,
+        _ => value,
     };
-    match value[host_size..].split_first() {
-        None => true,
-        Some((b':', port)) => port.len() <= PORT_DIGITS_MAX && port.iter().all(u8::is_ascii_digit),
-        Some(_) => false,
+    match host {
+        [b'[', literal @ .., b']'] => is_address_literal(literal),
+        _ => scan::is_plain_host(host) || is_escaped_host(host),
     }
 }
 
@@ -196,15 +189,16 @@ fn is_address_literal(literal: &[u8]) -> bool {
     !literal.is_empty() && literal.iter().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.'))
 }
 
-/// Bytes of the registered name at the start; `None` if it holds a broken percent escape.
-fn registered_name_size(value: &[u8]) -> Option<usize> {
-    let mut at = 0;
+/// A registered name with percent escapes.
+#[cold]
+fn is_escaped_host(mut host: &[u8]) -> bool {
+    let is_empty = host.is_empty();
     loop {
-        at += value[at..].iter().position(|byte| !scan::is_host(*byte)).unwrap_or(value.len() - at);
-        match value.get(at..at + 3) {
-            Some([b'%', high, low]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => at += 3,
-            _ if value.get(at) == Some(&b'%') => return None,
-            _ => return Some(at),
-        }
+        host = match host {
+            [] => return !is_empty,
+            [b'%', high, low, rest @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => rest,
+            [byte, rest @ ..] if scan::is_plain_host(&[*byte]) => rest,
+            _ => return false,
+        };
     }
 }

@@ -149,6 +149,18 @@ impl RequestHead {
         }
     }
 
+    /// Makes it the empty head again; keeps what was allocated. Spans beyond the count are never looked at, and stay.
+    fn clear(&mut self) {
+        self.field_count = 0;
+        self.spill.clear();
+        self.host = Span::default();
+        self.framing = BodyFraming::None;
+        self.has_connection_close = false;
+        self.has_connection_keep_alive = false;
+        self.has_connection_upgrade = false;
+        self.has_expect_continue = false;
+    }
+
     #[inline]
     fn push(&mut self, field: Field) {
         match self.inline.get_mut(self.field_count) {

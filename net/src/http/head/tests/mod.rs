@@ -108,7 +108,10 @@ fn one_parser_serves_a_connection_of_heads_and_errors() {
     let mut parser = HeadParser::new(LIMITS);
     let chunked = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n";
     let plain = b"GET /b HTTP/1.1\r\nHost: b\r\n\r\n";
+    let many = format!("GET / HTTP/1.0\r\n{}\r\n", "Connection: keep-alive\r\n".repeat(FIELDS_INLINE + 2));
     for _ in 0..2 {
+        let head = parser.parse(many.as_bytes()).expect("it is valid").expect("it is complete");
+        assert_eq!(head.fields(many.as_bytes()).count(), FIELDS_INLINE + 2);
         let head = parser.parse(chunked).expect("it is valid").expect("it is complete");
         assert_eq!((head.framing(), head.keep_alive()), (BodyFraming::Chunked, false));
         assert!(parser.parse(b"GET http://c/ HTTP/1.1\r\nExpect: 100-continue\r\n\n").is_err());

@@ -1,0 +1,79 @@
+//! Deleting a blob: a tombstone becomes durable, then the blob leaves the index.
+
+use std::sync::atomic::Ordering;
+
+use crate::io::Io;
+use crate::log::record::Head;
+use crate::log::writer::{LogError, PackedPayload};
+use crate::store::StoreError;
+use crate::store::message::{Outcome, Reply, Request};
+use crate::store::shard::Shard;
+use crate::types::{BlobId, CoreId, SegmentId};
+
+impl<I: Io> Shard<I> {
+    /// Deletes a blob; false when it was not there. Durable on return.
+    pub async fn delete(&self, id: BlobId) -> Result<bool, StoreError> {
+        let shard = self.clone();
+        self.detached(async move { shard.delete_now(id).await }).await
+    }
+
+    async fn delete_now(&self, id: BlobId) -> Result<bool, StoreError> {
+        let acquired = self.acquire(id).await?;
+        if acquired.current.is_none() && !acquired.in_doubt {
+            self.release(id, Outcome::Nothing).await?;
+            return Ok(false);
+        }
+        let watermark = self.shared().table.watermark();
+        let head = Head::tombstone(id, acquired.sequence, watermark, self.0.io.wall_clock_ns());
+        let segment = match self.bury(head).await {
+            Ok(segment) => segment,
+            Err(error) => {
+                let in_doubt = matches!(error, LogError::InDoubt { .. });
+                self.release(id, if in_doubt { Outcome::InDoubt } else { Outcome::Nothing }).await?;
+                return Err(error.into());
+            }
+        };
+        let released = self.release(id, Outcome::Remove).await?;
+        // A segment with something unapplied is not taken out of the table.
+        let segment = self.shared().table.get(segment).expect("its tombstone is not applied yet");
+        segment.unapplied.fetch_sub(1, Ordering::AcqRel);
+        let existed = released.before.is_some();
+        self.forget(released).await;
+        Ok(existed)
+    }
+
+    /// Writes a tombstone where there is room for it, on this core or another: what a full disk leaves for tombstones lies in the segments
+    /// that are open, and a core that has not written yet has none.
+    async fn bury(&self, head: Head) -> Result<SegmentId, LogError> {
+        let mut last = match self.bury_here(head.clone()).await {
+            Err(error @ (LogError::Full | LogError::Failed(_) | LogError::InDoubt { .. })) => error,
+            done => return done,
+        };
+        for core in (0..self.cores()).map(CoreId).filter(|core| *core != self.0.core) {
+            let Some(Reply::Buried(buried)) = self.call(core, Request::Bury(head.clone())).await else { continue };
+            match buried {
+                Ok(segment) => return Ok(segment),
+                Err(error) => last = graver(last, error),
+            }
+        }
+        Err(last)
+    }
+
+    /// Writes a tombstone to whichever log of this core has room for it.
+    pub(super) async fn bury_here(&self, head: Head) -> Result<SegmentId, LogError> {
+        let mut last = LogError::Full;
+        for _ in 0..self.0.logs.len() {
+            match self.pick_log().commit(head.clone(), PackedPayload::None).await {
+                Ok(placed) => return Ok(placed.segment().id),
+                Err(error @ LogError::Closed) => return Err(error),
+                Err(error) => last = graver(last, error),
+            }
+        }
+        Err(last)
+    }
+}
+
+/// Which of two refusals to tell: a tombstone that may be on the disk goes before one that is not, whatever came after it.
+fn graver(one: LogError, other: LogError) -> LogError {
+    if matches!(one, LogError::InDoubt { .. }) { one } else { other }
+}

@@ -1,0 +1,119 @@
+//! The lock on each data directory: two servers on one directory would overwrite each other's segments.
+//!
+//! It is a lock on an open file, so it goes with the process, however that ends.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The file in a data directory that is locked. It stays there, and what it holds means nothing.
+const LOCK_FILE: &str = "lock";
+/// After a process was killed the kernel may hold its files for a moment longer, until its rings are gone.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+/// How often to look: the kernel tells nobody when a lock is free, unless one waits for it without end.
+const LOCK_RETRY: Duration = Duration::from_millis(50);
+
+/// Locks on directories, held until dropped.
+#[derive(Debug)]
+pub struct DirectoryLocks {
+    _files: Vec<File>,
+}
+
+impl DirectoryLocks {
+    /// Locks every directory.
+    ///
+    /// # Errors
+    /// A message that names the directory and the remedy.
+    pub fn acquire(directories: &[PathBuf]) -> Result<Self, String> {
+        let deadline = Instant::now() + LOCK_PATIENCE;
+        let files = directories.iter().map(|directory| lock(directory, deadline)).collect::<Result<_, _>>()?;
+        Ok(Self { _files: files })
+    }
+
+    /// Locks the directories that were ever locked, and changes nothing in any of them: for a look at a store, also on a read-only file system.
+    ///
+    /// # Errors
+    /// A message that names the directory and the remedy.
+    pub fn acquire_existing(directories: &[PathBuf]) -> Result<Self, String> {
+        let deadline = Instant::now() + LOCK_PATIENCE;
+        let mut files = Vec::with_capacity(directories.len());
+        for directory in directories {
+            let path = directory.join(LOCK_FILE);
+            match File::open(&path) {
+                Ok(file) => files.push(take(file, directory, deadline)?),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(format!("can't open {}: {error}", path.display())),
+            }
+        }
+        Ok(Self { _files: files })
+    }
+}
+
+fn lock(directory: &Path, deadline: Instant) -> Result<File, String> {
+    let path = directory.join(LOCK_FILE);
+    let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(|error| {
+        format!(
+            "can't open {}: {error}; the data directory must exist, and this user must be able to write to it",
+            path.display()
+        )
+    })?;
+    take(file, directory, deadline)
+}
+
+fn take(file: File, directory: &Path, deadline: Instant) -> Result<File, String> {
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(LOCK_RETRY),
+            Err(TryLockError::WouldBlock) => {
+                return Err(format!(
+                    "another server uses the data directory {}: stop it, or pass another --data",
+                    directory.display()
+                ));
+            }
+            Err(TryLockError::Error(error)) => {
+                let path = directory.join(LOCK_FILE);
+                return Err(format!("can't lock {}: {error}; does its file system have locks?", path.display()));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_has_one_holder_at_a_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let directories = [directory.path().to_owned()];
+        let locks = DirectoryLocks::acquire(&directories).unwrap();
+        let refusal = lock(directory.path(), Instant::now()).unwrap_err();
+        assert!(refusal.contains(&*directory.path().to_string_lossy()), "{refusal}");
+        drop(locks);
+        DirectoryLocks::acquire(&directories).unwrap();
+    }
+
+    #[test]
+    fn a_look_respects_a_holder_and_leaves_no_trace() {
+        let directory = tempfile::tempdir().unwrap();
+        let directories = [directory.path().to_owned()];
+        drop(DirectoryLocks::acquire_existing(&directories).unwrap());
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+        let locks = DirectoryLocks::acquire(&directories).unwrap();
+        let refusal = DirectoryLocks::acquire_existing(&directories).unwrap_err();
+        assert!(refusal.contains(&*directory.path().to_string_lossy()), "{refusal}");
+        drop(locks);
+        let look = DirectoryLocks::acquire_existing(&directories).unwrap();
+        assert!(lock(directory.path(), Instant::now()).is_err(), "nobody serves what is looked at");
+        drop(look);
+    }
+
+    #[test]
+    fn a_directory_that_is_missing_is_named() {
+        let refusal = DirectoryLocks::acquire(&[PathBuf::from("/nonexistent-data")]).unwrap_err();
+        assert!(refusal.contains("/nonexistent-data"), "{refusal}");
+    }
+}

@@ -1,0 +1,125 @@
+//! The examples of the API's documentation, word for word, with curl and a shell.
+
+mod support;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use support::server::{Options, directory};
+
+/// Runs a script in `dir` with the variables that the examples use.
+fn shell(dir: &Path, api: &str, token: &str, script: &str) -> Output {
+    let output = Command::new("sh")
+        .args(["-c", script])
+        .current_dir(dir)
+        .env("NABU_API", api)
+        .env("NABU_TOKEN", token)
+        .env_remove("http_proxy")
+        .env_remove("HTTP_PROXY")
+        .env_remove("all_proxy")
+        .env_remove("ALL_PROXY")
+        .output()
+        .expect("a shell can be run");
+    assert!(output.status.success(), "{script}\n{output:?}");
+    output
+}
+
+const STORE_JSON: &str = r#"curl -s -X POST "$NABU_API/v1/blobs" \
+  -H "Authorization: Bearer $NABU_TOKEN" \
+  -H "Content-Type: application/json" \
+  -d '{
+    "data": "SGVsbG8gTmFidSBTdG9yZSE=",
+    "policy": POLICY,
+    "labels": {"env": "prod", "model": "llama3"}
+  }'"#;
+
+const STORE_RAW: &str = r#"curl -s -X POST "$NABU_API/v1/blobs" \
+  -H "Authorization: Bearer $NABU_TOKEN" \
+  -H "Content-Type: application/octet-stream" \
+  -H "X-Nabu-Policy: POLICY" \
+  --data-binary @large-model-weights.bin"#;
+
+const RETRIEVE: &str = r#"curl -s -X GET "$NABU_API/v1/blobs/ID" \
+  -H "Authorization: Bearer $NABU_TOKEN" \
+  -o retrieved-blob.bin"#;
+
+const STAT: &str = r#"curl -s -I "$NABU_API/v1/blobs/ID" \
+  -H "Authorization: Bearer $NABU_TOKEN""#;
+
+const DELETE: &str = r#"curl -s -X DELETE "$NABU_API/v1/blobs/ID" \
+  -H "Authorization: Bearer $NABU_TOKEN""#;
+
+const LIST: &str = r#"curl -s "$NABU_API/v1/blobs?limit=50" \
+  -H "Authorization: Bearer $NABU_TOKEN""#;
+
+const LIST_ON: &str = r#"curl -s "$NABU_API/v1/blobs?limit=50&cursor=ID" \
+  -H "Authorization: Bearer $NABU_TOKEN""#;
+
+const STATE: &str = r#"curl -s "$NABU_API/v1/cluster/state" \
+  -H "Authorization: Bearer $NABU_TOKEN""#;
+
+/// The first 16 bytes of the SHA-256 of `Hello Nabu Store!`.
+const HELLO: &[u8] = b"Hello Nabu Store!";
+
+#[test]
+fn the_documented_examples_work_word_for_word() {
+    if Command::new("curl").arg("--version").output().is_err() {
+        println!("SKIPPED: there is no curl");
+        return;
+    }
+    let (data, work) = (directory(), directory());
+    let mut options = Options::new(data.path());
+    options.tokens = false;
+    let server = options.start();
+    let api = format!("http://{}", server.address);
+    let token = std::fs::read_to_string(data.path().join("admin.token")).expect("the first start writes a token");
+    let run = |script: &str| {
+        let output = shell(work.path(), &api, token.trim(), script);
+        String::from_utf8(output.stdout).expect("an answer is text")
+    };
+    let hello_id = support::content::id_of(HELLO);
+
+    let healthy = run(r#"curl -i "$NABU_API/healthz""#);
+    assert!(healthy.starts_with("HTTP/1.1 200 OK\r\n"), "{healthy}");
+
+    // The documented policy needs three nodes; on one node it is refused with the numbers.
+    let refused = run(&STORE_JSON.replace("POLICY", "3"));
+    assert!(refused.contains(r#""code":412"#), "{refused}");
+    assert!(refused.contains("not enough nodes for REPLICA3 (have 1, need 3)"), "{refused}");
+    let stored = run(&STORE_JSON.replace("POLICY", "1"));
+    assert_eq!(stored, format!(r#"{{"id":"{hello_id}","size":17}}"#));
+
+    let weights = support::content::content(1, 20 << 20);
+    std::fs::write(work.path().join("large-model-weights.bin"), &weights).expect("a file can be written");
+    let refused = run(&STORE_RAW.replace("POLICY", "4"));
+    assert!(refused.contains("not enough nodes for EC (have 1, need 6)"), "{refused}");
+    let stored = run(&STORE_RAW.replace("POLICY", "1"));
+    let weights_id = support::content::id_of(&weights);
+    assert_eq!(stored, format!(r#"{{"id":"{weights_id}","size":{}}}"#, weights.len()));
+
+    for (id, content) in [(&hello_id, HELLO), (&weights_id, &weights)] {
+        run(&RETRIEVE.replace("ID", id));
+        assert!(std::fs::read(work.path().join("retrieved-blob.bin")).expect("curl wrote it") == content);
+    }
+
+    let stat = run(&STAT.replace("ID", &hello_id));
+    assert!(stat.starts_with("HTTP/1.1 200 OK\r\n"), "{stat}");
+    let lines: Vec<&str> = stat.split("\r\n").collect();
+    for line in ["X-Nabu-Blob-Size: 17", "X-Nabu-Policy: 1", "X-Nabu-Label-env: prod", "X-Nabu-Label-model: llama3"] {
+        assert!(lines.contains(&line), "no {line} in {stat}");
+    }
+    assert!(lines.iter().any(|line| line.starts_with("X-Nabu-Created-At: ")), "{stat}");
+
+    let (first, last) = if hello_id < weights_id { (&hello_id, &weights_id) } else { (&weights_id, &hello_id) };
+    assert_eq!(run(LIST), format!(r#"{{"ids":["{first}","{last}"],"next_cursor":null,"has_more":false}}"#));
+    assert_eq!(
+        run(&LIST_ON.replace("ID", first)),
+        format!(r#"{{"ids":["{last}"],"next_cursor":null,"has_more":false}}"#)
+    );
+    let state = run(STATE);
+    assert!(state.contains(r#""ring_version":"#) && state.contains(r#""state":"active""#), "{state}");
+
+    assert_eq!(run(&DELETE.replace("ID", &hello_id)), r#"{"deleted":true}"#);
+    let gone = run(&STAT.replace("ID", &hello_id));
+    assert!(gone.starts_with("HTTP/1.1 404 Not Found\r\n"), "{gone}");
+}
