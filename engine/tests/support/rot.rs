@@ -15,13 +15,8 @@ pub fn run(seed: u64) -> Result<(), String> {
     let mut random = Random::new(seed ^ 0x0b17_0f10);
     let dirs = machine::dirs(1);
     let mut sim = Sim::new(seed, SimOptions { dirs: dirs.clone(), ..SimOptions::default() });
-    let options = StoreOptions {
-        dirs,
-        cores: 1,
-        memory_bytes: 16 << 20,
-        segment_size: Some(256 << 10),
-        read_only: false,
-    };
+    let options =
+        StoreOptions { dirs, cores: 1, memory_bytes: 16 << 20, segment_size: Some(256 << 10), read_only: false };
     let contents: Vec<Content> = (0..3 + random.index(8))
         .map(|number| Content::new(seed.wrapping_mul(1000) + number as u64, 1 + random.index(8 << 10)))
         .collect();
@@ -31,7 +26,8 @@ pub fn run(seed: u64) -> Result<(), String> {
     let puts = async move {
         let shards = machine::open(ios, opened).await.map_err(|error| error.to_string())?;
         for content in stored {
-            let mut upload = shards[0].upload(Some(content.bytes.len() as u64)).await.map_err(|error| error.to_string())?;
+            let mut upload =
+                shards[0].upload(Some(content.bytes.len() as u64)).await.map_err(|error| error.to_string())?;
             upload.write(&content.bytes).await.map_err(|error| error.to_string())?;
             upload.commit(CommitOptions::default()).await.map_err(|error| error.to_string())?;
         }

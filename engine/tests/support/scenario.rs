@@ -129,8 +129,7 @@ impl Scenario {
         if let Some(undeclared) = &twist.undeclared {
             faults.clone_from(undeclared);
         }
-        let capacity_bytes =
-            if mode == Mode::FullDisk { segment_size * (4 + random.below(16)) } else { CAPACITY };
+        let capacity_bytes = if mode == Mode::FullDisk { segment_size * (4 + random.below(16)) } else { CAPACITY };
         let options = SimOptions {
             dirs: all_dirs,
             capacity_bytes,
