@@ -63,15 +63,19 @@ struct Totals {
     verified: u64,
 }
 
+/// Contents below this size could be made twice, by two writers.
+const SIZE_MIN: usize = 16;
+
 /// Mostly small, some as large as several frames, and often at a border of the format.
 fn random_size(random: &mut Random) -> usize {
-    match random.below(20) {
-        0 => *random.pick(&[0, 1, 4_095, 4_096, 65_535, 65_536, 65_537, 1 << 20, (1 << 20) + 1]),
+    let size = match random.below(20) {
+        0 => *random.pick(&[4_095, 4_096, 65_535, 65_536, 65_537, 1 << 20, (1 << 20) + 1]),
         1..=12 => random.below(8 << 10) as usize,
         13..=16 => random.below(200 << 10) as usize,
         17..=18 => random.below(1_500 << 10) as usize,
         _ => (1 << 20) + random.below(5 << 20) as usize,
-    }
+    };
+    size.max(SIZE_MIN)
 }
 
 fn put(blob: &Blob, chunked: bool) -> Request {
@@ -119,7 +123,8 @@ impl Writer<'_> {
             _ => {
                 let blob = Blob { seed: self.random.next(), size: random_size(&mut self.random), fact: Fact::Unknown };
                 let id = id_of(&blob.content());
-                self.blobs.insert(id.clone(), blob);
+                let taken = self.blobs.insert(id.clone(), blob);
+                assert!(taken.is_none(), "{id} was made twice");
                 self.put(connection, id)
             }
         }
