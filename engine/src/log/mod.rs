@@ -6,7 +6,8 @@
 //! | [`segment`] | one file of the log, and the table of all of them |
 //! | [`footer`] | the index at the end of a sealed segment |
 //! | [`superblock`] | the identity of a data directory |
-//! | [`writer`] | the log of one core in one directory: appends and group commit |
+//! | [`writer`] | the log of one core in one directory: its books, and appends |
+//! | [`committer`] | small records packed into batches, one sync for all |
 //! | [`lifecycle`] | a segment file from its preparation to its reuse |
 //! | [`scan`] | what a segment without a valid footer holds: the decision table for torn tails |
 //! | [`checkpoint`] | the index as of a moment, so that recovery need not read every footer |
@@ -15,6 +16,7 @@
 
 pub mod checkpoint;
 pub mod codec;
+pub mod committer;
 pub mod extent;
 pub mod footer;
 pub mod lifecycle;

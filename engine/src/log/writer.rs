@@ -19,19 +19,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::io::{AlignedBuf, BLOCK_SIZE, Instant, Io};
+use crate::io::{BLOCK_SIZE, Instant, Io};
+use crate::log::committer::{Packed, PackedPayload};
 use crate::log::footer::{FooterEntry, footer_bytes};
 use crate::log::lifecycle::FreeFiles;
 use crate::log::record::{Head, Kind, Placement, Shape, checksums, encode_head};
 use crate::log::segment::{Segment, SegmentTable};
-use crate::log::{CHECK_SIZE, FRAME_SIZE, HEAD_ROOM, PACKED_PAYLOAD_MAX, RECORD_ALIGN, SEGMENT_SIZE_MIN, bytes, units};
+use crate::log::{CHECK_SIZE, FRAME_SIZE, HEAD_ROOM, PACKED_PAYLOAD_MAX, SEGMENT_SIZE_MIN, bytes, units};
 use crate::memory::Frame;
 use crate::probe::{self, Event};
-use crate::sync::{Notify, Promise, Turns, promise};
+use crate::sync::{Notify, Turns, promise};
 use crate::types::SegmentId;
 
-/// The most bytes of one batch. Bounds the memory of the committer and the time until the first of a batch is acknowledged.
-pub const BATCH_BYTES_MAX: usize = 1 << 20;
 /// The most bytes that only tombstones may use in a segment.
 const RESERVE_BYTES_MAX: u64 = 256 << 10;
 /// After this many segments fenced in a row the log takes no more writes until the next start: the disk is gone.
@@ -42,22 +41,14 @@ const FULL_FOR: Duration = Duration::from_secs(2);
 
 /// Neither a record nor a batch takes more than this part of a segment: it must fit into an empty one beside header, footer and reserve,
 /// and what is left at the end of a full one stays a fraction.
-const RECORD_DIVISOR: u64 = 3;
+pub(super) const RECORD_DIVISOR: u64 = 3;
 
-const _: () = assert!(PACKED_PAYLOAD_MAX + HEAD_ROOM <= BATCH_BYTES_MAX);
 const _: () = assert!(PACKED_PAYLOAD_MAX <= payload_max(SEGMENT_SIZE_MIN));
-const _: () = assert!((PACKED_PAYLOAD_MAX + HEAD_ROOM).next_multiple_of(BLOCK_SIZE) <= batch_max(SEGMENT_SIZE_MIN));
 
 /// The most payload bytes of a record in segments of this size: whole check blocks.
 const fn payload_max(segment_size: u64) -> usize {
     let room = (segment_size / RECORD_DIVISOR) as usize - HEAD_ROOM;
     if room < FRAME_SIZE { room / CHECK_SIZE * CHECK_SIZE } else { FRAME_SIZE }
-}
-
-/// The most bytes of a batch in segments of this size: whole blocks.
-const fn batch_max(segment_size: u64) -> usize {
-    let room = (segment_size / RECORD_DIVISOR) as usize;
-    if room < BATCH_BYTES_MAX { room / BLOCK_SIZE * BLOCK_SIZE } else { BATCH_BYTES_MAX }
 }
 
 /// Why a record was not written.
@@ -125,24 +116,6 @@ impl<F> Placed<F> {
     }
 }
 
-/// The payload of a packed record.
-pub enum PackedPayload {
-    None,
-    Bytes(Vec<u8>),
-    /// The part of a frame behind its head room.
-    Frame(Frame, usize),
-}
-
-impl PackedPayload {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            PackedPayload::None => &[],
-            PackedPayload::Bytes(bytes) => bytes,
-            PackedPayload::Frame(frame, length) => &frame[HEAD_ROOM..HEAD_ROOM + length],
-        }
-    }
-}
-
 /// A segment that is written to.
 pub(super) struct OpenSegment<F> {
     pub(super) segment: Arc<Segment<F>>,
@@ -151,7 +124,7 @@ pub(super) struct OpenSegment<F> {
     /// Everything below is durable.
     pub(super) durable_to: Cell<u64>,
     /// Somebody waits for everything below to be durable.
-    wanted: Cell<u64>,
+    pub(super) wanted: Cell<u64>,
     /// Offsets of writes in flight.
     pub(super) in_flight: RefCell<BTreeSet<u64>>,
     pub(super) entries: RefCell<Vec<FooterEntry>>,
@@ -200,29 +173,17 @@ impl<F> OpenSegment<F> {
 }
 
 /// Room for bytes in a segment.
-struct Reservation<F> {
-    open: Rc<OpenSegment<F>>,
-    offset: u64,
+pub(super) struct Reservation<F> {
+    pub open: Rc<OpenSegment<F>>,
+    pub offset: u64,
 }
 
 /// Who asks for room.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Claim {
+pub(super) enum Claim {
     Data,
     /// May use the reserve.
     Tombstone,
-}
-
-struct Packed<F> {
-    head: Head,
-    payload: PackedPayload,
-    reply: Promise<Result<Placed<F>, LogError>>,
-}
-
-impl<F> Packed<F> {
-    fn claim(&self) -> Claim {
-        if self.head.kind == Kind::Tombstone { Claim::Tombstone } else { Claim::Data }
-    }
 }
 
 /// What a log did since its start.
@@ -240,9 +201,9 @@ pub(super) struct Inner<I: Io> {
     pub(super) options: LogOptions<I::File>,
     pub(super) active: RefCell<Option<Rc<OpenSegment<I::File>>>>,
     pub(super) spare: RefCell<Option<Arc<Segment<I::File>>>>,
-    waiting: RefCell<Vec<Packed<I::File>>>,
+    pub(super) waiting: RefCell<Vec<Packed<I::File>>>,
     /// The committer has something to do.
-    work: Notify,
+    pub(super) work: Notify,
     pub(super) rotation: Turns,
     pub(super) closing: Cell<bool>,
     /// Tasks that must end before the log is closed: the committer and the sealers.
@@ -251,7 +212,7 @@ pub(super) struct Inner<I: Io> {
     pub(super) fenced_in_a_row: Cell<u32>,
     /// When no segment could be had, the last time it was tried.
     full_at: Cell<Option<Instant>>,
-    counters: Cell<LogCounters>,
+    pub(super) counters: Cell<LogCounters>,
 }
 
 /// The log; clones share it.
@@ -399,7 +360,7 @@ impl<I: Io> Log<I> {
         });
     }
 
-    fn placement(&self, open: &OpenSegment<I::File>, offset: u64) -> Placement {
+    pub(super) fn placement(&self, open: &OpenSegment<I::File>, offset: u64) -> Placement {
         Placement {
             segment: open.segment.id,
             offset_units: units(offset),
@@ -408,7 +369,12 @@ impl<I: Io> Log<I> {
     }
 
     /// Room for `size` bytes (whole blocks) with `records` records; the write counts as in flight from here on.
-    async fn claim(&self, size: u64, records: usize, claim: Claim) -> Result<Reservation<I::File>, LogError> {
+    pub(super) async fn claim(
+        &self,
+        size: u64,
+        records: usize,
+        claim: Claim,
+    ) -> Result<Reservation<I::File>, LogError> {
         assert!(size.is_multiple_of(BLOCK_SIZE as u64));
         loop {
             if self.has_failed() {
@@ -450,7 +416,7 @@ impl<I: Io> Log<I> {
     }
 
     /// Enters a record into the books of its segment.
-    fn place(
+    pub(super) fn place(
         &self,
         open: &Rc<OpenSegment<I::File>>,
         head: &Head,
@@ -476,7 +442,7 @@ impl<I: Io> Log<I> {
         Placed { open: open.clone(), offset_units, length_units, end }
     }
 
-    fn write_ended(
+    pub(super) fn write_ended(
         &self,
         open: &OpenSegment<I::File>,
         offset: u64,
@@ -536,146 +502,8 @@ impl<I: Io> Log<I> {
             }
         }
     }
-
-    /// The committer: one batch after the other, for as long as the log is open.
-    async fn committer(self) {
-        let mut batch_buf = None;
-        loop {
-            let wanted = || {
-                let active = self.0.active.borrow();
-                active.clone().filter(|open| open.wanted.get() > open.durable_to.get() && !open.segment.is_fenced())
-            };
-            let work = self.0.work.wait_for(|| {
-                if !self.0.waiting.borrow().is_empty() {
-                    return Some(None);
-                }
-                match wanted() {
-                    Some(open) => Some(Some(open)),
-                    None => self.0.closing.get().then_some(None),
-                }
-            });
-            let direct = work.await;
-            if let Some(open) = direct {
-                let end = open.wanted.get();
-                if self.sync_to(&open, end).await {
-                    self.count_commit(1);
-                }
-                continue;
-            }
-            let batch = self.next_batch();
-            if batch.is_empty() {
-                return;
-            }
-            self.commit_batch(batch, &mut batch_buf).await;
-        }
-    }
-
-    /// Takes as many waiting records as one batch holds; tombstones and data are not mixed when data has no room.
-    fn next_batch(&self) -> Vec<Packed<I::File>> {
-        let mut waiting = self.0.waiting.borrow_mut();
-        let mut size = 0;
-        let mut count = 0;
-        for packed in waiting.iter() {
-            size += bytes(Shape::packed(&packed.head, packed.payload.bytes().len()).length_units()) as usize;
-            if size > batch_max(self.0.options.segment_size) {
-                break;
-            }
-            count += 1;
-        }
-        waiting.drain(..count).collect()
-    }
-
-    async fn commit_batch(&self, batch: Vec<Packed<I::File>>, batch_buf: &mut Option<AlignedBuf>) {
-        let (tombstones, data): (Vec<_>, Vec<_>) =
-            batch.into_iter().partition(|packed| packed.claim() == Claim::Tombstone);
-        // One batch while there is room; a full disk must still take the tombstones.
-        match self.write_batch(data, tombstones, Claim::Data, batch_buf).await {
-            Ok(()) => {}
-            Err((LogError::Full, data, tombstones)) if !tombstones.is_empty() => {
-                refuse(data, &LogError::Full);
-                if let Err((error, _, tombstones)) =
-                    self.write_batch(Vec::new(), tombstones, Claim::Tombstone, batch_buf).await
-                {
-                    refuse(tombstones, &error);
-                }
-            }
-            Err((error, data, tombstones)) => {
-                refuse(data, &error);
-                refuse(tombstones, &error);
-            }
-        }
-    }
-
-    /// Writes and syncs one batch and answers its records; hands them back when there is no room.
-    #[allow(clippy::type_complexity)]
-    async fn write_batch(
-        &self,
-        data: Vec<Packed<I::File>>,
-        tombstones: Vec<Packed<I::File>>,
-        claim: Claim,
-        batch_buf: &mut Option<AlignedBuf>,
-    ) -> Result<(), (LogError, Vec<Packed<I::File>>, Vec<Packed<I::File>>)> {
-        let records = data.len() + tombstones.len();
-        let sizes = data
-            .iter()
-            .chain(&tombstones)
-            .map(|packed| bytes(Shape::packed(&packed.head, packed.payload.bytes().len()).length_units()) as usize);
-        let total = sizes.sum::<usize>().next_multiple_of(BLOCK_SIZE);
-        let claim = if data.is_empty() { Claim::Tombstone } else { claim };
-        let Reservation { open, offset } = match self.claim(total as u64, records, claim).await {
-            Ok(reservation) => reservation,
-            Err(error) => return Err((error, data, tombstones)),
-        };
-        let mut buf = batch_buf.take().unwrap_or_else(|| AlignedBuf::zeroed(batch_max(self.0.options.segment_size)));
-        let end = offset + total as u64;
-        let mut at = 0;
-        let mut replies = Vec::with_capacity(records);
-        for packed in data.into_iter().chain(tombstones) {
-            let payload = packed.payload.bytes();
-            let shape = Shape::packed(&packed.head, payload.len());
-            let placement = self.placement(&open, offset + at as u64);
-            let length = bytes(shape.length_units()) as usize;
-            let out = &mut buf[at..at + length];
-            encode_head(out, &packed.head, shape, placement, open.segment.nonce, checksums(payload));
-            let payload_end = shape.payload_offset + payload.len();
-            out[shape.payload_offset..payload_end].copy_from_slice(payload);
-            out[payload_end..].fill(0);
-            let placed = self.place(&open, &packed.head, placement.offset_units, shape.length_units(), end);
-            replies.push((packed.reply, placed));
-            at += length;
-        }
-        debug_assert!(at.is_multiple_of(RECORD_ALIGN));
-        buf[at..total].fill(0);
-        let (result, buf) = self.0.io.write_at(&open.segment.file, buf, 0..total, offset).await;
-        *batch_buf = Some(buf);
-        let written = self.write_ended(&open, offset, total, result);
-        let durable = match written {
-            Ok(()) => self.sync_to(&open, end).await.then_some(()).ok_or_else(|| in_doubt(open.segment.id, false)),
-            Err(error) => Err(error),
-        };
-        if durable.is_ok() {
-            self.count_commit(replies.len() as u64);
-        }
-        for (reply, placed) in replies {
-            reply.keep(durable.clone().map(|()| placed));
-        }
-        Ok(())
-    }
-
-    fn count_commit(&self, records: u64) {
-        let mut counters = self.0.counters.get();
-        counters.commits += 1;
-        counters.records += records;
-        self.0.counters.set(counters);
-    }
 }
 
-fn refuse<F>(batch: Vec<Packed<F>>, error: &LogError) {
-    for packed in batch {
-        packed.reply.keep(Err(error.clone()));
-    }
-}
-
-fn in_doubt(segment: SegmentId, full: bool) -> LogError {
+pub(super) fn in_doubt(segment: SegmentId, full: bool) -> LogError {
     LogError::InDoubt { full, reason: format!("the disk refused a write or a sync of segment {segment}") }
 }

@@ -3,8 +3,9 @@
 use std::sync::atomic::Ordering;
 
 use crate::io::Io;
+use crate::log::committer::PackedPayload;
 use crate::log::record::Head;
-use crate::log::writer::{LogError, PackedPayload};
+use crate::log::writer::LogError;
 use crate::store::StoreError;
 use crate::store::message::{Outcome, Reply, Request};
 use crate::store::shard::Shard;

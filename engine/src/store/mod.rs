@@ -12,6 +12,7 @@ mod locks;
 mod message;
 pub mod offline;
 mod readers;
+mod reading;
 mod reclaim;
 mod recovery;
 mod replay;

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::io::{AlignedBuf, BLOCK_SIZE, Io};
+use crate::log::committer::PackedPayload;
 use crate::log::footer::{FooterEntry, Trailer};
 use crate::log::lifecycle::{FreeFile, retire};
 use crate::log::record::{FIXED_SIZE, Head, Kind};
 use crate::log::segment::{Segment, State};
-use crate::log::writer::PackedPayload;
 use crate::probe::{self, Event as ProbeEvent};
 use crate::runtime::mailbox::Receiver;
 use crate::store::shard::Shard;

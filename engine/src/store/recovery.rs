@@ -9,17 +9,11 @@ use std::io;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use crate::io::{AlignedBuf, BLOCK_SIZE, Instant, Io, OpenMode};
+use crate::io::{Instant, Io};
 use crate::log::checkpoint::{self, CheckpointReader, Covered, Item, Slice, Unusable};
-use crate::log::footer::FooterEntry;
-use crate::log::lifecycle::{FreeFile, FreeFiles, free_file_name, parse_free_file_name, retire, write_footer};
-use crate::log::record::Kind;
-use crate::log::scan::{rewrite, scan};
-use crate::log::segment::{
-    DATA_START, SEGMENTS_DIR, Segment, SegmentHeader, State, file_name, file_path, parse_file_name,
-};
+use crate::log::lifecycle::{FreeFiles, free_file_name, parse_free_file_name};
+use crate::log::segment::{SEGMENTS_DIR, parse_file_name};
 use crate::log::writer::{Log, LogOptions};
 use crate::log::{SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN};
 use crate::memory::Frames;
@@ -28,18 +22,15 @@ use crate::runtime::mailbox::Receiver;
 use crate::store::accounting::Accounting;
 use crate::store::calls::Calls;
 use crate::store::locks::Locks;
-use crate::store::message::{Existing, Message, Plan, Recovery, ReplayRecord, SegmentFile};
-use crate::store::reclaim::{Event, Reclaimer, read_footer};
+use crate::store::message::{Existing, Message, Plan, Recovery, SegmentFile};
+use crate::store::reading::read_share;
+use crate::store::reclaim::{Event, Reclaimer};
 use crate::store::replay::Replay;
 use crate::store::shard::{Inner, Shard, Store};
 use crate::store::{OpenError, identity};
-use crate::sync::{Notify, promise};
+use crate::sync::Notify;
 use crate::types::{CoreId, SegmentId, Sequence};
 
-/// Segments that a core reads at the same time.
-const READS_AT_ONCE: usize = 4;
-/// Records in one message to their owner.
-const REPLAY_BATCH: usize = 4096;
 /// Two to the power of this bounds the operations of a life of which nothing could be read at the next start.
 const UNREAD_SEQUENCES_SHIFT: u32 = 28;
 /// The part of a file system that one segment takes unless told otherwise: so a store has some thousand segments at most.
@@ -347,231 +338,6 @@ fn send_slice<F>(store: &Store<F>, slice: Slice, existing: &Existing) {
     }
     for (mailbox, part) in store.0.mailboxes.iter().zip(parts) {
         let _ = mailbox.send(Message::Recovery(Recovery::Slice(part)));
-    }
-}
-
-/// Reads this core's share of the segments, several at a time, and sends what they hold to its owners.
-async fn read_share<I: Io>(
-    store: &Store<I::File>,
-    core: CoreId,
-    io: &I,
-    plan: &Arc<Plan>,
-) -> (Sequence, Result<(), OpenError>) {
-    let cores = usize::from(store.0.options.cores);
-    let mine = |index: &usize| index % cores == usize::from(core.0);
-    let work: Vec<Work> = (0..plan.covered.len())
-        .filter(mine)
-        .map(Work::Covered)
-        .chain((0..plan.segments.len()).filter(mine).map(Work::Read))
-        .collect();
-    let work = Rc::new(RefCell::new(work));
-    let mut results = Vec::new();
-    for _ in 0..READS_AT_ONCE {
-        let (result, promised) = promise();
-        let (store, io, plan, work) = (store.clone(), io.clone(), plan.clone(), work.clone());
-        let reader = io.clone();
-        reader.spawn(async move {
-            let mut max_sequence = Sequence(0);
-            let outcome = loop {
-                let Some(next) = work.borrow_mut().pop() else { break Ok(()) };
-                let read = match next {
-                    Work::Covered(index) => open_covered(&store, &io, &plan.covered[index]).await,
-                    Work::Read(index) => {
-                        read_segment(&store, &io, &plan, plan.segments[index], &mut max_sequence).await
-                    }
-                };
-                if let Err(error) = read {
-                    break Err(error);
-                }
-            };
-            result.keep((max_sequence, outcome));
-        });
-        results.push(promised);
-    }
-    let mut max_sequence = Sequence(0);
-    let mut outcome = Ok(());
-    for promised in results {
-        let (sequence, result) = promised.await.expect("readers end by themselves");
-        max_sequence = max_sequence.max(sequence);
-        outcome = outcome.and(result);
-    }
-    (max_sequence, outcome)
-}
-
-/// An index into the plan.
-enum Work {
-    Covered(usize),
-    Read(usize),
-}
-
-async fn open_file<I: Io>(store: &Store<I::File>, io: &I, file: SegmentFile) -> Result<I::File, OpenError> {
-    let path = file_path(&store.0.options.dirs[file.dir], file.id);
-    let mode = if store.0.options.read_only { OpenMode::Read } else { OpenMode::ReadWrite };
-    io.open(&path, mode).await.map_err(|error| {
-        let remedy =
-            if error.raw_os_error() == Some(libc::EMFILE) { "; raise the limit of open files (ulimit -n)" } else { "" };
-        OpenError(format!("segment {} can't be opened: {error}{remedy}", path.display()))
-    })
-}
-
-async fn open_covered<I: Io>(
-    store: &Store<I::File>,
-    io: &I,
-    (covered, file): &(Covered, SegmentFile),
-) -> Result<(), OpenError> {
-    let handle = open_file(store, io, *file).await?;
-    let header = SegmentHeader {
-        segment: covered.segment,
-        size: file.size,
-        store: [0; 16],
-        nonce: covered.nonce,
-        created_at_ns: 0,
-    };
-    store.0.table.insert(Arc::new(Segment::new(&header, file.dir, handle, State::Sealed, file.size)));
-    Ok(())
-}
-
-async fn read_segment<I: Io>(
-    store: &Store<I::File>,
-    io: &I,
-    plan: &Plan,
-    file: SegmentFile,
-    max_sequence: &mut Sequence,
-) -> Result<(), OpenError> {
-    let handle = open_file(store, io, file).await?;
-    let header = match read_header(io, &handle, plan, file).await {
-        Ok(Some(header)) => header,
-        Ok(None) => {
-            store.0.damage_count.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(segment = %file.id, "the header of a segment is damaged: it is kept as it is and not read");
-            return Ok(());
-        }
-        Err(error) => {
-            probe::hit(ProbeEvent::SegmentUnreadable);
-            store.0.damage_count.fetch_add(1, Ordering::Relaxed);
-            store.0.set_incomplete();
-            tracing::error!(segment = %file.id, %error, "the header of a segment can't be read: what it holds is missing until a start can read it");
-            return Ok(());
-        }
-    };
-    let segment = Segment::new(&header, file.dir, handle, State::Active, file.size);
-    let footer = match read_footer(io, &segment, file.size).await {
-        Ok(footer) => footer,
-        Err(error) => {
-            tracing::warn!(segment = %file.id, %error, "a footer can't be read: the segment is scanned");
-            None
-        }
-    };
-    let entries = match footer {
-        Some((_, entries)) => {
-            assert!(segment.seal(), "nobody else has it yet");
-            entries
-        }
-        None => match scan_segment(store, io, &segment, file).await? {
-            Some(entries) => entries,
-            None => return Ok(()),
-        },
-    };
-    let segment = Arc::new(segment);
-    store.0.table.insert(segment.clone());
-    send_records(store, &segment, entries, max_sequence);
-    Ok(())
-}
-
-/// `None` when it is not a sound header of this segment.
-async fn read_header<I: Io>(
-    io: &I,
-    handle: &I::File,
-    plan: &Plan,
-    file: SegmentFile,
-) -> io::Result<Option<SegmentHeader>> {
-    let (result, block) = io.read_at(handle, AlignedBuf::zeroed(BLOCK_SIZE), 0..BLOCK_SIZE, 0).await;
-    let header = SegmentHeader::decode(&block[..result?]);
-    Ok(header.filter(|header| header.segment == file.id && header.store == plan.store))
-}
-
-/// Scans a segment that was not sealed, and seals it. `None`: there is nothing in it, and its file is free now.
-async fn scan_segment<I: Io>(
-    store: &Store<I::File>,
-    io: &I,
-    segment: &Segment<I::File>,
-    file: SegmentFile,
-) -> Result<Option<Vec<FooterEntry>>, OpenError> {
-    let dir = &store.0.options.dirs[file.dir];
-    let path = dir.join(SEGMENTS_DIR).join(file_name(file.id));
-    let read_only = store.0.options.read_only;
-    let scan = scan(io, segment, file.size)
-        .await
-        .map_err(|error| OpenError(format!("segment {} can't be scanned: {error}", path.display())))?;
-    // What is trusted from here on must be on the disk, not only on its way there.
-    let unproven = scan.durable_to.max(DATA_START)..scan.data_end;
-    let synced = match read_only || unproven.is_empty() || scan.unreadable_bytes > 0 {
-        true => Ok(()),
-        false => rewrite(io, segment, unproven.start, unproven.end).await,
-    };
-    for damage in &scan.damage {
-        probe::hit(ProbeEvent::DamageFound);
-        tracing::error!(segment = %file.id, offset = damage.offset, length = damage.length, "damage in a segment: what is sound around it is kept");
-    }
-    store.0.damage_count.fetch_add(scan.damage.len() as u64, Ordering::Relaxed);
-    let sound = scan.damage.is_empty() && scan.unreadable_bytes == 0 && synced.is_ok();
-    if scan.unreadable_bytes > 0 {
-        probe::hit(ProbeEvent::SegmentUnreadable);
-        store.0.damage_count.fetch_add(1, Ordering::Relaxed);
-        store.0.set_incomplete();
-        tracing::error!(segment = %file.id, bytes = scan.unreadable_bytes, "a part of a segment can't be read: what it holds is missing until a start can read it");
-    }
-    if let Err(error) = synced {
-        // What was found may be gone after the next power failure.
-        store.0.set_incomplete();
-        tracing::error!(segment = %file.id, %error, "a segment can't be synced: it is kept as it is");
-    }
-    if read_only {
-        return Ok(Some(scan.records));
-    }
-    if sound && scan.records.is_empty() {
-        let free = FreeFile { number: file.id, file: segment.file.clone(), size: file.size };
-        // Not kept for reuse: the free files are not known to the logs yet.
-        let none = FreeFiles::new(&vec![0; file.dir + 1]);
-        retire(io, dir, file.dir, free, &none)
-            .await
-            .map_err(|error| OpenError(format!("empty segment {} can't be removed: {error}", path.display())))?;
-        return Ok(None);
-    }
-    tracing::info!(segment = %file.id, records = scan.records.len(), end = scan.data_end, "a segment that was open at the last stop was scanned");
-    if !sound {
-        segment.fence();
-        return Ok(Some(scan.records));
-    }
-    match write_footer(io, segment, scan.data_end, &scan.records, true).await {
-        Ok(()) => assert!(segment.seal(), "nobody else has it yet"),
-        Err(error) => {
-            tracing::error!(segment = %file.id, %error, "the footer of a scanned segment can't be written");
-            segment.fence();
-        }
-    }
-    Ok(Some(scan.records))
-}
-
-fn send_records<F>(store: &Store<F>, segment: &Segment<F>, entries: Vec<FooterEntry>, max_sequence: &mut Sequence) {
-    let cores = store.0.options.cores;
-    let mut batches: Vec<Vec<ReplayRecord>> = (0..cores).map(|_| Vec::new()).collect();
-    let send = |owner: usize, batch: Vec<ReplayRecord>| {
-        let _ = store.0.mailboxes[owner].send(Message::Recovery(Recovery::Replay(batch)));
-    };
-    for entry in entries {
-        if !matches!(entry.kind, Kind::Blob | Kind::Tombstone) {
-            continue;
-        }
-        *max_sequence = entry.sequence.max(*max_sequence);
-        let owner = usize::from(entry.id.owner(cores).0);
-        batches[owner].push(ReplayRecord { segment: segment.id, entry });
-        if batches[owner].len() == REPLAY_BATCH {
-            send(owner, std::mem::take(&mut batches[owner]));
-        }
-    }
-    for (owner, batch) in batches.into_iter().enumerate().filter(|(_, batch)| !batch.is_empty()) {
-        send(owner, batch);
     }
 }
 

@@ -13,9 +13,10 @@ use sha2::{Digest, Sha256};
 
 use crate::index::Location;
 use crate::io::{AlignedBuf, Instant, Io};
+use crate::log::committer::PackedPayload;
 use crate::log::extent::{self, EXTENT_SIZE, Extent, PAGE_EXTENTS_MAX};
 use crate::log::record::{Head, Kind, Layout};
-use crate::log::writer::{Log, LogError, PackedPayload, Placed};
+use crate::log::writer::{Log, LogError, Placed};
 use crate::log::{CHECK_SIZE, FRAME_SIZE, HEAD_ROOM, PACKED_PAYLOAD_MAX, RECORD_ALIGN};
 use crate::memory::Frame;
 use crate::probe::{self, Event};
