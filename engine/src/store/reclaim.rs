@@ -1,8 +1,8 @@
 //! Space comes back: a sealed segment in which nothing is live becomes a free file.
 //!
 //! One task on core 0. A segment is retired when its records are dead, the tombstones in it are not needed any more or were written again elsewhere,
-//! and its last reader is gone. A tombstone is needed as long as a segment exists that is older than its watermark: an older record of its id may
-//! lie there.
+//! and its last reader is gone. A tombstone is needed as long as a segment with blobs exists that is older than its watermark: an older record
+//! of its id may lie there.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -22,7 +22,7 @@ use crate::store::shard::Shard;
 use crate::sync::promise;
 use crate::types::SegmentId;
 
-/// A segment is not retired while it would take more than this part of its size to write its tombstones again.
+/// A segment of tombstones is not retired while it would take more than this part of its size to write them again.
 const CARRY_DIVISOR: u64 = 4;
 /// Tombstones that are written again at once.
 const CARRIED_AT_ONCE: usize = 64;
@@ -56,7 +56,9 @@ pub(super) struct Reclaimer {
 struct Work<F> {
     /// Segments that may be without anything live.
     candidates: BTreeSet<SegmentId>,
-    /// Candidates with many tombstones, until the oldest segment has this number.
+    /// Dead segments that hold no blob, as far as they were looked at.
+    without_blobs: BTreeSet<SegmentId>,
+    /// Those of them with many tombstones, until the oldest segment with blobs has this number.
     blocked: BTreeMap<SegmentId, SegmentId>,
     /// Taken out of the table and not retired yet: the directory, and the file until its retirement was tried.
     leaving: HashMap<SegmentId, (usize, Option<FreeFile<F>>)>,
@@ -79,6 +81,7 @@ impl<I: Io> Shard<I> {
     pub(super) async fn reclaim(self, mut events: Receiver<Event<I::File>>) {
         let mut work = Work {
             candidates: BTreeSet::new(),
+            without_blobs: BTreeSet::new(),
             blocked: BTreeMap::new(),
             leaving: HashMap::new(),
             sealed_bytes: 0,
@@ -135,11 +138,11 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// The oldest segment that exists, `without` aside.
+    /// The oldest segment that exists and may hold a blob, `without` aside.
     fn oldest(&self, work: &Work<I::File>, without: Option<SegmentId>) -> Option<SegmentId> {
         let table = self.shared().table.all();
         let all = table.iter().map(|segment| segment.id).chain(work.leaving.keys().copied());
-        all.filter(|id| Some(*id) != without).min()
+        all.filter(|id| Some(*id) != without && !work.without_blobs.contains(id)).min()
     }
 
     /// Takes a dead segment out of the table, once its tombstones are safe.
@@ -147,6 +150,10 @@ impl<I: Io> Shard<I> {
         let id = segment.id;
         if !cfg!(feature = "mutant-reclaim-early") {
             let Some(entries) = self.read_footer(&segment).await else { return };
+            let has_blobs = entries.iter().any(|entry| entry.kind == Kind::Blob);
+            if !has_blobs {
+                work.without_blobs.insert(id);
+            }
             let oldest = self.oldest(work, Some(id));
             let needed: Vec<FooterEntry> = entries
                 .into_iter()
@@ -154,7 +161,8 @@ impl<I: Io> Shard<I> {
                 .filter(|entry| oldest.is_some_and(|oldest| oldest.0 < entry.watermark))
                 .collect();
             let carried = (needed.len() * FIXED_SIZE) as u64;
-            if carried * CARRY_DIVISOR > segment.file_bytes.load(Ordering::Acquire) {
+            // One with blobs goes at any price: it is itself what the tombstones of others wait for.
+            if !has_blobs && carried * CARRY_DIVISOR > segment.file_bytes.load(Ordering::Acquire) {
                 let until = needed.iter().map(|entry| entry.watermark).max().expect("there are some");
                 work.blocked.insert(id, SegmentId(until));
                 return;
@@ -228,6 +236,7 @@ impl<I: Io> Shard<I> {
         match retire(&self.0.io, dir, dir_index, free, files).await {
             Ok(()) => {
                 work.leaving.remove(&id);
+                work.without_blobs.remove(&id);
             }
             // It may come back, and then the tombstones of what it holds must be there: it goes on counting as existing.
             Err(error) => {
