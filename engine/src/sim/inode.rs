@@ -35,6 +35,8 @@ pub struct Inode {
     pub open: Arc<()>,
     pub size: u64,
     durable_size: u64,
+    /// Whether it was ever made shorter.
+    is_cut: bool,
     /// Sizes that no sync covered yet, oldest first.
     unsynced_sizes: Vec<(u64, u64)>,
     durable: BTreeMap<u64, Page>,
@@ -95,6 +97,7 @@ impl Inode {
             open: Arc::new(()),
             size: 0,
             durable_size: 0,
+            is_cut: false,
             unsynced_sizes: Vec::new(),
             durable: BTreeMap::new(),
             newest: BTreeMap::new(),
@@ -138,8 +141,13 @@ impl Inode {
         }
     }
 
-    /// Sets the size, as not yet durable.
+    /// Sets the size, as not yet durable. What a cut leaves behind is there again if a power failure undoes the cut.
+    ///
+    /// # Panics
+    /// If a file grows again that was cut: its pages would have to read as zeros from then on, which is not simulated.
     pub fn resize(&mut self, sequence: u64, size: u64) {
+        assert!(size < self.size || !self.is_cut, "{} grows after it was cut", self.path.display());
+        self.is_cut |= size < self.size;
         self.size = size;
         self.unsynced_sizes.push((sequence, size));
     }
@@ -161,6 +169,8 @@ impl Inode {
             }
             *changed > sequence
         });
+        let pages = self.durable_size.div_ceil(PAGE_SIZE);
+        self.durable.retain(|page, _| *page < pages);
     }
 
     /// A sync up to `sequence` failed: what it should have made durable counts as clean from now on.

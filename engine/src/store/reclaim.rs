@@ -15,6 +15,7 @@ use crate::log::committer::PackedPayload;
 use crate::log::footer::{FooterEntry, Trailer};
 use crate::log::lifecycle::{FreeFile, retire};
 use crate::log::record::{FIXED_SIZE, Head, Kind};
+use crate::log::scan::scan;
 use crate::log::segment::{Segment, State};
 use crate::probe::{self, Event as ProbeEvent};
 use crate::runtime::mailbox::Receiver;
@@ -149,7 +150,7 @@ impl<I: Io> Shard<I> {
     async fn take_out(&self, work: &mut Work<I::File>, segment: Arc<Segment<I::File>>) {
         let id = segment.id;
         if !cfg!(feature = "mutant-reclaim-early") {
-            let Some(entries) = self.read_footer(&segment).await else { return };
+            let Some(entries) = self.read_entries(&segment).await else { return };
             let has_blobs = entries.iter().any(|entry| entry.kind == Kind::Blob);
             if !has_blobs {
                 work.without_blobs.insert(id);
@@ -182,16 +183,23 @@ impl<I: Io> Shard<I> {
         });
     }
 
-    async fn read_footer(&self, segment: &Segment<I::File>) -> Option<Vec<FooterEntry>> {
+    /// What a dead segment holds, by its footer. A footer may have been lost with the power after a start had read it, while the records were
+    /// durable all along: then by a scan.
+    async fn read_entries(&self, segment: &Segment<I::File>) -> Option<Vec<FooterEntry>> {
         let size = segment.file_bytes.load(Ordering::Acquire);
-        match read_footer(&self.0.io, segment, size).await {
-            Ok(Some((_, entries))) => Some(entries),
-            Ok(None) => {
-                tracing::error!(segment = %segment.id, "the footer of a dead segment is damaged: its space is kept");
+        let found = match read_footer(&self.0.io, segment, size).await {
+            Ok(Some((_, entries))) => return Some(entries),
+            Ok(None) => scan(&self.0.io, segment, size).await,
+            Err(error) => Err(error),
+        };
+        match found {
+            Ok(scan) if scan.damage.is_empty() && scan.unreadable_bytes == 0 => Some(scan.records),
+            Ok(_) => {
+                tracing::error!(segment = %segment.id, "a dead segment is damaged: its space is kept");
                 None
             }
             Err(error) => {
-                tracing::error!(segment = %segment.id, %error, "the footer of a dead segment can't be read: its space is kept");
+                tracing::error!(segment = %segment.id, %error, "a dead segment can't be read: its space is kept");
                 None
             }
         }

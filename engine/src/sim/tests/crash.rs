@@ -268,6 +268,34 @@ fn a_size_is_durable_only_after_the_file_was_synced() {
 }
 
 #[test]
+fn a_cut_is_undone_or_not_until_the_file_is_synced() {
+    for is_synced in [false, true] {
+        let cut = |seed| {
+            let mut sim = sim(seed);
+            let io = sim.io(0);
+            sim.run(async {
+                let file = create_durable(&io, "file", 4).await;
+                write(&io, &file, 0, 4, 7).await.unwrap();
+                io.sync(&file).await.unwrap();
+                io.truncate(&file, BLOCK_SIZE as u64).await.unwrap();
+                assert_eq!(io.file_size(&file).await.unwrap(), BLOCK_SIZE as u64);
+                if is_synced {
+                    io.sync(&file).await.unwrap();
+                }
+            });
+            let kept = blocks(&sim.restart(CrashMode::Power), "file");
+            assert!(kept == [Some(7)] || kept == [Some(7); 4], "seed {seed}: {kept:?}");
+            kept.len() == 1
+        };
+        if is_synced {
+            assert!(SEEDS.into_iter().all(cut));
+        } else {
+            assert!(varies(cut));
+        }
+    }
+}
+
+#[test]
 fn a_rename_is_old_or_new_and_new_once_synced() {
     for is_synced in [false, true] {
         let is_new = |seed: u64| {
