@@ -368,3 +368,33 @@ fn a_blob_of_several_extent_pages_is_stored_read_and_given_back() {
     let left = machine.segments().len();
     assert!(left <= 6, "{left} segments of {full} are left");
 }
+
+#[test]
+fn a_full_disk_deletes_also_after_a_restart() {
+    for seed in 0..10 {
+        let mut machine = Machine::new(seed, 2, 1);
+        machine.options.segment_size = Some(1 << 20);
+        let contents = contents(4, 3_000);
+        let shards = machine.open();
+        for content in &contents {
+            machine.put(&shards[0], content).expect("stored");
+        }
+        machine.restart(CrashMode::Process);
+        let shards = machine.open();
+        // Room for no segment of the usual size, and none is open.
+        let io = machine.sim().io(0);
+        let dir = machine.options.dirs[0].clone();
+        let space = machine.sim().run(async move { io.space(&dir).await }).expect("there is a disk");
+        machine.sim().set_capacity(space.total - space.available + (300 << 10));
+        let full = machine.put(&shards[0], &Content::new(99, 3_000));
+        assert!(matches!(full, Err(StoreError::Full)), "seed {seed}: {full:?}");
+        for content in &contents {
+            assert!(machine.delete(&shards[0], content.id).expect("deleted"), "seed {seed}");
+        }
+        machine.restart(CrashMode::Power);
+        let shards = machine.open();
+        for content in &contents {
+            assert!(!machine.holds(&shards[0], content), "seed {seed}");
+        }
+    }
+}

@@ -75,12 +75,12 @@ pub fn parse_free_file_name(name: &str) -> Option<SegmentId> {
 }
 
 impl<I: Io> Log<I> {
-    /// Makes a fresh segment the active one. Called under the rotation turn.
-    pub(super) async fn rotate(&self) -> Result<(), LogError> {
+    /// Makes a fresh segment the active one: the spare, or a new one of this size. Called under the rotation turn.
+    pub(super) async fn rotate(&self, size: u64) -> Result<(), LogError> {
         let spare = self.0.spare.take();
         let segment = match spare {
             Some(segment) => segment,
-            None => self.prepare().await?,
+            None => self.prepare(size).await?,
         };
         let fresh = Rc::new(OpenSegment::new(segment));
         let old = self.0.active.replace(Some(fresh));
@@ -95,7 +95,7 @@ impl<I: Io> Log<I> {
             let _turn = log.0.rotation.take().await;
             if log.0.spare.borrow().is_none() && !log.0.closing.get() {
                 // A full disk shows when the spare is needed, not now.
-                if let Ok(segment) = log.prepare().await {
+                if let Ok(segment) = log.prepare(log.0.options.segment_size).await {
                     log.0.spare.replace(Some(segment));
                 }
             }
@@ -104,11 +104,11 @@ impl<I: Io> Log<I> {
     }
 
     /// A new segment with a durable header, known to the table.
-    async fn prepare(&self) -> Result<Arc<Segment<I::File>>, LogError> {
+    async fn prepare(&self, size: u64) -> Result<Arc<Segment<I::File>>, LogError> {
         let options = &self.0.options;
         let header = SegmentHeader {
             segment: options.table.next_id(),
-            size: options.segment_size,
+            size,
             store: options.store,
             nonce: self.0.io.random_u64(),
             created_at_ns: self.0.io.wall_clock_ns(),
@@ -131,7 +131,8 @@ impl<I: Io> Log<I> {
     async fn prepare_file(&self, header: &SegmentHeader) -> io::Result<I::File> {
         let Inner { io, dir, index } = self.place_of_files();
         let segments = dir.join(SEGMENTS_DIR);
-        let recycled = self.0.options.free.take(index);
+        let usual = header.size == self.0.options.segment_size;
+        let recycled = if usual { self.0.options.free.take(index) } else { None };
         let (file, path) = match recycled {
             Some(free) => {
                 probe::hit(Event::FileReused);

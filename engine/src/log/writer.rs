@@ -24,7 +24,7 @@ use crate::log::committer::{Packed, PackedPayload};
 use crate::log::footer::{FooterEntry, footer_bytes};
 use crate::log::lifecycle::FreeFiles;
 use crate::log::record::{Head, Kind, Placement, Shape, checksums, encode_head};
-use crate::log::segment::{Segment, SegmentTable};
+use crate::log::segment::{DATA_START, Segment, SegmentTable};
 use crate::log::{CHECK_SIZE, FRAME_SIZE, HEAD_ROOM, PACKED_PAYLOAD_MAX, SEGMENT_SIZE_MIN, bytes, units};
 use crate::memory::Frame;
 use crate::probe::{self, Event};
@@ -33,6 +33,8 @@ use crate::types::SegmentId;
 
 /// The most bytes that only tombstones may use in a segment.
 const RESERVE_BYTES_MAX: u64 = 256 << 10;
+/// What tombstones make do with when there is no room for a segment of the usual size, as after a restart on a full disk.
+const SMALL_SEGMENT: u64 = SEGMENT_SIZE_MIN;
 /// After this many segments fenced in a row the log takes no more writes until the next start: the disk is gone.
 const FENCED_IN_A_ROW_MAX: u32 = 3;
 
@@ -390,8 +392,12 @@ impl<I: Io> Log<I> {
             if self.fits_active(size, records, claim) {
                 continue;
             }
-            let rotated = self.rotate().await;
-            self.0.full_at.set((rotated == Err(LogError::Full)).then(|| self.0.io.now()));
+            let mut rotated = self.rotate(self.0.options.segment_size).await;
+            if claim == Claim::Data {
+                self.0.full_at.set((rotated == Err(LogError::Full)).then(|| self.0.io.now()));
+            } else if rotated == Err(LogError::Full) && DATA_START + size + footer_bytes(records) <= SMALL_SEGMENT {
+                rotated = self.rotate(SMALL_SEGMENT).await;
+            }
             rotated?;
         }
     }
