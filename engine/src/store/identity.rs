@@ -163,6 +163,8 @@ async fn write<I: Io>(io: &I, dir: &Path, superblock: &Superblock) -> io::Result
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
+    // Before the superblock can be there: a power failure may keep the second of two names and lose the first.
+    io.sync_dir(dir).await?;
     let temporary = dir.join(TEMPORARY_NAME);
     match io.remove(&temporary).await {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
