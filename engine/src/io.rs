@@ -18,7 +18,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
-pub use crate::ring::buffer::AlignedBuf;
+pub use crate::ring::buffer::{AlignedBuf, Body, SharedBuf};
 
 /// The unit of direct I/O, in bytes.
 pub const BLOCK_SIZE: usize = 4096;
@@ -134,6 +134,12 @@ pub trait Io: Clone + 'static {
 
     /// Lets every other task that is ready run first.
     fn yield_now(&self) -> impl Future<Output = ()>;
+
+    /// Waits until this core may do more bulk work (hashing, copying), so that it does not keep small requests waiting.
+    /// [`Io::count_bulk`] says how much was done.
+    fn bulk_turn(&self) -> impl Future<Output = ()>;
+
+    fn count_bulk(&self, bytes: usize);
 
     /// Runs a task on this core until it ends. Tasks are never cancelled.
     fn spawn(&self, task: impl Future<Output = ()> + 'static);

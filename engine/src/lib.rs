@@ -8,10 +8,12 @@
 //! | [`sim`] | the same seam from a seed, with faults |
 //! | [`log`] | how do bytes become durable, and what is found after a crash? |
 //! | [`index`] | where is the blob with this id? |
+//! | [`cache`] | which verified bytes stay in memory, and who reads the others? |
 //! | [`store`] | put, get, delete, list over the above |
 //!
 //! The engine knows no HTTP and no cluster.
 
+pub mod cache;
 pub mod index;
 pub mod io;
 pub mod log;

@@ -100,7 +100,7 @@ impl Frames {
                 inner.kept_bytes.set(inner.kept_bytes.get() - size);
                 kept.swap_remove(index)
             }
-            None => AlignedBuf::zeroed(size),
+            None => AlignedBuf::stale(size),
         };
         Frame { buf: Some(buf), size, frames: self.clone() }
     }
@@ -186,6 +186,11 @@ impl Frame {
 
     pub fn size(&self) -> usize {
         self.size
+    }
+
+    /// Takes the buffer for good; the charge ends.
+    pub fn into_buf(mut self) -> AlignedBuf {
+        self.lend()
     }
 }
 

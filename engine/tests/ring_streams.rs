@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use nabu_engine::io::{AlignedBuf, Io};
+use nabu_engine::io::{AlignedBuf, Body, Io};
 use nabu_engine::ring::provided::BUFFER_COUNT;
 use nabu_engine::ring::{ACCEPTED_MAX, sys};
 use nabu_engine::runtime::mailbox::mailbox;
@@ -92,7 +92,7 @@ fn sends_are_whole_however_large() {
         body.iter_mut().enumerate().for_each(|(index, byte)| *byte = (index / 1000) as u8);
         let (outcome, head) = stream.send(vec![1; 3 << 20]).await;
         outcome.unwrap();
-        let (outcome, head, body) = stream.send_with_head(head, body, 5..(8 << 20) - 5).await;
+        let (outcome, head, body) = stream.send_with_head(head, Body::Owned(body), 5..(8 << 20) - 5).await;
         outcome.unwrap();
         let (outcome, empty, body) = stream.send_with_head(Vec::new(), body, 0..7).await;
         outcome.unwrap();

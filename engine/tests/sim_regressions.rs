@@ -8,7 +8,7 @@ use std::time::Duration;
 use nabu_engine::io::Io;
 use nabu_engine::probe::{self, Event};
 use nabu_engine::sim::{CrashMode, Faults, Sim, SimIo, SimOptions};
-use nabu_engine::store::{CommitOptions, Shard, StoreError, StoreOptions, Stored};
+use nabu_engine::store::{CommitOptions, Pace, Shard, StoreError, StoreOptions, Stored};
 use nabu_engine::sync::promise;
 use nabu_engine::types::BlobId;
 use support::client::read_range;
@@ -60,7 +60,7 @@ impl Machine {
 
     fn holds(&mut self, shard: &Shard<SimIo>, content: &Content) -> bool {
         let (shard, size) = (shard.clone(), content.bytes.len() as u64);
-        let found = self.sim().run(async move { read_range(&shard, content.id, 0..size, 1 << 20).await });
+        let found = self.sim().run(async move { read_range(&shard, content.id, 0..size, Pace::Fast).await });
         found.expect("nothing is damaged").is_some_and(|found| content.matches(0..size, &found.bytes))
     }
 
@@ -271,9 +271,8 @@ fn a_blob_stays_readable_while_it_is_read_also_when_it_is_deleted() {
             shard.io().sleep(Duration::from_secs(1)).await;
             let mut reader = blob.reader(0..2 << 20);
             let mut bytes = Vec::new();
-            while let Some(chunk) = reader.next(100_000).await.expect("readable to the end") {
-                bytes.extend_from_slice(&chunk.buf[chunk.range.clone()]);
-                reader.recycle(chunk);
+            while let Some(chunk) = reader.next(Pace::Slow).await.expect("readable to the end") {
+                bytes.extend_from_slice(chunk.bytes());
             }
             bytes
         });
@@ -293,10 +292,10 @@ fn a_reader_that_met_an_error_passes_nothing_over() {
     let blob = machine.sim().run(async move { shard.open(id).await }).expect("sound").expect("stored");
     let mut reader = blob.reader(0..400_000);
     machine.sim().faults(|faults| faults.read_error = 1.0);
-    let failed = machine.sim().run(reader.next(1 << 20));
+    let failed = machine.sim().run(reader.next(Pace::Fast));
     assert!(matches!(failed, Err(StoreError::ReadFailed { .. })), "{failed:?}");
     machine.sim().faults(|faults| *faults = Faults::default());
-    let again = machine.sim().run(reader.next(1 << 20));
+    let again = machine.sim().run(reader.next(Pace::Fast));
     assert!(matches!(again, Err(StoreError::ReadFailed { .. })), "{again:?}");
 }
 
@@ -354,7 +353,7 @@ fn a_blob_of_several_extent_pages_is_stored_read_and_given_back() {
     let page = (2048 * 64) << 10;
     for range in [0..10, page - 5..page + 5, 2 * page - 1..2 * page + 100_000, SIZE as u64 - 9..SIZE as u64] {
         let (shard, wanted, id) = (shards[2].clone(), range.clone(), content.id);
-        let found = machine.sim().run(async move { read_range(&shard, id, wanted, 1 << 20).await });
+        let found = machine.sim().run(async move { read_range(&shard, id, wanted, Pace::Fast).await });
         let found = found.expect("sound").expect("stored");
         assert!(content.matches(range.clone(), &found.bytes), "{range:?}");
     }

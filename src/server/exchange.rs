@@ -1,15 +1,16 @@
 //! One request and its answer.
 //!
 //! A handler reads the request, may read the body (in `body.rs`), and writes one answer: small ones into `out`, which is sent when
-//! the handler returns; large ones chunk by chunk. [`run`] turns an error into its answer, and then sees to the rest of the body and
+//! the handler returns; large ones chunk by chunk (`api::blobs::sending`). [`run`] turns an error into its answer, and then sees to the rest of the body and
 //! to the connection.
 
+use std::io;
+use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
-use nabu_engine::io::{AlignedBuf, Instant, Io};
+use nabu_engine::io::{Body as SendBody, Instant, Io};
 use nabu_engine::runtime::{Half, Stream};
-use nabu_engine::store::Chunk;
 use nabu_net::http::head::{BodyFraming, Method, RequestHead};
 use nabu_net::http::response::ResponseHead;
 use serde::Serialize;
@@ -177,27 +178,40 @@ impl Exchange {
         self.answer = Answer::None;
     }
 
-    /// Sends what is written of the head, and the chunk behind it, in one operation. `None` when the peer is gone.
-    pub async fn send_chunk(&mut self, chunk: Chunk) -> Option<Chunk> {
+    /// Puts few bytes of the body behind the head that is written.
+    pub fn put(&mut self, bytes: &[u8]) {
         assert_eq!(self.answer, Answer::Begun, "the head comes first");
-        let Chunk { buf, range } = chunk;
+        self.out.extend_from_slice(bytes);
+    }
+
+    /// Sends what is written of the head, and a part of the body behind it, in one operation. `None` when the peer is gone.
+    pub async fn send_body(&mut self, body: SendBody, range: Range<usize>) -> Option<SendBody> {
+        assert_eq!(self.answer, Answer::Begun, "the head comes first");
         let head = std::mem::take(&mut self.out);
         let bytes = head.len() + range.len();
         self.core.set_send_deadline(&self.stream, bytes);
-        let (result, head, buf): (_, Vec<u8>, AlignedBuf) = self.stream.send_with_head(head, buf, range.clone()).await;
+        let (result, head, body) = self.stream.send_with_head(head, body, range).await;
         self.stream.set_deadline(None);
         self.core.recycle(head);
+        self.sent(result, bytes).then_some(body)
+    }
+
+    /// Books a send; false when the peer is gone.
+    pub fn sent(&mut self, result: io::Result<()>, bytes: usize) -> bool {
         match result {
-            Ok(()) => {
-                self.sent_bytes += bytes as u64;
-                Some(Chunk { buf, range })
-            }
+            Ok(()) => self.sent_bytes += bytes as u64,
             Err(error) => {
                 tracing::debug!(request_id = self.request_id, %error, "the peer left in the middle of the answer");
                 self.answer = Answer::Broken;
-                None
             }
         }
+        self.answer != Answer::Broken
+    }
+
+    /// Takes the head that is written, for a sender of its own.
+    pub fn take_head(&mut self) -> Vec<u8> {
+        assert_eq!(self.answer, Answer::Begun, "the head comes first");
+        std::mem::take(&mut self.out)
     }
 
     /// Sends `out`.

@@ -28,8 +28,8 @@ pub mod writer;
 
 /// Records start at multiples of this, in bytes; offsets and lengths are kept in this unit.
 pub const RECORD_ALIGN: usize = 64;
-/// The payload of a frame, in bytes: the unit in which a large blob is received, written and read.
-pub const FRAME_SIZE: usize = 1 << 20;
+/// The payload of a frame, in bytes: the unit in which a large blob is received, written and read. With its head it takes a huge page.
+pub const FRAME_SIZE: usize = (2 << 20) - HEAD_ROOM;
 /// Bytes of payload under one CRC32C.
 pub const CHECK_SIZE: usize = 64 << 10;
 /// A record of at most this many payload bytes is copied into a batch with others; a larger one is written from where it lies.
@@ -42,7 +42,7 @@ pub const SEGMENT_SIZE_MAX: u64 = 1 << 30;
 /// The version of the format on disk that this program writes. It reads this one alone.
 pub const FORMAT_VERSION: u32 = 1;
 
-const _: () = assert!(FRAME_SIZE.is_multiple_of(CHECK_SIZE));
+const _: () = assert!(FRAME_SIZE.is_multiple_of(crate::io::BLOCK_SIZE));
 const _: () = assert!(CHECK_SIZE.is_multiple_of(crate::io::BLOCK_SIZE));
 const _: () = assert!(crate::io::BLOCK_SIZE.is_multiple_of(RECORD_ALIGN));
 const _: () = assert!(SEGMENT_SIZE_MAX / RECORD_ALIGN as u64 <= u32::MAX as u64);

@@ -4,8 +4,12 @@
 //! kept: *warm* on the thread that freed them (cleared when given out again), up to [`WARM_MAX`]; beyond that *cold*, in a list that all
 //! threads share, after their pages went back to the kernel, which hands out zeros in their place.
 //!
-//! Invariants: a frame is owned by one buffer, or in one list. A frame is all zeros when it is given out, over the length that was asked
-//! for. Address space is never given back, so it is bounded by the most that was ever in use at once (and the warm lists).
+//! A frame that a socket may still read from (its pages were spliced) is never kept warm: its pages go back to the kernel, which keeps
+//! them alive for as long as the socket needs them, and the next user of the address gets other ones. That works well for whole huge
+//! pages alone: a part of one can't be given back without breaking it up. So frames of that size get huge pages, smaller ones don't.
+//!
+//! Invariants: a frame is owned by one buffer, or in one list. Its memory is initialised, with zeros at first. Address space is never given
+//! back, so it is bounded by the most that was ever in use at once (and the warm lists).
 
 use std::cell::RefCell;
 use std::ptr::NonNull;
@@ -21,6 +25,8 @@ pub(super) const FRAME_MAX: usize = REGION;
 const UNIT: usize = 16 << 10;
 /// A huge page.
 const REGION: usize = 2 << 20;
+/// Bytes of address space that are mapped at once.
+const MAPPED_AT_ONCE: usize = 32 << 20;
 /// Bytes that a thread keeps warm.
 pub const WARM_MAX: usize = 32 << 20;
 const CLASSES: usize = FRAME_MAX / UNIT;
@@ -59,13 +65,28 @@ fn size_of_class(class: usize) -> usize {
     (class + 1) * UNIT
 }
 
-/// A frame of at least `len` bytes, of which the first `len` are zero; `None` when there is no memory.
-pub(super) fn take(len: usize) -> Option<NonNull<u8>> {
+/// Bytes of memory that a frame for `len` bytes takes.
+pub(super) fn footprint(len: usize) -> usize {
+    size_of_class(class_of(len))
+}
+
+/// What the memory of a frame holds when it is given out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Content {
+    Zeros,
+    /// Whatever its last user left there.
+    Stale,
+}
+
+/// A frame of at least `len` bytes; `None` when there is no memory.
+pub(super) fn take(len: usize, content: Content) -> Option<NonNull<u8>> {
     debug_assert!(serves(len));
     let class = class_of(len);
     if let Ok(Some(frame)) = WARM.try_with(|warm| warm.borrow_mut().pop(class)) {
-        // SAFETY: the frame is at least `len` bytes long and nobody else's.
-        unsafe { frame.0.as_ptr().write_bytes(0, len) };
+        if content == Content::Zeros {
+            // SAFETY: the frame is at least `len` bytes long and nobody else's.
+            unsafe { frame.0.as_ptr().write_bytes(0, len) };
+        }
         return Some(frame.0);
     }
     let mut cold = COLD.lock().unwrap_or_else(PoisonError::into_inner);
@@ -75,13 +96,16 @@ pub(super) fn take(len: usize) -> Option<NonNull<u8>> {
     cold[class].pop().map(|frame| frame.0)
 }
 
-/// Takes a frame back.
+/// Takes a frame back. `spliced`: sockets may still read its pages.
 ///
 /// # Safety
 /// `frame` came from [`take`] with a length of the same class, and nobody uses it any more.
-pub(super) unsafe fn give_back(frame: NonNull<u8>, len: usize) {
+pub(super) unsafe fn give_back(frame: NonNull<u8>, len: usize, spliced: bool) {
     let class = class_of(len);
     let size = size_of_class(class);
+    if spliced {
+        return cool(Frame(frame), class);
+    }
     let kept = WARM.try_with(|warm| {
         let mut warm = warm.borrow_mut();
         let fits = warm.bytes + size <= WARM_MAX;
@@ -106,12 +130,10 @@ fn cool(frame: Frame, class: usize) {
     }
 }
 
-/// Maps as many frames of one size as fill huge pages exactly. A frame that straddles two is still a few pieces of physical memory: 1 MiB on
-/// small pages is more pieces than one request of many a disk may have, and costs two.
+/// Maps frames of one size. Those of a whole huge page are aligned to it: a large buffer then is one piece of physical memory for the disk,
+/// and one entry of the page table for the processor.
 fn map(size: usize, frames: &mut Vec<Frame>) {
-    // Both are multiples of a power of two, so the least common multiple follows from the trailing zeros.
-    let shared_zeros = (size / UNIT).trailing_zeros().min((REGION / UNIT).trailing_zeros());
-    let len = size * ((REGION / UNIT) >> shared_zeros);
+    let len = MAPPED_AT_ONCE / size * size;
     let slack = REGION;
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     // SAFETY: a new private anonymous mapping touches no memory that exists.
@@ -123,8 +145,9 @@ fn map(size: usize, frames: &mut Vec<Frame>) {
     }
     let mapped = raw.cast::<u8>();
     let lead = mapped.align_offset(REGION);
+    let advice = if size == REGION { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE };
     // SAFETY: the lead is shorter than the slack, so the aligned region lies within the mapping; what is cut off before and behind
-    // it is ours and unused, and the advice is only about speed.
+    // it is ours and unused, a multiple of the page size as `len` is, and the advice is only about speed.
     let start = unsafe {
         let start = mapped.add(lead);
         if lead > 0 {
@@ -133,7 +156,7 @@ fn map(size: usize, frames: &mut Vec<Frame>) {
         if slack > lead {
             libc::munmap(start.add(len).cast(), slack - lead);
         }
-        libc::madvise(start.cast(), len, libc::MADV_HUGEPAGE);
+        libc::madvise(start.cast(), len, advice);
         start
     };
     for offset in (0..len).step_by(size) {

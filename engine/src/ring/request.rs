@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use io_uring::{cqueue, opcode, squeue, types};
 
-use super::buffer::AlignedBuf;
+use super::buffer::{AlignedBuf, Body};
 use super::provided;
 use super::sys::RawAddress;
 
@@ -93,7 +93,7 @@ impl Drop for MessageHeader {
 pub struct Message {
     pub header: MessageHeader,
     pub head: Vec<u8>,
-    pub body: AlignedBuf,
+    pub body: Body,
 }
 
 fn length(range: &Range<usize>) -> u32 {
@@ -224,6 +224,12 @@ impl Request {
         };
         let entry = opcode::SendMsg::new(fd(stream.as_ref()), header).flags(SEND_FLAGS as u32).build();
         Self::new(entry, Resource::Message(message), stream_guard(stream))
+    }
+
+    /// Completes when the socket takes more bytes, or has failed.
+    pub fn wait_writable(stream: &Rc<TcpStream>) -> Self {
+        let entry = opcode::PollAdd::new(fd(stream.as_ref()), libc::POLLOUT as u32).build();
+        Self::new(entry, Resource::None, stream_guard(stream))
     }
 
     /// Completes at once and does nothing.

@@ -2,6 +2,7 @@
 //!
 //! [`run`] starts the cores; each gets a [`RingIo`], its handle to everything below. Nothing here knows blobs.
 
+mod bulk;
 mod core;
 mod deadlines;
 mod doorbell;
@@ -24,6 +25,7 @@ use self::doorbell::Doorbell;
 use crate::ring::{probe, sys};
 use crate::types::CoreId;
 
+pub use bulk::{Splice, Taken};
 pub use listener::Listener;
 pub use ring_io::RingIo;
 pub use stream::{Half, ReceivedBytes, Stream};

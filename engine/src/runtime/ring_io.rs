@@ -157,6 +157,14 @@ impl Io for RingIo {
         .await
     }
 
+    async fn bulk_turn(&self) {
+        super::bulk::bulk_turn(self).await;
+    }
+
+    fn count_bulk(&self, bytes: usize) {
+        self.core().count_bulk(bytes);
+    }
+
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         core::spawn(&self.0, task);
     }

@@ -4,6 +4,8 @@
 //! at most once a second, and not at all while no stream has one): an expired deadline shuts the socket's half down, which ends
 //! the operation in flight, so nothing is ever cancelled half done.
 //!
+//! How large answers leave without a copy is in `bulk`.
+//!
 //! A receive or send whose future is dropped may still take or put bytes: the connection is good for nothing but being closed.
 
 use std::cell::Cell;
@@ -16,7 +18,7 @@ use std::task::Poll;
 
 use super::RingIo;
 use super::deadlines::shut_down;
-use crate::io::{AlignedBuf, Instant, WithBuf};
+use crate::io::{AlignedBuf, Body, Instant, WithBuf};
 use crate::ring::Completion;
 use crate::ring::provided::Lease;
 use crate::ring::request::{Message, MessageHeader, Request, Resource};
@@ -27,13 +29,15 @@ const RETRIES_MAX: usize = 16;
 
 /// A connection; clones share it. The descriptor closes when the last clone and the last operation are gone.
 #[derive(Clone)]
-pub struct Stream(Rc<Socket>);
+pub struct Stream(pub(super) Rc<Socket>);
 
-struct Socket {
-    io: RingIo,
-    socket: Rc<TcpStream>,
+pub(super) struct Socket {
+    pub io: RingIo,
+    pub socket: Rc<TcpStream>,
     receiving: Cell<bool>,
-    sending: Cell<bool>,
+    pub sending: Cell<bool>,
+    /// What is done once for a connection with bulk sends was done.
+    pub tuned: Cell<bool>,
     /// The last receive emptied the socket, so the next one will have to wait.
     drained: Cell<bool>,
     /// Where the deadline of this connection is kept, once it had one.
@@ -58,10 +62,10 @@ pub enum Half {
 }
 
 /// Marks a direction as busy while it lives.
-struct Busy<'socket>(&'socket Cell<bool>);
+pub(super) struct Busy<'socket>(&'socket Cell<bool>);
 
 impl<'socket> Busy<'socket> {
-    fn new(flag: &'socket Cell<bool>, what: &str) -> Self {
+    pub fn new(flag: &'socket Cell<bool>, what: &str) -> Self {
         assert!(!flag.replace(true), "a second {what} on a connection while one is in flight");
         Self(flag)
     }
@@ -93,6 +97,7 @@ impl Stream {
             socket: Rc::new(socket),
             receiving: Cell::new(false),
             sending: Cell::new(false),
+            tuned: Cell::new(false),
             drained: Cell::new(false),
             deadline: Cell::new(None),
             header: Cell::new(None),
@@ -184,17 +189,17 @@ impl Stream {
         (Ok(()), bytes)
     }
 
-    /// Sends `head` and then `buf[range]`, whole, in one operation; either may be empty. No alignment needed.
+    /// Sends `head` and then `body[range]`, whole, in one operation; either may be empty. No alignment needed.
     pub async fn send_with_head(
         &self,
         head: Vec<u8>,
-        buf: AlignedBuf,
+        body: Body,
         range: Range<usize>,
-    ) -> (io::Result<()>, Vec<u8>, AlignedBuf) {
+    ) -> (io::Result<()>, Vec<u8>, Body) {
         let Socket { io, socket, sending, header, .. } = &*self.0;
         let _busy = Busy::new(sending, "send");
-        let total = head.len() + buf[range.clone()].len();
-        let mut message = Message { header: header.take().unwrap_or_default(), head, body: buf };
+        let total = head.len() + body[range.clone()].len();
+        let mut message = Message { header: header.take().unwrap_or_default(), head, body };
         let mut sent = 0;
         let mut retries = Retries::default();
         let mut outcome = Ok(());

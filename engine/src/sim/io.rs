@@ -182,6 +182,12 @@ impl Io for SimIo {
         .await
     }
 
+    async fn bulk_turn(&self) {
+        self.yield_now().await;
+    }
+
+    fn count_bulk(&self, _bytes: usize) {}
+
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         let refused = self.state.borrow_mut().spawn(Box::pin(task));
         drop(refused);

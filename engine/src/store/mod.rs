@@ -4,16 +4,21 @@
 
 mod accounting;
 mod blob;
+mod cached;
 mod calls;
 mod checkpoint;
 mod delete;
+mod fetch;
 mod identity;
 mod locks;
 mod message;
 pub mod offline;
+mod reader;
 mod readers;
 mod reading;
+mod recent;
 mod reclaim;
+mod records;
 mod recovery;
 mod replay;
 mod shard;
@@ -25,7 +30,9 @@ use std::path::PathBuf;
 use crate::log::writer::LogError;
 use crate::types::{BlobId, ContentHash};
 
-pub use blob::{Blob, BlobReader, Chunk};
+pub use blob::Blob;
+pub use fetch::SMALL_PAYLOAD_MAX;
+pub use reader::{BlobReader, Chunk, Pace, Sendable};
 pub use shard::{Shard, Store};
 pub use upload::Upload;
 
@@ -42,12 +49,29 @@ pub struct StoreOptions {
     /// Data directories, at least one; each exists and is locked by the caller.
     pub dirs: Vec<PathBuf>,
     pub cores: u16,
-    /// Bytes of memory for buffers, over all cores.
+    /// Bytes of memory for the cache and for buffers, over all cores.
     pub memory_bytes: u64,
     /// Bytes of a segment; `None` picks by the size of the file system. Applies to new segments only.
     pub segment_size: Option<u64>,
     /// Change nothing on the disk: for inspection, and without uploads or deletes.
     pub read_only: bool,
+}
+
+/// The least memory that a core keeps for uploads and for reads beside the cache, where there is twice as much of it.
+const BUFFERS_PER_CORE_MIN: u64 = 16 << 20;
+
+impl StoreOptions {
+    /// Bytes of one core for uploads under way and for reads that do without the cache: a quarter of the memory, at least
+    /// [`BUFFERS_PER_CORE_MIN`] and at most a half.
+    fn buffers_per_core(&self) -> usize {
+        let per_core = self.memory_bytes / u64::from(self.cores);
+        (per_core / 4).max(BUFFERS_PER_CORE_MIN).min(per_core / 2) as usize
+    }
+
+    /// Bytes of the cache.
+    fn cache_bytes(&self) -> usize {
+        self.memory_bytes as usize - self.buffers_per_core() * usize::from(self.cores)
+    }
 }
 
 /// What is known of a stored blob.

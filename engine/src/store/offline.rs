@@ -14,15 +14,13 @@ use crate::log::record::Kind;
 use crate::log::scan::{Damage, Scan, scan};
 use crate::log::segment::{DATA_START, Segment};
 use crate::store::reclaim::read_footer;
-use crate::store::{OpenError, Shard, Store, StoreError, StoreOptions};
+use crate::store::{OpenError, Pace, Shard, Store, StoreError, StoreOptions};
 use crate::types::{BlobId, ContentHash, CoreId, SegmentId};
 
 /// Ids listed at a time.
 const PAGE_SIZE: usize = 1024;
 /// Bytes of memory for frames.
 const MEMORY_BYTES: u64 = 64 << 20;
-/// Bytes of a blob read at a time.
-const READ_SIZE: usize = 1 << 20;
 
 /// How a segment stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -220,9 +218,8 @@ impl<I: Io> Offline<I> {
         let (size, expected) = (blob.meta().size, blob.meta().hash);
         let mut reader = blob.reader(0..size);
         let mut hasher = Sha256::new();
-        while let Some(chunk) = reader.next(READ_SIZE).await.map_err(failed)? {
-            hasher.update(&chunk.buf[chunk.range.clone()]);
-            reader.recycle(chunk);
+        while let Some(chunk) = reader.next(Pace::Fast).await.map_err(failed)? {
+            hasher.update(chunk.bytes());
         }
         let actual = ContentHash(hasher.finalize().into());
         if actual == expected && BlobId::of(&actual) == id {

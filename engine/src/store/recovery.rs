@@ -24,6 +24,7 @@ use crate::store::calls::Calls;
 use crate::store::locks::Locks;
 use crate::store::message::{Existing, Message, Plan, Recovery, SegmentFile};
 use crate::store::reading::read_share;
+use crate::store::recent::Recent;
 use crate::store::reclaim::{Event, Reclaimer};
 use crate::store::replay::Replay;
 use crate::store::shard::{Inner, Shard, Store};
@@ -151,7 +152,7 @@ fn build<I: Io>(
         })
         .collect();
     Shard(Rc::new(Inner {
-        frames: Frames::new((options.memory_bytes / u64::from(options.cores)) as usize),
+        frames: Frames::new(options.buffers_per_core()),
         io,
         core,
         store: store.clone(),
@@ -159,6 +160,7 @@ fn build<I: Io>(
         index: RefCell::new(replay.finish()),
         locks: Locks::new(Sequence(sequence.0 + 1)),
         calls: Calls::default(),
+        recent: Recent::default(),
         logs,
         next_log: Cell::new(0),
         accounting: Accounting::new(sequence),

@@ -19,10 +19,12 @@ use crate::log::writer::Log;
 use crate::memory::Frames;
 use crate::runtime::mailbox::{Receiver, Sender, mailbox};
 use crate::store::accounting::Accounting;
+use crate::store::cached::Cache;
 use crate::store::calls::Calls;
 use crate::store::locks::Locks;
 use crate::store::message::{Acquired, CoreStatus, Message, Outcome, Released, Reply, Request};
 use crate::store::readers::Readers;
+use crate::store::recent::{Changes, Recent};
 use crate::store::reclaim::{Event, Reclaimer};
 use crate::store::{OpenError, Page, StoreError, StoreOptions, StoreStatus, recovery};
 use crate::sync::{Notify, promise};
@@ -91,6 +93,9 @@ pub(super) struct Shared<F> {
     /// See [`Shared::is_incomplete`].
     incomplete: AtomicBool,
     pub readers: Readers,
+    pub cache: Cache,
+    /// Of each core.
+    pub changes: Vec<Changes>,
 }
 
 impl<F> Shared<F> {
@@ -131,6 +136,8 @@ impl<F: Clone + Send + Sync + fmt::Debug + 'static> Store<F> {
             damage_count: AtomicU64::new(0),
             incomplete: AtomicBool::new(false),
             readers: Readers::default(),
+            cache: Cache::new(options.cache_bytes()),
+            changes: (0..options.cores).map(|_| Changes::default()).collect(),
             options,
         }))
     }
@@ -162,6 +169,7 @@ pub(super) struct Inner<I: Io> {
     pub index: RefCell<Index>,
     pub locks: Locks,
     pub calls: Calls,
+    pub recent: Recent,
     pub frames: Frames,
     pub logs: Vec<Log<I>>,
     pub next_log: Cell<usize>,
@@ -189,6 +197,10 @@ impl<I: Io> Shard<I> {
 
     pub(super) fn segment(&self, location: &Location) -> Option<Arc<Segment<I::File>>> {
         self.shared().table.get(location.segment)
+    }
+
+    pub(super) fn cache(&self) -> &Cache {
+        &self.shared().cache
     }
 
     /// The handle of this core.
@@ -274,8 +286,18 @@ impl<I: Io> Shard<I> {
         if owner == self.0.core {
             return Ok(self.0.index.borrow().get(&id));
         }
+        // Before the owner is asked: what changes after it, is asked for again.
+        let changes = self.shared().changes[usize::from(owner.0)].count();
+        if let Some(location) = self.0.recent.get(&id, changes) {
+            return Ok(Some(location));
+        }
         match self.call(owner, Request::Lookup(id)).await {
-            Some(Reply::Lookup(found)) => Ok(found),
+            Some(Reply::Lookup(found)) => {
+                if let Some(location) = found {
+                    self.0.recent.put(id, location, changes);
+                }
+                Ok(found)
+            }
             _ => Err(StoreError::Closed),
         }
     }
@@ -322,6 +344,9 @@ impl<I: Io> Shard<I> {
             Outcome::Remove => index.remove(&id),
         };
         drop(index);
+        if before.is_some() {
+            self.shared().changes[usize::from(self.0.core.0)].add();
+        }
         if matches!(outcome, Outcome::Insert(_) | Outcome::Remove) {
             self.0.locks.settle(&id);
         }

@@ -401,8 +401,8 @@ impl<I: Io> State<I> {
     /// Whether this very content is stored and readable. A damaged record counts as absent, so that an upload mends it.
     async fn is_present(&self, id: BlobId, hash: ContentHash, location: &Location) -> Result<bool, StoreError> {
         let Some(segment) = self.shard.segment(location) else { return Ok(false) };
-        match self.shard.open_at(id, location, segment).await {
-            Ok(blob) if blob.meta().hash == hash => Ok(true),
+        match self.shard.open_record(id, location, segment).await {
+            Ok(record) if record.decoded.head.hash == hash => Ok(true),
             Ok(_) => Err(StoreError::Collision { id }),
             Err(StoreError::Damaged { .. }) => Ok(false),
             Err(error) => Err(error),

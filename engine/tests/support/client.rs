@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nabu_engine::io::Io;
 use nabu_engine::sim::{Random, SimIo};
-use nabu_engine::store::{CommitOptions, Shard, StoreError, Upload};
+use nabu_engine::store::{CommitOptions, Pace, Shard, StoreError, Upload};
 
 use super::content::Content;
 use super::model::{Demand, Kind, Model};
@@ -234,8 +234,8 @@ impl Client {
                 start..start + self.random.below(size - start + 1)
             }
         };
-        let max_len = self.random.index(300 << 10);
-        let outcome = read_range(&shard, id, range.clone(), max_len).await;
+        let pace = if self.random.index(3) == 0 { Pace::Slow } else { Pace::Fast };
+        let outcome = read_range(&shard, id, range.clone(), pace).await;
         let world = &mut *self.world.borrow_mut();
         world.model.note(|| {
             format!("read {blob} {range:?} as {begun:?}: {:?}", outcome.as_ref().map(|found| found.is_some()))
@@ -317,7 +317,7 @@ pub async fn read_range(
     shard: &Shard<SimIo>,
     id: nabu_engine::types::BlobId,
     range: std::ops::Range<u64>,
-    max_len: usize,
+    pace: Pace,
 ) -> Result<Option<Found>, StoreError> {
     let Some(blob) = shard.open(id).await? else { return Ok(None) };
     let meta = blob.meta().clone();
@@ -326,9 +326,8 @@ pub async fn read_range(
         return Ok(Some(found));
     }
     let mut reader = blob.reader(range);
-    while let Some(chunk) = reader.next(max_len).await? {
-        found.bytes.extend_from_slice(&chunk.buf[chunk.range.clone()]);
-        reader.recycle(chunk);
+    while let Some(chunk) = reader.next(pace).await? {
+        found.bytes.extend_from_slice(chunk.bytes());
     }
     Ok(Some(found))
 }

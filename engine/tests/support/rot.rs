@@ -2,7 +2,7 @@
 
 use nabu_engine::io::BLOCK_SIZE;
 use nabu_engine::sim::{CrashMode, Random, Sim, SimOptions};
-use nabu_engine::store::{CommitOptions, StoreOptions};
+use nabu_engine::store::{CommitOptions, Pace, StoreOptions};
 
 use super::client::read_range;
 use super::content::Content;
@@ -44,7 +44,7 @@ pub fn run(seed: u64) -> Result<(), String> {
     let mut lost = 0;
     for content in &contents {
         let (shard, size) = (shards[0].clone(), content.bytes.len() as u64);
-        let read = async move { read_range(&shard, content.id, 0..size, 1 << 20).await };
+        let read = async move { read_range(&shard, content.id, 0..size, Pace::Fast).await };
         match sim.run_steps(STEPS_MAX, read).ok_or("a read hangs")? {
             Ok(Some(found)) if found.size == size && content.matches(0..size, &found.bytes) => {}
             Ok(Some(_)) => return Err("wrong bytes after one flipped bit".into()),

@@ -7,6 +7,7 @@ mod labels;
 pub mod list;
 mod policy;
 pub mod retrieve;
+mod sending;
 pub mod store;
 
 use nabu_engine::types::BlobId;

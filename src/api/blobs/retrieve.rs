@@ -1,27 +1,18 @@
 //! `GET` and `HEAD /v1/blobs/{id}`: the bytes, or a range of them.
 
 use std::ops::Range;
-use std::time::Duration;
 
-use nabu_engine::io::Io;
 use nabu_engine::runtime::RingIo;
-use nabu_engine::store::{BlobMeta, BlobReader, Shard};
+use nabu_engine::store::{BlobMeta, Shard};
 use nabu_engine::types::BlobId;
 use nabu_net::http::head::Method;
 use nabu_net::http::range::{RangeOutcome, evaluate_range, if_match, if_none_match, if_range, parse_http_date};
 
 use super::blob_not_found;
 use super::digest::repr_digest;
+use super::sending::send;
 use crate::api::error::ApiError;
 use crate::server::Exchange;
-
-/// Bytes read and sent at once: the first time, and at most. The size grows only while the peer keeps up, so that a slow one holds little
-/// memory.
-const CHUNK_SIZE_MIN: usize = 64 << 10;
-const CHUNK_SIZE_MAX: usize = 1 << 20;
-/// A send that took less makes the next chunk larger, one that took more makes it smaller.
-const SEND_FAST: Duration = Duration::from_millis(20);
-const SEND_SLOW: Duration = Duration::from_millis(500);
 
 /// A blob never changes under its id, so caches may keep it for good.
 const CACHE_CONTROL: &str = "public, max-age=31536000, immutable";
@@ -58,9 +49,9 @@ pub async fn retrieve(exchange: &mut Exchange, shard: &Shard<RingIo>, id: BlobId
         Selection::NotModified => Ok(()),
         Selection::Whole => {
             let range = 0..meta.size;
-            send(exchange, blob.reader(range.clone()), range).await
+            send(exchange, blob.reader(range)).await
         }
-        Selection::Partial(range) => send(exchange, blob.reader(range.clone()), range).await,
+        Selection::Partial(range) => send(exchange, blob.reader(range)).await,
     }
 }
 
@@ -153,38 +144,6 @@ fn write_head(exchange: &mut Exchange, meta: &BlobMeta, etag: &str, selection: &
         head = head.field(&name, value);
     }
     head.end();
-}
-
-/// Sends a range of a blob behind the head that is written. Nothing is sent before the first chunk is read, so an error there still
-/// has its answer.
-async fn send(exchange: &mut Exchange, mut reader: BlobReader<RingIo>, range: Range<u64>) -> Result<(), ApiError> {
-    let mut left = range.end - range.start;
-    let mut chunk_size = CHUNK_SIZE_MIN;
-    let mut begun = false;
-    while left > 0 {
-        let chunk = match reader.next(chunk_size).await {
-            Ok(Some(chunk)) => chunk,
-            Ok(None) => panic!("a blob ended {left} bytes before its size"),
-            Err(error) => {
-                if !begun {
-                    exchange.take_back();
-                }
-                return Err(error.into());
-            }
-        };
-        begun = true;
-        left = left.checked_sub(chunk.range.len() as u64).expect("a reader gives its range and no more");
-        let started = exchange.core.io.now();
-        let Some(chunk) = exchange.send_chunk(chunk).await else { return Ok(()) };
-        let duration = exchange.core.io.now().since(started);
-        if duration < SEND_FAST {
-            chunk_size = (chunk_size * 2).min(CHUNK_SIZE_MAX);
-        } else if duration > SEND_SLOW {
-            chunk_size = (chunk_size / 2).max(CHUNK_SIZE_MIN);
-        }
-        reader.recycle(chunk);
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,0 +1,213 @@
+//! Records as they lie on the disk: read, and verified before anybody sees a byte.
+//!
+//! What fails its checksum is an error, never data. Nothing here knows the cache: who must know what the disk holds asks here, everybody
+//! else asks `fetch`.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::index::Location;
+use crate::io::{BLOCK_SIZE, Io};
+use crate::log::extent::{self, Extent};
+use crate::log::record::{Decoded, Kind, Layout, decode_head};
+use crate::log::segment::Segment;
+use crate::log::{CHECK_SIZE, HEAD_ROOM, bytes, units};
+use crate::memory::Frame;
+use crate::probe::{self, Event};
+use crate::store::StoreError;
+use crate::store::shard::{Shard, has_extents, record_bytes};
+use crate::types::BlobId;
+
+/// A record of at most this many bytes is read whole when its head is.
+pub(super) const WHOLE_READ_MAX: u64 = (CHECK_SIZE + HEAD_ROOM + BLOCK_SIZE) as u64;
+/// How long a read waits for memory.
+const MEMORY_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A record whose head was read, and what else came with it.
+pub(super) struct Record<I: Io> {
+    pub segment: Arc<Segment<I::File>>,
+    pub decoded: Decoded,
+    /// The record as read, and where in the frame it starts, if it was read whole.
+    pub whole: Option<(Frame, usize)>,
+}
+
+impl<I: Io> Record<I> {
+    /// Where the payload starts in the file.
+    pub fn payload_at(&self) -> u64 {
+        bytes(self.decoded.placement.offset_units) + self.decoded.shape.payload_offset as u64
+    }
+
+    pub fn payload_length(&self) -> usize {
+        self.decoded.shape.payload_length
+    }
+}
+
+impl<I: Io> Shard<I> {
+    /// Reads the record of a blob from the disk and makes sure that it is the one the index means.
+    pub(super) async fn open_record(
+        &self,
+        id: BlobId,
+        location: &Location,
+        segment: Arc<Segment<I::File>>,
+    ) -> Result<Record<I>, StoreError> {
+        let record = self.read_record(id, segment, location.offset_units, record_bytes(location)).await?;
+        let head = &record.decoded.head;
+        let expected_layout = has_extents(location) == (head.layout != Layout::Inline);
+        if head.kind != Kind::Blob || head.id != id || head.sequence != location.sequence || !expected_layout {
+            return Err(self.damaged(id, &record.segment, location.offset_units, "another record lies there"));
+        }
+        if head.layout == Layout::Inline && head.size != record.payload_length() as u64 {
+            return Err(self.damaged(id, &record.segment, location.offset_units, "the sizes disagree"));
+        }
+        Ok(record)
+    }
+
+    /// Reads and verifies a head; the whole record when it is short, and then its payload is verified too.
+    pub(super) async fn read_record(
+        &self,
+        id: BlobId,
+        segment: Arc<Segment<I::File>>,
+        offset_units: u32,
+        length: u64,
+    ) -> Result<Record<I>, StoreError> {
+        let offset = bytes(offset_units);
+        let start = offset / BLOCK_SIZE as u64 * BLOCK_SIZE as u64;
+        let skip = (offset - start) as usize;
+        let want = if length <= WHOLE_READ_MAX { length as usize } else { HEAD_ROOM };
+        let span = (skip + want).next_multiple_of(BLOCK_SIZE);
+        let mut frame = self.take_frame(span).await?;
+        let count = self.read(id, &segment, &mut frame, span, start).await?;
+        if count < skip + want {
+            return Err(self.damaged(id, &segment, offset_units, "the segment ends within it"));
+        }
+        let input = &frame[skip..skip + want];
+        let decoded = decode_head(input, segment.id, offset_units, segment.nonce)
+            .map_err(|_| self.damaged(id, &segment, offset_units, "its head fails its checksum"))?;
+        if decoded.length_units() != units(length) {
+            return Err(self.damaged(id, &segment, offset_units, "it has another length"));
+        }
+        if length > WHOLE_READ_MAX {
+            return Ok(Record { segment, decoded, whole: None });
+        }
+        let from = decoded.shape.payload_offset;
+        if !decoded.verify(&input[from..from + decoded.shape.payload_length], 0) {
+            return Err(self.damaged(id, &segment, offset_units, "its payload fails its checksum"));
+        }
+        Ok(Record { segment, decoded, whole: Some((frame, skip)) })
+    }
+
+    pub(super) async fn take_frame(&self, size: usize) -> Result<Frame, StoreError> {
+        self.0.frames.take(&self.0.io, size, MEMORY_PATIENCE).await.ok_or(StoreError::Busy)
+    }
+
+    pub(super) async fn read(
+        &self,
+        id: BlobId,
+        segment: &Segment<I::File>,
+        frame: &mut Frame,
+        length: usize,
+        offset: u64,
+    ) -> Result<usize, StoreError> {
+        let (result, buf) = self.0.io.read_at(&segment.file, frame.lend(), 0..length, offset).await;
+        frame.put_back(buf);
+        self.read_ended(id, segment, offset, result)
+    }
+
+    pub(super) fn read_ended(
+        &self,
+        id: BlobId,
+        segment: &Segment<I::File>,
+        offset: u64,
+        result: io::Result<usize>,
+    ) -> Result<usize, StoreError> {
+        result.map_err(|error| {
+            tracing::error!(%id, segment = %segment.id, offset, %error, "the disk refused a read");
+            StoreError::ReadFailed { id, reason: error.to_string() }
+        })
+    }
+
+    pub(super) fn damaged(&self, id: BlobId, segment: &Segment<I::File>, offset_units: u32, what: &str) -> StoreError {
+        tracing::error!(%id, segment = %segment.id, offset = bytes(offset_units), what, "a stored record is damaged");
+        StoreError::Damaged { id }
+    }
+
+    /// Reads the whole payload of a record of extents.
+    pub(super) async fn read_extents(&self, id: BlobId, record: &Record<I>) -> Result<Vec<Extent>, StoreError> {
+        let offset_units = record.decoded.placement.offset_units;
+        let extents = match &record.whole {
+            Some((frame, skip)) => {
+                let from = skip + record.decoded.shape.payload_offset;
+                extent::decode(&frame[from..from + record.payload_length()])
+            }
+            None => {
+                let span = record.payload_length().next_multiple_of(BLOCK_SIZE);
+                let mut frame = self.take_frame(span).await?;
+                let count = self.read(id, &record.segment, &mut frame, span, record.payload_at()).await?;
+                let payload = &frame[..record.payload_length().min(count)];
+                let sound = payload.len() == record.payload_length() && record.decoded.verify(payload, 0);
+                sound.then(|| extent::decode(payload)).flatten()
+            }
+        };
+        extents.ok_or_else(|| self.damaged(id, &record.segment, offset_units, "its extents fail their checksum"))
+    }
+
+    /// Reads a page of extents.
+    pub(super) async fn read_page(&self, id: BlobId, page: &Extent) -> Result<Vec<Extent>, StoreError> {
+        let record = self.open_piece(id, page, Kind::ExtentPage).await?;
+        probe::hit(Event::ExtentPageRead);
+        self.read_extents(id, &record).await
+    }
+
+    /// The record of an extent.
+    async fn open_piece(&self, id: BlobId, extent: &Extent, kind: Kind) -> Result<Record<I>, StoreError> {
+        let Some(segment) = self.shared().table.get(extent.segment) else {
+            tracing::error!(%id, segment = %extent.segment, "a segment that holds a piece of a blob is missing");
+            return Err(StoreError::Damaged { id });
+        };
+        let length = bytes(units((HEAD_ROOM + extent.payload_length as usize) as u64));
+        let record = self.read_record(id, segment, extent.offset_units, length).await?;
+        if record.decoded.head.kind != kind {
+            return Err(self.damaged(id, &record.segment, extent.offset_units, "another record lies there"));
+        }
+        Ok(record)
+    }
+
+    /// Calls `visit` with the segment and the bytes of every record that a blob at `location` takes, the first one aside.
+    pub(super) async fn visit_pieces(
+        &self,
+        id: BlobId,
+        location: &Location,
+        mut visit: impl FnMut(&Arc<Segment<I::File>>, u64),
+    ) -> Result<(), StoreError> {
+        let Some(segment) = self.segment(location) else { return Err(StoreError::Damaged { id }) };
+        let record = self.open_record(id, location, segment).await?;
+        let extents = self.read_extents(id, &record).await?;
+        let paged = record.decoded.head.layout == Layout::ExtentPages;
+        self.visit_extents(id, &extents, paged, &mut visit).await
+    }
+
+    pub(super) async fn visit_extents(
+        &self,
+        id: BlobId,
+        extents: &[Extent],
+        paged: bool,
+        visit: &mut impl FnMut(&Arc<Segment<I::File>>, u64),
+    ) -> Result<(), StoreError> {
+        for extent in extents {
+            if paged {
+                for frame in self.read_page(id, extent).await? {
+                    self.visit_extent(&frame, visit);
+                }
+            }
+            self.visit_extent(extent, visit);
+        }
+        Ok(())
+    }
+
+    fn visit_extent(&self, extent: &Extent, visit: &mut impl FnMut(&Arc<Segment<I::File>>, u64)) {
+        if let Some(segment) = self.shared().table.get(extent.segment) {
+            visit(&segment, bytes(units((HEAD_ROOM + extent.payload_length as usize) as u64)));
+        }
+    }
+}
