@@ -135,10 +135,10 @@ pub trait Io: Clone + 'static {
     /// Lets every other task that is ready run first.
     fn yield_now(&self) -> impl Future<Output = ()>;
 
-    /// Waits until this core may do more bulk work (hashing, copying), so that it does not keep small requests waiting.
-    /// [`Io::count_bulk`] says how much was done.
-    fn bulk_turn(&self) -> impl Future<Output = ()>;
+    /// Waits for the turn to do bulk work (hashing, copying) on this many bytes, so that small requests are not kept waiting for it.
+    fn bulk_turn(&self, bytes: usize) -> impl Future<Output = ()>;
 
+    /// Counts bulk work that was done without a turn.
     fn count_bulk(&self, bytes: usize);
 
     /// Runs a task on this core until it ends. Tasks are never cancelled.

@@ -1,26 +1,77 @@
-//! Large answers: shared buffers into sockets without a copy, in turns with everything else on the core.
+//! Bulk work in turns with everything else on a core, and large answers: shared buffers into sockets without a copy.
 //!
 //! A [`Splice`] has a pipe and puts its socket into the non-blocking mode while it lives. Invariants: no ring operation but a poll is in flight on
 //! the socket's sending side meanwhile; a pipe goes back to the pool only when it is empty, as what is in it belongs to one connection.
 
 use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
+use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
-use std::task::Poll;
 use std::time::Duration;
 
-use super::RingIo;
 use super::stream::{Busy, Stream};
 use crate::io::{Io, SharedBuf};
 use crate::ring::pipe::Pipe;
 use crate::ring::request::Request;
 use crate::ring::sys;
-use crate::sync::{Either, race};
+use crate::sync::{Either, Promise, promise, race};
 
 /// Pipes that a core keeps for reuse, and the most that it has at one time: what a slow peer's socket holds is memory beside every budget.
 const PIPES_KEPT_MAX: usize = 64;
 const PIPES_MAX: usize = 256;
+
+/// Bytes of bulk work (splicing, copying, hashing) in one round, over all tasks: some 50 to 350 µs. The rest goes on in the next rounds, so that a
+/// small request waits for no more than this, however many bulk transfers there are.
+const BULK_BYTES_PER_ROUND: usize = 512 << 10;
+/// Bytes that are spliced in one turn: what a pipe holds.
+const SPLICED_AT_ONCE: usize = 256 << 10;
+/// An answer of at most this many bytes is not kept waiting for its turn; it counts all the same.
+const UNBULKY_MAX: usize = 64 << 10;
+
+/// Who may do bulk work, in the order of asking. A turn may overdraw what is left of its round; the next rounds make up for it.
+pub(super) struct BulkTurns {
+    left: Cell<isize>,
+    waiting: RefCell<VecDeque<(usize, Promise<()>)>>,
+}
+
+impl Default for BulkTurns {
+    fn default() -> Self {
+        Self { left: Cell::new(BULK_BYTES_PER_ROUND as isize), waiting: RefCell::default() }
+    }
+}
+
+impl BulkTurns {
+    pub fn count(&self, bytes: usize) {
+        self.left.set(self.left.get() - bytes as isize);
+    }
+
+    pub fn has_waiting(&self) -> bool {
+        !self.waiting.borrow().is_empty()
+    }
+
+    /// Gives the turns of the next round.
+    pub fn begin_round(&self) {
+        let round = BULK_BYTES_PER_ROUND as isize;
+        self.left.set((self.left.get() + round).min(round));
+        while self.left.get() > 0 {
+            let Some((bytes, promise)) = self.waiting.borrow_mut().pop_front() else { return };
+            if !promise.is_abandoned() {
+                self.count(bytes);
+                promise.keep(());
+            }
+        }
+    }
+
+    /// Waits for a turn to do this much.
+    pub async fn take(&self, bytes: usize) {
+        if self.left.get() > 0 && !self.has_waiting() {
+            return self.count(bytes);
+        }
+        let (promise, promised) = promise();
+        self.waiting.borrow_mut().push_back((bytes, promise));
+        promised.await.expect("the core keeps what it promised for as long as its tasks live");
+    }
+}
 
 /// The pipes of one core.
 #[derive(Default)]
@@ -111,9 +162,15 @@ impl Splice<'_> {
             if next == range.end {
                 return Ok(Taken::All);
             }
-            self.stream.0.io.bulk_turn().await;
+            let bulk = &self.stream.0.io.core().bulk;
+            let size = (range.end - next).min(SPLICED_AT_ONCE);
+            if range.len() <= UNBULKY_MAX {
+                bulk.count(size);
+            } else {
+                bulk.take(size).await;
+            }
             let pipe = self.pipe.as_mut().expect("held while this lives");
-            next += pipe.fill(buf, next..range.end)?;
+            next += pipe.fill(buf, next..next + size)?;
         }
     }
 
@@ -131,9 +188,8 @@ impl Splice<'_> {
             if pipe.held() == 0 {
                 return Ok(true);
             }
-            let io = &self.stream.0.io;
             match pipe.drain_into(&self.stream.0.socket, more) {
-                Ok(count) => io.core().count_bulk(count),
+                Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => match self.writable(patience).await {
                     Ok(()) => {}
@@ -169,15 +225,4 @@ impl Drop for Splice<'_> {
         // Can't fail on an open socket; if it did, the next operation would say so by EAGAIN and end the connection.
         let _ = sys::set_blocking(&socket.socket, true);
     }
-}
-
-/// Waits until the round has bulk work left.
-pub(super) fn bulk_turn(io: &RingIo) -> impl Future<Output = ()> + '_ {
-    poll_fn(|context| {
-        if io.core().has_bulk_left() {
-            return Poll::Ready(());
-        }
-        io.core().wake_next_round(context.waker().clone());
-        Poll::Pending
-    })
 }

@@ -15,7 +15,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use super::RingIo;
-use super::bulk::Pipes;
+use super::bulk::{BulkTurns, Pipes};
 use super::deadlines::Deadlines;
 use super::doorbell::Doorbell;
 use super::slab::Slab;
@@ -28,9 +28,6 @@ use crate::ring::{Ring, Wait};
 const TASKS_PER_ROUND: usize = 256;
 /// Rounds in which tasks that are being dropped may spawn or wake others.
 const DROP_ROUNDS_MAX: usize = 1000;
-/// Bytes of bulk work (copying, hashing, splicing) in one round, over all tasks: some 50 to 350 µs. Who comes later goes on in the next round, so
-/// that a small request waits for no more than this, however many bulk transfers there are.
-const BULK_BYTES_PER_ROUND: usize = 512 << 10;
 /// Random numbers fetched from the kernel at once.
 const RANDOM_BATCH: usize = 64;
 
@@ -44,8 +41,7 @@ pub(super) struct Core {
     tasks: RefCell<Slab<Waker>>,
     /// Tasks that let a round pass.
     yielded: RefCell<Vec<Waker>>,
-    /// What is left of this round's bulk work; below zero when the last task took more.
-    bulk_left: Cell<isize>,
+    pub bulk: BulkTurns,
     pub pipes: Pipes,
     random: RefCell<Vec<u64>>,
     connections: Cell<usize>,
@@ -88,7 +84,7 @@ impl Core {
             doorbell,
             tasks: RefCell::default(),
             yielded: RefCell::default(),
-            bulk_left: Cell::new(BULK_BYTES_PER_ROUND as isize),
+            bulk: BulkTurns::default(),
             pipes: Pipes::default(),
             random: RefCell::new(Vec::with_capacity(RANDOM_BATCH)),
             connections: Cell::new(0),
@@ -111,16 +107,6 @@ impl Core {
     /// Wakes the waker after the next look at the kernel, so that work in slices holds up nobody's I/O.
     pub fn wake_next_round(&self, waker: Waker) {
         self.yielded.borrow_mut().push(waker);
-    }
-
-    /// Whether bulk work may go on in this round.
-    pub fn has_bulk_left(&self) -> bool {
-        self.bulk_left.get() > 0
-    }
-
-    /// Counts bulk work that was done.
-    pub fn count_bulk(&self, bytes: usize) {
-        self.bulk_left.set(self.bulk_left.get() - bytes as isize);
     }
 
     pub fn connection_opened(&self) {
@@ -220,7 +206,7 @@ impl CoreThread {
                 core.timers.borrow_mut().expire(now, &mut wakers);
                 core.deadlines.borrow_mut().sweep(now);
             }
-            core.bulk_left.set(BULK_BYTES_PER_ROUND as isize);
+            core.bulk.begin_round();
             wakers.append(&mut core.yielded.borrow_mut());
             wakers.drain(..).for_each(Waker::wake);
             for _ in 0..TASKS_PER_ROUND {
@@ -232,7 +218,7 @@ impl CoreThread {
 
     fn enter(&self) -> io::Result<()> {
         let core = &self.0;
-        let busy = core.doorbell.has_local() || !core.yielded.borrow().is_empty();
+        let busy = core.doorbell.has_local() || !core.yielded.borrow().is_empty() || core.bulk.has_waiting();
         if busy || !core.doorbell.fall_asleep() {
             return core.ring.enter(Wait::No);
         }

@@ -157,12 +157,12 @@ impl Io for RingIo {
         .await
     }
 
-    async fn bulk_turn(&self) {
-        super::bulk::bulk_turn(self).await;
+    async fn bulk_turn(&self, bytes: usize) {
+        self.core().bulk.take(bytes).await;
     }
 
     fn count_bulk(&self, bytes: usize) {
-        self.core().count_bulk(bytes);
+        self.core().bulk.count(bytes);
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {

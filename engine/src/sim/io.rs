@@ -182,7 +182,7 @@ impl Io for SimIo {
         .await
     }
 
-    async fn bulk_turn(&self) {
+    async fn bulk_turn(&self, _bytes: usize) {
         self.yield_now().await;
     }
 
