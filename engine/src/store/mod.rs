@@ -7,6 +7,8 @@ mod blob;
 mod calls;
 mod checkpoint;
 mod delete;
+mod hash_turns;
+mod hashing;
 mod identity;
 mod locks;
 mod message;

@@ -20,6 +20,8 @@ use crate::memory::Frames;
 use crate::runtime::mailbox::{Receiver, Sender, mailbox};
 use crate::store::accounting::Accounting;
 use crate::store::calls::Calls;
+use crate::store::hash_turns::HashTurns;
+use crate::store::hashing::Sessions;
 use crate::store::locks::Locks;
 use crate::store::message::{Acquired, CoreStatus, Message, Outcome, Released, Reply, Request};
 use crate::store::readers::Readers;
@@ -91,6 +93,8 @@ pub(super) struct Shared<F> {
     /// See [`Shared::is_incomplete`].
     incomplete: AtomicBool,
     pub readers: Readers,
+    /// Uploads that each core hashes for others.
+    pub helped_uploads: Vec<AtomicU32>,
 }
 
 impl<F> Shared<F> {
@@ -131,6 +135,7 @@ impl<F: Clone + Send + Sync + fmt::Debug + 'static> Store<F> {
             damage_count: AtomicU64::new(0),
             incomplete: AtomicBool::new(false),
             readers: Readers::default(),
+            helped_uploads: (0..options.cores).map(|_| AtomicU32::new(0)).collect(),
             options,
         }))
     }
@@ -163,6 +168,8 @@ pub(super) struct Inner<I: Io> {
     pub locks: Locks,
     pub calls: Calls,
     pub frames: Frames,
+    pub hash_turns: HashTurns,
+    pub hash_sessions: Sessions,
     pub logs: Vec<Log<I>>,
     pub next_log: Cell<usize>,
     pub accounting: Accounting,
@@ -243,6 +250,7 @@ impl<I: Io> Shard<I> {
                 });
                 return;
             }
+            Request::Hash { upload, step } => return self.hash_for_another(from, call, upload, step),
             Request::Closed => {
                 self.0.closed_cores.borrow_mut().push((from, Some(call)));
                 self.0.core_closed.notify();
