@@ -19,6 +19,7 @@ use std::path::Path;
 use std::time::Duration;
 
 pub use crate::ring::buffer::{AlignedBuf, Body, SharedBuf};
+use crate::types::CoreId;
 
 /// The unit of direct I/O, in bytes.
 pub const BLOCK_SIZE: usize = 4096;
@@ -140,6 +141,11 @@ pub trait Io: Clone + 'static {
 
     /// Counts bulk work that was done without a turn.
     fn count_bulk(&self, bytes: usize);
+    /// Whether a core has had time to spare lately, so that others may ask it for work. An estimate, by chance in a simulation.
+    fn is_idle(&self, core: CoreId) -> bool;
+
+    /// Does work for another core; it does not make this one less idle.
+    fn lend<T>(&self, work: impl FnOnce() -> T) -> T;
 
     /// Runs a task on this core until it ends. Tasks are never cancelled.
     fn spawn(&self, task: impl Future<Output = ()> + 'static);

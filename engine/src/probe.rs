@@ -37,6 +37,8 @@ events! {
     TombstoneCarried,
     ExtentPageWritten,
     ExtentPageRead,
+    /// Frames of an upload were hashed by another core than its own.
+    HashedElsewhere,
 }
 
 static COUNTS: [AtomicU64; Event::ALL.len()] = [const { AtomicU64::new(0) }; Event::ALL.len()];

@@ -23,7 +23,7 @@ use crate::io::{BLOCK_SIZE, Instant, Io};
 use crate::log::committer::{Packed, PackedPayload};
 use crate::log::footer::{FooterEntry, footer_bytes};
 use crate::log::lifecycle::FreeFiles;
-use crate::log::record::{Head, Kind, Placement, Shape, checksums, encode_head};
+use crate::log::record::{Head, Kind, Placement, Shape, encode_head};
 use crate::log::segment::{DATA_START, Segment, SegmentTable};
 use crate::log::{CHECK_SIZE, FRAME_SIZE, HEAD_ROOM, PACKED_PAYLOAD_MAX, SEGMENT_SIZE_MIN, bytes, units};
 use crate::memory::Frame;
@@ -278,18 +278,19 @@ impl<I: Io> Log<I> {
         self.0.fenced_in_a_row.get() >= FENCED_IN_A_ROW_MAX
     }
 
-    /// Writes a record from where it lies: `frame` is head room, then `payload_length` bytes of payload. Not durable yet.
+    /// Writes a record from where it lies: `frame` is head room, then `payload_length` bytes of payload with these
+    /// [`checksums`](super::record::checksums). Not durable yet.
     pub async fn append_direct(
         &self,
         head: &Head,
         frame: &mut Frame,
         payload_length: usize,
+        checks: Vec<u32>,
     ) -> Result<Placed<I::File>, LogError> {
         if self.0.closing.get() {
             return Err(LogError::Closed);
         }
         let shape = Shape::direct(head, payload_length);
-        let checks: Vec<u32> = checksums(&frame[HEAD_ROOM..HEAD_ROOM + payload_length]).collect();
         let total = shape.direct_bytes();
         let Reservation { open, offset } = self.claim(total as u64, 1, Claim::Data).await?;
         let placement = self.placement(&open, offset);

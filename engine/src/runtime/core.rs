@@ -18,11 +18,13 @@ use super::RingIo;
 use super::bulk::{BulkTurns, Pipes};
 use super::deadlines::Deadlines;
 use super::doorbell::Doorbell;
+use super::load::Meter;
 use super::slab::Slab;
 use super::timers::Timers;
 use crate::io::Instant;
 use crate::ring::provided::Lease;
 use crate::ring::{Ring, Wait};
+use crate::types::CoreId;
 
 /// Tasks of one round. What they submit goes to the kernel together, and nobody waits for more than this.
 const TASKS_PER_ROUND: usize = 256;
@@ -37,6 +39,9 @@ pub(super) struct Core {
     pub deadlines: RefCell<Deadlines>,
     pub buffer_waiters: RefCell<BufferWaiters>,
     doorbell: Arc<Doorbell>,
+    /// Those of all cores, by number.
+    doorbells: Arc<[Arc<Doorbell>]>,
+    meter: Meter,
     /// A waker of every task that has not ended, to drop them all at the end.
     tasks: RefCell<Slab<Waker>>,
     /// Tasks that let a round pass.
@@ -73,7 +78,8 @@ impl BufferWaiters {
 
 impl Core {
     /// The core of the calling thread.
-    pub fn new(doorbell: Arc<Doorbell>) -> io::Result<Core> {
+    pub fn new(id: CoreId, doorbells: &Arc<[Arc<Doorbell>]>) -> io::Result<Core> {
+        let doorbell = doorbells[usize::from(id.0)].clone();
         let ring = Ring::new()?;
         ring.watch(doorbell.event());
         Ok(Core {
@@ -82,6 +88,8 @@ impl Core {
             deadlines: RefCell::default(),
             buffer_waiters: RefCell::default(),
             doorbell,
+            doorbells: doorbells.clone(),
+            meter: Meter::new(now()),
             tasks: RefCell::default(),
             yielded: RefCell::default(),
             bulk: BulkTurns::default(),
@@ -107,6 +115,19 @@ impl Core {
     /// Wakes the waker after the next look at the kernel, so that work in slices holds up nobody's I/O.
     pub fn wake_next_round(&self, waker: Waker) {
         self.yielded.borrow_mut().push(waker);
+    }
+
+    /// Whether a core has time to spare.
+    pub fn is_idle(&self, core: CoreId) -> bool {
+        self.doorbells[usize::from(core.0)].load.is_idle(now())
+    }
+
+    /// Does work that does not count as this core's own.
+    pub fn lend<T>(&self, work: impl FnOnce() -> T) -> T {
+        let began = now();
+        let result = work();
+        self.meter.spared(now().since(began));
+        result
     }
 
     pub fn connection_opened(&self) {
@@ -219,18 +240,23 @@ impl CoreThread {
     fn enter(&self) -> io::Result<()> {
         let core = &self.0;
         let busy = core.doorbell.has_local() || !core.yielded.borrow().is_empty() || core.bulk.has_waiting();
+        let load = &core.doorbell.load;
         if busy || !core.doorbell.fall_asleep() {
+            core.meter.round(load, now);
             return core.ring.enter(Wait::No);
         }
+        let since = now();
         let wait = match core.next_deadline() {
             None => Wait::Forever,
-            Some(deadline) => match deadline.since(now()) {
+            Some(deadline) => match deadline.since(since) {
                 Duration::ZERO => Wait::No,
                 duration => Wait::For(duration),
             },
         };
+        core.meter.sleeps(load, since);
         let outcome = core.ring.enter(wait);
         core.doorbell.wake_up();
+        core.meter.slept(load, since, now());
         outcome
     }
 }

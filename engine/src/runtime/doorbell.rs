@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 use async_task::Runnable;
 use crossbeam_queue::SegQueue;
 
+use super::load::Load;
 use crate::ring::sys;
 
 pub(super) struct Doorbell {
@@ -23,6 +24,8 @@ pub(super) struct Doorbell {
     sleeping: AtomicBool,
     stop: AtomicBool,
     event: OwnedFd,
+    /// How busy the core is.
+    pub load: Load,
 }
 
 /// The tasks that are ready on this thread's core. Empty on threads that are no core.
@@ -43,6 +46,7 @@ impl Doorbell {
             sleeping: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             event: sys::event()?,
+            load: Load::new(),
         })
     }
 

@@ -8,6 +8,7 @@ mod deadlines;
 mod doorbell;
 mod file;
 mod listener;
+mod load;
 pub mod mailbox;
 mod ring_io;
 mod slab;
@@ -54,7 +55,7 @@ where
     assert!(options.cores >= 1, "a runtime of no cores");
     probe::check()?;
     let cpus = pinned_cpus(options)?;
-    let doorbells = (0..options.cores).map(|_| Doorbell::new().map(Arc::new)).collect::<io::Result<Vec<_>>>()?;
+    let doorbells = (0..options.cores).map(|_| Doorbell::new().map(Arc::new)).collect::<io::Result<Arc<[_]>>>()?;
     let start = Arc::new(StartLine { everyone: Barrier::new(doorbells.len()), failed: AtomicBool::new(false) });
     let mut threads = Vec::new();
     for (number, cpu) in (0..options.cores).zip(cpus) {
@@ -103,7 +104,7 @@ impl Drop for StopOthers<'_> {
 fn core_thread<Main, Fut>(
     id: CoreId,
     cpu: Option<usize>,
-    doorbells: &[Arc<Doorbell>],
+    doorbells: &Arc<[Arc<Doorbell>]>,
     start: &StartLine,
     core_main: Main,
 ) -> io::Result<()>
@@ -116,7 +117,7 @@ where
     {
         tracing::warn!(core = id.0, cpu, %error, "the core is not pinned");
     }
-    let core = Core::new(doorbells[usize::from(id.0)].clone());
+    let core = Core::new(id, doorbells);
     start.failed.fetch_or(core.is_err(), Ordering::SeqCst);
     start.everyone.wait();
     let core = core?;

@@ -17,6 +17,7 @@ use super::timers::TimerKey;
 use crate::io::{AlignedBuf, DirEntry, Instant, Io, OpenMode, Space, WithBuf};
 use crate::ring::request::Request;
 use crate::ring::{Ring, sys};
+use crate::types::CoreId;
 
 /// Only the user of the store reads and writes its files.
 const FILE_MODE: u32 = 0o600;
@@ -163,6 +164,14 @@ impl Io for RingIo {
 
     fn count_bulk(&self, bytes: usize) {
         self.core().bulk.count(bytes);
+    }
+
+    fn is_idle(&self, core: CoreId) -> bool {
+        self.0.is_idle(core)
+    }
+
+    fn lend<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.0.lend(work)
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {

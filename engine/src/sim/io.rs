@@ -188,6 +188,14 @@ impl Io for SimIo {
 
     fn count_bulk(&self, _bytes: usize) {}
 
+    fn is_idle(&self, _core: CoreId) -> bool {
+        self.state.borrow_mut().device.random.chance(0.5)
+    }
+
+    fn lend<T>(&self, work: impl FnOnce() -> T) -> T {
+        work()
+    }
+
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         let refused = self.state.borrow_mut().spawn(Box::pin(task));
         drop(refused);

@@ -35,6 +35,13 @@ impl Calls {
         (slot as u64, promised)
     }
 
+    /// Ends a call that reaches nobody.
+    pub fn forget(&self, call: u64) {
+        let mut slots = self.slots.borrow_mut();
+        slots.waiting[call as usize] = None;
+        slots.free.push(call as usize);
+    }
+
     /// Ends a call. A caller that has gone in the meantime is no error.
     pub fn end(&self, call: u64, reply: Reply) {
         let mut slots = self.slots.borrow_mut();

@@ -1,7 +1,9 @@
-//! What cores say to one another: small messages, never bytes of blobs.
+//! What cores say to one another: small messages, and no bytes of blobs but the frames that one core hashes for another.
 
 use std::collections::HashSet;
 use std::sync::Arc;
+
+use sha2::Sha256;
 
 use crate::index::Location;
 use crate::log::checkpoint::{Covered, Slice};
@@ -9,6 +11,7 @@ use crate::log::footer::FooterEntry;
 use crate::log::record::Head;
 use crate::log::writer::LogError;
 use crate::store::OpenError;
+use crate::store::hashing::{HashStep, Piece};
 use crate::types::{BlobId, CoreId, SegmentId, Sequence};
 
 /// Everything that comes through a core's mailbox.
@@ -42,6 +45,11 @@ pub(super) enum Request {
     Status,
     /// Write this tombstone: the asking core has no room for it.
     Bury(Head),
+    /// Hash a frame of this upload: the asking core is busy, and this one is not.
+    Hash {
+        upload: u64,
+        step: HashStep,
+    },
     /// This core has closed its logs; answered when the last has, and the checkpoint is written.
     Closed,
 }
@@ -59,6 +67,8 @@ pub(super) enum Reply {
     Status(CoreStatus),
     /// The segment that the tombstone lies in; it counts as unapplied there.
     Buried(Result<SegmentId, LogError>),
+    Hashed(Box<Piece>),
+    HashState(Box<Sha256>),
     Closed,
 }
 

@@ -9,6 +9,8 @@ mod calls;
 mod checkpoint;
 mod delete;
 mod fetch;
+mod hash_turns;
+mod hashing;
 mod identity;
 mod locks;
 mod message;

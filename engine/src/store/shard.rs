@@ -21,6 +21,8 @@ use crate::runtime::mailbox::{Receiver, Sender, mailbox};
 use crate::store::accounting::Accounting;
 use crate::store::cached::Cache;
 use crate::store::calls::Calls;
+use crate::store::hash_turns::HashTurns;
+use crate::store::hashing::Sessions;
 use crate::store::locks::Locks;
 use crate::store::message::{Acquired, CoreStatus, Message, Outcome, Released, Reply, Request};
 use crate::store::readers::Readers;
@@ -96,6 +98,8 @@ pub(super) struct Shared<F> {
     pub cache: Cache,
     /// Of each core.
     pub changes: Vec<Changes>,
+    /// Uploads that each core hashes for others.
+    pub helped_uploads: Vec<AtomicU32>,
 }
 
 impl<F> Shared<F> {
@@ -138,6 +142,7 @@ impl<F: Clone + Send + Sync + fmt::Debug + 'static> Store<F> {
             readers: Readers::default(),
             cache: Cache::new(options.cache_bytes()),
             changes: (0..options.cores).map(|_| Changes::default()).collect(),
+            helped_uploads: (0..options.cores).map(|_| AtomicU32::new(0)).collect(),
             options,
         }))
     }
@@ -171,6 +176,8 @@ pub(super) struct Inner<I: Io> {
     pub calls: Calls,
     pub recent: Recent,
     pub frames: Frames,
+    pub hash_turns: HashTurns,
+    pub hash_sessions: Sessions,
     pub logs: Vec<Log<I>>,
     pub next_log: Cell<usize>,
     pub accounting: Accounting,
@@ -255,6 +262,7 @@ impl<I: Io> Shard<I> {
                 });
                 return;
             }
+            Request::Hash { upload, step } => return self.hash_for_another(from, call, upload, step),
             Request::Closed => {
                 self.0.closed_cores.borrow_mut().push((from, Some(call)));
                 self.0.core_closed.notify();

@@ -1,7 +1,7 @@
 //! A blob on its way in: received into frames, hashed once, written while it comes.
 //!
 //! The id is known only after the last byte. A blob that fits one frame becomes one record; of a larger one each full frame is written at
-//! once, and a record with the extents ends it. Whatever its size, an upload holds at most [`WRITES_MAX`] frames and the one it fills. A slow
+//! once, and a record with the extents ends it. Whatever its size, an upload holds at most [`WRITES_AND_HASHES_MAX`] frames and the one it fills. A slow
 //! upload fills small frames first, so it holds little. Nothing is visible before the commit; what a broken upload leaves is counted dead.
 
 use std::collections::VecDeque;
@@ -9,17 +9,16 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
-
 use crate::index::Location;
 use crate::io::{AlignedBuf, Instant, Io};
 use crate::log::committer::PackedPayload;
 use crate::log::extent::{self, EXTENT_SIZE, Extent, PAGE_EXTENTS_MAX};
-use crate::log::record::{Head, Kind, Layout};
+use crate::log::record::{Head, Kind, Layout, checksums};
 use crate::log::writer::{Log, LogError, Placed};
 use crate::log::{CHECK_SIZE, FRAME_SIZE, HEAD_ROOM, PACKED_PAYLOAD_MAX, RECORD_ALIGN};
 use crate::memory::Frame;
 use crate::probe::{self, Event};
+use crate::store::hashing::{Hashing, Progress, UploadHash};
 use crate::store::message::Outcome;
 use crate::store::shard::{Shard, location_length};
 use crate::store::{BLOB_SIZE_MAX, CommitOptions, StoreError, Stored};
@@ -30,10 +29,13 @@ use crate::types::{BlobId, ContentHash};
 const FRAME_SIZES: [usize; 5] = [4 << 10, 16 << 10, CHECK_SIZE, 256 << 10, FRAME_SIZE];
 /// The frame that an upload of unknown or larger size starts with.
 const FIRST_FRAME: usize = 2;
-/// Frames of one upload that are being written.
+/// Frames of one upload that are being written, and with those that another core hashes before.
 const WRITES_MAX: usize = 4;
-/// Bytes that are hashed before others on the core get their turn.
-const HASHED_AT_ONCE: usize = 256 << 10;
+const WRITES_AND_HASHES_MAX: usize = 6;
+/// Bytes that are received before they are hashed: both stay in the cache, and the kernel copies no more at once than a core hashes.
+const RECEIVED_AT_ONCE: usize = 256 << 10;
+/// An upload that is slower than its largest frame within this time needs no other core's help.
+const HELPED_FRAME: Duration = Duration::from_millis(10);
 /// How long an upload waits for memory.
 const MEMORY_PATIENCE: Duration = Duration::from_secs(10);
 /// An upload that fills its largest frame within this time gets the next one at once.
@@ -55,12 +57,16 @@ type PieceWrite<F> = (usize, Promised<Result<Placed<F>, LogError>>);
 struct State<I: Io> {
     shard: Shard<I>,
     log: Log<I>,
-    hasher: Sha256,
+    hash: UploadHash<I>,
     size: u64,
     number: u64,
     /// The frame being filled, and how far.
     frame: Option<Frame>,
     filled: usize,
+    /// How far that is hashed.
+    progress: Progress,
+    /// It is hashed when it is full, by another core.
+    deferred: bool,
     frame_began: Instant,
     /// Frames being written, in order, each with its length.
     writes: VecDeque<PieceWrite<I::File>>,
@@ -98,11 +104,13 @@ impl<I: Io> Shard<I> {
         Ok(Upload(Some(State {
             shard: self.clone(),
             log: self.pick_log(),
-            hasher: Sha256::new(),
+            hash: UploadHash::new(self, number),
             size: 0,
             number,
             frame: Some(frame),
             filled: 0,
+            progress: Progress::default(),
+            deferred: false,
             frame_began: self.0.io.now(),
             writes: VecDeque::new(),
             extents: Vec::new(),
@@ -126,7 +134,8 @@ impl<I: Io> Upload<I> {
         state.make_room().await?;
         let start = HEAD_ROOM + state.filled;
         let frame = state.frame.as_mut().expect("room was made");
-        Ok((frame.lend(), start..frame.size()))
+        let end = frame.size().min(start + RECEIVED_AT_ONCE);
+        Ok((frame.lend(), start..end))
     }
 
     /// Takes the buffer of [`Upload::space`] back, with `count` more bytes at the start of its range. Hashes them.
@@ -190,15 +199,23 @@ impl<I: Io> State<I> {
         let frame = self.frame.as_ref().expect("being filled");
         let start = HEAD_ROOM + self.filled;
         assert!(start + count <= frame.size(), "more bytes than there was room for");
-        for (number, slice) in frame[start..start + count].chunks(HASHED_AT_ONCE).enumerate() {
-            if number > 0 {
-                self.shard.0.io.yield_now().await;
-            }
-            self.hasher.update(slice);
-        }
         self.filled += count;
         self.size += count as u64;
+        if !self.deferred {
+            self.hash_filled().await?;
+        }
         if self.size > BLOB_SIZE_MAX { Err(StoreError::TooLarge) } else { Ok(()) }
+    }
+
+    /// Hashes what the frame holds.
+    async fn hash_filled(&mut self) -> Result<(), StoreError> {
+        let Some(frame) = &self.frame else { return Ok(()) };
+        let payload = &frame[HEAD_ROOM..HEAD_ROOM + self.filled];
+        if self.hash.hash_here(payload, &mut self.progress).await {
+            return Ok(());
+        }
+        self.failed = Some(StoreError::Closed);
+        Err(StoreError::Closed)
     }
 
     /// Makes sure that a frame has room. An upload that once had none can't be committed: what was received may be lost.
@@ -233,13 +250,18 @@ impl<I: Io> State<I> {
 
     async fn next_frame(&mut self) -> Result<(), StoreError> {
         let now = self.shard.0.io.now();
-        let fast = now.since(self.frame_began) < FAST_FRAME;
+        let took = now.since(self.frame_began);
+        let fast = took < FAST_FRAME;
         self.frame_began = now;
         let frames = &self.shard.0.frames;
         let large = fast.then(|| frames.try_take(HEAD_ROOM + self.log.payload_max())).flatten();
         let frame = match large {
-            Some(frame) => frame,
+            Some(frame) => {
+                self.deferred = took < HELPED_FRAME && self.hash.wants_help();
+                frame
+            }
             None => {
+                self.deferred = false;
                 let size = HEAD_ROOM + FRAME_SIZES[FIRST_FRAME];
                 let taken = frames.take(&self.shard.0.io, size, MEMORY_PATIENCE).await;
                 taken.ok_or(StoreError::Busy)?
@@ -252,18 +274,26 @@ impl<I: Io> State<I> {
     /// Starts to write the frame being filled.
     async fn flush_frame(&mut self) -> Result<(), StoreError> {
         let length = std::mem::take(&mut self.filled);
-        let mut frame = self.frame.take().expect("filled");
+        let frame = self.frame.take().expect("filled");
+        let progress = std::mem::take(&mut self.progress);
         if length == 0 {
             return Ok(());
         }
-        while self.writes.len() >= WRITES_MAX {
+        let is_hashed = progress.hashed == length;
+        let most = if is_hashed { WRITES_MAX } else { WRITES_AND_HASHES_MAX };
+        while self.writes.len() >= most {
             self.take_write().await?;
         }
         let head = Head::piece(Kind::Frame, self.number, self.next_ordinal());
         let (result, promised) = promise();
         let log = self.log.clone();
+        let hashing =
+            if is_hashed { Hashing::Done(frame, progress) } else { self.hash.hash_there(frame, length, progress) };
         self.shard.0.io.spawn(async move {
-            let written = log.append_direct(&head, &mut frame, length).await;
+            // What got lost with another core ends the upload; this core ends as well.
+            let Some((mut frame, progress)) = hashing.done().await else { return result.keep(Err(LogError::Closed)) };
+            let checks = progress.into_checks(&frame[HEAD_ROOM..HEAD_ROOM + length]);
+            let written = log.append_direct(&head, &mut frame, length, checks).await;
             drop(frame);
             result.keep(written);
         });
@@ -314,7 +344,8 @@ impl<I: Io> State<I> {
         let (log, length) = (self.log.clone(), payload.len());
         // A task of its own: a client that goes away must not leave a write behind that its segment waits for for ever.
         self.shard.0.io.spawn(async move {
-            let written = log.append_direct(&head, &mut frame, length).await;
+            let checks = checksums(&frame[HEAD_ROOM..HEAD_ROOM + length]).collect();
+            let written = log.append_direct(&head, &mut frame, length, checks).await;
             drop(frame);
             result.keep(written);
         });
@@ -331,7 +362,8 @@ impl<I: Io> State<I> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
-        let hash = ContentHash(std::mem::take(&mut self.hasher).finalize().into());
+        self.hash_filled().await?;
+        let hash = self.hash.finish().await.ok_or(StoreError::Closed)?;
         if let Some(expected) = options.expected_hash
             && expected != hash
         {
@@ -430,7 +462,8 @@ impl<I: Io> State<I> {
     async fn write_blob(&mut self, mut head: Head, in_pieces: bool) -> Result<(Placed<I::File>, bool), Unwritten> {
         if !in_pieces {
             let frame = self.frame.take().expect("an upload in one piece has its frame");
-            return Ok((self.commit_frame(head, frame, self.filled).await?, false));
+            let checks = std::mem::take(&mut self.progress);
+            return Ok((self.commit_frame(head, frame, self.filled, Some(checks)).await?, false));
         }
         let (layout, extents) =
             if self.pages.is_empty() { (Layout::Extents, &self.extents) } else { (Layout::ExtentPages, &self.pages) };
@@ -442,14 +475,25 @@ impl<I: Io> State<I> {
         }
         let mut frame = self.shard.take_frame(HEAD_ROOM + payload.len()).await?;
         frame[HEAD_ROOM..HEAD_ROOM + payload.len()].copy_from_slice(&payload);
-        Ok((self.commit_frame(head, frame, payload.len()).await?, true))
+        Ok((self.commit_frame(head, frame, payload.len(), None).await?, true))
     }
 
-    async fn commit_frame(&self, head: Head, mut frame: Frame, length: usize) -> Result<Placed<I::File>, LogError> {
+    async fn commit_frame(
+        &self,
+        head: Head,
+        mut frame: Frame,
+        length: usize,
+        progress: Option<Progress>,
+    ) -> Result<Placed<I::File>, LogError> {
         if length <= PACKED_PAYLOAD_MAX {
             return self.log.commit(head, PackedPayload::Frame(frame, length)).await;
         }
-        let placed = self.log.append_direct(&head, &mut frame, length).await?;
+        let payload = &frame[HEAD_ROOM..HEAD_ROOM + length];
+        let checks = match progress {
+            Some(progress) => progress.into_checks(payload),
+            None => checksums(payload).collect(),
+        };
+        let placed = self.log.append_direct(&head, &mut frame, length, checks).await?;
         drop(frame);
         self.log.durable(&placed).await?;
         Ok(placed)
