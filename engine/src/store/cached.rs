@@ -39,7 +39,8 @@ pub(super) struct CachedHead {
     pub meta: Option<BlobMeta>,
     /// Of a record that was read whole.
     pub payload: Option<Box<[u8]>>,
-    pub _charge: Option<Charge>,
+    /// None: it is not in the cache.
+    pub charge: Option<Charge>,
 }
 
 pub(super) struct CachedExtents {

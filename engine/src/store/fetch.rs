@@ -101,7 +101,7 @@ impl<I: Io> Shard<I> {
     }
 
     /// A payload in memory of the cache; `None` when it has none.
-    fn copy(&self, payload: &[u8]) -> Option<(Payload, usize)> {
+    pub(super) fn copy(&self, payload: &[u8]) -> Option<(Payload, usize)> {
         let size = AlignedBuf::footprint(payload.len());
         let charge = self.cache().reserve(size)?;
         let mut buf = AlignedBuf::stale(payload.len());
@@ -109,15 +109,27 @@ impl<I: Io> Shard<I> {
         Some((Payload { buf: SharedBuf::new(buf, charge), range: 0..payload.len(), from: 0 }, size))
     }
 
+    /// Heads are small: one that finds no room in the cache is used all the same, by its asker alone.
     fn keep_head(&self, decoded: Decoded, payload: Option<Box<[u8]>>, leader: Leader<Cached>) -> Arc<CachedHead> {
-        let size = head_bytes(&decoded, payload.as_ref().map_or(0, |payload| payload.len()));
-        let charge = self.cache().reserve(size);
-        let is_charged = charge.is_some();
-        let head = Arc::new(CachedHead { meta: meta_of(&decoded), decoded, payload, _charge: charge });
-        if is_charged {
+        let (head, size) = self.new_head(decoded, payload);
+        if head.charge.is_some() {
             leader.fill(Cached::Head(head.clone()), size);
         }
         head
+    }
+
+    /// Enters a head that nobody asked for.
+    pub(super) fn insert_head(&self, place: Place, decoded: Decoded, payload: Option<Box<[u8]>>) {
+        let (head, size) = self.new_head(decoded, payload);
+        if head.charge.is_some() {
+            self.cache().insert(place.head(), Cached::Head(head), size);
+        }
+    }
+
+    fn new_head(&self, decoded: Decoded, payload: Option<Box<[u8]>>) -> (Arc<CachedHead>, usize) {
+        let size = head_bytes(&decoded, payload.as_ref().map_or(0, |payload| payload.len()));
+        let charge = self.cache().reserve(size);
+        (Arc::new(CachedHead { meta: meta_of(&decoded), decoded, payload, charge }), size)
     }
 
     /// The extents of a blob, or of a page of them.

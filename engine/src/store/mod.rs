@@ -25,6 +25,7 @@ mod recovery;
 mod replay;
 mod shard;
 mod upload;
+mod written;
 
 use std::fmt;
 use std::path::PathBuf;

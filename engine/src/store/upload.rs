@@ -13,7 +13,7 @@ use crate::index::Location;
 use crate::io::{AlignedBuf, Instant, Io};
 use crate::log::committer::PackedPayload;
 use crate::log::extent::{self, EXTENT_SIZE, Extent, PAGE_EXTENTS_MAX};
-use crate::log::record::{Head, Kind, Layout, checksums};
+use crate::log::record::{Head, Kind, Layout, Shape, checksums};
 use crate::log::writer::{Log, LogError, Placed};
 use crate::log::{CHECK_SIZE, FRAME_SIZE, HEAD_ROOM, PACKED_PAYLOAD_MAX, RECORD_ALIGN};
 use crate::memory::Frame;
@@ -286,7 +286,7 @@ impl<I: Io> State<I> {
         }
         let head = Head::piece(Kind::Frame, self.number, self.next_ordinal());
         let (result, promised) = promise();
-        let log = self.log.clone();
+        let (log, shard) = (self.log.clone(), self.shard.clone());
         let hashing =
             if is_hashed { Hashing::Done(frame, progress) } else { self.hash.hash_there(frame, length, progress) };
         self.shard.0.io.spawn(async move {
@@ -294,7 +294,9 @@ impl<I: Io> State<I> {
             let Some((mut frame, progress)) = hashing.done().await else { return result.keep(Err(LogError::Closed)) };
             let checks = progress.into_checks(&frame[HEAD_ROOM..HEAD_ROOM + length]);
             let written = log.append_direct(&head, &mut frame, length, checks).await;
-            drop(frame);
+            if let Ok(placed) = &written {
+                shard.piece_written(placed, shard.keep_frame(frame, length));
+            }
             result.keep(written);
         });
         self.writes.push_back((length, promised));
@@ -471,7 +473,11 @@ impl<I: Io> State<I> {
         let mut payload = Vec::with_capacity(extents.len() * EXTENT_SIZE);
         extent::encode(extents, &mut payload);
         if payload.len() <= PACKED_PAYLOAD_MAX {
-            return Ok((self.log.commit(head, PackedPayload::Bytes(payload)).await?, true));
+            let kept = self.shard.keep_copy(&payload);
+            let (shape, checks) = (Shape::packed(&head, payload.len()), checksums(&payload).collect());
+            let placed = self.log.commit(head.clone(), PackedPayload::Bytes(payload)).await?;
+            self.shard.blob_written(&placed, head, shape, checks, kept);
+            return Ok((placed, true));
         }
         let mut frame = self.shard.take_frame(HEAD_ROOM + payload.len()).await?;
         frame[HEAD_ROOM..HEAD_ROOM + payload.len()].copy_from_slice(&payload);
@@ -485,17 +491,23 @@ impl<I: Io> State<I> {
         length: usize,
         progress: Option<Progress>,
     ) -> Result<Placed<I::File>, LogError> {
-        if length <= PACKED_PAYLOAD_MAX {
-            return self.log.commit(head, PackedPayload::Frame(frame, length)).await;
-        }
         let payload = &frame[HEAD_ROOM..HEAD_ROOM + length];
-        let checks = match progress {
+        let checks: Vec<u32> = match progress {
             Some(progress) => progress.into_checks(payload),
             None => checksums(payload).collect(),
         };
-        let placed = self.log.append_direct(&head, &mut frame, length, checks).await?;
-        drop(frame);
+        if length <= PACKED_PAYLOAD_MAX {
+            let kept = self.shard.keep_copy(payload);
+            let shape = Shape::packed(&head, length);
+            let placed = self.log.commit(head.clone(), PackedPayload::Frame(frame, length)).await?;
+            self.shard.blob_written(&placed, head, shape, checks, kept);
+            return Ok(placed);
+        }
+        let shape = Shape::direct(&head, length);
+        let placed = self.log.append_direct(&head, &mut frame, length, checks.clone()).await?;
+        let kept = self.shard.keep_frame(frame, length);
         self.log.durable(&placed).await?;
+        self.shard.blob_written(&placed, head, shape, checks, kept);
         Ok(placed)
     }
 

@@ -124,7 +124,8 @@ impl Scenario {
         let mut model = Model::new(contents.len());
         model.is_verbose = twist.is_verbose;
         let segment_size = (256 << 10) << if random.chance(0.8) { 0 } else { random.below(5) };
-        let memory_bytes = if random.chance(0.2) { 1 << 20 } else { 64 << 20 };
+        // From next to no cache, so that reads go to the disk, to one that holds everything.
+        let memory_bytes = [1 << 20, 1 << 20, 3 << 20, 64 << 20][random.index(4)];
         let mut faults = draw_faults(mode, &mut random);
         if let Some(undeclared) = &twist.undeclared {
             faults.clone_from(undeclared);
