@@ -1,7 +1,9 @@
 //! The response head parser against random heads: no way of cutting the input changes the verdict, httparse reads the same from what
 //! is accepted, and what is damaged never panics. proptest prints the input of a failure.
 
-use nabu_net::http::response_head::{AnswerTo, ResponseHead, ResponseHeadError, ResponseHeadLimits, ResponseHeadParser};
+use nabu_net::http::response_head::{
+    AnswerTo, ResponseHead, ResponseHeadError, ResponseHeadLimits, ResponseHeadParser,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -45,11 +47,10 @@ fn field() -> impl Strategy<Value = String> {
 
 /// A head, or nearly one, and what may stand behind it.
 fn response() -> impl Strategy<Value = Vec<u8>> {
-    (status_line(), vec(field(), 0..8), prop_oneof![4 => Just("\r\n"), 1 => Just("")], vec(any::<u8>(), 0..20)).prop_map(
-        |(status_line, fields, end, behind)| {
+    (status_line(), vec(field(), 0..8), prop_oneof![4 => Just("\r\n"), 1 => Just("")], vec(any::<u8>(), 0..20))
+        .prop_map(|(status_line, fields, end, behind)| {
             [status_line.as_bytes(), fields.concat().as_bytes(), end.as_bytes(), &behind].concat()
-        },
-    )
+        })
 }
 
 fn damaged() -> impl Strategy<Value = Vec<u8>> {
