@@ -18,7 +18,7 @@ use super::content::{Contents, TILE_SIZE};
 use super::failure::RequestError;
 
 /// The largest buffer of a connection.
-pub const RECEIVE_SIZE_MAX: usize = 1 << 20;
+pub const RECEIVE_SIZE_MAX: usize = 256 << 10;
 /// The smallest: a head fits.
 const RECEIVE_SIZE_MIN: usize = 64 << 10;
 const LIMITS: ResponseHeadLimits = ResponseHeadLimits { head_bytes: 32 << 10, fields: 128 };

@@ -203,7 +203,7 @@ impl Report {
         writeln!(out, "{}  {}  {}", self.target, self.mix, self.sizes)?;
         writeln!(
             out,
-            "{pace}, {} connections on {} cores, bodies {}, {:.1} s after {:.1} s of warm-up, seed {}\n",
+            "{pace}, connections {}, client cores {}, bodies {}, {:.1} s after {:.1} s of warm-up, seed {}\n",
             self.connections, self.cores, self.bodies, self.window_s, self.warm_up_s, self.seed
         )?;
         writeln!(out, "requests/s  {:>12.1}    GB/s  {:>9.3}", self.requests_per_second, self.gb_per_second)?;
