@@ -1,7 +1,7 @@
 //! What the cores tell the thread that watches: counters that only their owner writes, and the end of the run.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The counters of one core, on a cache line of their own.
@@ -32,7 +32,7 @@ pub struct Gauges {
     /// The time that all of the run counts from.
     pub epoch: Instant,
     /// Set when the run is to end early.
-    pub is_stopping: AtomicBool,
+    pub is_stopping: Arc<AtomicBool>,
     ended: Mutex<bool>,
     changed: Condvar,
 }
@@ -42,7 +42,7 @@ impl Gauges {
         Self {
             cores: (0..cores).map(|_| Gauge::default()).collect(),
             epoch: Instant::now(),
-            is_stopping: AtomicBool::new(false),
+            is_stopping: Arc::default(),
             ended: Mutex::new(false),
             changed: Condvar::new(),
         }

@@ -35,6 +35,7 @@ mod worker;
 
 use std::io;
 use std::net::TcpStream;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -42,6 +43,8 @@ use std::time::Duration;
 use nabu_engine::ring::sys;
 use nabu_engine::runtime::{self, RuntimeOptions};
 use nabu_engine::types::BlobId;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
 
 use self::content::Contents;
 use self::monitor::{Monitor, ServerCpu};
@@ -147,6 +150,7 @@ fn drive_load(plan: Plan, contents: Contents, ids: Vec<BlobId>, is_watched: bool
     };
     let options = options(&plan);
     let load = Arc::new(Load::new(plan, contents, ids));
+    stop_on_signals(&load.gauges.is_stopping).map_err(BenchError::Runtime)?;
     let watching = {
         let load = load.clone();
         thread::spawn(move || Monitor::new(&load, ServerCpu::new(server), is_watched).watch())
@@ -166,6 +170,15 @@ fn drive_load(plan: Plan, contents: Contents, ids: Vec<BlobId>, is_watched: bool
     ran.map_err(BenchError::Runtime)?;
     let recorder = recorder.lock().unwrap_or_else(PoisonError::into_inner).clone();
     Ok(Report::new(&load, recorder, usage))
+}
+
+/// The first SIGINT or SIGTERM ends the run and what was measured is reported; a second one ends the process.
+fn stop_on_signals(is_stopping: &Arc<AtomicBool>) -> io::Result<()> {
+    for signal in [SIGINT, SIGTERM] {
+        flag::register_conditional_shutdown(signal, 128 + signal, is_stopping.clone())?;
+        flag::register(signal, is_stopping.clone())?;
+    }
+    Ok(())
 }
 
 fn is_local(plan: &Plan) -> bool {

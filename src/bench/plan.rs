@@ -52,6 +52,8 @@ pub struct Plan {
     /// The objects that are asked for have the numbers `0..objects`.
     pub objects: u64,
     pub zipf_theta: Option<f64>,
+    /// Objects are asked for one after the other, over and over, instead of at random.
+    pub in_order: bool,
     pub pace: Pace,
     pub extent: Extent,
     pub warm_up: Duration,

@@ -13,6 +13,8 @@ use super::recorder::{Record, Recorder};
 use super::worker::Load;
 
 const NS_PER_US: f64 = 1_000.0;
+/// From this share on, the reader is told that the client's cores are busy.
+const CLIENT_BUSY_NOTE: f64 = 0.9;
 /// What GB means here.
 const GIGABYTE: f64 = 1e9;
 
@@ -57,6 +59,8 @@ pub struct Report {
     /// Errors by kind.
     pub errors: BTreeMap<String, u64>,
     pub client_cpu: CpuReport,
+    /// The share of the client's cores that was in use: near 1 the client is what limits.
+    pub client_busy: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_cpu: Option<CpuReport>,
     #[serde(skip)]
@@ -179,6 +183,7 @@ impl Report {
             operations,
             errors: recorder.errors().clone(),
             client_cpu: CpuReport::new(usage.client_cpu_s, moved, ended),
+            client_busy: per_second(usage.client_cpu_s) / f64::from(plan.cores),
             server_cpu: usage.server_cpu_s.map(|seconds| CpuReport::new(seconds, moved, ended)),
             recorder,
         }
@@ -221,6 +226,20 @@ impl Report {
                 cpu.seconds,
                 per(cpu.seconds_per_gb),
                 per(cpu.seconds_per_1000_requests)
+            )?;
+        }
+        if self.client_busy > CLIENT_BUSY_NOTE {
+            writeln!(
+                out,
+                "the client's cores were in use for {:.0}% of the time: it may be the client that limits; give it more --cpus",
+                self.client_busy * 100.0
+            )?;
+        }
+        if self.unsent > 0 {
+            writeln!(
+                out,
+                "{} requests were due and found no free connection in time; their wait is missing below",
+                self.unsent
             )?;
         }
         self.write_latencies(out)?;

@@ -62,7 +62,8 @@ mod tests {
     #[test]
     fn slots_that_nobody_took_are_missed() {
         let mut schedule = Schedule::new(10.0, 0, 1);
-        (0..4).for_each(|_| drop(schedule.take()));
+        let taken: Vec<u64> = (0..4).map(|_| schedule.take()).collect();
+        assert_eq!(taken[3], 300_000_000);
         assert_eq!(schedule.missed(1_000_000_000), 6);
         assert_eq!(schedule.missed(400_000_000), 0);
         assert_eq!(schedule.missed(0), 0);

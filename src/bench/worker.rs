@@ -33,6 +33,8 @@ use super::target::{Subject, is_success};
 /// The wait after a failed connect, doubled with each in a row.
 pub const BACKOFF_FIRST: Duration = Duration::from_millis(10);
 pub const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// How often one who waits for a time looks whether the run has been ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// What all cores of a load share.
 pub struct Load {
@@ -44,6 +46,8 @@ pub struct Load {
     pub gauges: Gauges,
     /// Requests of the window that nobody has taken yet.
     pub requests_left: AtomicU64,
+    /// The next object of those that ask in order.
+    next_object: AtomicU64,
 }
 
 impl Load {
@@ -54,7 +58,15 @@ impl Load {
             Extent::Requests(requests) => (u64::MAX, requests),
         };
         let gauges = Gauges::new(plan.cores);
-        Self { plan, contents, ids, window: Window { from, to }, gauges, requests_left: AtomicU64::new(requests) }
+        Self {
+            plan,
+            contents,
+            ids,
+            window: Window { from, to },
+            gauges,
+            requests_left: AtomicU64::new(requests),
+            next_object: AtomicU64::new(0),
+        }
     }
 
     /// Takes one of the requests that are left.
@@ -163,7 +175,7 @@ pub async fn run(load: Arc<Load>, core: CoreId, io: RingIo, report: impl FnOnce(
         && let Extent::Duration(_) = load.plan.extent
         && !load.gauges.is_stopping.load(Ordering::Relaxed)
     {
-        recorder.unsent = schedule.missed(load.window.to);
+        recorder.unsent += schedule.missed(load.window.to);
     }
     report(recorder);
 }
@@ -255,15 +267,21 @@ impl Worker {
             None => self.now(),
             Some(due) if due >= window.to => return None,
             Some(due) => {
-                let now = self.now();
-                if due > now {
-                    self.io.sleep(Duration::from_nanos(due - now)).await;
+                while let now = self.now()
+                    && due > now
+                    && !self.has_ended()
+                {
+                    self.io.sleep(Duration::from_nanos(due - now).min(LOOK_AGAIN)).await;
                 }
                 due
             }
         };
-        let measured = due >= window.from;
-        (!self.has_ended() && (!measured || self.load.take_request())).then_some(due)
+        let is_measured = window.contains(due);
+        let is_taken = !self.has_ended() && (!is_measured || self.load.take_request());
+        if !is_taken && slot.is_some() && self.now() >= window.to {
+            self.recorder.borrow_mut().unsent += u64::from(is_measured);
+        }
+        is_taken.then_some(due)
     }
 
     /// Decides what the next request is, and makes what it needs.
@@ -280,7 +298,11 @@ impl Worker {
                 }
             }
             Operation::Get | Operation::Range | Operation::Head => {
-                let number = self.popularity.pick(random);
+                let number = if plan.in_order {
+                    self.load.next_object.fetch_add(1, Ordering::Relaxed) % plan.objects
+                } else {
+                    self.popularity.pick(random)
+                };
                 let size = plan.size_of(number);
                 let id = self.load.ids.get(number as usize).copied();
                 let subject = Subject { number, size, id };

@@ -94,6 +94,10 @@ pub struct Bench {
     #[arg(long, value_name = "THETA", value_parser = Popularity::parse_theta, display_order = 25)]
     zipf: Option<f64>,
 
+    /// Ask for the objects one after the other, over and over, instead of at random
+    #[arg(long, conflicts_with = "zipf", display_order = 25)]
+    in_order: bool,
+
     /// Upload the objects first; the default without --url
     #[arg(long, overrides_with = "no_prepare", display_order = 26)]
     prepare: bool,
@@ -221,6 +225,7 @@ impl Bench {
             range_size: self.range_size,
             objects,
             zipf_theta: self.zipf,
+            in_order: self.in_order,
             pace: self.rate.map_or(Pace::Closed, |rate| Pace::Open { rate }),
             extent,
             warm_up: self.warmup,

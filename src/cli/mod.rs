@@ -50,7 +50,7 @@ enum Command {
     Rm(rm::Rm),
     Fsck(fsck::Fsck),
     Inspect(inspect::Inspect),
-    Bench(bench::Bench),
+    Bench(Box<bench::Bench>),
     Token(token::Token),
     Completions(generate::Completions),
     Man(generate::Man),

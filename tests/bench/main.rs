@@ -5,13 +5,14 @@ mod fake_server;
 mod support;
 
 use std::net::{SocketAddr, TcpListener};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use simd_json::OwnedValue;
 use simd_json::prelude::*;
 
 use fake_server::{Answer, FakeServer, Request};
 use support::server::{ADMIN_TOKEN, Options, READ_TOKEN, WRITE_TOKEN, directory};
+use support::wait_for;
 
 /// The binary, ended by force (exit code 124) when it hangs.
 fn bench(args: &[&str]) -> Output {
@@ -253,6 +254,33 @@ fn keys_come_from_a_file() {
     let targets: std::collections::BTreeSet<String> =
         server.requests().iter().map(|request| request.target.clone()).collect();
     assert_eq!(targets.into_iter().collect::<Vec<_>>(), ["/a/first.bin", "/second%20one"]);
+}
+
+#[test]
+fn objects_can_be_asked_for_in_order() {
+    let server = FakeServer::new(|_| Answer::new(200, "x"));
+    let url = server.url("/{n}");
+    report(&bench(&["--url", &url, "--objects", "7", "--in-order", "-n", "1", "--requests", "20"]), 0);
+    let targets: Vec<String> = server.requests().into_iter().map(|request| request.target).collect();
+    assert_eq!(targets, (0..20).map(|index| format!("/{}", index % 7)).collect::<Vec<_>>());
+}
+
+#[test]
+fn an_interrupted_run_reports_what_it_measured() {
+    let server = FakeServer::new(|_| Answer::new(200, "x"));
+    let url = server.url("/");
+    for pace in [&["-n", "1"][..], &["-n", "1", "--rate", "0.01"]] {
+        let before = server.requests().len();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nabu-store"));
+        command.args(["bench", "--json", "--cores", "1", "--url", &url, "--duration", "1h"]).args(pace);
+        let child = command.stdout(Stdio::piped()).spawn().expect("the binary runs");
+        // The first request is due at once, at any rate.
+        wait_for("a request", || (server.requests().len() > before).then_some(()));
+        let status = Command::new("kill").args(["-s", "INT", &child.id().to_string()]).status();
+        assert!(status.expect("kill can be run").success());
+        let report = report(&child.wait_with_output().expect("it ends"), 0);
+        assert!(count(&report, &["requests"]) >= 1 && number(&report, &["window_s"]) < 3000.0, "{report}");
+    }
 }
 
 #[test]
