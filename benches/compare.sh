@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # nabu-store beside nginx, by one client on one machine, in paired runs; and both beside the limits of the machine.
 #
-#   benches/compare.sh [--rows NAME,…] [--seconds N] [--pairs N] [--memory SIZE] [--dir DIR] [--list]
+#   benches/compare.sh [--rows NAME,…] [--seconds N] [--pairs N] [--memory SIZE] [--dir DIR] [--discard] [--list]
 #
 # The server runs on CPU 0 and `nabu-store bench` on CPU 1; rows that give the server two cores say so. Each row runs A B A B … in one go
 # and its result is the median of each side. Writes target/bench/compare.{md,json,svg}. NABU_BINARY names a nabu-store that is built already.

@@ -22,6 +22,7 @@ def parse_arguments():
     parser.add_argument("--pairs", type=int, default=3, help="pairs of each row (3)")
     parser.add_argument("--memory", default="4GiB", help="memory of nabu-store; the hot objects should fit (4GiB)")
     parser.add_argument("--dir", default="target/bench", help="where data and results go: the disk that is measured (target/bench)")
+    parser.add_argument("--discard", action="store_true", help="hot GETs to a client that lets the kernel throw bodies away: the server alone")
     parser.add_argument("--list", action="store_true", help="list the rows and end")
     arguments = parser.parse_args()
     if arguments.seconds <= 0 or arguments.pairs < 1:
@@ -57,6 +58,7 @@ def main():
         context = Context(
             work=work, binary=binary, nabu=Nabu(binary, work, arguments.memory), nginx=nginx, seconds=arguments.seconds,
             pairs=arguments.pairs, limits=limits, can_drop_caches=machine.can_drop_caches(),
+            discard=arguments.discard,
         )
         outcomes = []
         try:
@@ -68,6 +70,7 @@ def main():
             context.stop()
         about["load_after"] = os.getloadavg()[0]
         about["minutes"] = round((time.monotonic() - started) / 60, 1)
+        about["bodies"] = "discarded" if arguments.discard else "received"
         document = {"machine": about, "limits": limits, "rows": outcomes}
         (results / "compare.json").write_text(json.dumps(document, indent=2) + "\n")
         (results / "compare.md").write_text(report.markdown(document))

@@ -66,7 +66,7 @@ def markdown(document):
         f"{about['date']}, {about['cpus']} CPUs ({about['cpu_model']}), {about['memory_gib']} GiB, Linux {about['kernel']}, "
         f"{about['file_system']}; {about['nabu_store']}, {about['nginx'] or 'no nginx'}; load {about['load_before']:.2f} before and "
         f"{about['load_after']:.2f} after {about['minutes']} minutes. Medians of {max((len(row['nabu-store']) for row in document['rows']), default=0)} "
-        "runs that alternate between the two. A ratio is nabu-store / nginx.",
+        f"runs that alternate between the two; the client's hot GETs are {about['bodies']}. A ratio is nabu-store / nginx.",
         "",
         "| row | unit | nabu-store | nginx | ratio | of the limit | CPU of nabu-store | CPU of nginx | p99 of nabu-store | p99 of nginx |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",

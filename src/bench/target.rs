@@ -106,7 +106,7 @@ impl Target {
         Self::new(url, &parsed, token, fields, kind)
     }
 
-    /// Any server; the path of the URL may hold `{n}`, `{key}` and `{size}`.
+    /// Any server; the path of the URL may hold `{n}` (or `{number}`), `{key}` and `{size}`.
     pub fn template(url: &str, token: Option<&str>, fields: &[String], template: Template) -> Result<Self, String> {
         let parsed = Url::parse(url.trim())?;
         let pieces = parse_pieces(if parsed.path.is_empty() { "/" } else { parsed.path })?;
@@ -222,10 +222,14 @@ fn parse_pieces(path: &str) -> Result<Vec<Piece>, String> {
         let (name, behind) = behind.split_once('}').ok_or_else(|| format!("{path}: a {{ has no }} behind it"))?;
         pieces.push(Piece::Text(text.to_owned()));
         pieces.push(match name {
-            "n" => Piece::Number,
+            "n" | "number" => Piece::Number,
             "key" => Piece::Key,
             "size" => Piece::Size,
-            _ => return Err(format!("{path}: {{{name}}} is no placeholder; there are {{n}}, {{key}} and {{size}}")),
+            _ => {
+                return Err(format!(
+                    "{path}: {{{name}}} is no placeholder; there are {{n}} (or {{number}}), {{key}} and {{size}}"
+                ));
+            }
         });
         rest = behind;
     }
@@ -303,6 +307,8 @@ mod tests {
         let key = key_of(1, 17);
         assert!(head(&target, Operation::Get, None).starts_with(&format!("GET /a/17/4096?k={key} HTTP/1.1\r\n")));
         assert!(head(&target, Operation::Put, None).starts_with("PUT /a/17/"));
+        let same = template("http://127.0.0.1:80/a/{number}/{size}?k={key}", &[]).expect("a target");
+        assert_eq!(head(&same, Operation::Get, None), head(&target, Operation::Get, None));
         assert_eq!(template("http://127.0.0.1", &[]).map(|target| target.address.port()), Ok(80));
     }
 
@@ -324,7 +330,7 @@ mod tests {
             ("ftp://h/{n}", "http://HOST:PORT"),
             ("http://", "http://HOST:PORT"),
             ("http://u@h/", "http://HOST:PORT"),
-            ("http://127.0.0.1/{x}", "{n}, {key} and {size}"),
+            ("http://127.0.0.1/{x}", "{key} and {size}"),
             ("http://127.0.0.1/{n", "no }"),
             ("http://127.0.0.1/n}", "no {"),
         ] {

@@ -20,7 +20,8 @@ use crate::bench::{self, BenchError, RequestError, duration};
 use crate::config::{machine, size};
 
 const CONNECTIONS_MAX: u32 = 65_536;
-const OBJECTS_MAX: u64 = 1 << 32;
+/// Of each object in a store the id is kept.
+const OBJECTS_MAX: u64 = 1 << 26;
 const RATE_MAX: f64 = 1e9;
 const CORES_MAX: u16 = 1_024;
 /// Objects unless their number is given.
@@ -49,12 +50,12 @@ Examples:
   nabu-store bench --mix get=90,put=5,head=4,range=1 --sizes lognormal:256KiB,1.5,64MiB --zipf 0.99 --verify
   nabu-store bench --rate 2000 --sizes 4KiB --connections 64 --hdr latency.hgrm
   nabu-store bench --mix put=1,delete=1 --sizes 1MiB
-  nabu-store bench --url 'http://127.0.0.1:8080/files/{n}' --objects 100 --sizes 64KiB --prepare
+  nabu-store bench --url 'http://127.0.0.1:8080/files/{number}' --objects 100 --sizes 64KiB --prepare
 
 Exit codes: 0 also when requests failed, unless --fail-on-error is given, which makes it 1; 5 when --verify finds wrong content; 7
 when the server can't be reached; see nabu-store --help.")]
 pub struct Bench {
-    /// The URLs of another server's objects: {n} is the number of an object, {key} its key, {size} its size
+    /// The URLs of another server's objects, with {number}, {key} and {size} where these stand; n in braces is short for {number}
     #[arg(long, value_name = "TEMPLATE", display_order = 10)]
     url: Option<String>,
 
@@ -453,6 +454,15 @@ mod tests {
         }
         for args in [["--duration", "0s"], ["--timeout", "0s"]] {
             assert_eq!(parse(&args).expect("parses").plan().expect_err("refused").exit, Exit::Usage);
+        }
+    }
+
+    /// clap breaks a line where n stands in braces.
+    #[test]
+    fn help_shows_the_placeholders() {
+        let help = <Line as clap::CommandFactory>::command().render_long_help().to_string();
+        for word in ["{number}, {key}", "files/{number}' --objects"] {
+            assert!(help.contains(word), "{word} in {help}");
         }
     }
 
