@@ -15,9 +15,9 @@
 mod document;
 mod layer;
 mod limits;
-mod machine;
+pub(crate) mod machine;
 mod setting;
-mod size;
+pub(crate) mod size;
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -443,3 +443,28 @@ async fn echo(stream: Stream) {
         }
     }
 }
+
+#[test]
+fn discarded_bytes_are_counted_and_the_stream_goes_on_behind_them() {
+    on_ring(|io| async move {
+        const SIZE: usize = 3 << 20;
+        let (stream, mut client) = pair(&io).await;
+        let writer = std::thread::spawn(move || {
+            client.write_all(&vec![7; SIZE]).unwrap();
+            client.write_all(b"behind").unwrap();
+        });
+        let mut left = SIZE;
+        while left > 0 {
+            let count = stream.discard(left).await.unwrap();
+            assert!((1..=left).contains(&count), "{count} of {left}");
+            left -= count;
+        }
+        let mut behind = Vec::new();
+        while behind.len() < 6 {
+            behind.extend_from_slice(&stream.recv().await.unwrap());
+        }
+        assert_eq!(behind, b"behind");
+        writer.join().unwrap();
+        assert_eq!(stream.discard(1).await.unwrap(), 0, "the end of the stream");
+    });
+}

@@ -3,6 +3,7 @@
 //! One file a command. A command parses its own arguments, does its work and returns a [`Failure`](exit::Failure) or nothing; what all of them
 //! share is in `client` (HTTP), `offline` (a store without a server), `output` (what is printed), `progress` (what a person sees meanwhile) and `exit` (how it ends).
 
+pub mod bench;
 pub mod client;
 pub mod download;
 pub mod exit;
@@ -49,6 +50,7 @@ enum Command {
     Rm(rm::Rm),
     Fsck(fsck::Fsck),
     Inspect(inspect::Inspect),
+    Bench(Box<bench::Bench>),
     Token(token::Token),
     Completions(generate::Completions),
     Man(generate::Man),
@@ -64,6 +66,7 @@ impl Command {
             Self::Rm(rm) => rm.output(),
             Self::Fsck(fsck) => fsck.output(),
             Self::Inspect(inspect) => inspect.output(),
+            Self::Bench(bench) => bench.output(),
             Self::Token(token) => token.output(),
             Self::Start(_) | Self::Completions(_) | Self::Man(_) => Output::default(),
         }
@@ -79,6 +82,7 @@ impl Command {
             Self::Rm(rm) => rm.run(),
             Self::Fsck(fsck) => fsck.run(),
             Self::Inspect(inspect) => inspect.run(),
+            Self::Bench(bench) => bench.run(),
             Self::Token(token) => token.run(),
             Self::Completions(completions) => completions.run(),
             Self::Man(man) => man.run(),

@@ -191,6 +191,13 @@ impl Request {
         Self::new(entry, Resource::Aligned(buf), stream_guard(stream))
     }
 
+    /// Takes up to `len` bytes off the stream and throws them away: TCP does that without copying them.
+    pub fn receive_discarding(stream: &Rc<TcpStream>, len: usize) -> Self {
+        let len = u32::try_from(len).unwrap_or(1 << 30).min(1 << 30);
+        let entry = opcode::Recv::new(fd(stream.as_ref()), std::ptr::null_mut(), len).flags(libc::MSG_TRUNC).build();
+        Self::new(entry, Resource::None, stream_guard(stream))
+    }
+
     /// Sends `bytes[from..]`.
     pub fn send(stream: &Rc<TcpStream>, bytes: Vec<u8>, from: usize) -> Self {
         let rest = &bytes[from..];

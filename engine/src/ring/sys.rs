@@ -207,6 +207,24 @@ pub fn pin_to(cpu: usize) -> io::Result<()> {
     check(unsafe { libc::sched_setaffinity(0, mem::size_of_val(&set), &set) }).map(drop)
 }
 
+/// Lets the calling thread, and those that it starts from now on, run on these CPUs only.
+///
+/// # Errors
+/// `InvalidInput` when a number is past the end of a CPU set, and what the kernel says when none of them is there.
+pub fn restrict_to(cpus: &[usize]) -> io::Result<()> {
+    // SAFETY: a CPU set is plain data for which all zeros is the empty set.
+    let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
+    for &cpu in cpus {
+        if cpu >= libc::CPU_SETSIZE as usize {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("there is no CPU {cpu}")));
+        }
+        // SAFETY: the index is below the size of the set, checked above.
+        unsafe { libc::CPU_SET(cpu, &mut set) };
+    }
+    // SAFETY: `set` outlives the call and the size is its own.
+    check(unsafe { libc::sched_setaffinity(0, mem::size_of_val(&set), &set) }).map(drop)
+}
+
 /// The size and the free space of the file system that holds `path`.
 pub fn space(path: &Path) -> io::Result<Space> {
     let path = path_to_c(path)?;
@@ -268,6 +286,18 @@ mod tests {
     #[test]
     fn a_thread_may_run_on_at_least_one_cpu() {
         assert!(!allowed_cpus().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_restricted_thread_runs_on_the_given_cpus_alone() {
+        let first = allowed_cpus().unwrap()[0];
+        std::thread::spawn(move || {
+            restrict_to(&[first]).unwrap();
+            assert_eq!(allowed_cpus().unwrap(), [first]);
+        })
+        .join()
+        .unwrap();
+        assert!(restrict_to(&[libc::CPU_SETSIZE as usize]).is_err());
     }
 
     #[test]

@@ -5,5 +5,6 @@ pub mod date;
 pub mod head;
 pub mod range;
 pub mod response;
+pub mod response_head;
 mod scan;
 pub mod target;

@@ -1,0 +1,186 @@
+//! The load generator behind `nabu-store bench`.
+//!
+//! | file | question |
+//! | --- | --- |
+//! | `plan` | what was asked for? |
+//! | `mix`, `sizes`, `popularity`, `content`, `schedule` | which request comes next, of which object, with which bytes, and when? |
+//! | `target` | how is that written for this server? |
+//! | `connection` | one connection: a request out, its answer in |
+//! | `prepare`, `worker` | one core: uploading the objects first; then the load |
+//! | `recorder`, `gauges`, `failure` | what happened, counted by one core, and shown to the one who watches |
+//! | `monitor`, `server_cpu` | the thread that watches: progress, and what the processes used |
+//! | `report`, `percentiles` | the result as a table, as JSON, and as a distribution for plots |
+//!
+//! Built on the engine's runtime, a thread per core, so that the client costs less than what it measures. It knows nothing of the server's inside:
+//! everything goes over HTTP.
+
+mod connection;
+mod content;
+pub mod duration;
+mod failure;
+mod gauges;
+pub mod mix;
+mod monitor;
+mod percentiles;
+pub mod plan;
+pub mod popularity;
+mod prepare;
+mod recorder;
+pub mod report;
+mod schedule;
+pub mod server_cpu;
+pub mod sizes;
+pub mod target;
+mod worker;
+
+use std::io;
+use std::net::TcpStream;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use nabu_engine::ring::sys;
+use nabu_engine::runtime::{self, RuntimeOptions};
+use nabu_engine::types::BlobId;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+use self::content::Contents;
+use self::monitor::{Monitor, ServerCpu};
+use self::plan::{Plan, ServerProcesses};
+use self::prepare::Preparation;
+use self::recorder::Recorder;
+use self::report::Report;
+use self::worker::Load;
+
+pub use self::failure::RequestError;
+pub use self::percentiles::write_percentiles;
+pub use self::prepare::PrepareError;
+
+/// How long the first connect may take.
+const FIRST_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a load gave no result.
+#[derive(Debug)]
+pub enum BenchError {
+    /// No server answers at the address.
+    Unreachable {
+        url: String,
+        error: io::Error,
+    },
+    /// The CPUs that were asked for can't be used.
+    Cpus {
+        cpus: Vec<usize>,
+        error: io::Error,
+    },
+    /// The kernel refuses what the runtime needs.
+    Runtime(io::Error),
+    Prepare(PrepareError),
+}
+
+impl std::fmt::Display for BenchError {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unreachable { url, error } => {
+                write!(formatter, "no server answers at {url}: {error}; start it, or correct --api or --url")
+            }
+            Self::Cpus { cpus, error } => write!(
+                formatter,
+                "can't run on the CPUs {cpus:?}: {error}; give --cpus numbers of CPUs that this process may use"
+            ),
+            Self::Runtime(error) => write!(formatter, "can't run the client's cores: {error}"),
+            Self::Prepare(failure) => formatter.write_str(&failure.message),
+        }
+    }
+}
+
+impl std::error::Error for BenchError {}
+
+/// Prepares the objects, runs the load and says what came of it. `is_watched` draws a line of progress on standard error.
+pub fn run(plan: Plan, is_watched: bool) -> Result<Report, BenchError> {
+    if let Some(cpus) = &plan.cpus {
+        let pinned = sys::restrict_to(cpus).and_then(|()| sys::allowed_cpus());
+        match pinned {
+            Ok(allowed) if allowed.len() == cpus.len() => {}
+            Ok(_) => return Err(BenchError::Cpus { cpus: cpus.clone(), error: io::ErrorKind::NotFound.into() }),
+            Err(error) => return Err(BenchError::Cpus { cpus: cpus.clone(), error }),
+        }
+    }
+    // Connections are descriptors; where the limit can't be raised, connecting says so.
+    drop(sys::raise_limit(sys::Limit::Descriptors));
+    TcpStream::connect_timeout(&plan.target.address, FIRST_CONNECT_TIMEOUT)
+        .map_err(|error| BenchError::Unreachable { url: plan.target.url.clone(), error })?;
+    let contents = Contents::new(plan.seed);
+    let ids = if plan.mix.reads() && (plan.prepare || plan.target.is_store()) {
+        prepare_objects(&plan, &contents, is_watched)?
+    } else {
+        Vec::new()
+    };
+    drive_load(plan, contents, ids, is_watched)
+}
+
+fn options(plan: &Plan) -> RuntimeOptions {
+    RuntimeOptions { cores: plan.cores, pin: plan.cpus.is_some() }
+}
+
+fn prepare_objects(plan: &Plan, contents: &Contents, is_watched: bool) -> Result<Vec<BlobId>, BenchError> {
+    let preparation = Arc::new(Preparation::new(plan.clone(), contents.clone()));
+    let watching = is_watched.then(|| {
+        let preparation = preparation.clone();
+        thread::spawn(move || monitor::watch_preparation(&preparation))
+    });
+    let ran = {
+        let preparation = preparation.clone();
+        runtime::run(&options(plan), move |core, io| prepare::run(preparation.clone(), core, io))
+    };
+    preparation.gauges.end();
+    if let Some(watching) = watching {
+        watching.join().expect("the thread that draws does not panic");
+    }
+    ran.map_err(BenchError::Runtime)?;
+    preparation.finish().map_err(BenchError::Prepare)
+}
+
+fn drive_load(plan: Plan, contents: Contents, ids: Vec<BlobId>, is_watched: bool) -> Result<Report, BenchError> {
+    let server = match &plan.server {
+        ServerProcesses::Given(pids) => pids.clone(),
+        ServerProcesses::Find if is_local(&plan) => server_cpu::listeners(plan.target.address.port()),
+        ServerProcesses::Find | ServerProcesses::Unknown => Vec::new(),
+    };
+    let options = options(&plan);
+    let load = Arc::new(Load::new(plan, contents, ids));
+    stop_on_signals(&load.gauges.is_stopping).map_err(BenchError::Runtime)?;
+    let watching = {
+        let load = load.clone();
+        thread::spawn(move || Monitor::new(&load, ServerCpu::new(server), is_watched).watch())
+    };
+    let recorder = Arc::new(Mutex::new(Recorder::default()));
+    let ran = {
+        let (load, recorder) = (load.clone(), recorder.clone());
+        runtime::run(&options, move |core, io| {
+            let recorder = recorder.clone();
+            worker::run(load.clone(), core, io, move |seen| {
+                recorder.lock().unwrap_or_else(PoisonError::into_inner).merge(&seen);
+            })
+        })
+    };
+    load.gauges.end();
+    let usage = watching.join().expect("the thread that watches does not panic");
+    ran.map_err(BenchError::Runtime)?;
+    let recorder = recorder.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    Ok(Report::new(&load, recorder, usage))
+}
+
+/// The first SIGINT or SIGTERM ends the run and what was measured is reported; a second one ends the process.
+fn stop_on_signals(is_stopping: &Arc<AtomicBool>) -> io::Result<()> {
+    for signal in [SIGINT, SIGTERM] {
+        flag::register_conditional_shutdown(signal, 128 + signal, is_stopping.clone())?;
+        flag::register(signal, is_stopping.clone())?;
+    }
+    Ok(())
+}
+
+fn is_local(plan: &Plan) -> bool {
+    plan.target.address.ip().is_loopback()
+}
