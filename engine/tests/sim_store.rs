@@ -72,6 +72,7 @@ fn nothing_acknowledged_is_lost_in_crashes() {
             Event::SegmentRetired,
             Event::FileReused,
             Event::CheckpointUsed,
+            Event::HashedElsewhere,
             Event::TombstoneCarried,
         ],
     );

@@ -8,7 +8,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use nabu_engine::io::{AlignedBuf, Io};
+use nabu_engine::io::{AlignedBuf, Body, Io};
 use nabu_engine::runtime::{Half, RingIo, Stream};
 use nabu_engine::types::{ContentHash, unhex};
 use nabu_net::http::body::{ChunkDecoder, ChunkEvent};
@@ -138,8 +138,9 @@ impl<M: Meter> Connection<M> {
             self.extend_deadline();
             let count = (size - offset).min(TILE_SIZE as u64) as usize;
             contents.fill(&mut output, object, offset);
-            let sent;
-            (sent, head, output) = self.stream.send_with_head(head, output, 0..count).await;
+            let (sent, sent_head, body) = self.stream.send_with_head(head, Body::Owned(output), 0..count).await;
+            output = body.into_owned().expect("what was given owned comes back owned");
+            head = sent_head;
             head.clear();
             if let Err(error) = sent {
                 break Err(self.error_of(&error));

@@ -12,8 +12,8 @@ use std::task::{Context, Poll};
 use crate::io::Io;
 use crate::sync::{Promise, Promised, promise};
 
-/// Bytes that a core hashes between two looks at the kernel: about 200 µs.
-const HASHED_PER_ROUND: usize = 256 << 10;
+/// Bytes that a core hashes between two looks at the kernel: about 100 µs.
+const HASHED_PER_ROUND: usize = 128 << 10;
 
 /// The turns of one core.
 pub(super) struct HashTurns {

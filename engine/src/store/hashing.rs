@@ -306,7 +306,7 @@ mod tests {
 
     #[test]
     fn in_whatever_steps_a_payload_comes_its_hash_and_checksums_are_the_same() {
-        let payload: Vec<u8> = (0..5 * CHECK_SIZE + 777).map(|number| (number * 31 >> 3) as u8).collect();
+        let payload: Vec<u8> = (0..5 * CHECK_SIZE + 777).map(|number| ((number * 31) >> 3) as u8).collect();
         for length in [1, 4096, CHECK_SIZE - 1, CHECK_SIZE, CHECK_SIZE + 1, 3 * CHECK_SIZE, payload.len()] {
             for stride in [1000, CHECK_SIZE - 1, CHECK_SIZE, CHECK_SIZE + 1, payload.len()] {
                 let (mut hasher, mut progress) = (Sha256::new(), Progress::default());

@@ -4,26 +4,24 @@
 //! once, and a record with the extents ends it. Whatever its size, an upload holds at most [`WRITES_AND_HASHES_MAX`] frames and the one it fills. A slow
 //! upload fills small frames first, so it holds little. Nothing is visible before the commit; what a broken upload leaves is counted dead.
 
+mod commit;
+
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::index::Location;
 use crate::io::{AlignedBuf, Instant, Io};
-use crate::log::committer::PackedPayload;
 use crate::log::extent::{self, EXTENT_SIZE, Extent, PAGE_EXTENTS_MAX};
-use crate::log::record::{Head, Kind, Layout, Shape, checksums};
+use crate::log::record::{Head, Kind, checksums};
 use crate::log::writer::{Log, LogError, Placed};
-use crate::log::{CHECK_SIZE, FRAME_SIZE, HEAD_ROOM, PACKED_PAYLOAD_MAX, RECORD_ALIGN};
+use crate::log::{CHECK_SIZE, FRAME_SIZE, HEAD_ROOM, RECORD_ALIGN};
 use crate::memory::Frame;
 use crate::probe::{self, Event};
 use crate::store::hashing::{Hashing, Progress, UploadHash};
-use crate::store::message::Outcome;
-use crate::store::shard::{Shard, location_length};
+use crate::store::shard::Shard;
 use crate::store::{BLOB_SIZE_MAX, CommitOptions, StoreError, Stored};
 use crate::sync::{Promised, promise};
-use crate::types::{BlobId, ContentHash};
+use crate::types::BlobId;
 
 /// Payload bytes of the frames that an upload uses.
 const FRAME_SIZES: [usize; 5] = [4 << 10, 16 << 10, CHECK_SIZE, 256 << 10, FRAME_SIZE];
@@ -360,89 +358,6 @@ impl<I: Io> State<I> {
         Ok(())
     }
 
-    async fn commit(&mut self, options: CommitOptions) -> Result<Stored, StoreError> {
-        if let Some(error) = &self.failed {
-            return Err(error.clone());
-        }
-        self.hash_filled().await?;
-        let hash = self.hash.finish().await.ok_or(StoreError::Closed)?;
-        if let Some(expected) = options.expected_hash
-            && expected != hash
-        {
-            return Err(StoreError::HashMismatch { expected, actual: hash });
-        }
-        let id = BlobId::of(&hash);
-        let in_pieces = self.ordinal > 0;
-        if in_pieces {
-            self.finish_pieces().await?;
-        }
-        let acquired = self.shard.acquire(id).await?;
-        let present = match acquired.current {
-            // In doubt it is written anew: what is there may be gone at the next start.
-            Some(location) if !acquired.in_doubt => self.is_present(id, hash, &location).await,
-            Some(_) | None => Ok(false),
-        };
-        let result: Result<_, Unwritten> = match present {
-            Ok(true) => Ok(None),
-            Ok(false) => {
-                let mut labels = options.labels;
-                labels.sort();
-                let head = Head {
-                    kind: Kind::Blob,
-                    layout: Layout::Inline,
-                    policy: options.policy,
-                    sequence: acquired.sequence,
-                    id,
-                    hash,
-                    size: self.size,
-                    created_at_ns: self.shard.0.io.wall_clock_ns(),
-                    link: 0,
-                    labels,
-                };
-                self.write_blob(head, in_pieces).await.map(Some)
-            }
-            Err(error) => Err(error.into()),
-        };
-        let stored = |created| Stored { id, hash, size: self.size, created };
-        match result {
-            Ok(Some((placed, extents))) => {
-                let location = Location {
-                    segment: placed.segment().id,
-                    offset_units: placed.offset_units,
-                    length_units: location_length(placed.length_units, extents),
-                    sequence: acquired.sequence,
-                };
-                self.keeps_pieces = true;
-                let released = self.shard.release(id, Outcome::Insert(location)).await?;
-                placed.segment().unapplied.fetch_sub(1, Ordering::AcqRel);
-                let stored = stored(true);
-                // Only a record that is damaged or in doubt is replaced; what it held is dead now.
-                self.shard.forget(released).await;
-                Ok(stored)
-            }
-            Ok(None) => {
-                self.shard.release(id, Outcome::Nothing).await?;
-                Ok(stored(false))
-            }
-            Err(Unwritten { error, in_doubt }) => {
-                self.keeps_pieces = in_doubt;
-                self.shard.release(id, if in_doubt { Outcome::InDoubt } else { Outcome::Nothing }).await?;
-                Err(error)
-            }
-        }
-    }
-
-    /// Whether this very content is stored and readable. A damaged record counts as absent, so that an upload mends it.
-    async fn is_present(&self, id: BlobId, hash: ContentHash, location: &Location) -> Result<bool, StoreError> {
-        let Some(segment) = self.shard.segment(location) else { return Ok(false) };
-        match self.shard.open_record(id, location, segment).await {
-            Ok(record) if record.decoded.head.hash == hash => Ok(true),
-            Ok(_) => Err(StoreError::Collision { id }),
-            Err(StoreError::Damaged { .. }) => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
     /// Writes what is left of the pieces, and makes all of them durable.
     async fn finish_pieces(&mut self) -> Result<(), StoreError> {
         if self.frame.is_some() {
@@ -458,57 +373,6 @@ impl<I: Io> State<I> {
             self.log.durable(&placed).await?;
         }
         Ok(())
-    }
-
-    /// Writes the record of the blob, durably. True: it holds extents.
-    async fn write_blob(&mut self, mut head: Head, in_pieces: bool) -> Result<(Placed<I::File>, bool), Unwritten> {
-        if !in_pieces {
-            let frame = self.frame.take().expect("an upload in one piece has its frame");
-            let checks = std::mem::take(&mut self.progress);
-            return Ok((self.commit_frame(head, frame, self.filled, Some(checks)).await?, false));
-        }
-        let (layout, extents) =
-            if self.pages.is_empty() { (Layout::Extents, &self.extents) } else { (Layout::ExtentPages, &self.pages) };
-        head.layout = layout;
-        let mut payload = Vec::with_capacity(extents.len() * EXTENT_SIZE);
-        extent::encode(extents, &mut payload);
-        if payload.len() <= PACKED_PAYLOAD_MAX {
-            let kept = self.shard.keep_copy(&payload);
-            let (shape, checks) = (Shape::packed(&head, payload.len()), checksums(&payload).collect());
-            let placed = self.log.commit(head.clone(), PackedPayload::Bytes(payload)).await?;
-            self.shard.blob_written(&placed, head, shape, checks, kept);
-            return Ok((placed, true));
-        }
-        let mut frame = self.shard.take_frame(HEAD_ROOM + payload.len()).await?;
-        frame[HEAD_ROOM..HEAD_ROOM + payload.len()].copy_from_slice(&payload);
-        Ok((self.commit_frame(head, frame, payload.len(), None).await?, true))
-    }
-
-    async fn commit_frame(
-        &self,
-        head: Head,
-        mut frame: Frame,
-        length: usize,
-        progress: Option<Progress>,
-    ) -> Result<Placed<I::File>, LogError> {
-        let payload = &frame[HEAD_ROOM..HEAD_ROOM + length];
-        let checks: Vec<u32> = match progress {
-            Some(progress) => progress.into_checks(payload),
-            None => checksums(payload).collect(),
-        };
-        if length <= PACKED_PAYLOAD_MAX {
-            let kept = self.shard.keep_copy(payload);
-            let shape = Shape::packed(&head, length);
-            let placed = self.log.commit(head.clone(), PackedPayload::Frame(frame, length)).await?;
-            self.shard.blob_written(&placed, head, shape, checks, kept);
-            return Ok(placed);
-        }
-        let shape = Shape::direct(&head, length);
-        let placed = self.log.append_direct(&head, &mut frame, length, checks.clone()).await?;
-        let kept = self.shard.keep_frame(frame, length);
-        self.log.durable(&placed).await?;
-        self.shard.blob_written(&placed, head, shape, checks, kept);
-        Ok(placed)
     }
 
     /// Counts everything written as dead.
@@ -527,25 +391,6 @@ impl<I: Io> State<I> {
         if let Err(error) = frames.and(pages) {
             tracing::warn!(%error, "the space of an upload that broke off is known only after a restart");
         }
-    }
-}
-
-/// Why the record of a blob was not written.
-struct Unwritten {
-    error: StoreError,
-    /// It may have been.
-    in_doubt: bool,
-}
-
-impl From<LogError> for Unwritten {
-    fn from(error: LogError) -> Self {
-        Self { in_doubt: matches!(error, LogError::InDoubt { .. }), error: error.into() }
-    }
-}
-
-impl From<StoreError> for Unwritten {
-    fn from(error: StoreError) -> Self {
-        Self { error, in_doubt: false }
     }
 }
 

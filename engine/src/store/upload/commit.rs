@@ -1,0 +1,174 @@
+//! The end of an upload: its hash decides the id, the id's owner gives the turn, and the record makes it durable and visible.
+
+use std::sync::atomic::Ordering;
+
+use crate::index::Location;
+use crate::io::Io;
+use crate::log::committer::PackedPayload;
+use crate::log::extent::{self, EXTENT_SIZE};
+use crate::log::record::{Head, Kind, Layout, Shape, checksums};
+use crate::log::writer::{LogError, Placed};
+use crate::log::{HEAD_ROOM, PACKED_PAYLOAD_MAX};
+use crate::memory::Frame;
+use crate::store::hashing::Progress;
+use crate::store::message::Outcome;
+use crate::store::shard::location_length;
+use crate::store::{CommitOptions, StoreError, Stored};
+use crate::types::{BlobId, ContentHash};
+
+use super::State;
+
+impl<I: Io> State<I> {
+    pub(super) async fn commit(&mut self, options: CommitOptions) -> Result<Stored, StoreError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        self.hash_filled().await?;
+        let hash = self.hash.finish().await.ok_or(StoreError::Closed)?;
+        if let Some(expected) = options.expected_hash
+            && expected != hash
+        {
+            return Err(StoreError::HashMismatch { expected, actual: hash });
+        }
+        let id = BlobId::of(&hash);
+        let in_pieces = self.ordinal > 0;
+        if in_pieces {
+            self.finish_pieces().await?;
+        }
+        let acquired = self.shard.acquire(id).await?;
+        let present = match acquired.current {
+            // In doubt it is written anew: what is there may be gone at the next start.
+            Some(location) if !acquired.in_doubt => self.is_present(id, hash, &location).await,
+            Some(_) | None => Ok(false),
+        };
+        let result: Result<_, Unwritten> = match present {
+            Ok(true) => Ok(None),
+            Ok(false) => {
+                let mut labels = options.labels;
+                labels.sort();
+                let head = Head {
+                    kind: Kind::Blob,
+                    layout: Layout::Inline,
+                    policy: options.policy,
+                    sequence: acquired.sequence,
+                    id,
+                    hash,
+                    size: self.size,
+                    created_at_ns: self.shard.0.io.wall_clock_ns(),
+                    link: 0,
+                    labels,
+                };
+                self.write_blob(head, in_pieces).await.map(Some)
+            }
+            Err(error) => Err(error.into()),
+        };
+        let stored = |created| Stored { id, hash, size: self.size, created };
+        match result {
+            Ok(Some((placed, extents))) => {
+                let location = Location {
+                    segment: placed.segment().id,
+                    offset_units: placed.offset_units,
+                    length_units: location_length(placed.length_units, extents),
+                    sequence: acquired.sequence,
+                };
+                self.keeps_pieces = true;
+                let released = self.shard.release(id, Outcome::Insert(location)).await?;
+                placed.segment().unapplied.fetch_sub(1, Ordering::AcqRel);
+                let stored = stored(true);
+                // Only a record that is damaged or in doubt is replaced; what it held is dead now.
+                self.shard.forget(released).await;
+                Ok(stored)
+            }
+            Ok(None) => {
+                self.shard.release(id, Outcome::Nothing).await?;
+                Ok(stored(false))
+            }
+            Err(Unwritten { error, in_doubt }) => {
+                self.keeps_pieces = in_doubt;
+                self.shard.release(id, if in_doubt { Outcome::InDoubt } else { Outcome::Nothing }).await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether this very content is stored and readable. A damaged record counts as absent, so that an upload mends it.
+    async fn is_present(&self, id: BlobId, hash: ContentHash, location: &Location) -> Result<bool, StoreError> {
+        let Some(segment) = self.shard.segment(location) else { return Ok(false) };
+        match self.shard.open_record(id, location, segment).await {
+            Ok(record) if record.decoded.head.hash == hash => Ok(true),
+            Ok(_) => Err(StoreError::Collision { id }),
+            Err(StoreError::Damaged { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes the record of the blob, durably. True: it holds extents.
+    async fn write_blob(&mut self, mut head: Head, in_pieces: bool) -> Result<(Placed<I::File>, bool), Unwritten> {
+        if !in_pieces {
+            let frame = self.frame.take().expect("an upload in one piece has its frame");
+            let checks = std::mem::take(&mut self.progress);
+            return Ok((self.commit_frame(head, frame, self.filled, Some(checks)).await?, false));
+        }
+        let (layout, extents) =
+            if self.pages.is_empty() { (Layout::Extents, &self.extents) } else { (Layout::ExtentPages, &self.pages) };
+        head.layout = layout;
+        let mut payload = Vec::with_capacity(extents.len() * EXTENT_SIZE);
+        extent::encode(extents, &mut payload);
+        if payload.len() <= PACKED_PAYLOAD_MAX {
+            let kept = self.shard.keep_copy(&payload);
+            let (shape, checks) = (Shape::packed(&head, payload.len()), checksums(&payload).collect());
+            let placed = self.log.commit(head.clone(), PackedPayload::Bytes(payload)).await?;
+            self.shard.blob_written(&placed, head, shape, checks, kept);
+            return Ok((placed, true));
+        }
+        let mut frame = self.shard.take_frame(HEAD_ROOM + payload.len()).await?;
+        frame[HEAD_ROOM..HEAD_ROOM + payload.len()].copy_from_slice(&payload);
+        Ok((self.commit_frame(head, frame, payload.len(), None).await?, true))
+    }
+
+    async fn commit_frame(
+        &self,
+        head: Head,
+        mut frame: Frame,
+        length: usize,
+        progress: Option<Progress>,
+    ) -> Result<Placed<I::File>, LogError> {
+        let payload = &frame[HEAD_ROOM..HEAD_ROOM + length];
+        let checks: Vec<u32> = match progress {
+            Some(progress) => progress.into_checks(payload),
+            None => checksums(payload).collect(),
+        };
+        if length <= PACKED_PAYLOAD_MAX {
+            let kept = self.shard.keep_copy(payload);
+            let shape = Shape::packed(&head, length);
+            let placed = self.log.commit(head.clone(), PackedPayload::Frame(frame, length)).await?;
+            self.shard.blob_written(&placed, head, shape, checks, kept);
+            return Ok(placed);
+        }
+        let shape = Shape::direct(&head, length);
+        let placed = self.log.append_direct(&head, &mut frame, length, checks.clone()).await?;
+        let kept = self.shard.keep_frame(frame, length);
+        self.log.durable(&placed).await?;
+        self.shard.blob_written(&placed, head, shape, checks, kept);
+        Ok(placed)
+    }
+}
+
+/// Why the record of a blob was not written.
+struct Unwritten {
+    error: StoreError,
+    /// It may have been.
+    in_doubt: bool,
+}
+
+impl From<LogError> for Unwritten {
+    fn from(error: LogError) -> Self {
+        Self { in_doubt: matches!(error, LogError::InDoubt { .. }), error: error.into() }
+    }
+}
+
+impl From<StoreError> for Unwritten {
+    fn from(error: StoreError) -> Self {
+        Self { error, in_doubt: false }
+    }
+}
