@@ -7,7 +7,7 @@ use std::rc::Rc;
 use nabu_engine::io::Io;
 use nabu_engine::probe::{self, Event};
 use nabu_engine::sim::{Sim, SimIo, SimOptions};
-use nabu_engine::store::{CommitOptions, Shard, StoreOptions};
+use nabu_engine::store::{CommitOptions, Pace, Shard, StoreOptions};
 use nabu_engine::sync::promise;
 use support::client::read_range;
 use support::content::Content;
@@ -61,7 +61,7 @@ fn an_upload_has_its_hash_and_its_bytes_whichever_cores_hash_it() {
             }
             for (number, content) in contents.iter().enumerate() {
                 let whole = 0..content.bytes.len() as u64;
-                let found = read_range(&shards[0], content.id, whole.clone(), 1 << 20).await.expect("sound");
+                let found = read_range(&shards[0], content.id, whole.clone(), Pace::Fast).await.expect("sound");
                 let is_there = found.is_some_and(|found| content.matches(whole, &found.bytes));
                 assert_eq!(is_there, number % 3 != 2, "seed {seed}");
             }
