@@ -7,6 +7,10 @@
 # and its result is the median of each side. Writes target/bench/compare.{md,json,svg}. NABU_BINARY names a nabu-store that is built already.
 # Needs Linux with two CPUs or more, and python3; a peer or a tool that is not installed (nginx, fio, iperf3, openssl) is skipped with a word.
 # Page caches can be dropped by root only: others skip the cold rows of nginx. Nothing else should run on the machine meanwhile.
+#
+# Where the kernel's default congestion control is bbr, which paces the loopback too (2 GB/s instead of 7 were seen), root can measure in a network of its own:
+#
+#   unshare -n bash -c 'ip link set lo up; sysctl -qw net.ipv4.tcp_congestion_control=cubic; benches/compare.sh'
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -41,6 +41,7 @@ def describe(work, binary):
         "memory_gib": round(int(total.group(1)) / 2**20, 1) if total else None,
         "kernel": platform.release(),
         "file_system": text_of(["findmnt", "-no", "FSTYPE,SOURCE,OPTIONS", "-T", str(work)]),
+        "congestion_control": Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip(),
         "nabu_store": text_of([binary, "--version"]),
         "nginx": text_of(["nginx", "-v"]).removeprefix("nginx version: "),
         "load_before": os.getloadavg()[0],

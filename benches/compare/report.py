@@ -64,7 +64,7 @@ def markdown(document):
         "# nabu-store beside nginx",
         "",
         f"{about['date']}, {about['cpus']} CPUs ({about['cpu_model']}), {about['memory_gib']} GiB, Linux {about['kernel']}, "
-        f"{about['file_system']}; {about['nabu_store']}, {about['nginx'] or 'no nginx'}; load {about['load_before']:.2f} before and "
+        f"{about['file_system']}, TCP with {about['congestion_control']}; {about['nabu_store']}, {about['nginx'] or 'no nginx'}; load {about['load_before']:.2f} before and "
         f"{about['load_after']:.2f} after {about['minutes']} minutes. Medians of {max((len(row['nabu-store']) for row in document['rows']), default=0)} "
         f"runs that alternate between the two; the client's hot GETs are {about['bodies']}. A ratio is nabu-store / nginx.",
         "",
@@ -101,6 +101,8 @@ def remarks_of(document):
                 remarks.append(f"{row['title']}, {side}: the client was busy {busy:.0%} of the time, so the server may be faster.")
     for note in dict.fromkeys(row["note"] for row in document["rows"] if row["note"]):
         remarks.append(note[0].upper() + note[1:] + ".")
+    if document["machine"]["congestion_control"] == "bbr":
+        remarks.append("BBR paces what is sent, over the loopback too: large GETs measure the pacing. benches/compare.sh says how to run without it.")
     medians = {row["name"]: row["median"] for row in document["rows"]}
     if "cores-1" in medians and "cores-2" in medians:
         for side in SIDES:
