@@ -140,7 +140,7 @@ impl SharedBuf {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.buf.spliced = *self.spliced.get_mut();
+        self.buf.spliced = *self.spliced.get_mut() && !cfg!(feature = "mutant-reuse-spliced");
     }
 }
 

@@ -1,0 +1,188 @@
+//! What serving from shared memory must never do: send wrong bytes, read the disk more than it must, or take more memory than it was given.
+
+#[path = "support/mod.rs"]
+mod support;
+
+use std::fs;
+use std::sync::Barrier;
+use std::thread;
+
+use support::content::{Random, content, id_of, seed_of_run};
+use support::http::{Connection, Request};
+use support::server::{Options, READ_TOKEN, Server, directory};
+
+/// The smallest memory that two cores take: the cache gets half of it.
+const SMALL_MEMORY: &str = "32MiB";
+const SMALL_MEMORY_BYTES: u64 = 32 << 20;
+/// What the process takes beside `--memory`, as docs/performance.md states it: frames kept warm for each of two cores, rings, buffers of
+/// the kernel's choice, the program itself, and what sockets still hold.
+const OVERHEAD_BYTES: u64 = 2 * (32 << 20) + (64 << 20);
+const SEED: &str = "NABU_TEST_SERVING_SEED";
+
+fn request(id: &str) -> Request {
+    Request::get(&format!("/v1/blobs/{id}")).token(READ_TOKEN)
+}
+
+/// Asks for a blob and reads only the head and the first bytes.
+fn begin(server: &Server, id: &str) -> (Connection, Vec<u8>) {
+    let mut connection = server.connect();
+    connection.send(&request(id).bytes()).unwrap();
+    let head = connection.head().unwrap();
+    assert_eq!(head.status, 200);
+    let first = connection.take(1000).unwrap();
+    (connection, first)
+}
+
+/// Bytes that the process had the disk read; the store reads directly, so nothing hides in the page cache.
+fn disk_bytes_read(server: &Server) -> u64 {
+    number(&format!("/proc/{}/io", server.process.child.id()), "read_bytes:")
+}
+
+fn resident_bytes(server: &Server) -> u64 {
+    number(&format!("/proc/{}/status", server.process.child.id()), "VmRSS:") << 10
+}
+
+fn number(path: &str, name: &str) -> u64 {
+    let text = fs::read_to_string(path).expect("the kernel tells of its processes");
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("no {name} in {path}"));
+    line.split_whitespace().next().and_then(|word| word.parse().ok()).expect("a number")
+}
+
+#[test]
+fn a_slow_reader_gets_its_own_bytes_while_the_cache_is_churned_far_beyond_its_budget() {
+    let seed = seed_of_run(SEED);
+    println!("seed {seed} ({SEED}={seed} replays it)");
+    let mut random = Random::new(seed);
+    let data = directory();
+    let mut options = Options::new(data.path());
+    options.memory = SMALL_MEMORY.to_owned();
+    let server = options.start();
+    let bodies: Vec<Vec<u8>> = [64 << 10, 300_000, 3 << 20, 12 << 20].map(|size| content(random.next(), size)).to_vec();
+    let ids: Vec<String> = bodies.iter().map(|body| id_of(body)).collect();
+    for body in &bodies {
+        server.put(body).expect(201);
+    }
+    // Some start with what is in memory since the upload, some with what must be read again.
+    let mut slow: Vec<(usize, Connection, Vec<u8>)> = Vec::new();
+    let start = |slow: &mut Vec<(usize, Connection, Vec<u8>)>| {
+        for (number, id) in ids.iter().enumerate() {
+            let (connection, first) = begin(&server, id);
+            slow.push((number, connection, first));
+        }
+    };
+    start(&mut slow);
+    for round in 0..6 {
+        for _ in 0..6 {
+            let other = content(random.next(), 4 << 20);
+            let id = id_of(&other);
+            server.put(&other).expect(201);
+            assert!(server.get(&id).expect(200).body == other, "round {round}");
+            server.delete(&id).expect(200);
+        }
+        start(&mut slow);
+        // Each goes on a little now and then.
+        for (number, connection, received) in &mut slow {
+            let size = random.below(200_000) as usize;
+            let left = bodies[*number].len() - received.len();
+            received.extend(connection.take(size.min(left)).unwrap());
+        }
+        let resident = resident_bytes(&server);
+        assert!(resident <= SMALL_MEMORY_BYTES + OVERHEAD_BYTES, "{} MiB are resident", resident >> 20);
+    }
+    for (number, mut connection, mut received) in slow {
+        let body = &bodies[number];
+        let left = body.len() - received.len();
+        received.extend(connection.take(left).unwrap());
+        assert!(received == *body, "a slow reader of {} bytes got others", body.len());
+    }
+    server.stop();
+}
+
+#[test]
+fn a_fleet_that_pulls_one_cold_blob_has_each_byte_read_from_the_disk_once() {
+    let data = directory();
+    let mut options = Options::new(data.path());
+    options.memory = "256MiB".to_owned();
+    let body = content(11, 48 << 20);
+    let id = id_of(&body);
+    let server = options.start();
+    server.put(&body).expect(201);
+    server.stop();
+    let server = options.start();
+    let before = disk_bytes_read(&server);
+    let clients = 16;
+    let together = Barrier::new(clients);
+    thread::scope(|scope| {
+        for _ in 0..clients {
+            scope.spawn(|| {
+                let mut connection = server.connect();
+                together.wait();
+                assert!(connection.exchange(&request(&id)).expect(200).body == body);
+            });
+        }
+    });
+    let read = disk_bytes_read(&server) - before;
+    let size = body.len() as u64;
+    assert!(read >= size, "{read} bytes were read of {size}: was it cold?");
+    assert!(read <= size + size / 10, "{read} bytes were read of {size}, by {clients} clients");
+    // And now it is in memory.
+    assert!(server.get(&id).expect(200).body == body);
+    assert_eq!(disk_bytes_read(&server) - before, read);
+}
+
+#[test]
+fn a_range_reads_only_what_it_must() {
+    let data = directory();
+    let options = Options::new(data.path());
+    let body = content(12, 16 << 20);
+    let id = id_of(&body);
+    let server = options.start();
+    server.put(&body).expect(201);
+    server.stop();
+    let server = options.start();
+    // Somewhere in the middle, the start, the end, and across the border of two frames.
+    let frame = (2 << 20) - 4096;
+    for start in [5_000_000, 0, body.len() - 100, frame - 50] {
+        let before = disk_bytes_read(&server);
+        let range = format!("bytes={start}-{}", start + 99);
+        let response = server.exchange(&request(&id).field("Range", &range)).expect(206);
+        assert!(response.body == body[start..start + 100], "{range}");
+        let read = disk_bytes_read(&server) - before;
+        // For each of at most two pieces a head and a check block, and the record of the blob.
+        assert!((1..=2 * (64 << 10) + 5 * 4096).contains(&read), "{range} read {read} bytes");
+        let again = disk_bytes_read(&server);
+        server.exchange(&request(&id).field("Range", &range)).expect(206);
+        assert_eq!(disk_bytes_read(&server), again, "{range} is in memory now");
+    }
+}
+
+#[test]
+fn an_upload_is_served_from_memory() {
+    let data = directory();
+    let server = Options::new(data.path()).start();
+    for size in [10, 5000, 40_000, 64 << 10, 100_000, 1 << 20, 5 << 20] {
+        let body = content(size as u64, size);
+        server.put(&body).expect(201);
+        let before = disk_bytes_read(&server);
+        assert!(server.get(&id_of(&body)).expect(200).body == body);
+        assert_eq!(disk_bytes_read(&server), before, "a fresh blob of {size} bytes was read from the disk");
+    }
+}
+
+#[test]
+fn a_blob_larger_than_all_memory_is_served_whole() {
+    let data = directory();
+    let mut options = Options::new(data.path());
+    options.memory = SMALL_MEMORY.to_owned();
+    let server = options.start();
+    let body = content(13, 96 << 20);
+    let id = id_of(&body);
+    server.put(&body).expect(201);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| assert!(server.get(&id).expect(200).body == body));
+        }
+    });
+    let resident = resident_bytes(&server);
+    assert!(resident <= SMALL_MEMORY_BYTES + OVERHEAD_BYTES, "{} MiB are resident", resident >> 20);
+}
