@@ -122,7 +122,15 @@ pub fn run(config: Config, tokens: Tokens) -> Result<(), String> {
     match shared.failure.lock().expect("no holder panics").take() {
         Some(failure) => Err(failure),
         None => {
-            tracing::info!("shut down");
+            let cache = shared.store.cache_status();
+            tracing::info!(
+                cache_hits = cache.hits,
+                cache_misses = cache.misses,
+                cache_waits = cache.waits,
+                cache_evictions = cache.evictions,
+                cache_bypasses = cache.bypasses,
+                "shut down"
+            );
             Ok(())
         }
     }

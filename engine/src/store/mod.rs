@@ -33,6 +33,7 @@ use std::path::PathBuf;
 use crate::log::writer::LogError;
 use crate::types::{BlobId, ContentHash};
 
+pub use crate::cache::CacheStatus;
 pub use blob::Blob;
 pub use fetch::SMALL_PAYLOAD_MAX;
 pub use reader::{BlobReader, Chunk, Pace, Sendable};
@@ -135,6 +136,7 @@ pub struct StoreStatus {
     pub damage_count: u64,
     /// Data directories that take no more writes until a restart.
     pub failed_dirs: u64,
+    pub cache: CacheStatus,
 }
 
 /// Why the store could not do it.

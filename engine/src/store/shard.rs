@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
+use crate::cache::CacheStatus;
 use crate::index::{Entry, Index, Location};
 use crate::io::Io;
 use crate::log::bytes;
@@ -118,6 +119,11 @@ impl<F> Shared<F> {
 }
 
 impl<F: Clone + Send + Sync + fmt::Debug + 'static> Store<F> {
+    /// The cache of all cores in numbers; costs a lock for each of its shards.
+    pub fn cache_status(&self) -> CacheStatus {
+        self.0.cache.status()
+    }
+
     /// # Panics
     /// If `options` has no data directory or no core.
     pub fn new(options: StoreOptions) -> Store<F> {
@@ -482,6 +488,7 @@ impl<I: Io> Shard<I> {
         }
         status.damage_count = self.shared().damage_count.load(Ordering::Relaxed);
         status.failed_dirs = failed_logs;
+        status.cache = self.cache().status();
         status
     }
 
