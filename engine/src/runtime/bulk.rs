@@ -226,3 +226,60 @@ impl Drop for Splice<'_> {
         let _ = sys::set_blocking(&socket.socket, true);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    fn poll<F: Future>(future: &mut Pin<Box<F>>) -> Poll<F::Output> {
+        future.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn turns_come_in_the_order_of_asking_and_a_round_gives_no_more_than_its_bytes() {
+        let turns = BulkTurns::default();
+        let size = BULK_BYTES_PER_ROUND / 2;
+        let mut asked: Vec<_> = (0..7).map(|_| Box::pin(turns.take(size))).collect();
+        for round in 1..=4 {
+            let ready: Vec<bool> = asked.iter_mut().map(|turn| poll(turn).is_ready()).collect();
+            assert_eq!(ready.len(), 7 - 2 * (round - 1));
+            let expected = ready.len().min(2);
+            assert!(
+                ready[..expected].iter().all(|ready| *ready) && !ready[expected..].iter().any(|ready| *ready),
+                "round {round}"
+            );
+            asked.drain(..expected);
+            turns.begin_round();
+        }
+        assert!(asked.is_empty() && !turns.has_waiting());
+    }
+
+    #[test]
+    fn what_was_overdrawn_is_taken_off_the_next_rounds() {
+        let turns = BulkTurns::default();
+        turns.count(3 * BULK_BYTES_PER_ROUND);
+        let mut turn = Box::pin(turns.take(1));
+        for _ in 0..2 {
+            assert!(poll(&mut turn).is_pending());
+            turns.begin_round();
+        }
+        assert!(poll(&mut turn).is_pending());
+        turns.begin_round();
+        assert!(poll(&mut turn).is_ready());
+    }
+
+    #[test]
+    fn who_stops_waiting_costs_the_others_nothing() {
+        let turns = BulkTurns::default();
+        turns.count(BULK_BYTES_PER_ROUND);
+        let mut gone = Box::pin(turns.take(BULK_BYTES_PER_ROUND));
+        let mut waiting = Box::pin(turns.take(1));
+        assert!(poll(&mut gone).is_pending() && poll(&mut waiting).is_pending());
+        drop(gone);
+        turns.begin_round();
+        assert!(poll(&mut waiting).is_ready());
+    }
+}
