@@ -38,7 +38,7 @@ fn an_upload_has_its_hash_and_its_bytes_whichever_cores_hash_it() {
         let cores = 2 + (seed % 3) as u16;
         let options =
             StoreOptions { dirs, cores, memory_bytes: 32 << 20, segment_size: Some(SEGMENT_SIZE), read_only: false };
-        let ios = machine::ios(&mut sim, cores);
+        let ios = machine::ios(&sim, cores);
         let shards = sim.run(machine::open(ios, options)).expect("it opens");
         sim.run(async move {
             let contents: Vec<Rc<Content>> = (0..UPLOADS)
