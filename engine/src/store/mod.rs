@@ -9,7 +9,6 @@ mod calls;
 mod checkpoint;
 mod delete;
 mod fetch;
-mod hash_turns;
 mod hashing;
 mod identity;
 mod locks;

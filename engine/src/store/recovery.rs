@@ -21,7 +21,6 @@ use crate::probe::{self, Event as ProbeEvent};
 use crate::runtime::mailbox::Receiver;
 use crate::store::accounting::Accounting;
 use crate::store::calls::Calls;
-use crate::store::hash_turns::HashTurns;
 use crate::store::hashing::Sessions;
 use crate::store::locks::Locks;
 use crate::store::message::{Existing, Message, Plan, Recovery, SegmentFile};
@@ -155,7 +154,6 @@ fn build<I: Io>(
         .collect();
     Shard(Rc::new(Inner {
         frames: Frames::new(options.buffers_per_core()),
-        hash_turns: HashTurns::default(),
         hash_sessions: Sessions::default(),
         io,
         core,

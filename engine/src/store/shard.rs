@@ -22,7 +22,6 @@ use crate::runtime::mailbox::{Receiver, Sender, mailbox};
 use crate::store::accounting::Accounting;
 use crate::store::cached::Cache;
 use crate::store::calls::Calls;
-use crate::store::hash_turns::HashTurns;
 use crate::store::hashing::Sessions;
 use crate::store::locks::Locks;
 use crate::store::message::{Acquired, CoreStatus, Message, Outcome, Released, Reply, Request};
@@ -182,7 +181,6 @@ pub(super) struct Inner<I: Io> {
     pub calls: Calls,
     pub recent: Recent,
     pub frames: Frames,
-    pub hash_turns: HashTurns,
     pub hash_sessions: Sessions,
     pub logs: Vec<Log<I>>,
     pub next_log: Cell<usize>,
