@@ -9,6 +9,7 @@
 //! | [`log`] | how do bytes become durable, and what is found after a crash? |
 //! | [`index`] | where is the blob with this id? |
 //! | [`cache`] | which verified bytes stay in memory, and who reads the others? |
+//! | [`warmer`] | who finds memory for the cache before it is needed? |
 //! | [`store`] | put, get, delete, list over the above |
 //!
 //! The engine knows no HTTP and no cluster.
@@ -26,3 +27,4 @@ pub mod sim;
 pub mod store;
 pub mod sync;
 pub mod types;
+pub mod warmer;

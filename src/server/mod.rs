@@ -105,6 +105,7 @@ pub fn run(config: Config, tokens: Tokens) -> Result<(), String> {
         gate: Gate::default(),
         failure: Mutex::new(None),
     });
+    let _warmer = shared.store.warm_up();
     let mailboxes = Mailboxes::new(cores);
     let stop = {
         let mailboxes = mailboxes.clone();

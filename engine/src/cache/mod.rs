@@ -7,6 +7,9 @@
 //! the entry is evicted *and* its last reader is done. When nothing can be evicted, there is no charge to be had, and the reader does without the
 //! cache. What is in here never changes; a key names the same bytes for ever (segments are never used twice).
 //!
+//! A cache may be told to grow slowly: it then evicts before its budget is used up, and what it evicts is used again, until somebody has made memory
+//! ready for it, or it has asked for more often enough. Why, `ring::frames` says.
+//!
 //! Which entry goes is the business of [`policy`]; what the values are, of the store.
 
 pub mod policy;
@@ -25,6 +28,10 @@ const SHARDS_MAX: usize = 64;
 const SHARD_BYTES_MIN: usize = 64 << 20;
 /// Entries that one reservation evicts at most, beyond those that make up its size: memory that readers hold does not come free by evicting more.
 const FUTILE_EVICTIONS_MAX: usize = 16;
+/// Entries of at least this size wait for memory that is ready while the cache grows slowly; smaller ones come from the allocator.
+const READY_MIN: usize = 1 << 20;
+/// Of this many reservations that must evict, one lets a slowly growing cache grow instead.
+const GROWTH_TURNS: usize = 32;
 /// What an entry costs beside its value: key, slot, queue place, ghost and allocations.
 pub const ENTRY_OVERHEAD: usize = 256;
 
@@ -64,6 +71,10 @@ struct Counters {
 
 struct Shared<V> {
     budget: usize,
+    /// What may be charged now; grows up to the budget.
+    grown: AtomicUsize,
+    /// Reservations that found what may be charged used up.
+    crowded: AtomicUsize,
     charged: Arc<AtomicUsize>,
     shards: Vec<Mutex<Shard<V>>>,
     /// Whose turn to give something up it is.
@@ -151,7 +162,16 @@ impl<V: Clone> Cache<V> {
             (0..count).map(|_| Mutex::new(Shard { entries: S3Fifo::default(), flights: KeyMap::default() })).collect();
         let zero = || AtomicU64::new(0);
         let counters = Counters { hits: zero(), misses: zero(), waits: zero(), evictions: zero(), bypasses: zero() };
-        Self(Arc::new(Shared { budget, charged: Arc::default(), shards, next_evicted: AtomicUsize::new(0), counters }))
+        let (grown, crowded) = (AtomicUsize::new(budget), AtomicUsize::new(0));
+        Self(Arc::new(Shared {
+            budget,
+            grown,
+            crowded,
+            charged: Arc::default(),
+            shards,
+            next_evicted: AtomicUsize::new(0),
+            counters,
+        }))
     }
 
     /// What is there now, counted as a use. Not finding it counts as nothing.
@@ -214,9 +234,14 @@ impl<V: Clone> Cache<V> {
         let mut futile = 0;
         loop {
             let charged = &self.0.charged;
-            let fits = |now: usize| (now + bytes <= self.0.budget).then_some(now + bytes);
+            let grown = self.0.grown.load(Ordering::Relaxed);
+            let fits = |now: usize| (now + bytes <= grown).then_some(now + bytes);
             if charged.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok() {
                 return Some(Charge { bytes, charged: charged.clone() });
+            }
+            if grown < self.0.budget && self.grows_for(bytes) {
+                self.grow(bytes);
+                continue;
             }
             let before = charged.load(Ordering::Relaxed);
             if bytes > self.0.budget || futile > FUTILE_EVICTIONS_MAX || !self.evict_one() {
@@ -227,6 +252,27 @@ impl<V: Clone> Cache<V> {
                 futile += 1;
             }
         }
+    }
+
+    /// Whether a slowly growing cache grows for an entry.
+    fn grows_for(&self, bytes: usize) -> bool {
+        bytes < READY_MIN || self.0.crowded.fetch_add(1, Ordering::Relaxed) % GROWTH_TURNS == 0
+    }
+
+    /// From now on charges up to `bytes`, and more as it grows.
+    pub fn grow_slowly(&self, bytes: usize) {
+        self.0.grown.store(bytes.min(self.0.budget), Ordering::Relaxed);
+    }
+
+    /// Allows this much more, within the budget.
+    pub fn grow(&self, bytes: usize) {
+        let more = |grown: usize| Some((grown + bytes).min(self.0.budget));
+        let _ = self.0.grown.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+    }
+
+    /// Whether it has not reached its budget.
+    pub fn is_growing(&self) -> bool {
+        self.0.grown.load(Ordering::Relaxed) < self.0.budget
     }
 
     /// Evicts from the shards in turn; false when there is nothing.

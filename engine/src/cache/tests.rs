@@ -119,3 +119,24 @@ fn threads_that_ask_for_the_same_keys_read_each_once() {
     });
     assert_eq!(cache.status().misses, 2000);
 }
+
+#[test]
+fn a_slowly_growing_cache_reuses_what_it_has_and_still_gets_to_its_budget() {
+    const LARGE: usize = 2 << 20;
+    let cache: Cache<Value> = Cache::new(64 * LARGE);
+    cache.grow_slowly(4 * LARGE);
+    let mut asked = 0;
+    while cache.is_growing() {
+        get(&cache, asked, LARGE).expect("nobody holds memory");
+        asked += 1;
+        let most = 4 + asked as usize / GROWTH_TURNS + 1;
+        assert!(cache.status().charged_bytes as usize <= most * (LARGE + ENTRY_OVERHEAD), "after {asked}");
+    }
+    assert!(asked as usize >= 50 * GROWTH_TURNS);
+    // What is ready counts at once, and small entries don't wait.
+    cache.grow_slowly(4 * LARGE);
+    cache.grow(10 * LARGE);
+    assert!(cache.reserve(8 * LARGE).is_some());
+    let small: Vec<_> = (0..100).map(|_| cache.reserve(LARGE / 4)).collect();
+    assert!(small.iter().all(Option::is_some));
+}

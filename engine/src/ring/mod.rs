@@ -18,7 +18,7 @@
 
 pub mod buffer;
 pub mod driver;
-mod frames;
+pub mod frames;
 pub mod pipe;
 pub mod probe;
 pub mod provided;

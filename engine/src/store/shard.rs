@@ -31,6 +31,7 @@ use crate::store::reclaim::{Event, Reclaimer};
 use crate::store::{OpenError, Page, StoreError, StoreOptions, StoreStatus, recovery};
 use crate::sync::{Notify, promise};
 use crate::types::{BlobId, CoreId, Sequence};
+use crate::warmer::Warmer;
 
 /// Set in the length of a location whose record holds extents, not the content.
 const EXTENTS_BIT: u32 = 1 << 31;
@@ -118,6 +119,11 @@ impl<F> Shared<F> {
 }
 
 impl<F: Clone + Send + Sync + fmt::Debug + 'static> Store<F> {
+    /// Has memory for the cache made ready ahead of its use, for as long as the warmer lives.
+    pub fn warm_up(&self) -> Warmer {
+        Warmer::start(self.0.cache.clone())
+    }
+
     /// The cache of all cores in numbers; costs a lock for each of its shards.
     pub fn cache_status(&self) -> CacheStatus {
         self.0.cache.status()
