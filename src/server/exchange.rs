@@ -208,6 +208,11 @@ impl Exchange {
         self.answer != Answer::Broken
     }
 
+    /// Whether nothing of the answer has left yet, so that it can still be taken back.
+    pub fn is_unsent(&self) -> bool {
+        self.sent_bytes == 0 && !self.out.is_empty()
+    }
+
     /// Takes the head that is written, for a sender of its own.
     pub fn take_head(&mut self) -> Vec<u8> {
         assert_eq!(self.answer, Answer::Begun, "the head comes first");

@@ -28,10 +28,11 @@ const SHARDS_MAX: usize = 64;
 const SHARD_BYTES_MIN: usize = 64 << 20;
 /// Entries that one reservation evicts at most, beyond those that make up its size: memory that readers hold does not come free by evicting more.
 const FUTILE_EVICTIONS_MAX: usize = 16;
-/// Entries of at least this size wait for memory that is ready while the cache grows slowly; smaller ones come from the allocator.
+/// Entries of at least this size use memory that was made ready; smaller ones come from the allocator.
 const READY_MIN: usize = 1 << 20;
-/// Of this many reservations that must evict, one lets a slowly growing cache grow instead.
+/// Of this many reservations that must evict, one lets a slowly growing cache grow instead; of small ones more, as nobody makes memory ready for them.
 const GROWTH_TURNS: usize = 32;
+const SMALL_GROWTH_TURNS: usize = 4;
 /// What an entry costs beside its value: key, slot, queue place, ghost and allocations.
 pub const ENTRY_OVERHEAD: usize = 256;
 
@@ -245,6 +246,11 @@ impl<V: Clone> Cache<V> {
             }
             let before = charged.load(Ordering::Relaxed);
             if bytes > self.0.budget || futile > FUTILE_EVICTIONS_MAX || !self.evict_one() {
+                if bytes <= self.0.budget && grown < self.0.budget {
+                    // There is more to be had than waiting for readers.
+                    self.grow(bytes);
+                    continue;
+                }
                 count(&self.0.counters.bypasses);
                 return None;
             }
@@ -256,7 +262,8 @@ impl<V: Clone> Cache<V> {
 
     /// Whether a slowly growing cache grows for an entry.
     fn grows_for(&self, bytes: usize) -> bool {
-        bytes < READY_MIN || self.0.crowded.fetch_add(1, Ordering::Relaxed) % GROWTH_TURNS == 0
+        let turns = if bytes < READY_MIN { SMALL_GROWTH_TURNS } else { GROWTH_TURNS };
+        self.0.crowded.fetch_add(1, Ordering::Relaxed).is_multiple_of(turns)
     }
 
     /// From now on charges up to `bytes`, and more as it grows.

@@ -24,6 +24,7 @@ pub struct Pipe {
     reader: OwnedFd,
     writer: OwnedFd,
     held: usize,
+    size: usize,
 }
 
 impl Pipe {
@@ -35,9 +36,14 @@ impl Pipe {
         }
         // SAFETY: the kernel just gave us both; nobody else owns them.
         let [reader, writer] = ends.map(|end| unsafe { OwnedFd::from_raw_fd(end) });
-        // SAFETY: takes no pointers. A refusal leaves the default size of 16 pages, or one where the user has too many pipes.
-        unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETPIPE_SZ, PIPE_BYTES) };
-        Ok(Pipe { reader, writer, held: 0 })
+        // SAFETY: takes no pointers. A refusal leaves the default size of 16 pages, or two where the user has too many pipes.
+        let size = unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETPIPE_SZ, PIPE_BYTES) };
+        Ok(Pipe { reader, writer, held: 0, size: size.max(0) as usize })
+    }
+
+    /// Whether it got the size it should have.
+    pub fn is_large(&self) -> bool {
+        self.size >= PIPE_BYTES as usize
     }
 
     /// Bytes that are in the pipe.

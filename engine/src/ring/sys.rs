@@ -139,6 +139,14 @@ pub fn send_now(socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(sent as usize) }
 }
 
+/// Whether the peer has acknowledged everything that was sent (`SIOCOUTQ`).
+pub fn is_drained(socket: &TcpStream) -> bool {
+    let mut unsent: libc::c_int = 0;
+    // SAFETY: the number outlives the call. `TIOCOUTQ` is what `SIOCOUTQ` is called here.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &mut unsent) };
+    result == 0 && unsent == 0
+}
+
 /// Whether both ends of a connection are on this machine.
 pub fn is_local(socket: &TcpStream) -> bool {
     match (socket.local_addr(), socket.peer_addr()) {

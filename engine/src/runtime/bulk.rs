@@ -9,16 +9,20 @@ use std::io;
 use std::ops::Range;
 use std::time::Duration;
 
-use super::stream::{Busy, Stream};
+use super::RingIo;
+use super::stream::{Busy, Socket, Stream};
 use crate::io::{Io, SharedBuf};
 use crate::ring::pipe::Pipe;
 use crate::ring::request::Request;
 use crate::ring::sys;
 use crate::sync::{Either, Promise, promise, race};
 
-/// Pipes that a core keeps for reuse, and the most that it has at one time: what a slow peer's socket holds is memory beside every budget.
+/// Pipes that a core keeps for reuse, and the most that it has at one time.
 const PIPES_KEPT_MAX: usize = 64;
 const PIPES_MAX: usize = 256;
+/// Connections of a core whose peer stalled on spliced pages and has not taken them since. Each may hold its send buffer rounded out to whole huge
+/// pages, which is memory beside every budget; when there are this many, no connection splices.
+const STALLED_MAX: usize = 64;
 
 /// Bytes of bulk work (splicing, copying, hashing) in one round, over all tasks: some 50 to 350 µs. The rest goes on in the next rounds, so that a
 /// small request waits for no more than this, however many bulk transfers there are.
@@ -49,17 +53,25 @@ impl BulkTurns {
         !self.waiting.borrow().is_empty()
     }
 
-    /// Gives the turns of the next round.
+    /// Gives the turns of the next round. What is done without a turn delays those who wait by a round at most, and one of them always
+    /// gets on: it must not starve them.
     pub fn begin_round(&self) {
         let round = BULK_BYTES_PER_ROUND as isize;
-        self.left.set((self.left.get() + round).min(round));
-        while self.left.get() > 0 {
+        self.left.set((self.left.get() + round).clamp(-round, round));
+        let mut has_served = false;
+        while self.left.get() > 0 || !has_served {
             let Some((bytes, promise)) = self.waiting.borrow_mut().pop_front() else { return };
             if !promise.is_abandoned() {
+                has_served = true;
                 self.count(bytes);
                 promise.keep(());
             }
         }
+    }
+
+    /// Takes back what a turn did not use.
+    fn unused(&self, bytes: usize) {
+        self.left.set(self.left.get() + bytes as isize);
     }
 
     /// Waits for a turn to do this much.
@@ -78,12 +90,13 @@ impl BulkTurns {
 pub(super) struct Pipes {
     kept: RefCell<Vec<Pipe>>,
     out: Cell<usize>,
+    stalled: Cell<usize>,
 }
 
 impl Pipes {
     /// `None` when too many are in use, or the process may have no more.
     fn take(&self) -> Option<Pipe> {
-        if self.out.get() == PIPES_MAX {
+        if self.out.get() == PIPES_MAX || self.stalled.get() >= STALLED_MAX {
             return None;
         }
         let kept = self.kept.borrow_mut().pop();
@@ -95,9 +108,27 @@ impl Pipes {
     fn give_back(&self, pipe: Pipe) {
         self.out.set(self.out.get() - 1);
         let mut kept = self.kept.borrow_mut();
-        if pipe.held() == 0 && kept.len() < PIPES_KEPT_MAX {
+        if pipe.held() == 0 && pipe.is_large() && kept.len() < PIPES_KEPT_MAX {
             kept.push(pipe);
         }
+    }
+}
+
+/// Marks a connection whose socket holds spliced pages that its peer does not take.
+pub(super) struct Stalled(RingIo);
+
+impl Stalled {
+    fn new(io: &RingIo) -> Self {
+        let stalled = &io.core().pipes.stalled;
+        stalled.set(stalled.get() + 1);
+        Self(io.clone())
+    }
+}
+
+impl Drop for Stalled {
+    fn drop(&mut self) {
+        let stalled = &self.0.core().pipes.stalled;
+        stalled.set(stalled.get() - 1);
     }
 }
 
@@ -122,6 +153,12 @@ impl Stream {
     /// Starts to send without copying; `None` when this core has too many such connections already, or the kernel won't.
     pub fn begin_splice(&self) -> Option<Splice<'_>> {
         let socket = &self.0.socket;
+        if self.0.stalled.borrow().is_some() {
+            if !sys::is_drained(socket) {
+                return None;
+            }
+            self.0.stalled.take();
+        }
         let pipe = self.0.io.core().pipes.take()?;
         if !self.0.tuned.replace(true) && sys::is_local(socket) {
             sys::set_unpaced(socket.as_ref());
@@ -157,6 +194,8 @@ impl Splice<'_> {
         let mut next = range.start;
         loop {
             if !self.drain(more || next < range.end, Some(patience)).await? {
+                let Socket { io, stalled, .. } = &*self.stream.0;
+                stalled.borrow_mut().get_or_insert_with(|| Stalled::new(io));
                 return Ok(Taken::Stalled(next - range.start));
             }
             if next == range.end {
@@ -170,7 +209,9 @@ impl Splice<'_> {
                 bulk.take(size).await;
             }
             let pipe = self.pipe.as_mut().expect("held while this lives");
-            next += pipe.fill(buf, next..next + size)?;
+            let filled = pipe.fill(buf, next..next + size)?;
+            bulk.unused(size - filled);
+            next += filled;
         }
     }
 
@@ -258,17 +299,17 @@ mod tests {
     }
 
     #[test]
-    fn what_was_overdrawn_is_taken_off_the_next_rounds() {
+    fn whatever_is_done_without_turns_somebody_who_waits_gets_on_in_every_round() {
         let turns = BulkTurns::default();
-        turns.count(3 * BULK_BYTES_PER_ROUND);
-        let mut turn = Box::pin(turns.take(1));
-        for _ in 0..2 {
-            assert!(poll(&mut turn).is_pending());
+        turns.count(BULK_BYTES_PER_ROUND);
+        let mut waiting: Vec<_> = (0..10).map(|_| Box::pin(turns.take(1))).collect();
+        for _ in 0..10 {
+            assert!(waiting.iter_mut().all(|turn| poll(turn).is_pending()));
+            turns.count(100 * BULK_BYTES_PER_ROUND);
             turns.begin_round();
+            assert!(poll(&mut waiting[0]).is_ready());
+            drop(waiting.remove(0));
         }
-        assert!(poll(&mut turn).is_pending());
-        turns.begin_round();
-        assert!(poll(&mut turn).is_ready());
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //!
 //! A receive or send whose future is dropped may still take or put bytes: the connection is good for nothing but being closed.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -17,6 +17,7 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use super::RingIo;
+use super::bulk::Stalled;
 use super::deadlines::shut_down;
 use crate::io::{AlignedBuf, Body, Instant, WithBuf};
 use crate::ring::Completion;
@@ -38,6 +39,7 @@ pub(super) struct Socket {
     pub sending: Cell<bool>,
     /// What is done once for a connection with bulk sends was done.
     pub tuned: Cell<bool>,
+    pub stalled: RefCell<Option<Stalled>>,
     /// The last receive emptied the socket, so the next one will have to wait.
     drained: Cell<bool>,
     /// Where the deadline of this connection is kept, once it had one.
@@ -98,6 +100,7 @@ impl Stream {
             receiving: Cell::new(false),
             sending: Cell::new(false),
             tuned: Cell::new(false),
+            stalled: RefCell::default(),
             drained: Cell::new(false),
             deadline: Cell::new(None),
             header: Cell::new(None),

@@ -234,6 +234,11 @@ impl<I: Io> UploadHash<I> {
         self.helper.is_some()
     }
 
+    /// Lets the helper serve others: the next frames are hashed here.
+    pub fn release_helper(&mut self) {
+        self.helper = None;
+    }
+
     /// Hashes the rest of a payload here and now, after all that is away. False when the hash got lost.
     pub async fn hash_here(&mut self, payload: &[u8], progress: &mut Progress) -> bool {
         self.bring_back().await;

@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::io::{AlignedBuf, Body, Io, SharedBuf};
@@ -155,7 +156,7 @@ pub struct BlobReader<I: Io> {
     frame: Option<Frame>,
     /// What keeps the record and the pieces where they are.
     _segment: Option<Arc<Segment<I::File>>>,
-    _pin: Option<Pin<I>>,
+    pin: Option<Rc<Pin<I>>>,
     failed: Option<StoreError>,
 }
 
@@ -181,7 +182,7 @@ impl<I: Io> BlobReader<I> {
             is_cold: false,
             frame: None,
             _segment: segment,
-            _pin: pin,
+            pin: pin.map(Rc::new),
             failed: None,
         }
     }
@@ -216,6 +217,8 @@ impl<I: Io> BlobReader<I> {
     /// Takes the last `count` bytes of the last chunk back: they come again.
     pub fn unread(&mut self, count: usize) {
         self.position = self.position.checked_sub(count as u64).expect("no more than was read");
+        // Who takes bytes back has to wait: nothing is held for it meanwhile.
+        self.ahead.clear();
     }
 
     /// Gives the buffer of a chunk back for the next one.
@@ -279,6 +282,8 @@ impl<I: Io> BlobReader<I> {
     }
 
     async fn read_piece(&mut self, piece: &mut Piece<I>, pace: Pace) -> Result<Chunk, StoreError> {
+        // What was lent is back, or gone: nobody may wait for memory while holding some.
+        self.frame = None;
         let from = (self.position - piece.start) as usize;
         let to = (self.end.min(piece.end()) - piece.start) as usize;
         if pace == Pace::Slow {
@@ -308,7 +313,6 @@ impl<I: Io> BlobReader<I> {
     }
 
     async fn fetch_alone(&mut self, piece: &Piece<I>, range: Range<usize>) -> Result<Chunk, StoreError> {
-        self.frame = None;
         let part = self.shard.fetch_alone(&piece.wanted, range.clone()).await?;
         Ok(self.lend(part, range))
     }
@@ -327,7 +331,6 @@ impl<I: Io> BlobReader<I> {
 
     /// Copies a part of a payload, so that nobody's memory is held up.
     async fn copy(&mut self, payload: &Payload, range: Range<usize>) -> Result<Chunk, StoreError> {
-        self.frame = None;
         let mut frame = self.shard.take_frame(range.len()).await?;
         let Chunk { range: held, .. } = shared(payload.clone(), range);
         frame[..held.len()].copy_from_slice(&payload.buf[held.clone()]);
@@ -363,8 +366,11 @@ impl<I: Io> BlobReader<I> {
             let wanted = wanted_of(self.id, extent, Kind::Frame);
             let (result, promised) = promise();
             self.ahead.push_back((wanted.place, promised));
-            let shard = self.shard.clone();
-            self.shard.io().spawn(async move { result.keep(shard.fetch_ahead(&wanted).await) });
+            let (shard, pin) = (self.shard.clone(), self.pin.clone());
+            self.shard.io().spawn(async move {
+                result.keep(shard.fetch_ahead(&wanted).await);
+                drop(pin);
+            });
         }
     }
 }

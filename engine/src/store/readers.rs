@@ -6,10 +6,12 @@
 
 use std::collections::HashMap;
 use std::sync::Mutex;
+use std::sync::atomic::Ordering;
 
 use crate::io::Io;
 use crate::store::message::Released;
-use crate::store::shard::Shard;
+use crate::store::reclaim::Event;
+use crate::store::shard::{Shard, has_extents};
 use crate::types::{BlobId, Sequence};
 
 /// Which life of which blob.
@@ -62,6 +64,25 @@ pub(super) struct Pin<I: Io> {
 }
 
 impl<I: Io> Shard<I> {
+    /// A blob in pieces went out of the index before its bytes were counted as live, so nothing shows that its segments are in use: nothing is
+    /// reclaimed while somebody reads it. To be called before this core's own counting can end.
+    pub(super) fn hold_for_readers(&self, released: Released) {
+        let Some(before) = released.before.filter(has_extents) else { return };
+        if self.shared().readers.condemn(before.sequence, released) {
+            self.shared().unaccounted_cores.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    fn let_go(&self, released: Released) {
+        if released.accounted {
+            let shard = self.clone();
+            return self.io().spawn(async move { shard.forget(released).await });
+        }
+        if self.shared().unaccounted_cores.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.tell_reclaimer(Event::Accounted);
+        }
+    }
+
     /// Holds from the moment at which the blob is found in the index once more.
     pub(super) fn pin(&self, id: BlobId, sequence: Sequence) -> Pin<I> {
         self.shared().readers.enter((id, sequence));
@@ -72,8 +93,7 @@ impl<I: Io> Shard<I> {
 impl<I: Io> Drop for Pin<I> {
     fn drop(&mut self) {
         if let Some(released) = self.shard.shared().readers.leave(self.key) {
-            let shard = self.shard.clone();
-            self.shard.io().spawn(async move { shard.forget(released).await });
+            self.shard.let_go(released);
         }
     }
 }

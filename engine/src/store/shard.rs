@@ -369,8 +369,12 @@ impl<I: Io> Shard<I> {
             self.0.locks.settle(&id);
         }
         let accounted = before.is_none_or(|before| self.0.accounting.counted(&id, before.sequence));
+        let released = Released { id, before, accounted };
+        if !accounted {
+            self.hold_for_readers(released);
+        }
         self.0.locks.release(id);
-        Released { id, before, accounted }
+        released
     }
 
     fn list_own(&self, after: Option<BlobId>, limit: usize) -> Vec<BlobId> {

@@ -266,6 +266,9 @@ impl<I: Io> State<I> {
                 taken.ok_or(StoreError::Busy)?
             }
         };
+        if !self.deferred {
+            self.hash.release_helper();
+        }
         self.frame = Some(frame);
         Ok(())
     }

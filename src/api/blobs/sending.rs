@@ -19,7 +19,7 @@ use nabu_engine::store::{BlobReader, Pace, Sendable};
 use crate::api::error::ApiError;
 use crate::server::Exchange;
 
-/// Less than this is cheaper to copy than to splice (measured with `benches/compare.sh`).
+/// Less than this is cheaper to copy than to splice (measured with `engine/benches/send.rs`).
 const SPLICE_MIN: u64 = 48 << 10;
 /// How long a peer may take nothing before it counts as slow; and within which a slow one must take 64 KiB to count as fast again.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -28,20 +28,18 @@ const FAST_AGAIN: Duration = Duration::from_millis(20);
 /// Sends everything that the reader has.
 pub async fn send(exchange: &mut Exchange, mut reader: BlobReader<RingIo>) -> Result<(), ApiError> {
     let mut pace = Pace::Fast;
-    let mut begun = false;
     loop {
         let large = pace == Pace::Fast && reader.remaining() >= SPLICE_MIN;
         let chunk = match reader.next(pace).await {
             Ok(Some(chunk)) => chunk,
             Ok(None) => return Ok(()),
             Err(error) => {
-                if !begun {
+                if exchange.is_unsent() {
                     exchange.take_back();
                 }
                 return Err(error.into());
             }
         };
-        begun = true;
         let started = exchange.core.io.now();
         match chunk.into_sendable() {
             Sendable::Small(chunk) => exchange.put(chunk.bytes()),

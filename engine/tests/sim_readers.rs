@@ -1,0 +1,115 @@
+//! Readers of large blobs that must not be in one another's way, nor lose what they read.
+
+mod support;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use nabu_engine::io::Io;
+use nabu_engine::sim::{CrashMode, Sim, SimIo, SimOptions};
+use nabu_engine::store::{CommitOptions, Pace, Sendable, Shard, StoreError, StoreOptions, Stored};
+use support::content::Content;
+use support::machine;
+
+async fn put(shard: Shard<SimIo>, content: &Content) -> Result<Stored, StoreError> {
+    let mut upload = shard.upload(Some(content.bytes.len() as u64)).await?;
+    upload.write(&content.bytes).await?;
+    upload.commit(CommitOptions::default()).await
+}
+
+fn options(memory_bytes: u64, segment_size: u64) -> StoreOptions {
+    let segment_size = Some(segment_size);
+    StoreOptions { dirs: machine::dirs(1), cores: 1, memory_bytes, segment_size, read_only: false }
+}
+
+fn simulation(seed: u64) -> Sim {
+    Sim::new(seed, SimOptions { dirs: machine::dirs(1), capacity_bytes: 1 << 30, ..SimOptions::default() })
+}
+
+/// Reads as the server does: sends a chunk, gives it back, asks for the next.
+async fn read_all(shard: Shard<SimIo>, content: &Content) -> Result<Vec<u8>, StoreError> {
+    let blob = shard.open(content.id).await?.expect("stored");
+    let mut reader = blob.reader(0..content.bytes.len() as u64);
+    let mut bytes = Vec::new();
+    while let Some(chunk) = reader.next(Pace::Fast).await? {
+        bytes.extend_from_slice(chunk.bytes());
+        shard.io().sleep(Duration::from_millis(1)).await;
+        if let Sendable::Large(body, _) = chunk.into_sendable() {
+            reader.recycle(body);
+        }
+    }
+    Ok(bytes)
+}
+
+#[test]
+fn readers_for_whom_the_cache_has_no_room_do_not_hold_memory_while_they_wait_for_more() {
+    const READERS: u64 = 6;
+    for seed in 0..4 {
+        let mut sim = simulation(seed);
+        let contents: Rc<Vec<Content>> =
+            Rc::new((0..READERS).map(|number| Content::new(seed * 100 + number, 4 << 20)).collect());
+        let shards = sim.run(machine::open(machine::ios(&sim, 1), options(256 << 20, 64 << 20))).expect("opens");
+        for content in contents.iter() {
+            sim.run(put(shards[0].clone(), content)).expect("stored");
+        }
+        sim.run(machine::close(shards));
+        let mut sim = sim.restart(CrashMode::Process);
+        // Neither the cache nor the buffers hold a frame for each.
+        let shards = sim.run(machine::open(machine::ios(&sim, 1), options(4 << 20, 64 << 20))).expect("opens");
+        let ended: Rc<RefCell<Vec<(bool, Duration)>>> = Rc::default();
+        for number in 0..contents.len() {
+            let (shard, contents, ended) = (shards[0].clone(), contents.clone(), ended.clone());
+            shards[0].io().clone().spawn(async move {
+                let (io, content) = (shard.io().clone(), &contents[number]);
+                let began = io.now();
+                let whole = read_all(shard, content).await.is_ok_and(|bytes| bytes == content.bytes);
+                ended.borrow_mut().push((whole, io.now().since(began)));
+            });
+        }
+        sim.run_for(Duration::from_secs(120));
+        let ended = ended.borrow();
+        assert_eq!(ended.len() as u64, READERS, "seed {seed}");
+        // In simulated time: far below the patience of those who wait for memory.
+        let soon = |(whole, took): &(bool, Duration)| *whole && *took < Duration::from_secs(5);
+        assert!(ended.iter().all(soon), "seed {seed}: {ended:?}");
+    }
+}
+
+#[test]
+fn a_blob_that_is_deleted_before_a_start_has_counted_it_stays_readable_for_its_readers() {
+    for seed in 0..4 {
+        let mut sim = simulation(seed);
+        let options = options(32 << 20, 256 << 10);
+        let shards = sim.run(machine::open(machine::ios(&sim, 1), options.clone())).expect("opens");
+        // Counted last, as it has the highest id of many.
+        let candidates = (0..200).map(|number| Content::new(1000 * (seed + 1) + number, 1_400_000));
+        let victim = candidates.max_by_key(|content| content.id).expect("some");
+        let before = (0..60).map(|number| Content::new(100_000 + 1000 * seed + number, 300_000));
+        for content in before.collect::<Vec<_>>().iter().chain([&victim]) {
+            sim.run(put(shards[0].clone(), content)).expect("stored");
+        }
+        // So that its segments are sealed.
+        for number in 0..10 {
+            let content = Content::new(200_000 + 1000 * seed + number, 300_000);
+            sim.run(put(shards[0].clone(), &content)).expect("stored");
+        }
+        sim.run(machine::close(shards));
+        let mut sim = sim.restart(CrashMode::Process);
+        let shards = sim.run(machine::open(machine::ios(&sim, 1), options)).expect("opens");
+        let shard = shards[0].clone();
+        let (id, size) = (victim.id, victim.bytes.len() as u64);
+        let read = sim.run(async move {
+            let mut reader = shard.open(id).await?.expect("stored").reader(0..size);
+            let mut bytes = reader.next(Pace::Slow).await?.expect("not empty").bytes().to_vec();
+            assert!(shard.delete(id).await?);
+            // All counting and reclaiming is over by then.
+            shard.io().sleep(Duration::from_secs(10)).await;
+            while let Some(chunk) = reader.next(Pace::Slow).await? {
+                bytes.extend_from_slice(chunk.bytes());
+            }
+            Ok::<_, StoreError>(bytes)
+        });
+        assert!(read.expect("readable to the end") == victim.bytes, "seed {seed}");
+    }
+}
