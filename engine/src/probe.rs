@@ -39,6 +39,10 @@ events! {
     ExtentPageRead,
     /// Frames of an upload were hashed by another core than its own.
     HashedElsewhere,
+    /// The kernel was through with a zero-copy send and had not copied for it.
+    ZeroCopySendKept,
+    /// The kernel copied for a zero-copy send after all.
+    ZeroCopySendCopied,
 }
 
 static COUNTS: [AtomicU64; Event::ALL.len()] = [const { AtomicU64::new(0) }; Event::ALL.len()];

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use nabu_engine::io::{AlignedBuf, BLOCK_SIZE};
+use nabu_engine::io::{AlignedBuf, BLOCK_SIZE, Body};
 use nabu_engine::ring::request::Request;
 use nabu_engine::ring::{Completion, Op, Ring, Wait, sys};
 
@@ -174,7 +174,7 @@ fn a_zero_copy_send_ends_before_its_buffer_is_free() {
     let (stream, mut client) = pair();
     let mut buf = AlignedBuf::zeroed(64 << 10);
     buf.fill(7);
-    let completion = complete(&ring, ring.submit(Request::send_zero_copy(&stream, buf, 0..64 << 10)));
+    let completion = complete(&ring, ring.submit(Request::send_zero_copy(&stream, Body::Owned(buf), 0..64 << 10)));
     assert_eq!(completion.value().unwrap(), 64 << 10);
     let mut received = vec![0; 64 << 10];
     client.read_exact(&mut received).unwrap();
@@ -189,7 +189,7 @@ fn dropped_zero_copy_sends_are_reaped_with_their_notification() {
     let ring = Ring::new().unwrap();
     let (stream, client) = pair();
     for enter_first in [true, false] {
-        let mut op = ring.submit(Request::send_zero_copy(&stream, AlignedBuf::zeroed(4096), 0..4096));
+        let mut op = ring.submit(Request::send_zero_copy(&stream, Body::Owned(AlignedBuf::zeroed(4096)), 0..4096));
         assert!(poll_once(&mut op).is_pending());
         if enter_first {
             ring.enter(Wait::No).unwrap();
@@ -200,7 +200,7 @@ fn dropped_zero_copy_sends_are_reaped_with_their_notification() {
     // To a peer that is gone it fails, and still ends exactly once.
     let mut last = 0;
     for _ in 0..3 {
-        let send = ring.submit(Request::send_zero_copy(&stream, AlignedBuf::zeroed(4096), 0..4096));
+        let send = ring.submit(Request::send_zero_copy(&stream, Body::Owned(AlignedBuf::zeroed(4096)), 0..4096));
         last = complete(&ring, send).result;
     }
     assert!(last < 0);

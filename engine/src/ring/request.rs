@@ -23,6 +23,8 @@ use super::sys::RawAddress;
 const RECVSEND_POLL_FIRST: u16 = 1;
 /// Send everything before completing, and report a gone peer as `EPIPE` instead of a signal.
 const SEND_FLAGS: i32 = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
+/// The notification of a zero-copy send says whether the kernel copied after all.
+const SEND_ZC_REPORT_USAGE: u16 = 1 << 3;
 
 /// Memory that the kernel may touch until the last completion; comes back with it.
 pub enum Resource {
@@ -30,6 +32,7 @@ pub enum Resource {
     Aligned(AlignedBuf),
     Bytes(Vec<u8>),
     Message(Message),
+    Body(Body),
     Path(CString),
     Paths(CString, CString),
     Address(Box<RawAddress>),
@@ -206,12 +209,15 @@ impl Request {
         Self::new(entry, Resource::Bytes(bytes), stream_guard(stream))
     }
 
-    /// Sends `buf[range]` without copying where the route allows it. The result comes first; the memory is the kernel's until
-    /// the notification, so it does not come back.
-    pub fn send_zero_copy(stream: &Rc<TcpStream>, buf: AlignedBuf, range: Range<usize>) -> Self {
-        let source = &buf[range.clone()];
-        let entry = opcode::SendZc::new(fd(stream.as_ref()), source.as_ptr(), length(&range)).flags(SEND_FLAGS).build();
-        Self::new(entry, Resource::Aligned(buf), stream_guard(stream)).with_shape(Shape::ZeroCopy)
+    /// Sends `body[range]` without copying where the route allows it; [`crate::probe`] counts where it does not. The result comes first;
+    /// the memory is the kernel's until the notification, so it does not come back.
+    pub fn send_zero_copy(stream: &Rc<TcpStream>, body: Body, range: Range<usize>) -> Self {
+        let source = &body[range.clone()];
+        let entry = opcode::SendZc::new(fd(stream.as_ref()), source.as_ptr(), length(&range))
+            .flags(SEND_FLAGS)
+            .zc_flags(SEND_ZC_REPORT_USAGE)
+            .build();
+        Self::new(entry, Resource::Body(body), stream_guard(stream)).with_shape(Shape::ZeroCopy)
     }
 
     /// Sends what follows the first `sent` bytes of `head` and `body[range]`, in one operation.

@@ -13,9 +13,12 @@ use std::task::{Context, Poll, Waker};
 use super::provided::{Lease, ProvidedBuffers};
 use super::request::{Guard, Request, Resource, Shape, has_more};
 use super::sys;
+use crate::probe::{self, Event};
 
 /// The flag of a notification of a zero-copy send.
 const CQE_F_NOTIF: u32 = 1 << 3;
+/// The result of such a notification when the kernel copied: a flag in the sign bit.
+const NOTIF_USAGE_ZC_COPIED: i32 = i32::MIN;
 /// More data waits in the socket than was received.
 const CQE_F_SOCK_NONEMPTY: u32 = 1 << 2;
 /// Accepted connections that may wait for their listener; when there are more, accepting pauses.
@@ -180,6 +183,10 @@ impl Slots {
                     if !last && slot.phase == Phase::InFlight {
                         slot.phase = Phase::Notifying;
                     }
+                } else if result & NOTIF_USAGE_ZC_COPIED == 0 {
+                    probe::hit(Event::ZeroCopySendKept);
+                } else {
+                    probe::hit(Event::ZeroCopySendCopied);
                 }
             }
             Shape::Accept => {
