@@ -101,8 +101,8 @@ def hot(size, objects, connections, unit, cores=1):
     def before(context, side):
         side.start(cores=cores)
         side.prepare(size, objects)
-        # Once over all of them, so that what fits in memory is there.
-        side.read(size, objects, ["--in-order", "--requests", max(objects, connections), "--connections", connections])
+        # Some times over all of them, so that what fits in memory is there, also where a cache grows slowly.
+        side.read(size, objects, ["--in-order", "--requests", max(12 * objects, connections), "--connections", connections])
 
     def measure(context, side):
         cpus = str(1) if cores == 1 else "0,1"

@@ -50,7 +50,7 @@ pub struct Start {
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     cores: Option<OsString>,
 
-    /// Memory for buffers, such as 512MiB or 2G, at least 16MiB a core [env: NABU_MEMORY] [default: a quarter of the memory, 256MiB to 64GiB]
+    /// Memory for the cache and for buffers, such as 512MiB or 2G, at least 16MiB a core [env: NABU_MEMORY] [default: a quarter of the memory, 256MiB to 64GiB]
     #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
     memory: Option<OsString>,
 

@@ -30,8 +30,10 @@ const SHARD_BYTES_MIN: usize = 64 << 20;
 const FUTILE_EVICTIONS_MAX: usize = 16;
 /// Entries of at least this size use memory that was made ready; smaller ones come from the allocator.
 const READY_MIN: usize = 1 << 20;
-/// Of this many reservations that must evict, one lets a slowly growing cache grow instead; of small ones more, as nobody makes memory ready for them.
-const GROWTH_TURNS: usize = 32;
+/// Of this many reservations that must evict, one lets a slowly growing cache grow instead: of those for what was asked for, of those for what was just
+/// written, which nobody may ever ask for, and of small ones, as nobody makes memory ready for them.
+const READ_GROWTH_TURNS: usize = 8;
+const WRITE_GROWTH_TURNS: usize = 32;
 const SMALL_GROWTH_TURNS: usize = 4;
 /// What an entry costs beside its value: key, slot, queue place, ghost and allocations.
 pub const ENTRY_OVERHEAD: usize = 256;
@@ -129,6 +131,13 @@ impl Drop for Charge {
     fn drop(&mut self) {
         self.charged.fetch_sub(self.bytes, Ordering::Relaxed);
     }
+}
+
+/// Why something is entered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cause {
+    Read,
+    Written,
 }
 
 /// What a lookup comes to.
@@ -230,7 +239,7 @@ impl<V: Clone> Cache<V> {
     }
 
     /// Bytes for a new entry, of a budget that evicting makes room in. `None` when readers hold too much of it.
-    pub fn reserve(&self, bytes: usize) -> Option<Charge> {
+    pub fn reserve(&self, bytes: usize, cause: Cause) -> Option<Charge> {
         let bytes = bytes + ENTRY_OVERHEAD;
         let mut futile = 0;
         loop {
@@ -240,7 +249,7 @@ impl<V: Clone> Cache<V> {
             if charged.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok() {
                 return Some(Charge { bytes, charged: charged.clone() });
             }
-            if grown < self.0.budget && self.grows_for(bytes) {
+            if grown < self.0.budget && self.grows_for(bytes, cause) {
                 self.grow(bytes);
                 continue;
             }
@@ -261,8 +270,12 @@ impl<V: Clone> Cache<V> {
     }
 
     /// Whether a slowly growing cache grows for an entry.
-    fn grows_for(&self, bytes: usize) -> bool {
-        let turns = if bytes < READY_MIN { SMALL_GROWTH_TURNS } else { GROWTH_TURNS };
+    fn grows_for(&self, bytes: usize, cause: Cause) -> bool {
+        let turns = match cause {
+            _ if bytes < READY_MIN => SMALL_GROWTH_TURNS,
+            Cause::Read => READ_GROWTH_TURNS,
+            Cause::Written => WRITE_GROWTH_TURNS,
+        };
         self.0.crowded.fetch_add(1, Ordering::Relaxed).is_multiple_of(turns)
     }
 

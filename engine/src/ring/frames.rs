@@ -5,8 +5,9 @@
 //! threads share, after their pages went back to the kernel, which hands out zeros in their place.
 //!
 //! A frame that a socket may still read from (its pages were spliced) is never kept warm: its pages go back to the kernel, which keeps
-//! them alive for as long as the socket needs them, and the next user of the address gets other ones. That works well for whole huge
-//! pages alone: a part of one can't be given back without breaking it up. So frames of that size get huge pages, smaller ones don't.
+//! them alive for as long as the socket needs them, and the next user of the address gets other ones. For a whole huge page that is cheap; a part of
+//! one is broken out of it, and the kernel takes the rest apart when it needs memory. Smaller frames lie on huge pages all the same: who receives
+//! spliced pages copies from them in half the time (0.13 against 0.23 s of CPU per GB).
 //!
 //! The first touch of memory is the dearest: where the host of a virtual machine takes free memory back (free page reporting), it was 3 s of CPU
 //! per GB, against 0.15 for memory that was in use a moment ago. So whole huge pages can be made *ready* ahead of their use, on a thread that
@@ -185,7 +186,7 @@ fn cool(frame: Frame, class: usize) {
     }
 }
 
-/// Maps frames of one size. Those of a whole huge page are aligned to it: a large buffer then is one piece of physical memory for the disk,
+/// Maps frames of one size, on huge pages. Those of a whole one are aligned to it: a large buffer then is one piece of physical memory for the disk,
 /// and one entry of the page table for the processor.
 fn map(size: usize, frames: &mut Vec<Frame>) {
     let len = MAPPED_AT_ONCE / size * size;
@@ -200,7 +201,6 @@ fn map(size: usize, frames: &mut Vec<Frame>) {
     }
     let mapped = raw.cast::<u8>();
     let lead = mapped.align_offset(REGION);
-    let advice = if size == REGION { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE };
     // SAFETY: the lead is shorter than the slack, so the aligned region lies within the mapping; what is cut off before and behind
     // it is ours and unused, a multiple of the page size as `len` is, and the advice is only about speed.
     let start = unsafe {
@@ -211,7 +211,7 @@ fn map(size: usize, frames: &mut Vec<Frame>) {
         if slack > lead {
             libc::munmap(start.add(len).cast(), slack - lead);
         }
-        libc::madvise(start.cast(), len, advice);
+        libc::madvise(start.cast(), len, libc::MADV_HUGEPAGE);
         start
     };
     for offset in (0..len).step_by(size) {
