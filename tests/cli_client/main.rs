@@ -57,7 +57,7 @@ impl Blob {
             None => "200 OK".to_owned(),
         };
         let mut answer = format!(
-            "HTTP/1.1 {status}\r\nETag: {}\r\nContent-Length: {}\r\nX-Nabu-Blob-Size: {size}\r\n\r\n",
+            "HTTP/1.1 {status}\r\nConnection: close\r\nETag: {}\r\nContent-Length: {}\r\nX-Nabu-Blob-Size: {size}\r\n\r\n",
             self.etag(),
             size - start
         )
@@ -70,7 +70,7 @@ impl Blob {
 }
 
 fn json(status: &str, body: &str) -> Vec<u8> {
-    format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len())
         .into_bytes()
 }
 
