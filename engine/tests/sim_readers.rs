@@ -113,3 +113,23 @@ fn a_blob_that_is_deleted_before_a_start_has_counted_it_stays_readable_for_its_r
         assert!(read.expect("readable to the end") == victim.bytes, "seed {seed}");
     }
 }
+
+#[test]
+fn a_blob_with_a_long_list_of_pieces_is_read_right_after_its_upload_and_after_a_start() {
+    let mut sim = simulation(1);
+    // Pieces of 64 KiB: the list takes more than what is kept beside a head, and shares its block with other records.
+    let options = options(32 << 20, 256 << 10);
+    let content = Content::new(77, 46 << 20);
+    let shards = sim.run(machine::open(machine::ios(&sim, 1), options.clone())).expect("opens");
+    sim.run(put(shards[0].clone(), &Content::new(78, 1000))).expect("stored");
+    sim.run(put(shards[0].clone(), &content)).expect("stored");
+    let read = sim.run(read_all(shards[0].clone(), &content)).expect("sound");
+    assert!(read == content.bytes, "after its upload");
+    sim.run(machine::close(shards));
+    let mut sim = sim.restart(CrashMode::Process);
+    let shards = sim.run(machine::open(machine::ios(&sim, 1), options)).expect("opens");
+    for turn in 0..2 {
+        let read = sim.run(read_all(shards[0].clone(), &content)).expect("sound");
+        assert!(read == content.bytes, "after a start, turn {turn}");
+    }
+}

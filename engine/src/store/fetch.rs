@@ -167,7 +167,8 @@ impl<I: Io> Shard<I> {
             });
         }
         let segment = self.segment_of(wanted)?;
-        let record = Record { segment, decoded: head.decoded.clone(), whole: None };
+        let length = bytes(head.decoded.length_units());
+        let record = self.read_record(wanted.id, segment, wanted.place.offset_units, length).await?;
         self.read_extents(wanted.id, &record).await
     }
 

@@ -13,6 +13,7 @@ use crate::memory::Frame;
 use crate::store::hashing::Progress;
 use crate::store::message::Outcome;
 use crate::store::shard::location_length;
+use crate::store::written::Kept;
 use crate::store::{CommitOptions, StoreError, Stored};
 use crate::types::{BlobId, ContentHash};
 
@@ -115,7 +116,7 @@ impl<I: Io> State<I> {
         let mut payload = Vec::with_capacity(extents.len() * EXTENT_SIZE);
         extent::encode(extents, &mut payload);
         if payload.len() <= PACKED_PAYLOAD_MAX {
-            let kept = self.shard.keep_copy(&payload);
+            let kept = Kept::Small(Box::from(payload.as_slice()));
             let (shape, checks) = (Shape::packed(&head, payload.len()), checksums(&payload).collect());
             let placed = self.log.commit(head.clone(), PackedPayload::Bytes(payload)).await?;
             self.shard.blob_written(&placed, head, shape, checks, kept);
