@@ -50,7 +50,7 @@ pub(super) enum Part {
     },
 }
 
-/// What reads bytes as they come from the disk: into the memory of the cache, or of the core.
+/// What to read from the disk, into memory of the cache or of the core.
 struct Raw {
     /// Of the payload.
     span: Range<usize>,

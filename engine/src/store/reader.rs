@@ -301,7 +301,7 @@ impl<I: Io> BlobReader<I> {
         if let Some(payload) = self.shard.cached_payload(piece.wanted.place) {
             return Ok(shared(payload, from..to));
         }
-        // The first miss may be the only one; from the second on this range is cold.
+        // A whole frame is missing, so the next ones most likely are too. A small range says nothing of what follows.
         if from == 0 && to == piece.wanted.payload_length {
             self.is_cold = true;
             self.read_ahead();
