@@ -35,6 +35,10 @@ events! {
     CheckpointUsed,
     CheckpointRefused,
     TombstoneCarried,
+    /// Compaction moved a record, the pieces of a blob, and all of a segment.
+    RecordMoved,
+    PiecesMoved,
+    SegmentEmptied,
     ExtentPageWritten,
     ExtentPageRead,
     /// Frames of an upload were hashed by another core than its own.

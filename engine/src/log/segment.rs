@@ -3,16 +3,16 @@
 //! A segment's number is never used twice; a recycled file gets a new number and a new nonce, so nothing of its former life can pass
 //! for a record. Readers hold the segment by its `Arc`, and a segment is retired only when nobody else does.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use crate::io::BLOCK_SIZE;
 use crate::log::codec::{crc32c, get_u32, get_u64, put_u32, put_u64};
 use crate::log::{FORMAT_VERSION, SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN};
-use crate::types::SegmentId;
+use crate::types::{BlobId, SegmentId};
 
 const MAGIC: &[u8; 8] = b"NABUSEG1";
 const MAGIC_AT: usize = 0;
@@ -123,8 +123,29 @@ pub struct Segment<F> {
     pub unapplied: AtomicU32,
     /// Bytes of the file now: less than `size` when it was sealed short.
     pub file_bytes: AtomicU64,
+    /// Something in here is not as it was written: what is live should go elsewhere.
+    pub is_damaged: AtomicBool,
     state: AtomicU8,
+    /// Large blobs with pieces in here, and perhaps some that have gone since: no more than there are pieces.
+    tenants: Mutex<HashSet<BlobId>>,
+    /// `None` until somebody looked at its footer.
+    tombstones: Mutex<Option<Tombstones>>,
     when_unused: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+/// The tombstones of a segment.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Tombstones {
+    pub bytes: u64,
+    /// The highest of their watermarks.
+    pub watermark: u32,
+}
+
+impl Tombstones {
+    pub fn add(&mut self, bytes: u64, watermark: u32) {
+        self.bytes += bytes;
+        self.watermark = self.watermark.max(watermark);
+    }
 }
 
 impl<F> Drop for Segment<F> {
@@ -146,7 +167,10 @@ impl<F> Segment<F> {
             live_bytes: AtomicI64::new(0),
             unapplied: AtomicU32::new(0),
             file_bytes: AtomicU64::new(file_bytes),
+            is_damaged: AtomicBool::new(false),
             state: AtomicU8::new(state as u8),
+            tenants: Mutex::default(),
+            tombstones: Mutex::default(),
             when_unused: OnceLock::new(),
         }
     }
@@ -184,6 +208,34 @@ impl<F> Segment<F> {
 
     fn leave_active(&self, state: State) -> Result<u8, u8> {
         self.state.compare_exchange(State::Active as u8, state as u8, Ordering::AcqRel, Ordering::Acquire)
+    }
+
+    /// Notes that a large blob has pieces in here.
+    pub fn add_tenant(&self, id: BlobId) {
+        self.tenants.lock().expect("no panic under the lock").insert(id);
+    }
+
+    /// Every large blob that may have pieces in here.
+    pub fn tenants(&self) -> Vec<BlobId> {
+        let mut tenants: Vec<_> = self.tenants.lock().expect("no panic under the lock").iter().copied().collect();
+        // In an order that does not change from run to run.
+        tenants.sort();
+        tenants
+    }
+
+    /// What is known of its tombstones.
+    pub fn tombstones(&self) -> Option<Tombstones> {
+        *self.tombstones.lock().expect("no panic under the lock")
+    }
+
+    pub fn set_tombstones(&self, tombstones: Tombstones) {
+        *self.tombstones.lock().expect("no panic under the lock") = Some(tombstones);
+    }
+
+    /// Counts a tombstone that is being written.
+    pub fn add_tombstone(&self, bytes: u64, watermark: u32) {
+        let mut tombstones = self.tombstones.lock().expect("no panic under the lock");
+        tombstones.get_or_insert_default().add(bytes, watermark);
     }
 
     pub fn is_fenced(&self) -> bool {

@@ -22,7 +22,7 @@ use std::time::Duration;
 use crate::io::{BLOCK_SIZE, Instant, Io};
 use crate::log::committer::{Packed, PackedPayload};
 use crate::log::footer::{FooterEntry, footer_bytes};
-use crate::log::lifecycle::FreeFiles;
+use crate::log::lifecycle::{FreeFiles, Need};
 use crate::log::record::{Head, Kind, Placement, Shape, encode_head};
 use crate::log::segment::{DATA_START, Segment, SegmentTable};
 use crate::log::{CHECK_SIZE, FRAME_SIZE, HEAD_ROOM, PACKED_PAYLOAD_MAX, SEGMENT_SIZE_MIN, bytes, units};
@@ -70,8 +70,18 @@ pub enum LogError {
     Closed,
 }
 
+/// What a log is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// Uploads and deletes.
+    Clients,
+    /// Moving what is live, so that space comes back: it may use the files that are kept for that, and prepares nothing ahead of its need.
+    Compaction,
+}
+
 /// What a log is told at birth.
 pub struct LogOptions<F> {
+    pub purpose: Purpose,
     /// Index of the data directory, and its path.
     pub dir_index: usize,
     pub dir: PathBuf,
@@ -347,7 +357,7 @@ impl<I: Io> Log<I> {
         if let Some(open) = active
             && !open.segment.is_fenced()
         {
-            self.seal(&open, true).await;
+            self.seal(&open).await;
         }
         self.give_up_spare().await;
     }
@@ -393,13 +403,26 @@ impl<I: Io> Log<I> {
             if self.fits_active(size, records, claim) {
                 continue;
             }
-            let mut rotated = self.rotate(self.0.options.segment_size).await;
+            let full_size = self.0.options.segment_size;
+            let mut rotated = self.rotate(full_size, self.need()).await;
             if claim == Claim::Data {
                 self.0.full_at.set((rotated == Err(LogError::Full)).then(|| self.0.io.now()));
-            } else if rotated == Err(LogError::Full) && DATA_START + size + footer_bytes(records) <= SMALL_SEGMENT {
-                rotated = self.rotate(SMALL_SEGMENT).await;
+            } else {
+                if rotated == Err(LogError::Full) && DATA_START + size + footer_bytes(records) <= SMALL_SEGMENT {
+                    rotated = self.rotate(SMALL_SEGMENT, Need::Data).await;
+                }
+                if rotated == Err(LogError::Full) {
+                    rotated = self.rotate(full_size, Need::Tombstone).await;
+                }
             }
             rotated?;
+        }
+    }
+
+    fn need(&self) -> Need {
+        match self.0.options.purpose {
+            Purpose::Clients => Need::Data,
+            Purpose::Compaction => Need::Compaction,
         }
     }
 
@@ -443,8 +466,9 @@ impl<I: Io> Log<I> {
         if matches!(head.kind, Kind::Blob | Kind::Tombstone) {
             open.segment.unapplied.fetch_add(1, Ordering::AcqRel);
         }
-        if head.kind != Kind::Tombstone {
-            open.segment.add_live(bytes(length_units));
+        match head.kind {
+            Kind::Tombstone => open.segment.add_tombstone(bytes(length_units), head.link as u32),
+            Kind::Blob | Kind::Frame | Kind::ExtentPage => open.segment.add_live(bytes(length_units)),
         }
         Placed { open: open.clone(), offset_units, length_units, end }
     }

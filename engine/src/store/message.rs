@@ -26,6 +26,12 @@ pub(super) enum Message {
 pub(super) enum Request {
     /// Where is this blob?
     Lookup(BlobId),
+    /// Where are these blobs?
+    Locate(Vec<BlobId>),
+    /// Locks those of these ids that are free and where they were found, to be moved.
+    Hold(Vec<(BlobId, Location)>),
+    /// Unlocks ids that were held, with their new places.
+    Moved(Vec<(BlobId, Option<Location>)>),
     /// Locks an id; the answer comes when it is this core's turn.
     Acquire(BlobId),
     /// Unlocks an id with what came of the operation.
@@ -57,6 +63,10 @@ pub(super) enum Request {
 #[derive(Debug)]
 pub(super) enum Reply {
     Lookup(Option<Location>),
+    Located(Vec<Option<Location>>),
+    /// The sequences of those that are held now.
+    Held(Vec<Option<Sequence>>),
+    Moved,
     Acquired(Acquired),
     Released(Released),
     Listed(Vec<BlobId>),

@@ -3,10 +3,12 @@
 //! Each core has a [`Shard`]. Any shard takes any request: it asks the owner of the id by message, and reads, hashes and writes bytes itself.
 
 mod accounting;
+mod background;
 mod blob;
 mod cached;
 mod calls;
 mod checkpoint;
+mod compaction;
 mod delete;
 mod fetch;
 mod hashing;
@@ -15,6 +17,7 @@ mod locks;
 mod message;
 pub mod offline;
 mod reader;
+mod quarantine;
 mod readers;
 mod reading;
 mod recent;
@@ -33,8 +36,11 @@ use crate::log::writer::LogError;
 use crate::types::{BlobId, ContentHash};
 
 pub use crate::cache::CacheStatus;
+pub use background::Worker;
 pub use blob::Blob;
+pub use compaction::compact;
 pub use fetch::SMALL_PAYLOAD_MAX;
+pub use quarantine::Quarantined;
 pub use reader::{BlobReader, Chunk, Pace, Sendable};
 pub use shard::{Shard, Store};
 pub use upload::Upload;

@@ -185,7 +185,7 @@ impl<I: Io> Shard<I> {
 
     /// What a dead segment holds, by its footer. A footer may have been lost with the power after a start had read it, while the records were
     /// durable all along: then by a scan.
-    async fn read_entries(&self, segment: &Segment<I::File>) -> Option<Vec<FooterEntry>> {
+    pub(super) async fn read_entries(&self, segment: &Segment<I::File>) -> Option<Vec<FooterEntry>> {
         let size = segment.file_bytes.load(Ordering::Acquire);
         let found = match read_footer(&self.0.io, segment, size).await {
             Ok(Some((_, entries))) => return Some(entries),

@@ -20,6 +20,7 @@ use crate::log::writer::Log;
 use crate::memory::Frames;
 use crate::runtime::mailbox::{Receiver, Sender, mailbox};
 use crate::store::accounting::Accounting;
+use crate::store::background::{Background, Worker};
 use crate::store::cached::Cache;
 use crate::store::calls::Calls;
 use crate::store::hashing::Sessions;
@@ -85,11 +86,15 @@ pub(super) struct Shared<F> {
     pub options: StoreOptions,
     pub table: Arc<SegmentTable<F>>,
     pub free: OnceLock<Arc<FreeFiles<F>>>,
+    /// Of the cores, and behind them of the workers.
     pub mailboxes: Vec<Sender<Message>>,
     receivers: Mutex<Vec<Option<Receiver<Message>>>>,
     /// What the reclaimer on core 0 should look at.
     pub events: Sender<Event<F>>,
     pub events_receiver: Mutex<Option<Receiver<Event<F>>>>,
+    /// The number of the store, known when it is recovered.
+    pub identity: OnceLock<[u8; 16]>,
+    pub background: Background,
     /// Cores that have not counted their live bytes yet.
     pub unaccounted_cores: AtomicU32,
     pub damage_count: AtomicU64,
@@ -104,6 +109,11 @@ pub(super) struct Shared<F> {
 }
 
 impl<F> Shared<F> {
+    /// The mailboxes of the cores, without those of the workers.
+    pub fn core_mailboxes(&self) -> &[Sender<Message>] {
+        &self.mailboxes[..usize::from(self.options.cores)]
+    }
+
     /// Whether recovery could not read, or not trust, all that is on the disk. It may be there at the next start, so until then nothing is
     /// concluded from its absence: no segment is reclaimed, no checkpoint is written, and every id counts as in doubt.
     pub fn is_incomplete(&self) -> bool {
@@ -133,7 +143,7 @@ impl<F: Clone + Send + Sync + fmt::Debug + 'static> Store<F> {
     /// If `options` has no data directory or no core.
     pub fn new(options: StoreOptions) -> Store<F> {
         assert!(!options.dirs.is_empty() && options.cores > 0, "a store has a directory and a core");
-        let (mailboxes, receivers) = (0..options.cores)
+        let (mailboxes, receivers) = (0..options.cores + Worker::COUNT)
             .map(|_| {
                 let (sender, receiver) = mailbox();
                 (sender, Some(receiver))
@@ -147,6 +157,8 @@ impl<F: Clone + Send + Sync + fmt::Debug + 'static> Store<F> {
             receivers: Mutex::new(receivers),
             events,
             events_receiver: Mutex::new(Some(events_receiver)),
+            identity: OnceLock::new(),
+            background: Background::default(),
             unaccounted_cores: AtomicU32::new(u32::from(options.cores)),
             damage_count: AtomicU64::new(0),
             incomplete: AtomicBool::new(false),
@@ -158,13 +170,21 @@ impl<F: Clone + Send + Sync + fmt::Debug + 'static> Store<F> {
         }))
     }
 
+    /// Opens the shard of a worker; see [`recovery::open_worker`].
+    pub(crate) fn open_worker<I: Io<File = F>>(&self, worker: Worker, io: I) -> Option<Shard<I>> {
+        recovery::open_worker(self, worker, io)
+    }
+
     /// Opens the shard of one core: recovery. Every core must call it once, each on its own thread; the calls end together, when the
     /// whole store is recovered.
     pub async fn open<I: Io<File = F>>(&self, core: CoreId, io: I) -> Result<Shard<I>, OpenError> {
-        let receiver = self.0.receivers.lock().expect("no panic under the lock")[usize::from(core.0)]
-            .take()
-            .expect("each core opens its shard once");
+        let receiver = self.take_receiver(core);
         recovery::open(self.clone(), core, io, receiver).await
+    }
+
+    pub(super) fn take_receiver(&self, core: CoreId) -> Receiver<Message> {
+        let receiver = self.0.receivers.lock().expect("no panic under the lock")[usize::from(core.0)].take();
+        receiver.expect("each core opens its shard once")
     }
 }
 
@@ -257,6 +277,17 @@ impl<I: Io> Shard<I> {
                     return;
                 }
             },
+            Request::Locate(ids) => {
+                let index = self.0.index.borrow();
+                Reply::Located(ids.iter().map(|id| index.get(id)).collect())
+            }
+            Request::Hold(records) => Reply::Held(records.into_iter().map(|(id, at)| self.hold(id, at)).collect()),
+            Request::Moved(records) => {
+                for (id, location) in records {
+                    self.apply(id, location.map_or(Outcome::Nothing, Outcome::Insert));
+                }
+                Reply::Moved
+            }
             Request::Release { id, outcome } => Reply::Released(self.apply(id, outcome)),
             Request::List { after, limit } => Reply::Listed(self.list_own(after, limit)),
             Request::Slice { after } => {
@@ -342,6 +373,12 @@ impl<I: Io> Shard<I> {
             Some(Reply::Released(released)) => Ok(released),
             _ => Err(StoreError::Closed),
         }
+    }
+
+    /// Locks an id to move its record, if it still lies there and nobody else is at it.
+    fn hold(&self, id: BlobId, location: Location) -> Option<Sequence> {
+        let is_there = self.0.index.borrow().get(&id) == Some(location);
+        is_there.then(|| self.0.locks.try_acquire(id)).flatten()
     }
 
     fn acquired(&self, id: BlobId, sequence: Sequence) -> Acquired {
@@ -500,6 +537,15 @@ impl<I: Io> Shard<I> {
         status
     }
 
+    /// Ends a worker, which must have ended its work.
+    pub(crate) async fn close_worker(&self) {
+        self.0.closing.set(true);
+        for log in &self.0.logs {
+            log.close().await;
+        }
+        self.call(CoreId(0), Request::Closed).await;
+    }
+
     /// Ends this core's part: refuses new operations, waits for those in flight, seals, and writes the checkpoint together with the
     /// other cores. Every core must call it once; the calls end together.
     pub async fn close(&self) {
@@ -513,8 +559,9 @@ impl<I: Io> Shard<I> {
             return;
         }
         self.0.closed_cores.borrow_mut().push((CoreId(0), None));
-        let all = usize::from(self.cores());
-        self.0.core_closed.wait_for(|| (self.0.closed_cores.borrow().len() == all).then_some(())).await;
+        self.shared().background.stop();
+        let all = || usize::from(self.cores()) + self.shared().background.worker_count();
+        self.0.core_closed.wait_for(|| (self.0.closed_cores.borrow().len() == all()).then_some(())).await;
         self.stop_reclaimer().await;
         self.write_checkpoint().await;
         for (core, call) in self.0.closed_cores.take() {

@@ -73,6 +73,9 @@ impl<I: Io> State<I> {
                     sequence: acquired.sequence,
                 };
                 self.keeps_pieces = true;
+                for home in self.homes.iter().filter_map(|home| self.shard.shared().table.get(*home)) {
+                    home.add_tenant(id);
+                }
                 let released = self.shard.release(id, Outcome::Insert(location)).await?;
                 placed.segment().unapplied.fetch_sub(1, Ordering::AcqRel);
                 let stored = stored(true);
