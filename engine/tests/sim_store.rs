@@ -74,6 +74,9 @@ fn nothing_acknowledged_is_lost_in_crashes() {
             Event::CheckpointUsed,
             Event::HashedElsewhere,
             Event::TombstoneCarried,
+            Event::RecordMoved,
+            Event::PiecesMoved,
+            Event::SegmentEmptied,
         ],
     );
 }

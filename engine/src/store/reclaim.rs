@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use crate::io::{AlignedBuf, BLOCK_SIZE, Io};
 use crate::log::committer::PackedPayload;
 use crate::log::footer::{FooterEntry, Trailer};
-use crate::log::lifecycle::{FreeFile, retire};
+use crate::log::lifecycle::{FreeFile, fill_reserve, retire};
 use crate::log::record::{FIXED_SIZE, Head, Kind};
 use crate::log::scan::scan;
 use crate::log::segment::{Segment, State};
@@ -88,6 +88,7 @@ impl<I: Io> Shard<I> {
             sealed_bytes: 0,
             checkpoint_bytes: 0,
         };
+        self.keep_reserve().await;
         while let Some(event) = events.recv().await {
             match event {
                 Event::Dead(segment) => {
@@ -169,7 +170,8 @@ impl<I: Io> Shard<I> {
                 return;
             }
             if !self.carry(needed).await {
-                // No room, or the disk refuses: it stays as it is until the next start.
+                // No room, or the disk refuses: it is tried again when something else has happened.
+                work.candidates.insert(id);
                 return;
             }
         }
@@ -234,6 +236,18 @@ impl<I: Io> Shard<I> {
         true
     }
 
+    /// Makes the free files that uploads leave to those that make space. A disk that has no room for them gets them from the next segments that
+    /// are retired.
+    async fn keep_reserve(&self) {
+        let free = self.shared().free.get().expect("set at recovery");
+        let table = &self.shared().table;
+        for (index, dir) in self.shared().options.dirs.iter().enumerate() {
+            if let Err(error) = fill_reserve(&self.0.io, dir, index, free, || table.next_id()).await {
+                tracing::debug!(dir = %dir.display(), %error, "no room for the files that compaction needs on a full disk");
+            }
+        }
+    }
+
     async fn retire(&self, work: &mut Work<I::File>, id: SegmentId) {
         let Some((dir_index, free)) = work.leaving.get_mut(&id).and_then(|(dir, free)| Some((*dir, free.take()?)))
         else {
@@ -245,6 +259,8 @@ impl<I: Io> Shard<I> {
             Ok(()) => {
                 work.leaving.remove(&id);
                 work.without_blobs.remove(&id);
+                self.keep_reserve().await;
+                self.shared().background.space_changed();
             }
             // It may come back, and then the tombstones of what it holds must be there: it goes on counting as existing.
             Err(error) => {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use nabu_engine::io::Io;
 use nabu_engine::sim::{CrashMode, Sim, SimIo};
-use nabu_engine::store::{OpenError, Shard, Store, StoreOptions};
+use nabu_engine::store::{OpenError, Shard, Store, StoreOptions, compact};
 use nabu_engine::sync::promise;
 use nabu_engine::types::CoreId;
 
@@ -39,6 +39,13 @@ pub async fn open(ios: Vec<SimIo>, options: StoreOptions) -> Result<Shards, Open
         Some(error) => Err(error),
         None => Ok(shards),
     }
+}
+
+/// Has a worker move what is live together, from the core behind the last.
+pub fn start_compaction(sim: &Sim, shards: &Shards) {
+    let (store, io) = (shards[0].store(), sim.io(shards.len() as u16));
+    let worker = io.clone();
+    io.spawn(async move { compact(&store, worker).await });
 }
 
 /// Closes the store on all cores together.

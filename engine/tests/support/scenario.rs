@@ -79,6 +79,8 @@ struct Scenario {
     faults: Faults,
     habits: Habits,
     clients: usize,
+    /// Whether compaction runs beside the clients.
+    compacts: bool,
     twist: Twist,
 }
 
@@ -148,6 +150,7 @@ impl Scenario {
             operations: 3 + random.below(12),
         };
         let clients = 1 + random.index(6);
+        let compacts = random.chance(0.75);
         let world = World { contents, model, totals: Totals::default() };
         Self {
             seed,
@@ -159,6 +162,7 @@ impl Scenario {
             faults,
             habits,
             clients,
+            compacts,
             twist,
         }
     }
@@ -267,6 +271,9 @@ impl Scenario {
                     world.totals.recoveries_incomplete += u64::from(demand == Demand::Incomplete);
                     world.model.note(|| format!("opened on {} cores, {demand:?}", self.options.cores));
                     world.model.opened(demand, !failed_writes);
+                    if self.compacts {
+                        machine::start_compaction(self.sim.as_ref().expect("up"), &shards);
+                    }
                     return Ok(Some(shards));
                 }
                 Some(Err(error)) => {
@@ -330,6 +337,13 @@ impl Scenario {
         let worked = self.sim().run_steps(steps, working);
         if worked.is_none() && !is_crashing {
             return Err(format!("clients take more than {STEPS_MAX} steps"));
+        }
+        if worked.is_some() && self.compacts && self.random.chance(0.7) {
+            // Time for what goes on in the background; a crash may come in its midst.
+            let steps = if self.random.chance(0.4) { self.random.below(3_000) } else { STEPS_MAX };
+            let io = self.sim().io(0);
+            let pause = Duration::from_millis(100 + self.random.below(900));
+            self.sim().run_steps(steps, async move { io.sleep(pause).await });
         }
         if self.mode == Mode::Corruption {
             let flips = self.random.index(4);

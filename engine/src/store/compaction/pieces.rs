@@ -89,9 +89,11 @@ impl<I: Io> Compaction<I> {
         }
         let mut dead = copies.replaced;
         dead.push((from.segment, record_bytes(&from)));
-        if let Some(Condemned::Moved(dead)) =
-            shard.shared().readers.condemn(id, from.sequence, Condemned::Moved(dead))
-        {
+        let condemned = match cfg!(feature = "mutant-move-under-readers") {
+            true => Some(Condemned::Moved(dead)),
+            false => shard.shared().readers.condemn(id, from.sequence, Condemned::Moved(dead)),
+        };
+        if let Some(Condemned::Moved(dead)) = condemned {
             shard.count_records_dead(&dead);
         }
         probe::hit(Event::PiecesMoved);
