@@ -10,6 +10,7 @@ use std::task::Poll;
 
 use atomic_waker::AtomicWaker;
 
+use crate::store::pressure::Pressure;
 use crate::store::quarantine::Quarantine;
 use crate::types::{BlobId, CoreId};
 
@@ -63,6 +64,7 @@ pub(crate) struct Background {
     stopping: AtomicBool,
     bells: [Bell; Worker::COUNT as usize],
     pub quarantine: Quarantine,
+    pub pressure: Pressure,
     /// Blobs that looked damaged to a reader, for the scrub to look at.
     suspects: Mutex<Vec<BlobId>>,
     pub compaction: CompactionCounters,

@@ -26,7 +26,7 @@ impl<I: Io> Shard<I> {
         }
         let watermark = self.shared().table.watermark();
         let head = Head::tombstone(id, acquired.sequence, watermark, self.0.io.wall_clock_ns());
-        let segment = match self.bury(head).await {
+        let segment = match self.bury_patiently(head).await {
             Ok(segment) => segment,
             Err(error) => {
                 let in_doubt = matches!(error, LogError::InDoubt { .. });
@@ -41,6 +41,17 @@ impl<I: Io> Shard<I> {
         let existed = released.before.is_some();
         self.forget(released).await;
         Ok(existed)
+    }
+
+    /// On a disk that is full to the last block, deletes are what makes space: they wait for that of those before them.
+    async fn bury_patiently(&self, head: Head) -> Result<SegmentId, LogError> {
+        let since = self.io().now();
+        loop {
+            let buried = self.bury(head.clone()).await;
+            if buried != Err(LogError::Full) || !self.waits_for_space(since).await {
+                return buried;
+            }
+        }
     }
 
     /// Writes a tombstone where there is room for it, on this core or another: what a full disk leaves for tombstones lies in the segments

@@ -17,6 +17,7 @@ mod locks;
 mod message;
 pub mod offline;
 mod reader;
+mod pressure;
 mod quarantine;
 mod readers;
 mod reading;

@@ -222,6 +222,7 @@ fn assemble<I: Io>(
         operations: Cell::new(0),
         operation_ended: Notify::default(),
         closing: Cell::new(false),
+        paid_until: Cell::new(Instant(0)),
         closed_cores: RefCell::default(),
         core_closed: Notify::default(),
         reclaimer: Reclaimer::default(),

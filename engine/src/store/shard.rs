@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::cache::CacheStatus;
 use crate::index::{Entry, Index, Location};
-use crate::io::Io;
+use crate::io::{Instant, Io};
 use crate::log::bytes;
 use crate::log::checkpoint::{SLICE_ENTRIES_MAX, Slice};
 use crate::log::lifecycle::FreeFiles;
@@ -217,6 +217,8 @@ pub(super) struct Inner<I: Io> {
     pub operations: Cell<u32>,
     pub operation_ended: Notify,
     pub closing: Cell<bool>,
+    /// Until when the bytes of uploads have waited for space.
+    pub paid_until: Cell<Instant>,
     /// Calls of cores that have closed their logs, on core 0.
     pub closed_cores: RefCell<Vec<(CoreId, Option<u64>)>>,
     pub core_closed: Notify,

@@ -284,6 +284,7 @@ impl<I: Io> State<I> {
         if length == 0 {
             return Ok(());
         }
+        self.shard.pay(length as u64).await;
         let is_hashed = progress.hashed == length;
         let most = if is_hashed { WRITES_MAX } else { WRITES_AND_HASHES_MAX };
         while self.writes.len() >= most {

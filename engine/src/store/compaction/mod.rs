@@ -28,14 +28,16 @@ use self::pace::Space;
 use self::policy::{Balance, Candidate, Cause};
 use crate::index::Location;
 use crate::io::{Instant, Io};
-use crate::log::bytes;
+use crate::log::extent::{EXTENT_SIZE, PAGE_EXTENTS_MAX};
 use crate::log::footer::FooterEntry;
-use crate::log::record::Kind;
+use crate::log::lifecycle::RESERVED_FILES;
+use crate::log::record::{Kind, Layout};
 use crate::log::segment::{Segment, State, Tombstones};
+use crate::log::{HEAD_ROOM, bytes};
 use crate::probe::{self, Event};
 use crate::store::background::Worker;
 use crate::store::message::{Reply, Request};
-use crate::store::shard::{Shard, Store};
+use crate::store::shard::{Shard, Store, has_extents, record_bytes};
 use crate::store::StoreError;
 use crate::sync::race;
 use crate::types::{BlobId, CoreId, SegmentId, Sequence};
@@ -44,14 +46,17 @@ use crate::types::{BlobId, CoreId, SegmentId, Sequence};
 const GATHERING: Duration = Duration::from_millis(100);
 /// A segment that could not be emptied is left alone for so long.
 const STUCK_FOR: Duration = Duration::from_secs(60);
+/// What a page of extents takes.
+const PAGE_BYTES: u64 = (HEAD_ROOM + PAGE_EXTENTS_MAX * EXTENT_SIZE) as u64;
 /// Ids asked for in one message.
 const IDS_AT_ONCE: usize = 1024;
 
 /// Runs compaction until the store is closed. The cores must be open.
 pub async fn compact<I: Io>(store: &Store<I::File>, io: I) {
     let Some(shard) = store.open_worker(Worker::Compaction, io) else { return };
-    let mut compaction = Compaction { shard: shard.clone(), stuck: HashMap::new() };
+    let mut compaction = Compaction { shard: shard.clone(), stuck: HashMap::new(), can_help: false };
     compaction.run().await;
+    shard.shared().background.pressure.set(Space::default(), 0, false);
     shard.close_worker().await;
 }
 
@@ -59,6 +64,8 @@ struct Compaction<I: Io> {
     shard: Shard<I>,
     /// Segments that could not be emptied, and when that was.
     stuck: HashMap<SegmentId, Instant>,
+    /// Whether there is enough that is dead to make segments of.
+    can_help: bool,
 }
 
 /// Why a segment was not emptied.
@@ -79,8 +86,8 @@ impl<I: Io> Compaction<I> {
         let shard = self.shard.clone();
         let background = &shard.shared().background;
         while !background.is_stopping() {
-            let space = shard.space().await;
             let candidates = self.candidates().await;
+            let space = self.space().await;
             let next = shard.shared().table.watermark();
             match policy::choose(&candidates, next, space.is_urgent()) {
                 Some((id, cause)) => {
@@ -138,6 +145,7 @@ impl<I: Io> Compaction<I> {
         let counters = &shared.background.compaction;
         counters.sealed_bytes.store(balance.sealed_bytes, Ordering::Relaxed);
         counters.dead_bytes.store(balance.dead_bytes + balance.tombstone_bytes, Ordering::Relaxed);
+        self.can_help = balance.dead_bytes >= 2 * self.segment_bytes();
         candidates
     }
 
@@ -159,6 +167,10 @@ impl<I: Io> Compaction<I> {
     /// Moves everything that is live out of a segment.
     async fn empty(&mut self, candidate: Candidate, cause: Cause) -> Result<(), Halt> {
         let Some(segment) = self.shard.shared().table.get(candidate.id) else { return Ok(()) };
+        if cause == Cause::Dead && self.overhead(&segment).await? * 2 > candidate.gain() {
+            self.stuck.insert(segment.id, self.shard.io().now());
+            return Ok(());
+        }
         let counters = &self.shard.shared().background.compaction;
         let moved = counters.moved_bytes.load(Ordering::Relaxed);
         let result = self.move_all(&segment).await;
@@ -184,6 +196,25 @@ impl<I: Io> Compaction<I> {
             Err(Halt::Stopped) => return Err(Halt::Stopped),
         }
         Ok(())
+    }
+
+    /// Bytes of records that become dead elsewhere when the pieces in a segment move, because they list them.
+    async fn overhead(&self, segment: &Arc<Segment<I::File>>) -> Result<u64, Halt> {
+        let tenants = segment.tenants();
+        let mut overhead = 0;
+        for some in tenants.chunks(IDS_AT_ONCE) {
+            for (id, from) in some.iter().zip(self.locate(some).await.or(Err(Halt::Stopped))?) {
+                let Some(from) = from.filter(has_extents) else { continue };
+                overhead += record_bytes(&from);
+                let Some(home) = self.shard.segment(&from) else { continue };
+                // One that can't be read is found when it is to be moved.
+                let Ok(record) = self.shard.open_record(*id, &from, home).await else { continue };
+                if record.decoded.head.layout == Layout::ExtentPages {
+                    overhead += PAGE_BYTES;
+                }
+            }
+        }
+        Ok(overhead)
     }
 
     async fn move_all(&self, segment: &Arc<Segment<I::File>>) -> Result<(), Halt> {
@@ -267,6 +298,22 @@ impl<I: Io> Compaction<I> {
         Ok(())
     }
 
+    /// The space there is; told to the uploads.
+    async fn space(&self) -> Space {
+        let space = self.shard.space().await;
+        let shared = self.shard.shared();
+        // What each core may take next, and what nobody but compaction takes.
+        let last = self.segment_bytes() * (u64::from(shared.options.cores) + RESERVED_FILES as u64);
+        shared.background.pressure.set(space, last, self.can_help);
+        space
+    }
+
+    /// Bytes of the largest segment that is written now.
+    fn segment_bytes(&self) -> u64 {
+        let free = self.shard.shared().free.get().expect("set at recovery");
+        (0..self.shard.shared().options.dirs.len()).map(|dir| free.segment_size(dir)).max().expect("there is one")
+    }
+
     fn by_owner<T>(&self, items: impl Iterator<Item = T>, id: impl Fn(&T) -> BlobId) -> Vec<(CoreId, Vec<T>)> {
         let mut parts: Vec<(CoreId, Vec<T>)> = Vec::new();
         for item in items {
@@ -283,7 +330,7 @@ impl<I: Io> Compaction<I> {
     async fn paced(&self, moved: u64) -> Result<(), Halt> {
         let shared = self.shard.shared();
         shared.background.compaction.moved_bytes.fetch_add(moved, Ordering::Relaxed);
-        let pause = self.shard.space().await.pause(moved);
+        let pause = self.space().await.pause(moved);
         if !pause.is_zero() {
             race(shared.background.stopped(Worker::Compaction), self.shard.io().sleep(pause)).await;
         }

@@ -35,6 +35,8 @@ impl<I: Io> State<I> {
         let in_pieces = self.ordinal > 0;
         if in_pieces {
             self.finish_pieces().await?;
+        } else {
+            self.shard.pay(self.size).await;
         }
         let acquired = self.shard.acquire(id).await?;
         let present = match acquired.current {
