@@ -39,11 +39,6 @@ impl Tasks {
         let mut live = self.live.borrow_mut();
         let slot = live.get_mut(&id).expect("a task that runs has not ended");
         slot.get_or_insert_with(|| waker.clone());
-        drop(live);
-        if self.is_ending.get() {
-            // The end came while this task ran, from within it.
-            waker.wake_by_ref();
-        }
     }
 
     /// Drops every task where it waits.
@@ -73,14 +68,12 @@ impl<T: Future<Output = ()>> Future for Registered<T> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let is_ending = self.tasks.is_ending.get();
-        match &mut self.task {
-            Some(task) if !is_ending => {
-                if task.as_mut().poll(context).is_pending() {
-                    self.tasks.waits(self.id, context.waker());
-                    return Poll::Pending;
-                }
-            }
-            _ => {}
+        if let Some(task) = &mut self.task
+            && !is_ending
+            && task.as_mut().poll(context).is_pending()
+        {
+            self.tasks.waits(self.id, context.waker());
+            return Poll::Pending;
         }
         self.task = None;
         Poll::Ready(())
