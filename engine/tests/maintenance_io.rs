@@ -362,12 +362,12 @@ fn a_probe_file_that_is_missing_or_empty_is_an_error_that_names_it() {
 
 #[test]
 fn a_memory_file_system_is_read_and_written_where_it_has_direct_io() {
-    let Ok(memory) = tempfile::tempdir_in("/dev/shm") else { return };
-    let path = memory.path().to_path_buf();
-    on_thread(superblock(&memory), move |queues| async move {
+    let (Ok(store), Ok(data)) = (tempfile::tempdir_in("/dev/shm"), tempfile::tempdir_in("/dev/shm")) else { return };
+    let path = data.path().to_path_buf();
+    on_thread(superblock(&store), move |queues| async move {
         let io = queues.io(Work::Scrub);
-        match io.open(&path.join("data"), OpenMode::Create).await {
-            Ok(_) => laws::what_was_written_is_read_back(io, path.join("new")).await,
+        match io.open(&path.join("probe"), OpenMode::Create).await {
+            Ok(_) => laws::what_was_written_is_read_back(io, path).await,
             Err(error) => assert_eq!(error.kind(), ErrorKind::InvalidInput),
         }
     });

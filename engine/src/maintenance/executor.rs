@@ -11,28 +11,27 @@
 //!   for. Polling would also burn a CPU for as long as the disk works, and hang on requests larger than the device takes at once.
 //! - It panics where `/sys` has the device otherwise than it thinks. So that is looked at first, and makes an error.
 //! - It panics, or ends the process, where there is no io_uring. So that is looked at first as well.
-//! - It refuses to start where less than 512 KiB may be locked, root or not.
+//! - It refuses to start where less than [`LOCKED_MEMORY_MIN`] may be locked, root or not; that too is asked first.
 
 use std::fmt;
-use std::fs;
+use std::fs::{self, File};
 use std::future::Future;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::panic;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use glommio::io::OpenOptions;
-use glommio::{
-    GlommioError, Latency, LocalExecutor, LocalExecutorBuilder, Placement, ReactorErrorKind, Shares, TaskQueueHandle,
-};
+use glommio::{Latency, LocalExecutor, LocalExecutorBuilder, Placement, Shares, TaskQueueHandle};
 
-use super::files::{close, plain};
+use super::files::{self, close, plain};
 use super::io::{MaintenanceIo, Plane};
 use crate::io::BLOCK_SIZE;
+use crate::ring::sys::Limit;
 use crate::ring::{probe, sys};
 
 const THREAD_NAME: &str = "nabu-maint";
@@ -41,6 +40,8 @@ const NICENESS: i32 = 10;
 /// Memory for transfers that is locked once for each of three rings, where the limit allows. It is the least that glommio takes: larger
 /// transfers use other memory, and what may be locked is left to the cores' zero-copy sends.
 const LOCKED_BYTES: usize = 64 << 10;
+/// The limit of locked memory below which glommio refuses to start, even where its user may lock all.
+const LOCKED_MEMORY_MIN: u64 = 512 << 10;
 /// Operations that each ring holds; more wait. Maintenance has a handful.
 const RING_DEPTH: usize = 64;
 /// How long a task queue runs before another gets its turn, if its tasks ask.
@@ -110,6 +111,7 @@ impl MaintenanceThread {
         Fut: Future<Output = ()> + 'static,
     {
         probe::check()?;
+        check_locked_memory(sys::raise_limit(Limit::LockedMemory)?)?;
         for path in &probe_files {
             check_device(path).map_err(|error| context(error, path))?;
         }
@@ -175,21 +177,26 @@ fn executor() -> io::Result<LocalExecutor> {
         .ring_depth(RING_DEPTH)
         .preempt_timer(SLICE)
         .make();
-    executor.map_err(|error| match error {
-        GlommioError::ReactorError(ReactorErrorKind::MemLockLimit(allowed, needed)) => io::Error::new(
+    executor.map_err(|error| {
+        let error = plain(error);
+        io::Error::new(error.kind(), format!("the executor of the maintenance thread can't start: {error}"))
+    })
+}
+
+/// What glommio asks for, said so that it can be mended.
+fn check_locked_memory(allowed: u64) -> io::Result<()> {
+    if allowed < LOCKED_MEMORY_MIN {
+        return Err(io::Error::new(
             io::ErrorKind::Unsupported,
             format!(
-                "the maintenance thread needs {} KiB of memory that may be locked, and {} KiB are allowed: raise it with \
+                "the maintenance thread starts only where {} KiB of memory may be locked, and {} KiB may: raise it with \
                  `ulimit -l` or LimitMEMLOCK=",
-                needed >> 10,
+                LOCKED_MEMORY_MIN >> 10,
                 allowed >> 10
             ),
-        ),
-        other => {
-            let error = plain(other);
-            io::Error::new(error.kind(), format!("the executor of the maintenance thread can't start: {error}"))
-        }
-    })
+        ));
+    }
+    Ok(())
 }
 
 /// Looks for the files of `/sys` whose absence glommio takes for a broken machine: it takes minor number 0 for the whole device.
@@ -226,11 +233,31 @@ const NUMBERS: [&str; 7] = [
 async fn open_first(path: &Path) -> io::Result<()> {
     // To write, though nothing is written: see the top of this file.
     close(OpenOptions::new().write(true).dma_open(path).await.map_err(plain)?).await;
-    let file = OpenOptions::new().read(true).dma_open(path).await.map_err(plain)?;
+    // As the store's files are opened, so that it shows here if that can't work.
+    let file = files::open(&Arc::new(File::open(path)?)).await?;
     let read = file.read_at_aligned(0, BLOCK_SIZE).await.map_err(plain);
     close(file).await;
     if read?.is_empty() {
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file is empty"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_little_memory_that_may_be_locked_is_an_error_that_says_how_much_and_how_to_mend_it() {
+        check_locked_memory(LOCKED_MEMORY_MIN).unwrap();
+        check_locked_memory(u64::MAX).unwrap();
+        let error = check_locked_memory(64 << 10).unwrap_err().to_string();
+        assert!(error.contains("64 KiB") && error.contains("512 KiB") && error.contains("ulimit -l"), "{error}");
+    }
+
+    #[test]
+    fn a_device_that_glommio_can_read_of_is_accepted() {
+        check_device(Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap();
+        check_device(Path::new("/proc/self/status")).unwrap();
+    }
 }

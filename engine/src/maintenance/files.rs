@@ -107,7 +107,8 @@ impl DirectFiles {
     }
 }
 
-async fn open(owner: &Arc<File>) -> io::Result<DmaFile> {
+/// Opens a file of the store once more, for the executor. The future must not be dropped.
+pub(super) async fn open(owner: &Arc<File>) -> io::Result<DmaFile> {
     let path = format!("/proc/self/fd/{}", owner.as_raw_fd());
     OpenOptions::new().read(true).write(sys::is_writable(owner)?).dma_open(path).await.map_err(plain)
 }
@@ -119,6 +120,7 @@ async fn close_all(entries: Vec<Entry>) {
     }
 }
 
+/// Closes a file of the executor.
 pub(super) async fn close(file: DmaFile) {
     if let Err(error) = file.close().await {
         // What was written is known by its sync, on another descriptor.
