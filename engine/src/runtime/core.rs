@@ -288,7 +288,7 @@ impl Drop for CoreThread {
 }
 
 /// The monotonic clock, from one start for the whole process.
-pub(super) fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     static START: OnceLock<std::time::Instant> = OnceLock::new();
     Instant(START.get_or_init(std::time::Instant::now).elapsed().as_nanos() as u64)
 }
