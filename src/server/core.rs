@@ -12,6 +12,7 @@ use nabu_engine::store::{Shard, Store};
 use nabu_engine::types::CoreId;
 use nabu_net::http::head::HeadLimits;
 
+use super::maintenance::Start;
 use super::connections::{ConnectionCount, Connections};
 use super::shutdown::Gate;
 use crate::api::request_id::RequestIds;
@@ -37,6 +38,7 @@ pub struct Shared {
     pub address: OnceLock<SocketAddr>,
     pub connection_count: ConnectionCount,
     pub gate: Gate,
+    pub maintenance: Start,
     /// The first reason to end in failure.
     pub failure: Mutex<Option<String>>,
 }

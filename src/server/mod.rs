@@ -10,6 +10,7 @@ mod connections;
 mod core;
 mod exchange;
 pub(crate) mod lock;
+mod maintenance;
 mod shutdown;
 
 use std::convert::Infallible;
@@ -30,6 +31,7 @@ use nabu_engine::types::CoreId;
 
 use self::connections::ConnectionCount;
 use self::lock::DirectoryLocks;
+use self::maintenance::{Maintenance, Start};
 use self::shutdown::{Gate, SignalThread};
 use crate::auth::Tokens;
 use crate::config::Config;
@@ -49,6 +51,8 @@ const BIND_RETRY_MS: u64 = 50;
 enum CoreMessage {
     /// The first core listens here: bind the same address.
     Bound(SocketAddr),
+    /// The work in the background has no thread: do it here.
+    Maintain,
     Stop,
 }
 
@@ -103,10 +107,18 @@ pub fn run(config: Config, tokens: Tokens) -> Result<(), String> {
         store,
         address: OnceLock::new(),
         gate: Gate::default(),
+        maintenance: Start::default(),
         failure: Mutex::new(None),
     });
     let _warmer = shared.store.warm_up();
     let mailboxes = Mailboxes::new(cores);
+    let maintenance = {
+        let first = mailboxes.senders[0].clone();
+        // A core that has ended needs no message.
+        let instead = move || drop(first.send(CoreMessage::Maintain));
+        Maintenance::prepare(&shared.maintenance, shared.store.clone(), instead)
+            .map_err(|error| format!("can't start a thread: {error}"))?
+    };
     let stop = {
         let mailboxes = mailboxes.clone();
         move || mailboxes.broadcast(|| CoreMessage::Stop)
@@ -119,6 +131,7 @@ pub fn run(config: Config, tokens: Tokens) -> Result<(), String> {
         })
     };
     signals.end();
+    maintenance.end(&shared.maintenance);
     result.map_err(|error| format!("can't run the cores: {error}"))?;
     match shared.failure.lock().expect("no holder panics").take() {
         Some(failure) => Err(failure),
@@ -176,7 +189,7 @@ async fn bind(
     } else {
         match mail.recv().await {
             Some(CoreMessage::Bound(address)) => address,
-            Some(CoreMessage::Stop) | None => return None,
+            Some(CoreMessage::Stop | CoreMessage::Maintain) | None => return None,
         }
     };
     let free = if id == CoreId(0) { wait_until_free(io, address).await } else { Ok(()) };
@@ -258,8 +271,17 @@ async fn serve(core: &Core, mailboxes: &Mailboxes, mail: &mut Receiver<CoreMessa
             if shared.gate.step(|steps| steps.opened += 1).opened == shared.config.cores {
                 let milliseconds = core.io.now().since(started).as_millis() as u64;
                 tracing::info!(milliseconds, "ready to serve blobs");
+                shared.maintenance.begin();
             }
-            stopped(mail).await;
+            loop {
+                match mail.recv().await {
+                    Some(CoreMessage::Bound(_)) => {}
+                    Some(CoreMessage::Maintain) => {
+                        core.io.spawn(maintenance::work(shared.store.clone(), core.io.clone()));
+                    }
+                    Some(CoreMessage::Stop) | None => break,
+                }
+            }
             true
         }
         Either::Left(Err(error)) => {
@@ -272,7 +294,7 @@ async fn serve(core: &Core, mailboxes: &Mailboxes, mail: &mut Receiver<CoreMessa
 
 /// Ends when the core is told to stop.
 async fn stopped(mail: &mut Receiver<CoreMessage>) {
-    while let Some(CoreMessage::Bound(_)) = mail.recv().await {}
+    while let Some(CoreMessage::Bound(_) | CoreMessage::Maintain) = mail.recv().await {}
 }
 
 /// Lets the requests in flight finish within the limit, then breaks them off.

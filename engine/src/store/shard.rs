@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -129,6 +130,11 @@ impl<F> Shared<F> {
 }
 
 impl<F: Clone + Send + Sync + fmt::Debug + 'static> Store<F> {
+    /// The data directories.
+    pub fn dirs(&self) -> &[PathBuf] {
+        &self.0.options.dirs
+    }
+
     /// Has memory for the cache made ready ahead of its use, for as long as the warmer lives.
     pub fn warm_up(&self) -> Warmer {
         Warmer::start(self.0.cache.clone())
