@@ -88,7 +88,9 @@ impl<I: Io> Shard<I> {
             sealed_bytes: 0,
             checkpoint_bytes: 0,
         };
-        self.keep_reserve().await;
+        if !self.shared().table.all().is_empty() {
+            self.keep_reserve().await;
+        }
         while let Some(event) = events.recv().await {
             match event {
                 Event::Dead(segment) => {
@@ -97,6 +99,7 @@ impl<I: Io> Shard<I> {
                 Event::Sealed { segment, bytes } => {
                     work.candidates.insert(segment);
                     work.sealed_bytes += bytes;
+                    self.keep_reserve().await;
                 }
                 Event::Accounted => {
                     work.candidates.extend(self.shared().table.all().iter().map(|segment| segment.id));
@@ -236,7 +239,7 @@ impl<I: Io> Shard<I> {
         true
     }
 
-    /// Makes the free files that uploads leave to those that make space. A disk that has no room for them gets them from the next segments that
+    /// Makes the free files that uploads leave to those that make space; not before there is a sealed segment, as there is nothing to make it of. A disk that has no room for them gets them from the next segments that
     /// are retired.
     async fn keep_reserve(&self) {
         let free = self.shared().free.get().expect("set at recovery");
