@@ -164,4 +164,13 @@ mod tests {
         many.push(candidate(1, 1000));
         assert_eq!(choose(&many, SegmentId(100), false), Some((SegmentId(1), Cause::Oldest)));
     }
+
+    #[test]
+    fn where_the_oldest_segment_can_not_be_emptied_others_are_not_moved_for_the_sake_of_tombstones() {
+        let with_tombstones = |id| Candidate { tombstone_bytes: 900, ..candidate(id, 100) };
+        let mut candidates: Vec<Candidate> = (3..9).map(with_tombstones).collect();
+        candidates.push(Candidate { is_stuck: true, ..candidate(1, 1000) });
+        candidates.push(candidate(2, 1000));
+        assert_eq!(choose(&candidates, SegmentId(100), false), None, "the tombstones are kept for the first one's sake");
+    }
 }
