@@ -12,9 +12,10 @@ use std::sync::{Arc, Mutex};
 use crate::io::{AlignedBuf, BLOCK_SIZE, Io, OpenMode};
 use crate::log::footer;
 use crate::log::SEGMENT_SIZE_MIN;
-use crate::log::segment::{SEGMENTS_DIR, Segment, SegmentHeader, State, file_path};
+use crate::log::segment::{DATA_START, SEGMENTS_DIR, Segment, SegmentHeader, State, file_path};
 use crate::log::writer::{Log, LogError, OpenSegment, Purpose};
 use crate::probe::{self, Event};
+use crate::sync::promise;
 use crate::types::SegmentId;
 
 /// Free files that are kept for reuse in one data directory; more are removed, so that the file system gets its space back.
@@ -144,6 +145,38 @@ impl<I: Io> Log<I> {
             }
         });
         Ok(())
+    }
+
+    /// Seals the active segment if it holds anything; returns when it is sealed or fenced. Where there is no room for another segment it stays
+    /// as it is: what is left in it is what a full disk deletes with.
+    pub async fn seal_active(&self) {
+        if self.0.closing.get() {
+            return;
+        }
+        let (done, promised) = promise();
+        let log = self.clone();
+        // A task of the log: it is not closed in the middle of a rotation.
+        self.spawn_task(async move { done.keep(log.rotate_out().await) });
+        let Some(Some(open)) = promised.await else { return };
+        open.changed.wait_for(|| (open.segment.state() != State::Active).then_some(())).await;
+    }
+
+    async fn rotate_out(&self) -> Option<Rc<OpenSegment<I::File>>> {
+        let _turn = self.0.rotation.take().await;
+        let open = self.0.active.borrow().clone()?;
+        if open.append.get() == DATA_START || open.segment.is_fenced() {
+            return None;
+        }
+        match self.0.options.purpose {
+            Purpose::Clients => self.rotate(self.0.options.segment_size, Need::Data).await.ok()?,
+            // It takes another one when it needs it.
+            Purpose::Compaction => {
+                self.0.active.take();
+                let (log, sealed) = (self.clone(), open.clone());
+                self.spawn_task(async move { log.seal(&sealed).await });
+            }
+        }
+        Some(open)
     }
 
     /// A new segment with a durable header, known to the table.

@@ -24,6 +24,8 @@ const NONCE_AT: usize = STORE_AT + 16;
 const CREATED_AT: usize = NONCE_AT + 8;
 const CRC_AT: usize = CREATED_AT + 8;
 
+/// Bytes of a header; the rest of its block is zero.
+pub const HEADER_SIZE: usize = CRC_AT + 4;
 /// Where the first record of a segment starts, in bytes.
 pub const DATA_START: u64 = BLOCK_SIZE as u64;
 /// The directory of the segments within a data directory.
@@ -221,6 +223,11 @@ impl<F> Segment<F> {
         // In an order that does not change from run to run.
         tenants.sort();
         tenants
+    }
+
+    /// Whether large blobs may have pieces in here.
+    pub fn has_tenants(&self) -> bool {
+        !self.tenants.lock().expect("no panic under the lock").is_empty()
     }
 
     /// What is known of its tombstones.

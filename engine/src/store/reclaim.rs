@@ -40,6 +40,8 @@ pub(super) enum Event<F> {
         segment: SegmentId,
         bytes: u64,
     },
+    /// The checkpoint is damaged.
+    CheckpointDamaged,
     /// The live bytes of all segments are known.
     Accounted,
     /// The last reader of a segment that was taken out of the table is gone.
@@ -99,6 +101,12 @@ impl<I: Io> Shard<I> {
                 }
                 Event::Accounted => {
                     work.candidates.extend(self.shared().table.all().iter().map(|segment| segment.id));
+                }
+                Event::CheckpointDamaged => {
+                    if let Some(size) = self.write_checkpoint().await {
+                        work.checkpoint_bytes = size;
+                        self.shared().background.mended(1);
+                    }
                 }
                 Event::Unused(segment) => self.retire(&mut work, segment).await,
                 Event::Stop(_) => break,
@@ -245,6 +253,7 @@ impl<I: Io> Shard<I> {
             Ok(()) => {
                 work.leaving.remove(&id);
                 work.without_blobs.remove(&id);
+                self.shared().background.segment_left(id);
             }
             // It may come back, and then the tombstones of what it holds must be there: it goes on counting as existing.
             Err(error) => {

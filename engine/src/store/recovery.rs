@@ -31,7 +31,7 @@ use crate::store::recent::Recent;
 use crate::store::reclaim::{Event, Reclaimer};
 use crate::store::replay::Replay;
 use crate::store::shard::{Inner, Shard, Store};
-use crate::store::{OpenError, identity};
+use crate::store::{OpenError, identity, scrub};
 use crate::sync::Notify;
 use crate::types::{CoreId, SegmentId, Sequence};
 
@@ -190,6 +190,7 @@ pub(super) fn open_worker<I: Io>(store: &Store<I::File>, worker: Worker, io: I) 
     let shard = assemble(store, core, io, identity, Index::new(), Sequence(0), logs, frames);
     let mailbox = store.take_receiver(core);
     shard.0.io.spawn(shard.clone().serve(Vec::new(), mailbox));
+    shared.background.set_running(worker);
     Some(shard)
 }
 
@@ -274,7 +275,10 @@ async fn make_plan<I: Io>(store: &Store<I::File>, io: &I) -> Plan {
 
 async fn fill_plan<I: Io>(store: &Store<I::File>, io: &I, plan: &mut Plan) -> Result<(), OpenError> {
     let options = &store.0.options;
-    plan.store = identity::agree(io, &options.dirs, options.read_only).await?;
+    let agreed = identity::agree(io, &options.dirs, options.read_only).await?;
+    plan.store = agreed.store;
+    store.0.superblocks.get_or_init(|| agreed.superblocks);
+    scrub::saved::recover(io, store, agreed.store).await;
     for (dir_index, dir) in options.dirs.iter().enumerate() {
         let fail = |error: io::Error| OpenError(format!("data directory {} can't be read: {error}", dir.display()));
         plan.segment_sizes.push(match options.segment_size {

@@ -14,7 +14,7 @@ use crate::store::hashing::Progress;
 use crate::store::message::Outcome;
 use crate::store::shard::location_length;
 use crate::store::written::Kept;
-use crate::store::{CommitOptions, StoreError, Stored};
+use crate::store::{Ailment, CommitOptions, StoreError, Stored};
 use crate::types::{BlobId, ContentHash};
 
 use super::State;
@@ -95,8 +95,15 @@ impl<I: Io> State<I> {
         }
     }
 
-    /// Whether this very content is stored and readable. A damaged record counts as absent, so that an upload mends it.
+    /// Whether this very content is stored and readable. A damaged record counts as absent, so that an upload mends it, and so does one that the
+    /// scrub could not read and that can't be read now.
     async fn is_present(&self, id: BlobId, hash: ContentHash, location: &Location) -> Result<bool, StoreError> {
+        match self.shard.shared().background.quarantine.ailment(&id, location.sequence) {
+            None => {}
+            Some(Ailment::Damaged) => return Ok(false),
+            Some(Ailment::Unreadable) if !self.shard.is_readable(id, location).await => return Ok(false),
+            Some(Ailment::Unreadable) => {}
+        }
         let Some(segment) = self.shard.segment(location) else { return Ok(false) };
         match self.shard.open_record(id, location, segment).await {
             Ok(record) if record.decoded.head.hash == hash => Ok(true),
