@@ -3,6 +3,7 @@
 //! | file | noun |
 //! | --- | --- |
 //! | [`content`] | the blobs of a seed |
+//! | [`anatomy`] | the bytes on the disk by what they mean |
 //! | [`model`] | what each blob may be by now: the checker |
 //! | [`client`] | one client at work |
 //! | [`machine`] | the simulated machine, its shards, and how they go up and down |
@@ -12,6 +13,7 @@
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub mod anatomy;
 pub mod client;
 pub mod content;
 pub mod machine;

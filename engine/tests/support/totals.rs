@@ -44,6 +44,7 @@ totals! {
     reads_absent,
     bytes_verified,
     damaged,
+    refused,
     read_failed,
     write_failed,
     full_puts,

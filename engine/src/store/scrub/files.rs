@@ -1,10 +1,10 @@
-//! The files beside the segments: superblocks, checkpoint, and the scrub's own. Each is written anew when it is damaged.
+//! The files beside the segments: superblocks and checkpoint. Each is written anew when it is damaged.
 
 use std::io;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use super::{Halt, RETRIES_UNREADABLE, Scrub, saved};
+use super::{Halt, RETRIES_UNREADABLE, Scrub};
 use crate::io::{AlignedBuf, BLOCK_SIZE, Io, OpenMode};
 use crate::log::checkpoint::{CheckpointReader, Item, Unusable};
 use crate::log::superblock::{FILE_NAME, Superblock};
@@ -22,8 +22,7 @@ impl<I: Io> Scrub<I> {
         for (dir, superblock) in shared.options.dirs.iter().zip(superblocks) {
             self.check_superblock(dir, superblock).await?;
         }
-        self.check_checkpoint().await?;
-        self.check_saved().await
+        self.check_checkpoint().await
     }
 
     async fn check_superblock(&self, dir: &Path, known: &Superblock) -> Result<(), Halt> {
@@ -80,20 +79,6 @@ impl<I: Io> Scrub<I> {
         })
     }
 
-    async fn check_saved(&self) -> Result<(), Halt> {
-        let Some(why) = self.persists(async || self.read_saved().await).await? else { return Ok(()) };
-        self.found_file(&self.shard.shared().options.dirs[0].join(saved::FILE_NAME), &why);
-        if self.save().await {
-            self.background().mended(1);
-        }
-        Ok(())
-    }
-
-    async fn read_saved(&self) -> Result<Option<String>, Halt> {
-        let dir = &self.shard.shared().options.dirs[0];
-        Ok(saved::read(self.shard.io(), dir, self.shard.0.store_uuid).await.err())
-    }
-
     /// What is wrong with a file, if it is so each time that it is looked at.
     async fn persists(
         &self,
@@ -110,7 +95,7 @@ impl<I: Io> Scrub<I> {
         Ok(why)
     }
 
-    fn found_file(&self, path: &Path, why: &str) {
+    pub(super) fn found_file(&self, path: &Path, why: &str) {
         probe::hit(Event::ScrubFound);
         self.counters().findings.fetch_add(1, Ordering::Relaxed);
         tracing::error!(path = %path.display(), why, "a file of the store is damaged: it is written anew");

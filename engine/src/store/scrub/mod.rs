@@ -291,8 +291,8 @@ impl<I: Io> Scrub<I> {
         }
     }
 
-    /// Saves position and quarantine; false when that failed.
-    async fn save(&self) -> bool {
+    /// Saves position and quarantine.
+    async fn save(&self) {
         let io = self.shard.io();
         let changes = self.background().quarantine.changes();
         let saved = Saved { position: self.position.get(), quarantined: self.background().quarantine.list() };
@@ -300,15 +300,19 @@ impl<I: Io> Scrub<I> {
         // Also after a failure: it is not tried at every step.
         self.saved_at.set(io.now());
         self.saved_read.set(self.pacer.read());
+        // Looked at before it is replaced: so nothing that happened to it goes unseen.
+        let damage = saved::read(io, dir, self.shard.0.store_uuid).await.err();
+        if let Some(why) = &damage {
+            self.found_file(&dir.join(saved::FILE_NAME), why);
+        }
         match saved::write(io, dir, self.shard.0.store_uuid, &saved).await {
             Ok(()) => {
                 self.saved_changes.set(changes);
-                true
+                if damage.is_some() {
+                    self.background().mended(1);
+                }
             }
-            Err(error) => {
-                tracing::warn!(%error, "the position of the scrub could not be saved");
-                false
-            }
+            Err(error) => tracing::warn!(%error, "the position of the scrub could not be saved"),
         }
     }
 }
