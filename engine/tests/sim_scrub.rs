@@ -272,6 +272,10 @@ fn a_flipped_bit_in_a_piece_in_use_puts_its_blob_under_quarantine_and_in_another
         let mut random = Random::new(seed);
         let mut machine = Machine::new(seed);
         machine.start_scrub();
+        let (shard, large) = (machine.shards[0].clone(), machine.contents.remove(6));
+        machine.sim.run(async move { shard.delete(large.id).await }).expect("deleted");
+        // What is wholly dead has gone by then.
+        machine.full_pass();
         let meaning = if seed % 2 == 0 { Meaning::Payload(Kind::Frame) } else { Meaning::Head(Kind::Frame) };
         let parts: Vec<Part> = anatomy::parts(&machine.sim).into_iter().filter(|part| part.meaning == meaning).collect();
         machine.flip(&parts[random.index(parts.len())], &mut random);
@@ -343,6 +347,8 @@ fn position_and_quarantine_outlive_a_restart() {
 fn a_pass_that_was_broken_off_goes_on_where_it_was() {
     for seed in 700..706 {
         let mut machine = Machine::new(seed);
+        // What is wholly dead has gone by then.
+        machine.sim.run_for(Duration::from_secs(1));
         let segments = machine::segment_files(&machine.sim).len() as u64;
         // At the least rate of 1 MiB a second.
         let options = ScrubOptions { interval: Some(Duration::from_secs(3600)), retry_pause: Duration::from_millis(5) };
@@ -352,9 +358,9 @@ fn a_pass_that_was_broken_off_goes_on_where_it_was() {
         machine.reopen();
         machine::start_scrub(&machine.shards, machine.sim.io(2), options);
         let whole = machine.until("the rest", |status| status.scrub.passes == 1).scrub;
-        // Those that were sealed by the stop are of no pass yet.
-        assert!(whole.segments + broken_off.segments <= segments + 4, "seed {seed}: {whole:?} after {broken_off:?}");
-        assert!(whole.segments + broken_off.segments >= segments, "seed {seed}: {whole:?} after {broken_off:?}");
+        // One may have been read and not counted as done, or only half.
+        let read = whole.segments + broken_off.segments;
+        assert!((segments..=segments + 1).contains(&read), "seed {seed}: {read} of {segments}");
     }
 }
 

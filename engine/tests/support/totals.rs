@@ -27,6 +27,7 @@ macro_rules! totals {
 totals! {
     seeds,
     lives,
+    scrubbed_lives,
     crashes_process,
     crashes_power,
     crashes_in_recovery,
