@@ -297,7 +297,7 @@ impl Scenario {
     /// Starts the scrub in a share of the lives, in a hurry.
     fn start_scrub(&mut self, shards: &Shards) {
         if self.random.chance(0.5) {
-            let interval = Duration::from_nanos(1 + self.random.below(30_000_000));
+            let interval = Duration::from_millis(20 + self.random.below(200));
             let retry_pause = Duration::from_nanos(1 + self.random.below(1_000_000));
             let io = self.sim().io(shards.len() as u16);
             machine::start_scrub(shards, io, ScrubOptions { interval: Some(interval), retry_pause });
