@@ -39,6 +39,12 @@ events! {
     RecordMoved,
     PiecesMoved,
     SegmentEmptied,
+    /// The scrub ended a pass; found damage beside what is live; put a blob under quarantine, or only listed it; something was put right.
+    ScrubPassed,
+    ScrubFound,
+    Quarantined,
+    ListedUnreadable,
+    ScrubMended,
     ExtentPageWritten,
     ExtentPageRead,
     /// Frames of an upload were hashed by another core than its own.

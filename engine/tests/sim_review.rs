@@ -30,7 +30,7 @@ fn simulation(seed: u64, capacity_bytes: u64) -> Sim {
 
 fn open(sim: &mut Sim, options: &StoreOptions) -> Shards {
     let shards = sim.run(machine::open(machine::ios(sim, options.cores), options.clone())).expect("opens");
-    machine::start_compaction(sim, &shards);
+    machine::start_compaction(&shards, sim.io(options.cores));
     shards
 }
 

@@ -12,9 +12,10 @@ use std::sync::{Arc, Mutex};
 use crate::io::{AlignedBuf, BLOCK_SIZE, Io, OpenMode};
 use crate::log::footer;
 use crate::log::SEGMENT_SIZE_MIN;
-use crate::log::segment::{SEGMENTS_DIR, Segment, SegmentHeader, State, file_path};
+use crate::log::segment::{DATA_START, SEGMENTS_DIR, Segment, SegmentHeader, State, file_path};
 use crate::log::writer::{Log, LogError, OpenSegment, Purpose};
 use crate::probe::{self, Event};
+use crate::sync::promise;
 use crate::types::SegmentId;
 
 /// Free files that are kept for reuse in one data directory; more are removed, so that the file system gets its space back.
@@ -38,7 +39,19 @@ pub struct FreeFiles<F>(Vec<FreeInDir<F>>);
 
 struct FreeInDir<F> {
     segment_size: u64,
-    files: Mutex<Vec<FreeFile<F>>>,
+    files: Mutex<Kept<F>>,
+}
+
+struct Kept<F> {
+    files: Vec<FreeFile<F>>,
+    /// One of them is for tombstones.
+    for_tombstones: bool,
+}
+
+impl<F> Default for Kept<F> {
+    fn default() -> Self {
+        Self { files: Vec::new(), for_tombstones: false }
+    }
 }
 
 impl<F> FreeFiles<F> {
@@ -53,23 +66,33 @@ impl<F> FreeFiles<F> {
     }
 
     fn take(&self, dir: usize, need: Need) -> Option<FreeFile<F>> {
-        let mut files = self.0[dir].files.lock().expect("no panic under the lock");
-        if files.len() > need.leaves() { files.pop() } else { None }
+        let mut kept = self.0[dir].files.lock().expect("no panic under the lock");
+        let left = match need {
+            Need::Data => RESERVED_FILES,
+            // One, until there are as many as before.
+            Need::Tombstone if kept.for_tombstones => 0,
+            Need::Tombstone => RESERVED_FILES,
+            Need::Compaction => usize::from(kept.for_tombstones),
+        };
+        let file = if kept.files.len() > left { kept.files.pop() } else { None };
+        kept.for_tombstones &= need != Need::Tombstone || file.is_none();
+        file
     }
 
     /// Keeps a file; false when there are enough, or it has another size.
     pub fn give(&self, dir: usize, file: FreeFile<F>) -> bool {
         let FreeInDir { segment_size, files } = &self.0[dir];
-        let mut files = files.lock().expect("no panic under the lock");
-        let keep = files.len() < FREE_FILES_MAX && is_usable(file.size, *segment_size);
+        let mut kept = files.lock().expect("no panic under the lock");
+        let keep = kept.files.len() < FREE_FILES_MAX && is_usable(file.size, *segment_size);
         if keep {
-            files.push(file);
+            kept.files.push(file);
+            kept.for_tombstones |= kept.files.len() >= RESERVED_FILES;
         }
         keep
     }
 
     pub fn count(&self, dir: usize) -> usize {
-        self.0[dir].files.lock().expect("no panic under the lock").len()
+        self.0[dir].files.lock().expect("no panic under the lock").files.len()
     }
 
     /// The bytes of a segment in a data directory.
@@ -93,17 +116,6 @@ pub enum Need {
     Compaction,
 }
 
-impl Need {
-    /// Free files that must be left.
-    fn leaves(self) -> usize {
-        match self {
-            Need::Data => RESERVED_FILES,
-            Need::Tombstone => RESERVED_FILES - 1,
-            Need::Compaction => 0,
-        }
-    }
-}
-
 /// The name of a file that is no segment now.
 pub fn free_file_name(number: SegmentId) -> String {
     format!("{number}.free")
@@ -115,12 +127,13 @@ pub fn parse_free_file_name(name: &str) -> Option<SegmentId> {
 }
 
 impl<I: Io> Log<I> {
-    /// Makes a fresh segment the active one: the spare, or a new one of this size. Called under the rotation turn.
-    pub(super) async fn rotate(&self, size: u64, need: Need) -> Result<(), LogError> {
-        let spare = self.0.spare.take();
+    /// Makes a fresh segment the active one: the spare, or a new one of this size; on a full disk one of at least so many bytes. Called under the
+    /// rotation turn.
+    pub(super) async fn rotate(&self, size: u64, least: u64, need: Need) -> Result<(), LogError> {
+        let spare = self.0.spare.borrow_mut().take_if(|spare| spare.size >= least);
         let segment = match spare {
             Some(segment) => segment,
-            None => self.prepare(size, need).await?,
+            None => self.prepare(size, least, need).await?,
         };
         let fresh = Rc::new(OpenSegment::new(segment));
         let old = self.0.active.replace(Some(fresh));
@@ -138,7 +151,7 @@ impl<I: Io> Log<I> {
             let _turn = log.0.rotation.take().await;
             if log.0.spare.borrow().is_none() && !log.0.closing.get() {
                 // A full disk shows when the spare is needed, not now.
-                if let Ok(segment) = log.prepare(log.0.options.segment_size, Need::Data).await {
+                if let Ok(segment) = log.prepare(log.0.options.segment_size, log.0.options.segment_size, Need::Data).await {
                     log.0.spare.replace(Some(segment));
                 }
             }
@@ -146,8 +159,40 @@ impl<I: Io> Log<I> {
         Ok(())
     }
 
+    /// Seals the active segment if it holds anything; returns when it is sealed or fenced. Where there is no room for another segment it stays
+    /// as it is: what is left in it is what a full disk deletes with.
+    pub async fn seal_active(&self) {
+        if self.0.closing.get() {
+            return;
+        }
+        let (done, promised) = promise();
+        let log = self.clone();
+        // A task of the log: it is not closed in the middle of a rotation.
+        self.spawn_task(async move { done.keep(log.rotate_out().await) });
+        let Some(Some(open)) = promised.await else { return };
+        open.changed.wait_for(|| (open.segment.state() != State::Active).then_some(())).await;
+    }
+
+    async fn rotate_out(&self) -> Option<Rc<OpenSegment<I::File>>> {
+        let _turn = self.0.rotation.take().await;
+        let open = self.0.active.borrow().clone()?;
+        if open.append.get() == DATA_START || open.segment.is_fenced() {
+            return None;
+        }
+        match self.0.options.purpose {
+            Purpose::Clients => self.rotate(self.0.options.segment_size, 0, Need::Data).await.ok()?,
+            // It takes another one when it needs it.
+            Purpose::Compaction => {
+                self.0.active.take();
+                let (log, sealed) = (self.clone(), open.clone());
+                self.spawn_task(async move { log.seal(&sealed).await });
+            }
+        }
+        Some(open)
+    }
+
     /// A new segment with a durable header, known to the table.
-    async fn prepare(&self, size: u64, need: Need) -> Result<Arc<Segment<I::File>>, LogError> {
+    async fn prepare(&self, size: u64, least: u64, need: Need) -> Result<Arc<Segment<I::File>>, LogError> {
         let options = &self.0.options;
         let mut header = SegmentHeader {
             segment: options.table.next_id(),
@@ -156,7 +201,7 @@ impl<I: Io> Log<I> {
             nonce: self.0.io.random_u64(),
             created_at_ns: self.0.io.wall_clock_ns(),
         };
-        match self.prepare_file(&mut header, need).await {
+        match self.prepare_file(&mut header, least, need).await {
             Ok(file) => {
                 let segment = Arc::new(Segment::new(&header, options.dir_index, file, State::Active, header.size));
                 options.table.insert(segment.clone());
@@ -172,7 +217,7 @@ impl<I: Io> Log<I> {
     }
 
     /// A file for a segment, with a durable header. The segment is smaller than asked for when that is all that a full disk has.
-    async fn prepare_file(&self, header: &mut SegmentHeader, need: Need) -> io::Result<I::File> {
+    async fn prepare_file(&self, header: &mut SegmentHeader, least: u64, need: Need) -> io::Result<I::File> {
         let Inner { io, dir, index } = self.place_of_files();
         let segments = dir.join(SEGMENTS_DIR);
         let usual = header.size == self.0.options.segment_size;
@@ -182,6 +227,10 @@ impl<I: Io> Log<I> {
                 probe::hit(Event::FileReused);
                 let path = segments.join(free_file_name(free.number));
                 if free.size < header.size && allocate(io, &segments, &free.file, free.size, header.size).await.is_err() {
+                    if free.size < least {
+                        let _ = self.0.options.free.give(index, free);
+                        return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+                    }
                     header.size = free.size;
                 }
                 (free.file, path)

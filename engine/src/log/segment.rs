@@ -11,7 +11,11 @@ use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use crate::io::BLOCK_SIZE;
 use crate::log::codec::{crc32c, get_u32, get_u64, put_u32, put_u64};
-use crate::log::{FORMAT_VERSION, SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN};
+use crate::log::footer::{ENTRY_SIZE, FooterEntry};
+use crate::log::record::Kind;
+use crate::log::{
+    FORMAT_VERSION, HEAD_ROOM, PACKED_PAYLOAD_MAX, SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN, bytes,
+};
 use crate::types::{BlobId, SegmentId};
 
 const MAGIC: &[u8; 8] = b"NABUSEG1";
@@ -24,6 +28,8 @@ const NONCE_AT: usize = STORE_AT + 16;
 const CREATED_AT: usize = NONCE_AT + 8;
 const CRC_AT: usize = CREATED_AT + 8;
 
+/// Bytes of a header; the rest of its block is zero.
+pub const HEADER_SIZE: usize = CRC_AT + 4;
 /// Where the first record of a segment starts, in bytes.
 pub const DATA_START: u64 = BLOCK_SIZE as u64;
 /// The directory of the segments within a data directory.
@@ -128,23 +134,46 @@ pub struct Segment<F> {
     state: AtomicU8,
     /// Large blobs with pieces in here, and perhaps some that have gone since: no more than there are pieces.
     tenants: Mutex<HashSet<BlobId>>,
-    /// `None` until somebody looked at its footer.
-    tombstones: Mutex<Option<Tombstones>>,
+    /// `None` before its first record; of one that was there at the start, until somebody looked at its footer.
+    contents: Mutex<Option<Contents>>,
     when_unused: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
-/// The tombstones of a segment.
+/// What was written to a segment, dead or live.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Tombstones {
-    pub bytes: u64,
-    /// The highest of their watermarks.
+pub struct Contents {
+    /// Bytes of the records of blobs and pieces.
+    pub data_bytes: u64,
+    /// What these take beside: their entries in the footer, and the rest of the last block of those that lie alone.
+    pub overhead_bytes: u64,
+    /// Bytes of tombstones, and the highest of their watermarks.
+    pub tombstone_bytes: u64,
     pub watermark: u32,
 }
 
-impl Tombstones {
-    pub fn add(&mut self, bytes: u64, watermark: u32) {
-        self.bytes += bytes;
-        self.watermark = self.watermark.max(watermark);
+impl Contents {
+    pub fn add(&mut self, entry: &FooterEntry) {
+        let length = bytes(entry.length_units);
+        match entry.kind {
+            Kind::Tombstone => {
+                self.tombstone_bytes += length + ENTRY_SIZE as u64;
+                self.watermark = self.watermark.max(entry.watermark);
+            }
+            Kind::Blob if length <= (PACKED_PAYLOAD_MAX + HEAD_ROOM) as u64 => {
+                self.data_bytes += length;
+                self.overhead_bytes += ENTRY_SIZE as u64;
+            }
+            Kind::Blob | Kind::Frame | Kind::ExtentPage => {
+                self.data_bytes += length;
+                self.overhead_bytes += ENTRY_SIZE as u64 + length.next_multiple_of(BLOCK_SIZE as u64) - length;
+            }
+        }
+    }
+
+    pub fn of(entries: &[FooterEntry]) -> Self {
+        let mut contents = Self::default();
+        entries.iter().for_each(|entry| contents.add(entry));
+        contents
     }
 }
 
@@ -170,7 +199,7 @@ impl<F> Segment<F> {
             is_damaged: AtomicBool::new(false),
             state: AtomicU8::new(state as u8),
             tenants: Mutex::default(),
-            tombstones: Mutex::default(),
+            contents: Mutex::default(),
             when_unused: OnceLock::new(),
         }
     }
@@ -223,19 +252,28 @@ impl<F> Segment<F> {
         tenants
     }
 
-    /// What is known of its tombstones.
-    pub fn tombstones(&self) -> Option<Tombstones> {
-        *self.tombstones.lock().expect("no panic under the lock")
+    /// Whether large blobs may have pieces in here.
+    pub fn has_tenants(&self) -> bool {
+        !self.tenants.lock().expect("no panic under the lock").is_empty()
     }
 
-    pub fn set_tombstones(&self, tombstones: Tombstones) {
-        *self.tombstones.lock().expect("no panic under the lock") = Some(tombstones);
+    /// What is known of its records.
+    pub fn contents(&self) -> Option<Contents> {
+        *self.contents.lock().expect("no panic under the lock")
     }
 
-    /// Counts a tombstone that is being written.
-    pub fn add_tombstone(&self, bytes: u64, watermark: u32) {
-        let mut tombstones = self.tombstones.lock().expect("no panic under the lock");
-        tombstones.get_or_insert_default().add(bytes, watermark);
+    pub fn set_contents(&self, contents: Contents) {
+        *self.contents.lock().expect("no panic under the lock") = Some(contents);
+    }
+
+    /// Counts a record that is being written.
+    pub fn add_record(&self, entry: &FooterEntry) {
+        self.contents.lock().expect("no panic under the lock").get_or_insert_default().add(entry);
+    }
+
+    /// Whether nothing was ever written to it: a segment that waits for its first record.
+    pub fn is_unused(&self) -> bool {
+        self.state() == State::Active && self.contents().is_none()
     }
 
     pub fn is_fenced(&self) -> bool {

@@ -403,16 +403,18 @@ impl<I: Io> Log<I> {
             if self.fits_active(size, records, claim) {
                 continue;
             }
-            let full_size = self.0.options.segment_size;
-            let mut rotated = self.rotate(full_size, self.need()).await;
+            let least = (DATA_START + size + footer_bytes(records) + self.0.reserve()).next_multiple_of(BLOCK_SIZE as u64);
+            // What compaction moves may come from larger segments than those of today.
+            let full_size = self.0.options.segment_size.max(least);
+            let mut rotated = self.rotate(full_size, least, self.need()).await;
             if claim == Claim::Data {
                 self.0.full_at.set((rotated == Err(LogError::Full)).then(|| self.0.io.now()));
             } else {
                 if rotated == Err(LogError::Full) && DATA_START + size + footer_bytes(records) <= SMALL_SEGMENT {
-                    rotated = self.rotate(SMALL_SEGMENT, Need::Data).await;
+                    rotated = self.rotate(SMALL_SEGMENT, SMALL_SEGMENT, Need::Data).await;
                 }
                 if rotated == Err(LogError::Full) {
-                    rotated = self.rotate(full_size, Need::Tombstone).await;
+                    rotated = self.rotate(full_size, least, Need::Tombstone).await;
                 }
             }
             rotated?;
@@ -454,7 +456,7 @@ impl<I: Io> Log<I> {
         length_units: u32,
         end: u64,
     ) -> Placed<I::File> {
-        open.entries.borrow_mut().push(FooterEntry {
+        let entry = FooterEntry {
             kind: head.kind,
             layout: head.layout,
             offset_units,
@@ -462,13 +464,14 @@ impl<I: Io> Log<I> {
             id: head.id,
             sequence: head.sequence,
             watermark: head.link as u32,
-        });
+        };
+        open.entries.borrow_mut().push(entry);
+        open.segment.add_record(&entry);
         if matches!(head.kind, Kind::Blob | Kind::Tombstone) {
             open.segment.unapplied.fetch_add(1, Ordering::AcqRel);
         }
-        match head.kind {
-            Kind::Tombstone => open.segment.add_tombstone(bytes(length_units), head.link as u32),
-            Kind::Blob | Kind::Frame | Kind::ExtentPage => open.segment.add_live(bytes(length_units)),
+        if head.kind != Kind::Tombstone {
+            open.segment.add_live(bytes(length_units));
         }
         Placed { open: open.clone(), offset_units, length_units, end }
     }

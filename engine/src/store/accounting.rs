@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 
 use crate::index::Entry;
 use crate::io::Io;
-use crate::log::segment::Segment;
+use crate::log::segment::{Segment, State};
 use crate::store::message::{Outcome, Released};
 use crate::store::readers::Condemned;
 use crate::store::reclaim::Event;
@@ -142,6 +142,14 @@ impl<I: Io> Shard<I> {
         }
         if let Some(segment) = self.segment(&location) {
             self.count_dead(&segment, record_bytes(&location));
+        }
+    }
+
+    /// An operation whose record lies in a segment is in the index now.
+    pub(super) fn applied(&self, segment: &Segment<I::File>) {
+        let was_last = segment.unapplied.fetch_sub(1, Ordering::AcqRel) == 1;
+        if was_last && segment.state() == State::Sealed && segment.live_bytes.load(Ordering::Acquire) == 0 {
+            self.tell_reclaimer(Event::Dead(segment.id));
         }
     }
 

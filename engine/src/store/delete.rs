@@ -1,7 +1,5 @@
 //! Deleting a blob: a tombstone becomes durable, then the blob leaves the index.
 
-use std::sync::atomic::Ordering;
-
 use crate::io::Io;
 use crate::log::committer::PackedPayload;
 use crate::log::record::Head;
@@ -37,7 +35,7 @@ impl<I: Io> Shard<I> {
         let released = self.release(id, Outcome::Remove).await?;
         // A segment with something unapplied is not taken out of the table.
         let segment = self.shared().table.get(segment).expect("its tombstone is not applied yet");
-        segment.unapplied.fetch_sub(1, Ordering::AcqRel);
+        self.applied(&segment);
         let existed = released.before.is_some();
         self.forget(released).await;
         Ok(existed)
@@ -48,7 +46,7 @@ impl<I: Io> Shard<I> {
         let since = self.io().now();
         loop {
             let buried = self.bury(head.clone()).await;
-            if buried != Err(LogError::Full) || !self.waits_for_space(since).await {
+            if buried != Err(LogError::Full) || !self.waits_for_space(self.io().now().since(since)).await {
                 return buried;
             }
         }

@@ -49,6 +49,8 @@ pub(super) enum Request {
         after: Option<BlobId>,
     },
     Status,
+    /// Seal what this core is writing to, so that the scrub can look at it.
+    Rotate,
     /// Write this tombstone: the asking core has no room for it.
     Bury(Head),
     /// Hash a frame of this upload: the asking core is busy, and this one is not.
@@ -75,6 +77,7 @@ pub(super) enum Reply {
         more: bool,
     },
     Status(CoreStatus),
+    Rotated,
     /// The segment that the tombstone lies in; it counts as unapplied there.
     Buried(Result<SegmentId, LogError>),
     Hashed(Box<Piece>),

@@ -26,6 +26,7 @@ mod reclaim;
 mod records;
 mod recovery;
 mod replay;
+mod scrub;
 mod shard;
 mod upload;
 mod written;
@@ -37,12 +38,13 @@ use crate::log::writer::LogError;
 use crate::types::{BlobId, ContentHash};
 
 pub use crate::cache::CacheStatus;
-pub use background::Worker;
+pub use background::{ScrubStatus, Worker};
 pub use blob::Blob;
 pub use compaction::compact;
 pub use fetch::SMALL_PAYLOAD_MAX;
-pub use quarantine::Quarantined;
+pub use quarantine::{Ailment, Quarantined};
 pub use reader::{BlobReader, Chunk, Pace, Sendable};
+pub use scrub::{ScrubOptions, scrub};
 pub use shard::{Shard, Store};
 pub use upload::Upload;
 
@@ -142,6 +144,9 @@ pub struct StoreStatus {
     pub damage_count: u64,
     /// Data directories that take no more writes until a restart.
     pub failed_dirs: u64,
+    /// Blobs under quarantine.
+    pub quarantined: u64,
+    pub scrub: ScrubStatus,
     pub cache: CacheStatus,
 }
 
@@ -158,6 +163,8 @@ pub enum StoreError {
     TooLarge,
     /// What is on the disk fails its checksum. `500`, and never the wrong bytes.
     Damaged { id: BlobId },
+    /// The scrub found it damaged: it is under quarantine until it is stored again or deleted. `500`
+    Quarantined { id: BlobId, reason: String },
     /// The disk refused a write or a sync; nothing was acknowledged. `503`
     WriteFailed { reason: String },
     /// The disk refused a read. `500`
@@ -201,6 +208,7 @@ impl fmt::Display for StoreError {
             StoreError::Collision { id } => write!(formatter, "another content is stored under {id}"),
             StoreError::TooLarge => write!(formatter, "a blob has at most {BLOB_SIZE_MAX} bytes"),
             StoreError::Damaged { id } => write!(formatter, "the stored bytes of {id} fail their checksum"),
+            StoreError::Quarantined { id, reason } => write!(formatter, "{id} is under quarantine: {reason}"),
             StoreError::WriteFailed { reason } => formatter.write_str(reason),
             StoreError::ReadFailed { id, reason } => write!(formatter, "{id} could not be read: {reason}"),
             StoreError::Busy => formatter.write_str("no buffer became free in time"),

@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::io::{Instant, Io};
+use crate::io::Io;
 use crate::store::compaction::pace::Space;
 use crate::store::shard::Shard;
 
@@ -70,7 +70,9 @@ impl Pressure {
 
 impl<I: Io> Shard<I> {
     /// Waits as the space demands before so many bytes are written for an upload.
-    pub(super) async fn pay(&self, bytes: u64) {
+    ///
+    /// `waited`: how long this upload has waited for the last segments, over all its parts.
+    pub(super) async fn pay(&self, bytes: u64, waited: &mut Duration) {
         let pressure = &self.shared().background.pressure;
         let wait = pressure.wait(bytes);
         if wait.is_zero() {
@@ -81,12 +83,13 @@ impl<I: Io> Shard<I> {
         let until = self.0.paid_until.get().max(now).after(wait).min(now.after(WAIT_MAX));
         self.0.paid_until.set(until);
         self.io().sleep(until.since(now)).await;
-        while pressure.is_last() && self.waits_for_space(now).await {}
+        while pressure.is_last() && self.waits_for_space(*waited).await {
+            *waited += LOOK_EVERY;
+        }
     }
 
-    /// Waits a little for compaction to make space, on behalf of somebody who began to wait at `since`; false when that helps no more.
-    pub(super) async fn waits_for_space(&self, since: Instant) -> bool {
-        let waited = self.io().now().since(since);
+    /// Waits a little for compaction to make space, on behalf of somebody who has waited for so long; false when that helps no more.
+    pub(super) async fn waits_for_space(&self, waited: Duration) -> bool {
         if self.0.closing.get() || !self.shared().background.pressure.may_help(waited) {
             return false;
         }

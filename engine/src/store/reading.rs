@@ -15,8 +15,7 @@ use crate::log::footer::FooterEntry;
 use crate::log::lifecycle::{FreeFile, FreeFiles, retire, write_footer};
 use crate::log::record::Kind;
 use crate::log::scan::{rewrite, scan};
-use crate::log::bytes;
-use crate::log::segment::{DATA_START, SEGMENTS_DIR, Segment, SegmentHeader, State, Tombstones, file_name, file_path};
+use crate::log::segment::{Contents, DATA_START, SEGMENTS_DIR, Segment, SegmentHeader, State, file_name, file_path};
 use crate::probe::{self, Event as ProbeEvent};
 use crate::store::OpenError;
 use crate::store::message::{Message, Plan, Recovery, ReplayRecord, SegmentFile};
@@ -239,11 +238,8 @@ fn send_records<F>(store: &Store<F>, segment: &Segment<F>, entries: Vec<FooterEn
     let send = |owner: usize, batch: Vec<ReplayRecord>| {
         let _ = store.0.mailboxes[owner].send(Message::Recovery(Recovery::Replay(batch)));
     };
-    let mut tombstones = Tombstones::default();
+    segment.set_contents(Contents::of(&entries));
     for entry in entries {
-        if entry.kind == Kind::Tombstone {
-            tombstones.add(bytes(entry.length_units), entry.watermark);
-        }
         if !matches!(entry.kind, Kind::Blob | Kind::Tombstone) {
             continue;
         }
@@ -257,5 +253,4 @@ fn send_records<F>(store: &Store<F>, segment: &Segment<F>, entries: Vec<FooterEn
     for (owner, batch) in batches.into_iter().enumerate().filter(|(_, batch)| !batch.is_empty()) {
         send(owner, batch);
     }
-    segment.set_tombstones(tombstones);
 }

@@ -40,6 +40,8 @@ pub(super) enum Event<F> {
         segment: SegmentId,
         bytes: u64,
     },
+    /// The checkpoint is damaged.
+    CheckpointDamaged,
     /// The live bytes of all segments are known.
     Accounted,
     /// The last reader of a segment that was taken out of the table is gone.
@@ -88,9 +90,6 @@ impl<I: Io> Shard<I> {
             sealed_bytes: 0,
             checkpoint_bytes: 0,
         };
-        if !self.shared().table.all().is_empty() {
-            self.keep_reserve().await;
-        }
         while let Some(event) = events.recv().await {
             match event {
                 Event::Dead(segment) => {
@@ -103,6 +102,12 @@ impl<I: Io> Shard<I> {
                 }
                 Event::Accounted => {
                     work.candidates.extend(self.shared().table.all().iter().map(|segment| segment.id));
+                }
+                Event::CheckpointDamaged => {
+                    if let Some(size) = self.write_checkpoint().await {
+                        work.checkpoint_bytes = size;
+                        self.shared().background.mended(1);
+                    }
                 }
                 Event::Unused(segment) => self.retire(&mut work, segment).await,
                 Event::Stop(_) => break,
@@ -145,8 +150,9 @@ impl<I: Io> Shard<I> {
 
     /// The oldest segment that exists and may hold a blob, `without` aside.
     fn oldest(&self, work: &Work<I::File>, without: Option<SegmentId>) -> Option<SegmentId> {
+        // One that is still without any record gets none that is older than a deletion of today.
         let table = self.shared().table.all();
-        let all = table.iter().map(|segment| segment.id).chain(work.leaving.keys().copied());
+        let all = table.iter().filter(|segment| !segment.is_unused()).map(|segment| segment.id).chain(work.leaving.keys().copied());
         all.filter(|id| Some(*id) != without && !work.without_blobs.contains(id)).min()
     }
 
@@ -226,7 +232,7 @@ impl<I: Io> Shard<I> {
                 match promised.await {
                     Some(Ok(placed)) => {
                         probe::hit(ProbeEvent::TombstoneCarried);
-                        placed.segment().unapplied.fetch_sub(1, Ordering::AcqRel);
+                        self.applied(placed.segment());
                     }
                     Some(Err(error)) => {
                         tracing::warn!(?error, "a tombstone could not be carried over: a dead segment is kept");
@@ -241,7 +247,7 @@ impl<I: Io> Shard<I> {
 
     /// Makes the free files that uploads leave to those that make space; not before there is a sealed segment, as there is nothing to make it of. A disk that has no room for them gets them from the next segments that
     /// are retired.
-    async fn keep_reserve(&self) {
+    pub(super) async fn keep_reserve(&self) {
         let free = self.shared().free.get().expect("set at recovery");
         let table = &self.shared().table;
         for (index, dir) in self.shared().options.dirs.iter().enumerate() {
@@ -264,6 +270,7 @@ impl<I: Io> Shard<I> {
                 work.without_blobs.remove(&id);
                 self.keep_reserve().await;
                 self.shared().background.space_changed();
+                self.shared().background.segment_left(id);
             }
             // It may come back, and then the tombstones of what it holds must be there: it goes on counting as existing.
             Err(error) => {

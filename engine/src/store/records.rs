@@ -129,6 +129,7 @@ impl<I: Io> Shard<I> {
 
     pub(super) fn damaged(&self, id: BlobId, segment: &Segment<I::File>, offset_units: u32, what: &str) -> StoreError {
         tracing::error!(%id, segment = %segment.id, offset = bytes(offset_units), what, "a stored record is damaged");
+        self.shared().background.suspect(id);
         StoreError::Damaged { id }
     }
 

@@ -31,7 +31,7 @@ use crate::store::recent::Recent;
 use crate::store::reclaim::{Event, Reclaimer};
 use crate::store::replay::Replay;
 use crate::store::shard::{Inner, Shard, Store};
-use crate::store::{OpenError, identity};
+use crate::store::{OpenError, identity, scrub};
 use crate::sync::Notify;
 use crate::types::{CoreId, SegmentId, Sequence};
 
@@ -93,6 +93,10 @@ pub(super) async fn open<I: Io>(
         sequence = above_unread(sequence, store.0.table.watermark());
     }
     let shard = build(&store, core, io, &plan, replay, sequence);
+    if core == CoreId(0) && !store.0.options.read_only && !store.0.table.all().is_empty() {
+        // Before anybody can take the space.
+        shard.keep_reserve().await;
+    }
     for mailbox in store.0.core_mailboxes() {
         let _ = mailbox.send(Message::Recovery(Recovery::Ready));
     }
@@ -190,6 +194,7 @@ pub(super) fn open_worker<I: Io>(store: &Store<I::File>, worker: Worker, io: I) 
     let shard = assemble(store, core, io, identity, Index::new(), Sequence(0), logs, frames);
     let mailbox = store.take_receiver(core);
     shard.0.io.spawn(shard.clone().serve(Vec::new(), mailbox));
+    shared.background.set_running(worker);
     Some(shard)
 }
 
@@ -275,7 +280,10 @@ async fn make_plan<I: Io>(store: &Store<I::File>, io: &I) -> Plan {
 
 async fn fill_plan<I: Io>(store: &Store<I::File>, io: &I, plan: &mut Plan) -> Result<(), OpenError> {
     let options = &store.0.options;
-    plan.store = identity::agree(io, &options.dirs, options.read_only).await?;
+    let agreed = identity::agree(io, &options.dirs, options.read_only).await?;
+    plan.store = agreed.store;
+    store.0.superblocks.get_or_init(|| agreed.superblocks);
+    scrub::saved::recover(io, store, agreed.store).await;
     for (dir_index, dir) in options.dirs.iter().enumerate() {
         let fail = |error: io::Error| OpenError(format!("data directory {} can't be read: {error}", dir.display()));
         plan.segment_sizes.push(match options.segment_size {
@@ -389,6 +397,8 @@ fn send_slice<F>(store: &Store<F>, slice: Slice, existing: &Existing) {
     let cores = store.0.options.cores;
     let mut parts: Vec<Slice> = (0..cores).map(|_| slice.clone_without_entries()).collect();
     for entry in slice.entries {
+        // The number of one that is gone must not come again while something names it.
+        store.0.table.reserve_above(entry.location.segment);
         if existing.contains(&entry.location.segment) {
             parts[usize::from(entry.id.owner(cores).0)].entries.push(entry);
         }

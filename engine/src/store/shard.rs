@@ -17,6 +17,7 @@ use crate::log::bytes;
 use crate::log::checkpoint::{SLICE_ENTRIES_MAX, Slice};
 use crate::log::lifecycle::FreeFiles;
 use crate::log::segment::{Segment, SegmentTable};
+use crate::log::superblock::Superblock;
 use crate::log::writer::Log;
 use crate::memory::Frames;
 use crate::runtime::mailbox::{Receiver, Sender, mailbox};
@@ -95,6 +96,8 @@ pub(super) struct Shared<F> {
     pub events_receiver: Mutex<Option<Receiver<Event<F>>>>,
     /// The number of the store, known when it is recovered.
     pub identity: OnceLock<[u8; 16]>,
+    /// What the superblocks of the directories say, in their order.
+    pub superblocks: OnceLock<Vec<Superblock>>,
     pub background: Background,
     /// Cores that have not counted their live bytes yet.
     pub unaccounted_cores: AtomicU32,
@@ -164,6 +167,7 @@ impl<F: Clone + Send + Sync + fmt::Debug + 'static> Store<F> {
             events,
             events_receiver: Mutex::new(Some(events_receiver)),
             identity: OnceLock::new(),
+            superblocks: OnceLock::new(),
             background: Background::default(),
             unaccounted_cores: AtomicU32::new(u32::from(options.cores)),
             damage_count: AtomicU64::new(0),
@@ -249,8 +253,8 @@ impl<I: Io> Shard<I> {
     }
 
     /// The store that this is a part of.
-    pub fn store(&self) -> Store<I::File> {
-        self.0.store.clone()
+    pub fn store(&self) -> &Store<I::File> {
+        &self.0.store
     }
 
     /// The handle of this core.
@@ -297,7 +301,7 @@ impl<I: Io> Shard<I> {
             Request::Hold(records) => Reply::Held(records.into_iter().map(|(id, at)| self.hold(id, at)).collect()),
             Request::Moved(records) => {
                 for (id, location) in records {
-                    self.apply(id, location.map_or(Outcome::Nothing, Outcome::Insert));
+                    self.apply_move(id, location);
                 }
                 Reply::Moved
             }
@@ -308,6 +312,16 @@ impl<I: Io> Shard<I> {
                 Reply::Slice { slice, more }
             }
             Request::Status => Reply::Status(self.status_own()),
+            Request::Rotate => {
+                let shard = self.clone();
+                self.0.io.spawn(async move {
+                    for log in &shard.0.logs {
+                        log.seal_active().await;
+                    }
+                    shard.reply(from, call, Reply::Rotated);
+                });
+                return;
+            }
             Request::Bury(head) => {
                 let shard = self.clone();
                 self.0.io.spawn(async move {
@@ -399,8 +413,35 @@ impl<I: Io> Shard<I> {
         Acquired { current: self.0.index.borrow().get(&id), in_doubt, sequence }
     }
 
-    /// Enters an outcome into the index and passes the lock on.
+    /// Enters an outcome into the index and passes the lock on. What was under quarantine and is replaced or removed is so no longer.
     pub(super) fn apply(&self, id: BlobId, outcome: Outcome) -> Released {
+        let released = self.enter(id, outcome);
+        if let Some(before) = released.before
+            && self.shared().background.release(&id, before.sequence)
+            && let Some(segment) = self.segment(&before)
+        {
+            // What is live beside it should not lie there.
+            segment.is_damaged.store(true, Ordering::Release);
+            self.shared().background.space_changed();
+        }
+        released
+    }
+
+    /// The same for a blob that was moved: it is what it was.
+    fn apply_move(&self, id: BlobId, to: Option<Location>) {
+        let Some(to) = to else {
+            self.apply(id, Outcome::Nothing);
+            return;
+        };
+        let quarantine = &self.shared().background.quarantine;
+        quarantine.moves(&id, to.sequence);
+        let released = self.enter(id, Outcome::Insert(to));
+        if let Some(before) = released.before {
+            quarantine.moved(&id, before.sequence, to.sequence);
+        }
+    }
+
+    fn enter(&self, id: BlobId, outcome: Outcome) -> Released {
         let mut index = self.0.index.borrow_mut();
         let before = match outcome {
             Outcome::Nothing => None,
@@ -546,6 +587,8 @@ impl<I: Io> Shard<I> {
         }
         status.damage_count = self.shared().damage_count.load(Ordering::Relaxed);
         status.failed_dirs = failed_logs;
+        status.quarantined = self.shared().background.quarantine.count() as u64;
+        status.scrub = self.shared().background.scrub.status();
         status.cache = self.cache().status();
         status
     }

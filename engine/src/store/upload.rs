@@ -72,6 +72,8 @@ struct State<I: Io> {
     /// Pieces written since the last page.
     extents: Vec<Extent>,
     pages: Vec<Extent>,
+    /// How long it has waited for space.
+    waited: Duration,
     /// Where all the pieces lie.
     homes: BTreeSet<SegmentId>,
     ordinal: u64,
@@ -116,6 +118,7 @@ impl<I: Io> Shard<I> {
             writes: VecDeque::new(),
             extents: Vec::new(),
             pages: Vec::new(),
+            waited: Duration::ZERO,
             homes: BTreeSet::new(),
             ordinal: 0,
             undurable: Vec::new(),
@@ -284,7 +287,7 @@ impl<I: Io> State<I> {
         if length == 0 {
             return Ok(());
         }
-        self.shard.pay(length as u64).await;
+        self.shard.pay(length as u64, &mut self.waited).await;
         let is_hashed = progress.hashed == length;
         let most = if is_hashed { WRITES_MAX } else { WRITES_AND_HASHES_MAX };
         while self.writes.len() >= most {

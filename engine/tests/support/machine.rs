@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use nabu_engine::io::Io;
 use nabu_engine::sim::{CrashMode, Sim, SimIo};
-use nabu_engine::store::{OpenError, Shard, Store, StoreOptions, compact};
+use nabu_engine::store::{OpenError, ScrubOptions, Shard, Store, StoreOptions, compact, scrub};
 use nabu_engine::sync::promise;
 use nabu_engine::types::CoreId;
 
@@ -41,11 +41,16 @@ pub async fn open(ios: Vec<SimIo>, options: StoreOptions) -> Result<Shards, Open
     }
 }
 
-/// Has a worker move what is live together, from the core behind the last.
-pub fn start_compaction(sim: &Sim, shards: &Shards) {
-    let (store, io) = (shards[0].store(), sim.io(shards.len() as u16));
-    let worker = io.clone();
-    io.spawn(async move { compact(&store, worker).await });
+/// Starts the scrub of an open store, on a core of its own.
+pub fn start_scrub(shards: &Shards, io: SimIo, options: ScrubOptions) {
+    let store = shards[0].store().clone();
+    io.clone().spawn(async move { scrub(&store, io, options).await });
+}
+
+/// Starts compaction of an open store, on a core of its own.
+pub fn start_compaction(shards: &Shards, io: SimIo) {
+    let store = shards[0].store().clone();
+    io.clone().spawn(async move { compact(&store, io).await });
 }
 
 /// Closes the store on all cores together.

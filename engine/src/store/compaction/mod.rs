@@ -29,11 +29,11 @@ use self::policy::{Balance, Candidate, Cause};
 use crate::index::Location;
 use crate::io::{Instant, Io};
 use crate::log::extent::{EXTENT_SIZE, PAGE_EXTENTS_MAX};
-use crate::log::footer::FooterEntry;
+use crate::log::footer::{FooterEntry, footer_bytes};
 use crate::log::lifecycle::RESERVED_FILES;
 use crate::log::record::{Kind, Layout};
-use crate::log::segment::{Segment, State, Tombstones};
-use crate::log::{HEAD_ROOM, bytes};
+use crate::log::segment::{Contents, DATA_START, Segment, State};
+use crate::log::HEAD_ROOM;
 use crate::probe::{self, Event};
 use crate::store::background::Worker;
 use crate::store::message::{Reply, Request};
@@ -54,7 +54,7 @@ const IDS_AT_ONCE: usize = 1024;
 /// Runs compaction until the store is closed. The cores must be open.
 pub async fn compact<I: Io>(store: &Store<I::File>, io: I) {
     let Some(shard) = store.open_worker(Worker::Compaction, io) else { return };
-    let mut compaction = Compaction { shard: shard.clone(), stuck: HashMap::new(), can_help: false };
+    let mut compaction = Compaction { shard: shard.clone(), stuck: HashMap::new(), can_help: false, is_full: false };
     compaction.run().await;
     shard.shared().background.pressure.set(Space::default(), 0, false);
     shard.close_worker().await;
@@ -64,8 +64,10 @@ struct Compaction<I: Io> {
     shard: Shard<I>,
     /// Segments that could not be emptied, and when that was.
     stuck: HashMap<SegmentId, Instant>,
-    /// Whether there is enough that is dead to make segments of.
+    /// Whether it could make space if it had to.
     can_help: bool,
+    /// The last segment was not emptied for want of space.
+    is_full: bool,
 }
 
 /// Why a segment was not emptied.
@@ -92,8 +94,15 @@ impl<I: Io> Compaction<I> {
             match policy::choose(&candidates, next, space.is_urgent()) {
                 Some((id, cause)) => {
                     let candidate = *candidates.iter().find(|candidate| candidate.id == id).expect("one of them");
-                    if let Err(Halt::Stopped) = self.empty(candidate, cause).await {
+                    let done = match candidate.is_active {
+                        true => self.seal_all(candidate.id).await,
+                        false => self.empty(candidate, cause).await,
+                    };
+                    if let Err(Halt::Stopped) = done {
                         return;
+                    }
+                    if std::mem::take(&mut self.is_full) {
+                        self.rest().await;
                     }
                 }
                 None => self.rest().await,
@@ -123,45 +132,58 @@ impl<I: Io> Compaction<I> {
         if shared.unaccounted_cores.load(Ordering::Acquire) > 0 {
             return Vec::new();
         }
-        let sealed: Vec<_> =
-            shared.table.all().into_iter().filter(|segment| segment.state() == State::Sealed).collect();
-        let mut candidates = Vec::with_capacity(sealed.len());
+        let all: Vec<_> = shared.table.all().into_iter().filter(|segment| !segment.is_unused()).collect();
+        let mut candidates = Vec::with_capacity(all.len());
         // What has no blob keeps no tombstone needed.
         let live = |segment: &&Arc<Segment<I::File>>| segment.live_bytes.load(Ordering::Acquire) > 0;
-        let oldest = sealed.iter().filter(live).map(|segment| segment.id).min();
-        for segment in &sealed {
-            let tombstones = self.tombstones(segment).await;
-            let needed = oldest.is_some_and(|oldest| oldest.0 < tombstones.watermark);
+        let oldest = all.iter().filter(live).map(|segment| segment.id).min();
+        for segment in all.iter().filter(|segment| !segment.is_fenced()) {
+            let contents = self.contents(segment).await;
+            let needed = oldest.is_some_and(|oldest| oldest.0 < contents.watermark);
+            let live_bytes = segment.live_bytes.load(Ordering::Acquire).max(0) as u64;
+            let overhead = u128::from(contents.overhead_bytes) * u128::from(live_bytes) / u128::from(contents.data_bytes.max(1));
             candidates.push(Candidate {
                 id: segment.id,
                 file_bytes: segment.file_bytes.load(Ordering::Acquire),
-                live_bytes: segment.live_bytes.load(Ordering::Acquire).max(0) as u64,
-                tombstone_bytes: if needed { tombstones.bytes } else { 0 },
+                live_bytes,
+                kept_bytes: live_bytes + overhead as u64 + DATA_START + footer_bytes(0),
+                tombstone_bytes: if needed { contents.tombstone_bytes } else { 0 },
                 is_damaged: segment.is_damaged.load(Ordering::Acquire),
                 is_stuck: self.stuck.contains_key(&segment.id),
+                is_active: segment.state() == State::Active,
             });
         }
         let balance = Balance::of(&candidates);
         let counters = &shared.background.compaction;
         counters.sealed_bytes.store(balance.sealed_bytes, Ordering::Relaxed);
         counters.dead_bytes.store(balance.dead_bytes + balance.tombstone_bytes, Ordering::Relaxed);
-        self.can_help = balance.dead_bytes >= 2 * self.segment_bytes();
+        self.can_help = policy::can_help(&candidates);
         candidates
     }
 
-    /// The tombstones of a segment; of one that the checkpoint covered its footer tells.
-    async fn tombstones(&self, segment: &Arc<Segment<I::File>>) -> Tombstones {
-        if let Some(known) = segment.tombstones() {
+    /// What a segment holds; of one that the checkpoint covered its footer tells.
+    async fn contents(&self, segment: &Arc<Segment<I::File>>) -> Contents {
+        if let Some(known) = segment.contents() {
             return known;
         }
-        let mut tombstones = Tombstones::default();
-        for entry in self.shard.read_entries(segment).await.unwrap_or_default() {
-            if entry.kind == Kind::Tombstone {
-                tombstones.add(bytes(entry.length_units), entry.watermark);
-            }
+        let contents = Contents::of(&self.shard.read_entries(segment).await.unwrap_or_default());
+        segment.set_contents(contents);
+        contents
+    }
+
+    /// Has everybody seal what they write to: a segment that has become the oldest keeps tombstones needed.
+    async fn seal_all(&mut self, oldest: SegmentId) -> Result<(), Halt> {
+        for log in &self.shard.0.logs {
+            log.seal_active().await;
         }
-        segment.set_tombstones(tombstones);
-        tombstones
+        for core in (0..self.shard.cores()).map(CoreId) {
+            let Some(Reply::Rotated) = self.shard.call(core, Request::Rotate).await else { return Err(Halt::Stopped) };
+        }
+        // One that could not be sealed, because the disk is full, is not tried again and again.
+        if self.shard.shared().table.get(oldest).is_some_and(|segment| segment.state() == State::Active) {
+            self.stuck.insert(oldest, self.shard.io().now());
+        }
+        Ok(())
     }
 
     /// Moves everything that is live out of a segment.
@@ -188,6 +210,8 @@ impl<I: Io> Compaction<I> {
             Ok(()) => {
                 self.stuck.insert(segment.id, self.shard.io().now());
             }
+            // No space, not even in reserve: another time, when something has gone.
+            Err(Halt::Failed(StoreError::Full)) => self.is_full = true,
             Err(Halt::Failed(error)) => {
                 counters.failures.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(segment = %segment.id, %error, "compaction could not empty a segment: it is tried again later");

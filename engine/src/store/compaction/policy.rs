@@ -12,8 +12,8 @@ use crate::types::SegmentId;
 const DEAD_PERCENT: u64 = 12;
 /// And a segment is worth emptying from this part on.
 const WORTH_PERCENT: u64 = 8;
-/// Where space is short, anything that gives this part of a segment is worth it.
-const WORTH_PERCENT_URGENT: u64 = 2;
+/// Where space is short, anything that gives this part of a segment is worth it. More than what packing itself wastes.
+const WORTH_PERCENT_URGENT: u64 = 5;
 /// Tombstones that are kept may take this part of what is sealed, or so many segments.
 const TOMBSTONE_PERCENT: u64 = 3;
 const TOMBSTONE_SEGMENTS: u64 = 4;
@@ -24,18 +24,26 @@ pub(super) struct Candidate {
     pub id: SegmentId,
     pub file_bytes: u64,
     pub live_bytes: u64,
+    /// What the live records would take in a segment without anything else.
+    pub kept_bytes: u64,
     /// Of tombstones that are needed yet.
     pub tombstone_bytes: u64,
     /// It is damaged: what is live should go elsewhere, whatever that gives.
     pub is_damaged: bool,
     /// It could not be emptied lately.
     pub is_stuck: bool,
+    /// It is still being written to.
+    pub is_active: bool,
 }
 
 impl Candidate {
     /// Bytes that emptying it gives back.
     pub fn gain(&self) -> u64 {
-        self.file_bytes.saturating_sub(self.live_bytes + self.tombstone_bytes)
+        self.file_bytes.saturating_sub(self.kept_bytes + self.tombstone_bytes)
+    }
+
+    fn is_able(&self) -> bool {
+        !self.is_stuck && !self.is_active
     }
 
     fn is_worth(&self, percent: u64) -> bool {
@@ -61,7 +69,7 @@ pub(super) struct Balance {
 impl Balance {
     pub fn of(candidates: &[Candidate]) -> Self {
         let mut balance = Balance::default();
-        for candidate in candidates {
+        for candidate in candidates.iter().filter(|candidate| !candidate.is_active) {
             balance.sealed_bytes += candidate.file_bytes;
             balance.dead_bytes += candidate.gain();
             balance.tombstone_bytes += candidate.tombstone_bytes;
@@ -81,7 +89,7 @@ pub(super) enum Cause {
 
 /// The segment to empty next. `urgent`: space is short.
 pub(super) fn choose(candidates: &[Candidate], next: SegmentId, urgent: bool) -> Option<(SegmentId, Cause)> {
-    let able = || candidates.iter().filter(|candidate| !candidate.is_stuck);
+    let able = || candidates.iter().filter(|candidate| candidate.is_able());
     if let Some(damaged) = able().find(|candidate| candidate.is_damaged && candidate.live_bytes > 0) {
         return Some((damaged.id, Cause::Damaged));
     }
@@ -89,20 +97,32 @@ pub(super) fn choose(candidates: &[Candidate], next: SegmentId, urgent: bool) ->
     let segment_bytes = candidates.iter().map(|candidate| candidate.file_bytes).max().unwrap_or(0);
     let tombstones_max = (balance.sealed_bytes * TOMBSTONE_PERCENT / 100).max(segment_bytes * TOMBSTONE_SEGMENTS);
     if balance.tombstone_bytes > tombstones_max
-        && let Some(oldest) = able().filter(|candidate| candidate.live_bytes > 0).min_by_key(|candidate| candidate.id)
+        // That one and no other: where it can't go, nothing is won by moving the next.
+        && let Some(oldest) = candidates.iter().filter(|candidate| candidate.live_bytes > 0).min_by_key(|one| one.id)
+        && !oldest.is_stuck
     {
         return Some((oldest.id, Cause::Oldest));
     }
     if urgent {
-        // The quickest way to a free segment.
-        let best = able().filter(|one| one.live_bytes > 0 && one.is_worth(WORTH_PERCENT_URGENT));
-        return best.max_by_key(|one| (one.gain() * 1000 / one.file_bytes.max(1), one.id)).map(|one| (one.id, Cause::Dead));
+        return most_gain(candidates).map(|one| (one.id, Cause::Dead));
     }
     if balance.dead_bytes * 100 <= balance.sealed_bytes * DEAD_PERCENT {
         return None;
     }
     let worth = able().filter(|candidate| candidate.live_bytes > 0 && candidate.is_worth(WORTH_PERCENT));
     worth.max_by_key(|candidate| (candidate.score(next), candidate.id)).map(|candidate| (candidate.id, Cause::Dead))
+}
+
+/// The quickest way to a free segment.
+fn most_gain(candidates: &[Candidate]) -> Option<&Candidate> {
+    let worth = |one: &&Candidate| one.is_able() && one.live_bytes > 0 && one.is_worth(WORTH_PERCENT_URGENT);
+    candidates.iter().filter(worth).max_by_key(|one| (one.gain() * 1000 / one.file_bytes.max(1), one.id))
+}
+
+/// Whether space can be made, if it must: by emptying segments, or because some are dead and about to go.
+pub(super) fn can_help(candidates: &[Candidate]) -> bool {
+    let is_going = |one: &Candidate| one.live_bytes == 0 && one.tombstone_bytes == 0 && one.is_able();
+    most_gain(candidates).is_some() || candidates.iter().any(is_going)
 }
 
 #[cfg(test)]
@@ -116,9 +136,11 @@ mod tests {
             id: SegmentId(id),
             file_bytes: SIZE,
             live_bytes: live,
+            kept_bytes: live,
             tombstone_bytes: 0,
             is_damaged: false,
             is_stuck: false,
+            is_active: false,
         }
     }
 

@@ -24,7 +24,7 @@ const RUN_BYTES: u64 = 1 << 20;
 /// Dead bytes between two records that are read along.
 const GAP_MAX: u64 = 64 << 10;
 /// Records locked at a time: their blobs can't be deleted until they are written.
-const RUN_RECORDS: usize = 256;
+const RUN_RECORDS: usize = 2048;
 
 const _: () = assert!(RUN_BYTES as usize <= FRAME_SIZE + HEAD_ROOM);
 
@@ -139,7 +139,7 @@ impl<I: Io> Compaction<I> {
         }
         self.release(entered).await?;
         for placed in &written {
-            placed.segment().unapplied.fetch_sub(1, Ordering::AcqRel);
+            self.shard.applied(placed.segment());
         }
         let moved: u64 = written.iter().map(|placed| placed.length()).sum();
         self.shard.shared().background.compaction.moved_records.fetch_add(written.len() as u64, Ordering::Relaxed);
