@@ -48,6 +48,11 @@ impl<F> FreeFiles<F> {
         )
     }
 
+    /// Files of all directories.
+    pub fn count(&self) -> usize {
+        self.0.iter().map(|dir| dir.files.lock().expect("no panic under the lock").len()).sum()
+    }
+
     fn take(&self, dir: usize) -> Option<FreeFile<F>> {
         self.0[dir].files.lock().expect("no panic under the lock").pop()
     }

@@ -28,6 +28,7 @@ use crate::types::CoreId;
 
 pub use bulk::{Splice, Taken};
 pub use listener::Listener;
+pub use load::CoreLoad;
 pub use ring_io::RingIo;
 pub use stream::{Half, ReceivedBytes, Stream};
 
