@@ -133,7 +133,10 @@ impl Exchange {
         while let Framing::Length(left) = self.body.framing
             && left > 0
         {
-            self.send_continue().await?;
+            if self.body.continue_pending {
+                self.enter(Phase::Receive);
+                self.send_continue().await?;
+            }
             self.enter(Phase::Buffer);
             let (buf, mut range) = upload.space().await?;
             // Never past the body: what follows belongs to the next request.

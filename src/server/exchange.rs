@@ -15,6 +15,7 @@ use nabu_engine::runtime::{Half, Stream};
 use nabu_engine::types::BlobId;
 use nabu_net::http::head::{BodyFraming, Method, RequestHead};
 use nabu_net::http::response::ResponseHead;
+use nabu_net::http::target::split_query;
 use serde::Serialize;
 
 use super::body::Body;
@@ -122,6 +123,11 @@ impl Exchange {
         self.head.target(&self.input)
     }
 
+    /// The target without its query.
+    pub(super) fn path(&self) -> &str {
+        split_query(self.target()).0
+    }
+
     /// The value of the first field of this name, in lowercase.
     pub fn field(&self, name: &str) -> Option<&[u8]> {
         self.head.field(&self.input, name)
@@ -216,7 +222,7 @@ impl Exchange {
                 request_id = self.request_id,
                 status = error.status,
                 method = self.head.method_name(&self.input),
-                path = self.target(),
+                path = self.path(),
                 cause = error.cause.as_deref(),
                 "{}",
                 error.message

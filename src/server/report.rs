@@ -4,8 +4,8 @@
 
 use std::cell::Cell;
 
+use nabu_engine::runtime::Stream;
 use nabu_net::http::head::Method;
-use nabu_net::http::target::split_query;
 
 use super::core::Core;
 use super::exchange::Exchange;
@@ -13,8 +13,6 @@ use super::phases::Phase;
 use crate::api::error::ApiError;
 use crate::config::{AccessOptions, SAMPLE_ALWAYS};
 use crate::metrics::{Ended, Route};
-
-use nabu_engine::runtime::Stream;
 
 /// The most bytes of a client's text in a line of the log.
 const SHOWN_BYTES_MAX: usize = 512;
@@ -73,7 +71,7 @@ impl Exchange {
             target: "nabu_store::access",
             request_id = self.request_id,
             method = self.method_name(),
-            path = shown(path_of(self.target())),
+            path = shown(self.path()),
             status = ended.status,
             received = ended.received_body_bytes,
             sent = ended.sent_body_bytes,
@@ -93,7 +91,7 @@ impl Exchange {
             target: "nabu_store::slow",
             request_id = self.request_id,
             method = self.method_name(),
-            path = shown(path_of(self.target())),
+            path = shown(self.path()),
             status = ended.status,
             received = ended.received_body_bytes,
             sent = ended.sent_body_bytes,
@@ -137,10 +135,6 @@ pub(super) fn report_unread(core: &Core, stream: &Stream, request_id: &str, erro
             "request that can't be read"
         );
     }
-}
-
-fn path_of(target: &str) -> &str {
-    split_query(target).0
 }
 
 fn peer_of(stream: &Stream) -> Option<String> {
