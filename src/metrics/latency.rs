@@ -37,7 +37,7 @@ const SIGNIFICANT_DIGITS: u8 = 2;
 #[derive(Clone, Debug)]
 pub struct Latency {
     microseconds: Histogram<u64>,
-    sum_ns: u64,
+    sum_ns: u128,
 }
 
 /// How many durations were at most each of [`BOUNDS_US`].
@@ -46,7 +46,7 @@ pub struct Buckets {
     /// Each includes the ones before it.
     pub cumulated: [u64; BOUNDS_US.len()],
     pub count: u64,
-    pub sum_ns: u64,
+    pub sum_ns: u128,
 }
 
 impl Default for Latency {
@@ -60,7 +60,7 @@ impl Latency {
     pub fn record(&mut self, nanoseconds: u64) {
         // Up, so that nothing longer than a bound counts as within it.
         self.microseconds.saturating_record(nanoseconds.div_ceil(1000));
-        self.sum_ns += nanoseconds;
+        self.sum_ns += u128::from(nanoseconds);
     }
 
     pub fn buckets(&self) -> Buckets {
@@ -104,7 +104,7 @@ mod tests {
             assert_eq!(buckets.cumulated[index], 1, "{bound} us");
             assert!(buckets.cumulated[..index].iter().all(|count| *count == 0), "{bound} us");
             assert!(buckets.cumulated[index + 1..].iter().all(|count| *count == 2), "{bound} us");
-            assert_eq!((buckets.count, buckets.sum_ns), (2, bound * 2020 + 1));
+            assert_eq!((buckets.count, buckets.sum_ns), (2, u128::from(bound) * 2020 + 1));
         }
     }
 

@@ -83,7 +83,7 @@ fn render_requests(text: &mut Text, snapshot: &Snapshot) {
             let bounds = BOUNDS_US.map(|microseconds| microseconds as f64 / 1e6);
             let cumulated = bounds.into_iter().zip(buckets.cumulated);
             let labels = [("route", route.pattern()), ("method", method)];
-            family.histogram(&labels, cumulated, seconds(buckets.sum_ns), buckets.count);
+            family.histogram(&labels, cumulated, buckets.sum_ns as f64 / 1e9, buckets.count);
         }
     };
     latencies(

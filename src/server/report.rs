@@ -14,6 +14,8 @@ use crate::api::error::ApiError;
 use crate::config::{AccessOptions, SAMPLE_ALWAYS};
 use crate::metrics::{Ended, Route};
 
+/// Bytes of a body that the server is allowed a second for, beyond the threshold, before a request is slow. A core hashes and reads ten times that.
+const FLOOR_BYTES_PER_SECOND: u64 = 100_000_000;
 /// The most bytes of a client's text in a line of the log.
 const SHOWN_BYTES_MAX: usize = 512;
 
@@ -59,7 +61,8 @@ impl Exchange {
         if self.core.access_log.takes(ended.status) {
             self.log_access(&ended);
         }
-        if phases.own_ns() >= self.core.slow_request_ns {
+        let bytes = ended.received_body_bytes + ended.sent_body_bytes;
+        if is_slow(phases.own_ns(), bytes, self.core.slow_request_ns) {
             self.core.recorder.request_was_slow();
             self.log_slow(&ended);
         }
@@ -109,6 +112,12 @@ impl Exchange {
             "slow request"
         );
     }
+}
+
+/// Whether the server took too long for a request of so many bytes. A threshold of zero takes them all.
+fn is_slow(own_ns: u64, bytes: u64, threshold_ns: u64) -> bool {
+    let allowed_ns = u128::from(bytes) * 1_000_000_000 / u128::from(FLOOR_BYTES_PER_SECOND);
+    threshold_ns == 0 || u128::from(own_ns) >= u128::from(threshold_ns) + allowed_ns
 }
 
 /// Books a request whose head can't be read, and which was answered with this error.
@@ -171,6 +180,18 @@ mod tests {
         let options = AccessOptions { enabled: true, sample: 0 };
         assert_eq!(taken_of(&options, [404, 500, 503, 200]), [false, true, true, false]);
         assert_eq!(taken_of(&AccessOptions { enabled: false, sample: SAMPLE_ALWAYS }, [200, 500]), [false, false]);
+    }
+
+    #[test]
+    fn what_is_slow_depends_on_the_bytes_unless_everything_is() {
+        const SECOND: u64 = 1_000_000_000;
+        assert!(is_slow(SECOND, 0, SECOND) && !is_slow(SECOND - 1, 0, SECOND));
+        assert!(
+            is_slow(2 * SECOND, FLOOR_BYTES_PER_SECOND, SECOND)
+                && !is_slow(2 * SECOND - 1, FLOOR_BYTES_PER_SECOND, SECOND)
+        );
+        assert!(!is_slow(3600 * SECOND, u64::MAX, SECOND), "no number of bytes is too many");
+        assert!(is_slow(0, u64::MAX, 0));
     }
 
     #[test]
