@@ -162,6 +162,11 @@ impl Exchange {
         now
     }
 
+    /// The same, where what came before took next to no time: without a look at the clock.
+    pub fn enter_at_once(&mut self, phase: Phase) {
+        self.phases.rename(phase);
+    }
+
     /// The same, without a look at the clock when that phase lasts already.
     pub fn enter_once(&mut self, phase: Phase) {
         if self.phases.current() != phase {

@@ -106,7 +106,6 @@ impl Exchange {
             buffer_us = us(Phase::Buffer),
             hash_us = us(Phase::Hash),
             commit_us = us(Phase::Commit),
-            lookup_us = us(Phase::Lookup),
             read_us = us(Phase::Read),
             send_us = us(Phase::Send),
             "slow request"

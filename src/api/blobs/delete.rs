@@ -15,7 +15,7 @@ struct Deleted {
 }
 
 pub async fn delete(exchange: &mut Exchange, shard: &Shard<RingIo>, id: BlobId) -> Result<(), ApiError> {
-    exchange.enter(Phase::Commit);
+    exchange.enter_at_once(Phase::Commit);
     if !shard.delete(id).await? {
         return Err(blob_not_found(id));
     }

@@ -29,7 +29,7 @@ struct PageQuery {
 
 pub async fn list(exchange: &mut Exchange, shard: &Shard<RingIo>) -> Result<(), ApiError> {
     let query = parse_query(split_query(exchange.target()).1)?;
-    exchange.enter(Phase::Lookup);
+    exchange.enter_at_once(Phase::Read);
     let page = shard.list(query.after, query.limit).await?;
     let ids: Vec<String> = page.ids.iter().map(BlobId::to_string).collect();
     let next_cursor = if page.has_more { ids.last().cloned() } else { None };

@@ -37,7 +37,7 @@ struct Conditions<'f> {
 }
 
 pub async fn retrieve(exchange: &mut Exchange, shard: &Shard<RingIo>, id: BlobId) -> Result<(), ApiError> {
-    exchange.enter(Phase::Lookup);
+    exchange.enter_at_once(Phase::Read);
     let Some(blob) = shard.open(id).await? else { return Err(blob_not_found(id)) };
     let meta = blob.meta();
     let etag = format!("\"{}\"", meta.hash.to_hex());

@@ -52,7 +52,7 @@ async fn store_bytes(exchange: &mut Exchange, shard: &Shard<RingIo>) -> Result<(
     if size.is_some_and(|size| size > size_max) {
         return Err(blob_too_large(size_max));
     }
-    exchange.enter(Phase::Buffer);
+    exchange.enter_at_once(Phase::Buffer);
     let mut upload = shard.upload(size).await?;
     exchange.receive_upload(&mut upload, size_max).await?;
     let policy = options.policy;
