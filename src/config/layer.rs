@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::document::{self, Entry, Node, Value};
 use super::limits::{LIMITS, LimitSetting};
 use super::setting::{self, Number, Problem, Raw, Source, Sourced};
-use super::{CORES_MAX, LogFormat, MEMORY_MAX, MEMORY_PER_CORE_MIN};
+use super::{CORES_MAX, LogFormat, MEMORY_MAX, MEMORY_PER_CORE_MIN, SLOW_REQUEST_MS_MAX};
 
 /// The most bytes of a configuration file.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -28,6 +28,9 @@ pub struct Flags {
     pub token_file: Option<PathBuf>,
     pub log_level: Option<OsString>,
     pub log_format: Option<OsString>,
+    pub access_log: Option<OsString>,
+    pub access_log_sample: Option<OsString>,
+    pub slow_request_ms: Option<OsString>,
 }
 
 /// Looks up a variable.
@@ -45,6 +48,9 @@ pub struct Layer {
     pub limits: Vec<LimitSetting>,
     pub log_level: Option<Sourced<String>>,
     pub log_format: Option<Sourced<LogFormat>>,
+    pub access_log: Option<Sourced<bool>>,
+    pub access_log_sample: Option<Sourced<u32>>,
+    pub slow_request_ms: Option<Sourced<u64>>,
 }
 
 impl Layer {
@@ -59,7 +65,14 @@ impl Layer {
         let token_file = word("--token-file", flags.token_file.as_deref().map(Path::as_os_str));
         let log_level = word("--log-level", flags.log_level.as_deref());
         let log_format = word("--log-format", flags.log_format.as_deref());
-        let mut layer = Self::of_words([listen, cores, memory, token_file, log_level, log_format], &mut reader);
+        let log = [
+            log_level,
+            log_format,
+            word("--access-log", flags.access_log.as_deref()),
+            word("--access-log-sample", flags.access_log_sample.as_deref()),
+            word("--slow-request-ms", flags.slow_request_ms.as_deref()),
+        ];
+        let mut layer = Self::of_words([listen, cores, memory, token_file], log, &mut reader);
         if !flags.data.is_empty() {
             // Each --data is one directory, whatever characters are in its name.
             match setting::data_dirs(flags.data.clone()) {
@@ -78,17 +91,23 @@ impl Layer {
             let source = Source::environment(name).with_value(&value);
             Some((value, source))
         };
-        let names =
-            ["NABU_LISTEN", "NABU_CORES", "NABU_MEMORY", "NABU_TOKEN_FILE", "NABU_LOG", "NABU_LOG_FORMAT"].map(word);
-        let mut layer = Self::of_words(names, &mut reader);
+        let words = ["NABU_LISTEN", "NABU_CORES", "NABU_MEMORY", "NABU_TOKEN_FILE"].map(word);
+        let log = ["NABU_LOG", "NABU_LOG_FORMAT", "NABU_ACCESS_LOG", "NABU_ACCESS_LOG_SAMPLE", "NABU_SLOW_REQUEST_MS"]
+            .map(word);
+        let mut layer = Self::of_words(words, log, &mut reader);
         layer.data =
             word("NABU_DATA").and_then(|(value, source)| reader.read(Raw::Word(&value), source, setting::data));
         layer
     }
 
-    /// Listen, cores, memory, token file, log level and log format.
-    fn of_words(words: [Option<(OsString, Source)>; 6], reader: &mut Reader<'_>) -> Self {
-        let [listen, cores, memory, token_file, log_level, log_format] = words;
+    /// Listen, cores, memory and token file; and of the log its level and format, the access log, its sample and what is slow.
+    fn of_words(
+        words: [Option<(OsString, Source)>; 4],
+        log: [Option<(OsString, Source)>; 5],
+        reader: &mut Reader<'_>,
+    ) -> Self {
+        let [listen, cores, memory, token_file] = words;
+        let [log_level, log_format, access_log, access_log_sample, slow_request_ms] = log;
         Self {
             listen: reader.word(listen, setting::listen),
             cores: reader.word(cores, read_cores),
@@ -96,6 +115,9 @@ impl Layer {
             token_file: reader.word(token_file, setting::path),
             log_level: reader.word(log_level, setting::log_level),
             log_format: reader.word(log_format, setting::log_format),
+            access_log: reader.word(access_log, setting::boolean),
+            access_log_sample: reader.word(access_log_sample, setting::sample),
+            slow_request_ms: reader.word(slow_request_ms, read_slow_request_ms),
             ..Self::default()
         }
     }
@@ -147,7 +169,11 @@ impl Layer {
                         match entry.key.as_str() {
                             "level" => layer.log_level = reader.value("log.", entry, setting::log_level),
                             "format" => layer.log_format = reader.value("log.", entry, setting::log_format),
-                            _ => reader.unknown("log.", entry, &["level", "format"]),
+                            "access" => layer.read_access(reader.map(entry, "log.access"), &mut reader),
+                            "slow_request_ms" => {
+                                layer.slow_request_ms = reader.value("log.", entry, read_slow_request_ms);
+                            }
+                            _ => reader.unknown("log.", entry, &["level", "format", "access", "slow_request_ms"]),
                         }
                     }
                 }
@@ -155,6 +181,16 @@ impl Layer {
             }
         }
         layer
+    }
+
+    fn read_access(&mut self, entries: &[Entry], reader: &mut FileReader<'_>) {
+        for entry in entries {
+            match entry.key.as_str() {
+                "enabled" => self.access_log = reader.value("log.access.", entry, setting::boolean),
+                "sample" => self.access_log_sample = reader.value("log.access.", entry, setting::sample),
+                _ => reader.unknown("log.access.", entry, &["enabled", "sample"]),
+            }
+        }
     }
 
     /// This layer, with another one below it.
@@ -171,6 +207,9 @@ impl Layer {
             limits,
             log_level: self.log_level.or(below.log_level),
             log_format: self.log_format.or(below.log_format),
+            access_log: self.access_log.or(below.access_log),
+            access_log_sample: self.access_log_sample.or(below.access_log_sample),
+            slow_request_ms: self.slow_request_ms.or(below.slow_request_ms),
         }
     }
 }
@@ -178,6 +217,10 @@ impl Layer {
 fn read_cores(raw: Raw<'_>) -> Result<u16, String> {
     let cores = Number::count(1, CORES_MAX.into()).read(raw)?;
     Ok(u16::try_from(cores).expect("CORES_MAX is a u16"))
+}
+
+fn read_slow_request_ms(raw: Raw<'_>) -> Result<u64, String> {
+    Number::count(0, SLOW_REQUEST_MS_MAX).read(raw)
 }
 
 fn read_memory(raw: Raw<'_>) -> Result<u64, String> {

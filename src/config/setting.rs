@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use super::document::Value;
-use super::{DATA_DIRS_MAX, LogFormat, SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN, SEGMENT_SIZE_STEP, size};
+use super::{DATA_DIRS_MAX, LogFormat, SAMPLE_ALWAYS, SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN, SEGMENT_SIZE_STEP, size};
 
 /// The levels that a log filter knows.
 const LOG_LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
@@ -286,6 +286,31 @@ pub fn log_format(raw: Raw<'_>) -> Result<LogFormat, String> {
         Some("json") => Ok(LogFormat::Json),
         _ => Err("must be text or json".to_owned()),
     }
+}
+
+pub fn boolean(raw: Raw<'_>) -> Result<bool, String> {
+    let word = match raw {
+        Raw::Value(Value::Bool(value)) => return Ok(*value),
+        Raw::Value(_) => None,
+        Raw::Word(word) => word.to_str(),
+    };
+    match word.map(str::trim) {
+        Some("true") => Ok(true),
+        Some("false") => Ok(false),
+        _ => Err("must be true or false".to_owned()),
+    }
+}
+
+/// A part of all, in parts of [`SAMPLE_ALWAYS`].
+pub fn sample(raw: Raw<'_>) -> Result<u32, String> {
+    let number = match raw {
+        Raw::Value(Value::Float(number)) => Some(*number),
+        Raw::Word(word) => word.to_str().and_then(|text| text.trim().parse().ok()),
+        Raw::Value(_) => raw.integer().map(|integer| integer as f64),
+    };
+    let number = number.filter(|number| (0.0..=1.0).contains(number));
+    let number = number.ok_or("must be a number from 0 to 1, such as 0.01 for one request in a hundred")?;
+    Ok((number * f64::from(SAMPLE_ALWAYS)).round() as u32)
 }
 
 fn path_of_bytes(bytes: &[u8]) -> PathBuf {

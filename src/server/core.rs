@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use std::net::SocketAddr;
 
@@ -14,10 +14,13 @@ use nabu_net::http::head::HeadLimits;
 
 use super::maintenance::Start;
 use super::connections::{ConnectionCount, Connections};
+use super::report::AccessLog;
 use super::shutdown::Gate;
 use crate::api::request_id::RequestIds;
 use crate::auth::Tokens;
 use crate::config::{Config, Limits};
+use crate::metrics::Recorder;
+use crate::metrics::collector::Collector;
 
 /// Header fields that one request may carry.
 const HEAD_FIELDS_MAX: usize = 128;
@@ -39,6 +42,8 @@ pub struct Shared {
     pub connection_count: ConnectionCount,
     pub gate: Gate,
     pub maintenance: Start,
+    pub collector: Collector,
+    pub started_at: SystemTime,
     /// The first reason to end in failure.
     pub failure: Mutex<Option<String>>,
 }
@@ -50,6 +55,10 @@ pub struct Core {
     pub shared: Arc<Shared>,
     pub connections: Connections,
     pub request_ids: RequestIds,
+    pub recorder: Recorder,
+    pub access_log: AccessLog,
+    /// A request that takes the server longer than this is logged.
+    pub slow_request_ns: u64,
     shard: RefCell<Option<Shard<RingIo>>>,
     stopping: Cell<bool>,
     vectors: RefCell<Vec<Vec<u8>>>,
@@ -59,7 +68,11 @@ pub struct Core {
 impl Core {
     pub fn new(id: CoreId, io: RingIo, shared: Arc<Shared>) -> Self {
         let request_ids = RequestIds::new(io.random_u64());
+        let log = &shared.config.log;
         Self {
+            recorder: Recorder::default(),
+            access_log: AccessLog::new(&log.access),
+            slow_request_ns: log.slow_request_ms * 1_000_000,
             id,
             io,
             shared,
@@ -130,6 +143,11 @@ impl Core {
         true
     }
 
+    /// Bytes of JSON bodies that are charged now.
+    pub fn json_bytes(&self) -> u64 {
+        self.json_bytes.get()
+    }
+
     pub fn release_json(&self, bytes: u64) {
         self.json_bytes.set(self.json_bytes.get().checked_sub(bytes).expect("released what was charged"));
     }
@@ -139,11 +157,11 @@ impl Core {
         stream.set_deadline(Some((self.after(Duration::from_millis(milliseconds)), half)));
     }
 
-    /// Sets the deadline for a send of `bytes`.
-    pub fn set_send_deadline(&self, stream: &Stream, bytes: usize) {
+    /// Sets the deadline for a send of `bytes` that begins now.
+    pub fn set_send_deadline(&self, stream: &Stream, now: Instant, bytes: usize) {
         let seconds = bytes as u64 / FLOOR_BYTES_PER_SECOND;
         let duration = Duration::from_millis(self.limits().progress_timeout_ms) + Duration::from_secs(seconds);
-        stream.set_deadline(Some((self.after(duration), Half::Both)));
+        stream.set_deadline(Some((now.after(duration), Half::Both)));
     }
 
     fn after(&self, duration: Duration) -> Instant {

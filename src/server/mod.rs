@@ -11,6 +11,8 @@ mod core;
 mod exchange;
 pub(crate) mod lock;
 mod maintenance;
+mod phases;
+mod report;
 mod shutdown;
 
 use std::convert::Infallible;
@@ -21,7 +23,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use nabu_engine::io::Io;
 use nabu_engine::runtime::mailbox::{Receiver, Sender, mailbox};
@@ -35,10 +37,12 @@ use self::maintenance::{Maintenance, Start};
 use self::shutdown::{Gate, SignalThread};
 use crate::auth::Tokens;
 use crate::config::Config;
+use crate::metrics::collector::Collector;
 
 pub use self::connection::Serving;
 pub use self::core::{Core, Shared};
 pub use self::exchange::{Exchange, run as run_exchange};
+pub use self::phases::Phase;
 
 /// How long connections that were broken off at the end of a shutdown get to notice it.
 const BREAK_OFF_MS: u64 = 1_000;
@@ -108,6 +112,8 @@ pub fn run(config: Config, tokens: Tokens) -> Result<(), String> {
         address: OnceLock::new(),
         gate: Gate::default(),
         maintenance: Start::default(),
+        collector: Collector::new(cores),
+        started_at: SystemTime::now(),
         failure: Mutex::new(None),
     });
     let _warmer = shared.store.warm_up();
@@ -154,6 +160,7 @@ async fn core_main(shared: Arc<Shared>, mailboxes: Mailboxes, id: CoreId, io: Ri
     let cores = shared.config.cores;
     let mut mail = mailboxes.take(id);
     let core = Rc::new(Core::new(id, io.clone(), shared.clone()));
+    shared.collector.serve(&core);
     let opened = match bind(&shared, &mailboxes, &mut mail, id, &io).await {
         None => false,
         Some(listener) => {

@@ -91,6 +91,11 @@ impl<F> FreeFiles<F> {
         keep
     }
 
+    /// Files of all directories.
+    pub fn count_all(&self) -> usize {
+        (0..self.0.len()).map(|dir| self.count(dir)).sum()
+    }
+
     pub fn count(&self, dir: usize) -> usize {
         self.0[dir].files.lock().expect("no panic under the lock").files.len()
     }

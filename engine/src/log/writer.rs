@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use crate::io::{BLOCK_SIZE, Instant, Io};
 use crate::log::committer::{Packed, PackedPayload};
+use crate::log::counters::LogCounters;
 use crate::log::footer::{FooterEntry, footer_bytes};
 use crate::log::lifecycle::{FreeFiles, Need};
 use crate::log::record::{Head, Kind, Placement, Shape, encode_head};
@@ -198,16 +199,6 @@ pub(super) enum Claim {
     Tombstone,
 }
 
-/// What a log did since its start.
-#[derive(Clone, Copy, Default, Debug)]
-pub struct LogCounters {
-    /// Syncs that made something durable.
-    pub commits: u64,
-    /// Blobs and deletions made durable.
-    pub records: u64,
-    pub bytes_written: u64,
-}
-
 pub(super) struct Inner<I: Io> {
     pub(super) io: I,
     pub(super) options: LogOptions<I::File>,
@@ -266,6 +257,11 @@ impl<I: Io> Log<I> {
 
     pub fn counters(&self) -> LogCounters {
         self.0.counters.get()
+    }
+
+    /// Records that wait for their commit.
+    pub fn waiting_records(&self) -> usize {
+        self.0.waiting.borrow().len()
     }
 
     /// Index of the data directory.

@@ -32,6 +32,7 @@ pub(crate) use ring_io::{DIRECTORY_MODE, FILE_MODE, list_dir, wall_clock_ns};
 
 pub use bulk::{Splice, Taken};
 pub use listener::Listener;
+pub use load::CoreLoad;
 pub use ring_io::{RingFile, RingIo};
 pub use stream::{Half, ReceivedBytes, Stream};
 

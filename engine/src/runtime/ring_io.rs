@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use super::core::{self, Core};
 use super::file;
+use super::load::CoreLoad;
 use super::timers::TimerKey;
 use crate::io::{AlignedBuf, DirEntry, Instant, Io, OpenMode, Space, WithBuf};
 use crate::ring::request::Request;
@@ -52,6 +53,11 @@ impl RingIo {
     /// Operations of this core that the kernel has.
     pub fn operations_in_flight(&self) -> usize {
         self.0.ring.in_flight()
+    }
+
+    /// How busy this core is.
+    pub fn load(&self) -> CoreLoad {
+        self.0.load()
     }
 }
 

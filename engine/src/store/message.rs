@@ -7,6 +7,7 @@ use sha2::Sha256;
 
 use crate::index::Location;
 use crate::log::checkpoint::{Covered, Slice};
+use crate::log::counters::LogCounters;
 use crate::log::footer::FooterEntry;
 use crate::log::record::Head;
 use crate::log::writer::LogError;
@@ -76,8 +77,8 @@ pub(super) enum Reply {
         slice: Slice,
         more: bool,
     },
-    Status(CoreStatus),
     Rotated,
+    Status(Box<CoreStatus>),
     /// The segment that the tombstone lies in; it counts as unapplied there.
     Buried(Result<SegmentId, LogError>),
     Hashed(Box<Piece>),
@@ -121,9 +122,12 @@ pub(super) struct Released {
 pub(super) struct CoreStatus {
     pub blob_count: u64,
     pub index_bytes: u64,
-    pub commits: u64,
-    pub committed_records: u64,
+    pub log: LogCounters,
+    pub waiting_records: u64,
     pub failed_logs: u64,
+    pub frame_bytes: u64,
+    pub frame_budget_bytes: u64,
+    pub frame_waiters: u64,
 }
 
 /// What cores say during recovery.

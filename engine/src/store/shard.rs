@@ -16,7 +16,7 @@ use crate::io::{Instant, Io};
 use crate::log::bytes;
 use crate::log::checkpoint::{SLICE_ENTRIES_MAX, Slice};
 use crate::log::lifecycle::FreeFiles;
-use crate::log::segment::{Segment, SegmentTable};
+use crate::log::segment::{Segment, SegmentTable, State};
 use crate::log::superblock::Superblock;
 use crate::log::writer::Log;
 use crate::memory::Frames;
@@ -311,7 +311,6 @@ impl<I: Io> Shard<I> {
                 let (slice, more) = self.slice_own(after);
                 Reply::Slice { slice, more }
             }
-            Request::Status => Reply::Status(self.status_own()),
             Request::Rotate => {
                 let shard = self.clone();
                 self.0.io.spawn(async move {
@@ -322,6 +321,7 @@ impl<I: Io> Shard<I> {
                 });
                 return;
             }
+            Request::Status => Reply::Status(Box::new(self.status_own())),
             Request::Bury(head) => {
                 let shard = self.clone();
                 self.0.io.spawn(async move {
@@ -497,12 +497,15 @@ impl<I: Io> Shard<I> {
         let mut status = CoreStatus {
             blob_count: index.len() as u64,
             index_bytes: index.memory_bytes() as u64,
+            frame_bytes: self.0.frames.charged() as u64,
+            frame_budget_bytes: self.0.frames.budget() as u64,
+            frame_waiters: self.0.frames.waiting() as u64,
             ..CoreStatus::default()
         };
         for log in &self.0.logs {
             let counters = log.counters();
-            status.commits += counters.commits;
-            status.committed_records += counters.records;
+            status.log.add(&counters);
+            status.waiting_records += log.waiting_records() as u64;
             status.failed_logs += u64::from(log.has_failed());
         }
         status
@@ -569,22 +572,35 @@ impl<I: Io> Shard<I> {
                 self.status_own()
             } else {
                 match self.call(core, Request::Status).await {
-                    Some(Reply::Status(part)) => part,
+                    Some(Reply::Status(part)) => *part,
                     _ => CoreStatus::default(),
                 }
             };
             status.blob_count += part.blob_count;
             status.index_bytes += part.index_bytes;
-            status.commits += part.commits;
-            status.committed_records += part.committed_records;
+            status.log.add(&part.log);
+            status.waiting_records += part.waiting_records;
+            status.frame_bytes += part.frame_bytes;
+            status.frame_budget_bytes += part.frame_budget_bytes;
+            status.frame_waiters += part.frame_waiters;
             failed_logs += part.failed_logs;
         }
         for segment in self.shared().table.all() {
             status.used_bytes += segment.live_bytes.load(Ordering::Acquire).max(0) as u64;
+            match segment.state() {
+                State::Active => status.segments.active += 1,
+                State::Sealed => status.segments.sealed += 1,
+                State::Fenced => status.segments.fenced += 1,
+            }
         }
         for dir in &self.shared().options.dirs {
-            status.capacity_bytes += self.0.io.space(dir).await.map_or(0, |space| space.total);
+            if let Ok(space) = self.0.io.space(dir).await {
+                status.capacity_bytes += space.total;
+                status.available_bytes += space.available;
+            }
         }
+        status.free_files = self.shared().free.get().map_or(0, |free| free.count_all() as u64);
+        status.is_incomplete = self.shared().is_incomplete();
         status.damage_count = self.shared().damage_count.load(Ordering::Relaxed);
         status.failed_dirs = failed_logs;
         status.quarantined = self.shared().background.quarantine.count() as u64;
