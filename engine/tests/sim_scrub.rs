@@ -233,9 +233,8 @@ fn a_flipped_bit_in_what_a_blob_needs_puts_it_under_quarantine_until_it_is_store
 #[test]
 fn a_flipped_bit_in_what_no_blob_needs_has_the_rest_of_its_segment_moved_away() {
     let dead = |kind| {
-        [Meaning::Head(kind), Meaning::Payload(kind)].map(|meaning| {
-            move |machine: &Machine, part: &Part| part.meaning == meaning && !is_live(machine, part)
-        })
+        [Meaning::Head(kind), Meaning::Payload(kind)]
+            .map(|meaning| move |machine: &Machine, part: &Part| part.meaning == meaning && !is_live(machine, part))
     };
     for (number, choose) in (100..).zip(dead(Kind::Blob)) {
         follow(number, choose, Outcome::MovedAway);
@@ -277,7 +276,8 @@ fn a_flipped_bit_in_a_piece_in_use_puts_its_blob_under_quarantine_and_in_another
         // What is wholly dead has gone by then.
         machine.full_pass();
         let meaning = if seed % 2 == 0 { Meaning::Payload(Kind::Frame) } else { Meaning::Head(Kind::Frame) };
-        let parts: Vec<Part> = anatomy::parts(&machine.sim).into_iter().filter(|part| part.meaning == meaning).collect();
+        let parts: Vec<Part> =
+            anatomy::parts(&machine.sim).into_iter().filter(|part| part.meaning == meaning).collect();
         machine.flip(&parts[random.index(parts.len())], &mut random);
         let found = machine.full_pass();
         assert_eq!(found.scrub.findings, 1, "seed {seed}");

@@ -62,9 +62,11 @@ impl Inspect {
     }
 
     pub fn run(self) -> Result<(), Failure> {
-        let (segments, blob_count, quarantine) = look_at(&self.dirs, |store| async move {
-            (store.segments().await, store.blob_count(), store.quarantine())
-        })?;
+        let (segments, blob_count, quarantine) =
+            look_at(
+                &self.dirs,
+                |store| async move { (store.segments().await, store.blob_count(), store.quarantine()) },
+            )?;
         let quarantine: Vec<QuarantinedShape> = quarantine.iter().map(QuarantinedShape::of).collect();
         let mut shapes: Vec<SegmentShape> =
             segments.iter().map(|report| SegmentShape::of(report, &self.dirs)).collect();
@@ -117,10 +119,8 @@ fn quarantine_to_text(quarantine: &[QuarantinedShape]) -> String {
     if quarantine.is_empty() {
         return String::new();
     }
-    let mut text = format!(
-        "{} under quarantine; store each again, or delete it:\n",
-        counted(quarantine.len() as u64, "blob")
-    );
+    let mut text =
+        format!("{} under quarantine; store each again, or delete it:\n", counted(quarantine.len() as u64, "blob"));
     for shape in quarantine {
         let QuarantinedShape { quarantined, found_at, ailment, reason } = shape;
         text.push_str(&format!("{quarantined}  {ailment:<10}  {found_at}  {}\n", printable(reason)));

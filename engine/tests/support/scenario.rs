@@ -103,7 +103,7 @@ pub fn replay(seed: u64, mode: Mode) -> String {
 pub fn run(seed: u64, mode: Mode, twist: Twist) -> Outcome {
     if mode == Mode::BitRot {
         let totals = Totals { seeds: 1, flipped_bits: 1, ..Totals::default() };
-        let violation = if seed % 2 == 0 { rot::run(seed).err() } else { flips::run(seed).err() };
+        let violation = if seed.is_multiple_of(2) { rot::run(seed).err() } else { flips::run(seed).err() };
         return Outcome { totals, trace_hash: 0, violation };
     }
     let mut scenario = Scenario::new(seed, mode, twist);

@@ -8,8 +8,8 @@ use crate::index::Location;
 use crate::io::Io;
 use crate::probe::{self, Event};
 use crate::store::background::Worker;
-use crate::store::quarantine::{Ailment, Quarantined};
 use crate::store::message::{Reply, Request};
+use crate::store::quarantine::{Ailment, Quarantined};
 use crate::sync::{Either, race};
 use crate::types::{BlobId, CoreId, SegmentId};
 

@@ -194,7 +194,8 @@ impl<I: Io> Scrub<I> {
     async fn rest(&self, position: Position) -> Result<(), Halt> {
         let io = self.shard.io();
         let passed = Duration::from_nanos(io.wall_clock_ns().saturating_sub(position.began_ns));
-        let due = io.now().after(if position.began_ns == 0 { Duration::ZERO } else { self.interval.saturating_sub(passed) });
+        let due =
+            io.now().after(if position.began_ns == 0 { Duration::ZERO } else { self.interval.saturating_sub(passed) });
         loop {
             self.tend().await?;
             let left = due.since(io.now());
@@ -252,7 +253,11 @@ impl<I: Io> Scrub<I> {
         self.counters().passes.fetch_add(1, Ordering::Relaxed);
         self.counters().last_pass_end_ns.store(now, Ordering::Relaxed);
         probe::hit(Event::ScrubPassed);
-        tracing::info!(segments = ids.len(), quarantined = self.background().quarantine.count(), "the scrub has read everything");
+        tracing::info!(
+            segments = ids.len(),
+            quarantined = self.background().quarantine.count(),
+            "the scrub has read everything"
+        );
         self.save().await;
         Ok(())
     }

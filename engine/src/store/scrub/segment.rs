@@ -9,9 +9,9 @@ use std::sync::atomic::Ordering;
 
 use sha2::{Digest, Sha256};
 
+use super::blob::Haste;
 use super::content::Content;
 use super::window::{Reach, SPAN_MAX, Window};
-use super::blob::Haste;
 use super::{Fault, Halt, RETRIES_UNREADABLE, Scrub, Trouble, verify};
 use crate::index::Location;
 use crate::io::{BLOCK_SIZE, Io};
@@ -57,11 +57,8 @@ impl Books {
         let records_end = entries.last().map_or(DATA_START, |last| bytes(last.offset_units) + bytes(last.length_units));
         let entries_end = trailer.entries_offset + (entries.len() * ENTRY_SIZE) as u64;
         let trailer_at = size - BLOCK_SIZE as u64;
-        let blanks = vec![
-            records_end..trailer.entries_offset,
-            entries_end..trailer_at,
-            trailer_at + TRAILER_SIZE as u64..size,
-        ];
+        let blanks =
+            vec![records_end..trailer.entries_offset, entries_end..trailer_at, trailer_at + TRAILER_SIZE as u64..size];
         Self { entries, blanks, fault: None }
     }
 }
@@ -191,7 +188,10 @@ impl<I: Io> Scrub<I> {
                     return Err(Fault::Damaged("its footer lists another record").into());
                 }
                 let head = &sound.decoded.head;
-                if head.kind == Kind::Blob && head.layout == Layout::Inline && !cfg!(feature = "mutant-scrub-trusts-footer") {
+                if head.kind == Kind::Blob
+                    && head.layout == Layout::Inline
+                    && !cfg!(feature = "mutant-scrub-trusts-footer")
+                {
                     let actual: [u8; 32] = Sha256::digest(sound.payload(input)).into();
                     if actual != head.hash.0 {
                         return Err(Fault::Hash.into());
@@ -273,11 +273,7 @@ impl<I: Io> Scrub<I> {
     }
 
     /// The blob that a record belongs to: its own, or that of which it is a piece; `None` when it is not in use.
-    async fn tenant_of(
-        &self,
-        segment: &Arc<Segment<I::File>>,
-        entry: &FooterEntry,
-    ) -> Result<Option<BlobId>, Halt> {
+    async fn tenant_of(&self, segment: &Arc<Segment<I::File>>, entry: &FooterEntry) -> Result<Option<BlobId>, Halt> {
         match entry.kind {
             Kind::Tombstone => return Ok(None),
             Kind::Blob => return Ok(self.live_at(segment, entry).await?.map(|_| entry.id)),

@@ -38,8 +38,8 @@ impl Sound {
 
 /// A whole record: `input` is what the books say that it takes.
 pub(super) fn record(input: &[u8], segment: SegmentId, offset_units: u32, nonce: u64) -> Result<Sound, Fault> {
-    let decoded = decode_head(input, segment, offset_units, nonce)
-        .map_err(|_| Fault::Damaged("its head fails its checksum"))?;
+    let decoded =
+        decode_head(input, segment, offset_units, nonce).map_err(|_| Fault::Damaged("its head fails its checksum"))?;
     if bytes(decoded.length_units()) != input.len() as u64 || decoded.placement.offset_units != offset_units {
         return Err(Fault::Damaged("another record lies there"));
     }
