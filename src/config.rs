@@ -22,6 +22,9 @@ pub(crate) mod size;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
+
+use nabu_engine::store::ScrubOptions;
 
 pub use layer::{Environment, Flags};
 pub use limits::Limits;
@@ -70,6 +73,8 @@ pub struct Config {
     pub token_file: Option<PathBuf>,
     /// Bytes of a segment; `None` picks by the size of the file system.
     pub segment_size: Option<u64>,
+    /// From the beginning of one scrub of everything to that of the next; `None`: nothing is scrubbed.
+    pub scrub_interval: Option<Duration>,
     pub limits: Limits,
     pub log: LogOptions,
 }
@@ -222,6 +227,7 @@ fn merge(layer: Layer, machine: &Machine) -> Result<Config, ConfigError> {
         memory_bytes,
         token_file: layer.token_file.map(|file| file.value),
         segment_size: layer.segment_size.map(|size| size.value),
+        scrub_interval: layer.scrub_interval.map_or(ScrubOptions::default().interval, |interval| interval.value),
         limits,
         log: LogOptions {
             level: layer.log_level.map_or(log_default.level, |level| level.value),

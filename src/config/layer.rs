@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::document::{self, Entry, Node, Value};
 use super::limits::{LIMITS, LimitSetting};
@@ -15,7 +16,8 @@ use super::{CORES_MAX, LogFormat, MEMORY_MAX, MEMORY_PER_CORE_MIN, SLOW_REQUEST_
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// The keys at the top of a file, for the message about one that isn't there.
-const KEYS: [&str; 8] = ["data", "listen", "cores", "memory", "token_file", "segment_size", "limits", "log"];
+const KEYS: [&str; 9] =
+    ["data", "listen", "cores", "memory", "token_file", "segment_size", "scrub_interval", "limits", "log"];
 
 /// What the command line says, unchecked.
 #[derive(Clone, Default, Debug)]
@@ -45,6 +47,7 @@ pub struct Layer {
     pub memory_bytes: Option<Sourced<u64>>,
     pub token_file: Option<Sourced<PathBuf>>,
     pub segment_size: Option<Sourced<u64>>,
+    pub scrub_interval: Option<Sourced<Option<Duration>>>,
     pub limits: Vec<LimitSetting>,
     pub log_level: Option<Sourced<String>>,
     pub log_format: Option<Sourced<LogFormat>>,
@@ -158,6 +161,7 @@ impl Layer {
                 "cores" => layer.cores = reader.value("", entry, read_cores),
                 "memory" => layer.memory_bytes = reader.value("", entry, read_memory),
                 "token_file" => layer.token_file = reader.value("", entry, setting::path),
+                "scrub_interval" => layer.scrub_interval = reader.value("", entry, setting::scrub_interval),
                 "segment_size" => layer.segment_size = reader.value("", entry, setting::segment_size),
                 "limits" => {
                     for entry in reader.map(entry, "limits") {
@@ -204,6 +208,7 @@ impl Layer {
             memory_bytes: self.memory_bytes.or(below.memory_bytes),
             token_file: self.token_file.or(below.token_file),
             segment_size: self.segment_size.or(below.segment_size),
+            scrub_interval: self.scrub_interval.or(below.scrub_interval),
             limits,
             log_level: self.log_level.or(below.log_level),
             log_format: self.log_format.or(below.log_format),

@@ -59,6 +59,7 @@ fn with_nothing_given_every_value_has_its_default() {
     assert_eq!(config.listen.to_string(), "127.0.0.1:7070");
     assert_eq!((config.cores, config.memory_bytes), (8, 4 << 30));
     assert_eq!((config.token_file, config.segment_size), (None, None));
+    assert_eq!(config.scrub_interval, Some(Duration::from_secs(14 * 86_400)));
     assert_eq!(config.limits, Limits::default());
     let access = AccessOptions { enabled: false, sample: SAMPLE_ALWAYS };
     let log = LogOptions { level: "info".into(), format: LogFormat::Text, access, slow_request_ms: 1_000 };
@@ -133,7 +134,7 @@ fn flags_win_over_environment_over_file_over_defaults() {
 #[test]
 fn a_file_may_set_everything() {
     let config = Given::file(
-        "data:\n  - /srv/a\n  - /srv/b\nlisten: \"[::1]:8080\"\nsegment_size: 256MiB\nlimits:\n  connections_max: 10\n  \
+        "data:\n  - /srv/a\n  - /srv/b\nlisten: \"[::1]:8080\"\nsegment_size: 256MiB\nscrub_interval: 30d\nlimits:\n  connections_max: 10\n  \
          head_bytes_max: 32KiB\n  target_bytes_max: 4096\n  json_bytes_max: 1M\n  blob_bytes_max: 1GiB\n  head_timeout_ms: 100\n  \
          idle_timeout_ms: 200\n  progress_timeout_ms: 300\n  shutdown_timeout_ms: 0\nlog:\n  level: warn,nabu_store::server=trace\n",
     )
@@ -141,6 +142,7 @@ fn a_file_may_set_everything() {
     assert_eq!(config.data, [Path::new("/srv/a"), Path::new("/srv/b")]);
     assert_eq!(config.listen.to_string(), "[::1]:8080");
     assert_eq!(config.segment_size, Some(256 << 20));
+    assert_eq!(config.scrub_interval, Some(Duration::from_secs(30 * 86_400)));
     let expected = Limits {
         connections_max: 10,
         head_bytes_max: 32 << 10,
@@ -194,7 +196,7 @@ fn messages_about_a_file_name_file_line_key_value_and_remedy() {
         ("limits: {head_bytes_max: 2MiB}\n", "FILE:1: limits.head_bytes_max: must be 1KiB..1MiB (got \"2MiB\")".into()),
         ("limits: 5\n", "FILE:1: limits: must be a map of keys below it (got 5)".into()),
         ("\nlimits:\n  conections_max: 5\n", format!("FILE:3: limits.conections_max: unknown key; known are {}", LIMITS.each_ref().map(|limit| limit.key).join(", "))),
-        ("port: 7070\n", "FILE:1: port: unknown key; known are data, listen, cores, memory, token_file, segment_size, limits, log".into()),
+        ("port: 7070\n", "FILE:1: port: unknown key; known are data, listen, cores, memory, token_file, segment_size, scrub_interval, limits, log".into()),
         ("log:\n  colour: true\n", "FILE:2: log.colour: unknown key; known are level, format, access, slow_request_ms".into()),
         ("log:\n  access: true\n", "FILE:2: log.access: must be a map of keys below it (got true)".into()),
         ("log:\n  access:\n    rate: 1\n", "FILE:3: log.access.rate: unknown key; known are enabled, sample".into()),
@@ -213,6 +215,8 @@ fn messages_about_a_file_name_file_line_key_value_and_remedy() {
         ("memory: 1TiB\n", "FILE:1: memory: must fit in the 17179869184 bytes of memory that this process may use (got 1TiB)".into()),
         ("segment_size: 1048575\n", "FILE:1: segment_size: must be 1MiB..1GiB (got 1048575)".into()),
         ("segment_size: 20000000\n", "FILE:1: segment_size: must be a multiple of 1MiB (got 20000000)".into()),
+        ("scrub_interval: 14\n", "FILE:1: scrub_interval: must be off, or 1s..365d with s, m, h or d behind the number, such as 14d (got 14)".into()),
+        ("scrub_interval: 366d\n", "FILE:1: scrub_interval: must be off, or 1s..365d with s, m, h or d behind the number, such as 14d (got \"366d\")".into()),
         ("listen: 7070\n", format!("FILE:1: listen: {LISTEN} (got 7070)")),
         ("listen: localhost\n", format!("FILE:1: listen: {LISTEN} (got \"localhost\")")),
         ("listen: \":7070\"\n", format!("FILE:1: listen: {LISTEN}; 0.0.0.0:7070 listens on all addresses (got \":7070\")")),

@@ -33,6 +33,7 @@ pub fn render(snapshot: &Snapshot) -> Vec<u8> {
         render_store(&mut text, store);
         render_log(&mut text, store);
         render_cache(&mut text, store);
+        render_background(&mut text, store);
     }
     render_process(&mut text, &snapshot.process);
     text.into_bytes()
@@ -182,6 +183,41 @@ fn render_store(text: &mut Text, store: &StoreStatus) {
     text.gauge("nabu_frames_bytes", "Memory of uploads under way and of reads beside the cache.", store.frame_bytes);
     text.gauge("nabu_frames_capacity_bytes", "The most memory that those may take.", store.frame_budget_bytes);
     text.gauge("nabu_frames_waiters", "Tasks that wait for such memory.", store.frame_waiters);
+}
+
+fn render_background(text: &mut Text, store: &StoreStatus) {
+    let compaction = &store.compaction;
+    text.counter("nabu_compaction_segments_total", "Segments that were emptied.", compaction.segments);
+    text.counter("nabu_compaction_moved_bytes_total", "Bytes that were moved out of them.", compaction.moved_bytes);
+    text.counter("nabu_compaction_moved_records_total", "Records that were moved.", compaction.moved_records);
+    text.counter("nabu_compaction_freed_bytes_total", "Bytes that came back.", compaction.freed_bytes);
+    text.counter(
+        "nabu_compaction_failures_total",
+        "Segments that could not be emptied because something failed; they are tried again.",
+        compaction.failures,
+    );
+    text.gauge("nabu_compaction_segment_bytes", "Bytes of sealed segments.", compaction.segment_bytes);
+    text.gauge(
+        "nabu_compaction_dead_bytes",
+        "What of them is dead, with tombstones that are needed yet.",
+        compaction.dead_bytes,
+    );
+    let scrub = &store.scrub;
+    text.counter("nabu_scrub_passes_total", "Times that everything was read.", scrub.passes);
+    text.counter("nabu_scrub_bytes_total", "Bytes that were read.", scrub.bytes);
+    text.counter("nabu_scrub_segments_total", "Segments that were read.", scrub.segments);
+    text.counter("nabu_scrub_blobs_total", "Blobs whose content was compared with their hash.", scrub.blobs);
+    text.counter("nabu_scrub_findings_total", "Places that were not as they were written.", scrub.findings);
+    text.counter("nabu_scrub_mended_total", "Of these, what was put right since.", scrub.mended);
+    let progress = f64::from(scrub.progress_ppm) / 1e6;
+    text.gauge("nabu_scrub_progress_ratio", "How far the present pass is; 1 between two.", progress);
+    let end = seconds(scrub.last_pass_end_ns);
+    text.gauge(
+        "nabu_scrub_last_pass_end_time_seconds",
+        "When the last complete pass ended, since 1970; 0: none did.",
+        end,
+    );
+    text.gauge("nabu_store_quarantined_blobs", "Blobs that failed a check and are refused.", store.quarantined);
 }
 
 fn render_log(text: &mut Text, store: &StoreStatus) {

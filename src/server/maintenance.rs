@@ -13,7 +13,7 @@ use nabu_engine::io::Io;
 use nabu_engine::log::superblock;
 use nabu_engine::maintenance::{MaintenanceThread, Queues, Work};
 use nabu_engine::runtime::RingIo;
-use nabu_engine::store::{Store, compact};
+use nabu_engine::store::{ScrubOptions, Store, compact, scrub};
 use nabu_engine::sync::promise;
 
 /// The files that a store has open.
@@ -42,11 +42,16 @@ pub struct Maintenance(JoinHandle<()>);
 
 impl Maintenance {
     /// Prepares the work on a store. `instead` is called when there can be no thread for it.
-    pub fn prepare(start: &Start, store: Store<File>, instead: impl FnOnce() + Send + 'static) -> std::io::Result<Self> {
+    pub fn prepare(
+        start: &Start,
+        store: Store<File>,
+        options: ScrubOptions,
+        instead: impl FnOnce() + Send + 'static,
+    ) -> std::io::Result<Self> {
         let (sender, receiver) = mpsc::channel();
         *start.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
         let thread = thread::Builder::new().name("maint-start".to_owned());
-        Ok(Self(thread.spawn(move || wait_and_work(&receiver, store, instead))?))
+        Ok(Self(thread.spawn(move || wait_and_work(&receiver, store, options, instead))?))
     }
 
     /// Waits for the end of the work; the store is closed, or was never open.
@@ -58,12 +63,12 @@ impl Maintenance {
     }
 }
 
-fn wait_and_work(start: &Receiver<()>, store: Store<File>, instead: impl FnOnce()) {
+fn wait_and_work(start: &Receiver<()>, store: Store<File>, options: ScrubOptions, instead: impl FnOnce()) {
     if start.recv().is_err() {
         return;
     }
     let superblocks: Vec<PathBuf> = store.dirs().iter().map(|dir| dir.join(superblock::FILE_NAME)).collect();
-    match MaintenanceThread::start(superblocks, move |queues| work_on_thread(store, queues)) {
+    match MaintenanceThread::start(superblocks, move |queues| work_on_thread(store, options, queues)) {
         Ok(thread) => thread.join(),
         Err(error) => {
             tracing::warn!(%error, "compaction and scrub have no thread of their own: they run beside the requests of the first core");
@@ -72,13 +77,19 @@ fn wait_and_work(start: &Receiver<()>, store: Store<File>, instead: impl FnOnce(
     }
 }
 
-async fn work_on_thread(store: Store<File>, queues: Queues) {
-    work(store, queues.io(Work::Compaction)).await;
+async fn work_on_thread(store: Store<File>, options: ScrubOptions, queues: Queues) {
+    work(store, options, queues.io(Work::Compaction), queues.io(Work::Scrub)).await;
 }
 
 /// All kinds of work, each as a task of its own, until the store is closed.
-pub async fn work<I: Io<File = File>>(store: Store<File>, compaction: I) {
-    together([task(&compaction, { let io = compaction.clone(); async move { compact(&store, io).await } })]).await;
+pub async fn work<I: Io<File = File>>(store: Store<File>, options: ScrubOptions, for_compaction: I, for_scrub: I) {
+    let (scrubbed, io) = (store.clone(), for_scrub.clone());
+    let scrubbing = task(&for_scrub, async move { scrub(&scrubbed, io, options).await });
+    let io = for_compaction.clone();
+    let compacting = task(&for_compaction, async move { compact(&store, io).await });
+    for ended in [scrubbing.await, compacting.await] {
+        ended.expect("a task runs to its end");
+    }
 }
 
 /// Runs a task, and tells its end.
@@ -89,10 +100,4 @@ fn task<I: Io>(io: &I, future: impl Future<Output = ()> + 'static) -> impl Futur
         ended.keep(());
     });
     promised
-}
-
-async fn together(tasks: impl IntoIterator<Item = impl Future<Output = Option<()>>>) {
-    for ended in tasks {
-        ended.await.expect("a task runs to its end");
-    }
 }

@@ -28,7 +28,7 @@ use std::time::{Duration, SystemTime};
 use nabu_engine::io::Io;
 use nabu_engine::runtime::mailbox::{Receiver, Sender, mailbox};
 use nabu_engine::runtime::{self, Listener, RingIo, RuntimeOptions};
-use nabu_engine::store::{Store, StoreOptions};
+use nabu_engine::store::{ScrubOptions, Store, StoreOptions};
 use nabu_engine::types::CoreId;
 
 use self::connections::ConnectionCount;
@@ -122,7 +122,7 @@ pub fn run(config: Config, tokens: Tokens) -> Result<(), String> {
         let first = mailboxes.senders[0].clone();
         // A core that has ended needs no message.
         let instead = move || drop(first.send(CoreMessage::Maintain));
-        Maintenance::prepare(&shared.maintenance, shared.store.clone(), instead)
+        Maintenance::prepare(&shared.maintenance, shared.store.clone(), scrub_options(&shared.config), instead)
             .map_err(|error| format!("can't start a thread: {error}"))?
     };
     let stop = {
@@ -284,7 +284,9 @@ async fn serve(core: &Core, mailboxes: &Mailboxes, mail: &mut Receiver<CoreMessa
                 match mail.recv().await {
                     Some(CoreMessage::Bound(_)) => {}
                     Some(CoreMessage::Maintain) => {
-                        core.io.spawn(maintenance::work(shared.store.clone(), core.io.clone()));
+                        let options = scrub_options(&shared.config);
+                        let (first, second) = (core.io.clone(), core.io.clone());
+                        core.io.spawn(maintenance::work(shared.store.clone(), options, first, second));
                     }
                     Some(CoreMessage::Stop) | None => break,
                 }
@@ -297,6 +299,10 @@ async fn serve(core: &Core, mailboxes: &Mailboxes, mail: &mut Receiver<CoreMessa
         }
         Either::Right(()) => false,
     }
+}
+
+fn scrub_options(config: &Config) -> ScrubOptions {
+    ScrubOptions { interval: config.scrub_interval, ..ScrubOptions::default() }
 }
 
 /// Ends when the core is told to stop.

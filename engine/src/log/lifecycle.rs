@@ -10,8 +10,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use crate::io::{AlignedBuf, BLOCK_SIZE, Io, OpenMode};
-use crate::log::footer;
 use crate::log::SEGMENT_SIZE_MIN;
+use crate::log::footer;
 use crate::log::segment::{DATA_START, SEGMENTS_DIR, Segment, SegmentHeader, State, file_path};
 use crate::log::writer::{Log, LogError, OpenSegment, Purpose};
 use crate::probe::{self, Event};
@@ -156,7 +156,9 @@ impl<I: Io> Log<I> {
             let _turn = log.0.rotation.take().await;
             if log.0.spare.borrow().is_none() && !log.0.closing.get() {
                 // A full disk shows when the spare is needed, not now.
-                if let Ok(segment) = log.prepare(log.0.options.segment_size, log.0.options.segment_size, Need::Data).await {
+                if let Ok(segment) =
+                    log.prepare(log.0.options.segment_size, log.0.options.segment_size, Need::Data).await
+                {
                     log.0.spare.replace(Some(segment));
                 }
             }
@@ -231,7 +233,8 @@ impl<I: Io> Log<I> {
             Some(free) => {
                 probe::hit(Event::FileReused);
                 let path = segments.join(free_file_name(free.number));
-                if free.size < header.size && allocate(io, &segments, &free.file, free.size, header.size).await.is_err() {
+                if free.size < header.size && allocate(io, &segments, &free.file, free.size, header.size).await.is_err()
+                {
                     if free.size < least {
                         let _ = self.0.options.free.give(index, free);
                         return Err(io::Error::from_raw_os_error(libc::ENOSPC));

@@ -13,9 +13,7 @@ use crate::io::BLOCK_SIZE;
 use crate::log::codec::{crc32c, get_u32, get_u64, put_u32, put_u64};
 use crate::log::footer::{ENTRY_SIZE, FooterEntry};
 use crate::log::record::Kind;
-use crate::log::{
-    FORMAT_VERSION, HEAD_ROOM, PACKED_PAYLOAD_MAX, SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN, bytes,
-};
+use crate::log::{FORMAT_VERSION, HEAD_ROOM, PACKED_PAYLOAD_MAX, SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN, bytes};
 use crate::types::{BlobId, SegmentId};
 
 const MAGIC: &[u8; 8] = b"NABUSEG1";

@@ -399,7 +399,8 @@ impl<I: Io> Log<I> {
             if self.fits_active(size, records, claim) {
                 continue;
             }
-            let least = (DATA_START + size + footer_bytes(records) + self.0.reserve()).next_multiple_of(BLOCK_SIZE as u64);
+            let least =
+                (DATA_START + size + footer_bytes(records) + self.0.reserve()).next_multiple_of(BLOCK_SIZE as u64);
             // What compaction moves may come from larger segments than those of today.
             let full_size = self.0.options.segment_size.max(least);
             let mut rotated = self.rotate(full_size, least, self.need()).await;

@@ -11,8 +11,8 @@ use std::task::Poll;
 
 use atomic_waker::AtomicWaker;
 
-use crate::store::pressure::Pressure;
 use crate::probe::{self, Event};
+use crate::store::pressure::Pressure;
 use crate::store::quarantine::Quarantine;
 use crate::types::{BlobId, CoreId, SegmentId, Sequence};
 
@@ -83,6 +83,37 @@ pub(crate) struct Background {
 struct State {
     stopping: bool,
     workers: usize,
+}
+
+/// Compaction in numbers, since the start unless said otherwise.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct CompactionStatus {
+    /// Segments that were emptied.
+    pub segments: u64,
+    pub moved_bytes: u64,
+    pub moved_records: u64,
+    /// Bytes of emptied segments beyond what was moved out of them.
+    pub freed_bytes: u64,
+    /// Segments that could not be emptied because something failed.
+    pub failures: u64,
+    /// Bytes of segments now, and what of them emptying segments would give back; tombstones that are needed count in.
+    pub segment_bytes: u64,
+    pub dead_bytes: u64,
+}
+
+impl CompactionCounters {
+    pub fn status(&self) -> CompactionStatus {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        CompactionStatus {
+            segments: get(&self.segments),
+            moved_bytes: get(&self.moved_bytes),
+            moved_records: get(&self.moved_records),
+            freed_bytes: get(&self.freed_bytes),
+            failures: get(&self.failures),
+            segment_bytes: get(&self.sealed_bytes),
+            dead_bytes: get(&self.dead_bytes),
+        }
+    }
 }
 
 /// What compaction did since the start.

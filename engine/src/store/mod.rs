@@ -16,9 +16,9 @@ mod identity;
 mod locks;
 mod message;
 pub mod offline;
-mod reader;
 mod pressure;
 mod quarantine;
+mod reader;
 mod readers;
 mod reading;
 mod recent;
@@ -39,7 +39,7 @@ use crate::log::writer::LogError;
 use crate::types::{BlobId, ContentHash};
 
 pub use crate::cache::CacheStatus;
-pub use background::{ScrubStatus, Worker};
+pub use background::{CompactionStatus, ScrubStatus, Worker};
 pub use blob::Blob;
 pub use compaction::compact;
 pub use fetch::SMALL_PAYLOAD_MAX;
@@ -159,6 +159,7 @@ pub struct StoreStatus {
     pub failed_dirs: u64,
     /// Blobs under quarantine.
     pub quarantined: u64,
+    pub compaction: CompactionStatus,
     pub scrub: ScrubStatus,
     pub cache: CacheStatus,
 }

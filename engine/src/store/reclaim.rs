@@ -152,7 +152,11 @@ impl<I: Io> Shard<I> {
     fn oldest(&self, work: &Work<I::File>, without: Option<SegmentId>) -> Option<SegmentId> {
         // One that is still without any record gets none that is older than a deletion of today.
         let table = self.shared().table.all();
-        let all = table.iter().filter(|segment| !segment.is_unused()).map(|segment| segment.id).chain(work.leaving.keys().copied());
+        let all = table
+            .iter()
+            .filter(|segment| !segment.is_unused())
+            .map(|segment| segment.id)
+            .chain(work.leaving.keys().copied());
         all.filter(|id| Some(*id) != without && !work.without_blobs.contains(id)).min()
     }
 

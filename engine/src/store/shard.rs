@@ -604,6 +604,7 @@ impl<I: Io> Shard<I> {
         status.damage_count = self.shared().damage_count.load(Ordering::Relaxed);
         status.failed_dirs = failed_logs;
         status.quarantined = self.shared().background.quarantine.count() as u64;
+        status.compaction = self.shared().background.compaction.status();
         status.scrub = self.shared().background.scrub.status();
         status.cache = self.cache().status();
         status

@@ -28,17 +28,17 @@ use self::pace::Space;
 use self::policy::{Balance, Candidate, Cause};
 use crate::index::Location;
 use crate::io::{Instant, Io};
+use crate::log::HEAD_ROOM;
 use crate::log::extent::{EXTENT_SIZE, PAGE_EXTENTS_MAX};
 use crate::log::footer::{FooterEntry, footer_bytes};
 use crate::log::lifecycle::RESERVED_FILES;
 use crate::log::record::{Kind, Layout};
 use crate::log::segment::{Contents, DATA_START, Segment, State};
-use crate::log::HEAD_ROOM;
 use crate::probe::{self, Event};
+use crate::store::StoreError;
 use crate::store::background::Worker;
 use crate::store::message::{Reply, Request};
 use crate::store::shard::{Shard, Store, has_extents, record_bytes};
-use crate::store::StoreError;
 use crate::sync::race;
 use crate::types::{BlobId, CoreId, SegmentId, Sequence};
 
@@ -141,7 +141,8 @@ impl<I: Io> Compaction<I> {
             let contents = self.contents(segment).await;
             let needed = oldest.is_some_and(|oldest| oldest.0 < contents.watermark);
             let live_bytes = segment.live_bytes.load(Ordering::Acquire).max(0) as u64;
-            let overhead = u128::from(contents.overhead_bytes) * u128::from(live_bytes) / u128::from(contents.data_bytes.max(1));
+            let overhead =
+                u128::from(contents.overhead_bytes) * u128::from(live_bytes) / u128::from(contents.data_bytes.max(1));
             candidates.push(Candidate {
                 id: segment.id,
                 file_bytes: segment.file_bytes.load(Ordering::Acquire),

@@ -193,6 +193,10 @@ mod tests {
         let mut candidates: Vec<Candidate> = (3..9).map(with_tombstones).collect();
         candidates.push(Candidate { is_stuck: true, ..candidate(1, 1000) });
         candidates.push(candidate(2, 1000));
-        assert_eq!(choose(&candidates, SegmentId(100), false), None, "the tombstones are kept for the first one's sake");
+        assert_eq!(
+            choose(&candidates, SegmentId(100), false),
+            None,
+            "the tombstones are kept for the first one's sake"
+        );
     }
 }
