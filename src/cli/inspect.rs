@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::exit::Failure;
 use super::offline::{look_at, segment_path};
-use super::output::{Output, counted, human_size, printable};
+use super::output::{Output, counted, human_size, printable, rfc3339};
 
 /// Show what the segments of a store hold while no server runs on it
 ///
