@@ -180,7 +180,7 @@ mod tests {
         assert_eq!(
             text,
             format!(
-                "1 blob under quarantine; store each again, or delete it:\n{}  damaged     2026-01-01T00:00:00Z  {}\n",
+                "1 blob under quarantine; store each again, or delete it:\n{}  damaged     2026-01-01T00:00:00.000Z  {}\n",
                 entry.id, entry.reason
             )
         );
