@@ -179,10 +179,11 @@ fn deletions_leave_nothing_behind_although_compaction_once_began_a_segment() {
             }
             sim.run_for(A_WHILE);
         }
-        let sizes: Vec<u64> = (0..4).map(|round| churn(&mut sim, &shards[0], round * 3_000, 3_000)).collect();
+        let sizes: Vec<u64> = (0..8).map(|round| churn(&mut sim, &shards[0], round * 3_000, 3_000)).collect();
         eprintln!("compacted {compacted}: {sizes:?}");
-        grew.push(sizes[3] as i64 - sizes[0] as i64);
+        grew.push(sizes[7] as i64 - sizes[0] as i64);
     }
-    let one = 2 * SEGMENT_SIZE as i64;
-    assert!(grew[0] < one && grew[1] < one, "nine thousand deletions left {grew:?} bytes");
+    // What tombstones may add up to before something is done about them, and the one that is written to.
+    let most = 5 * SEGMENT_SIZE as i64;
+    assert!(grew[0] < most && grew[1] < most, "twenty thousand deletions left {grew:?} bytes");
 }

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use crate::io::BLOCK_SIZE;
 use crate::log::codec::{crc32c, get_u32, get_u64, put_u32, put_u64};
 use crate::log::footer::{ENTRY_SIZE, FooterEntry};
-use crate::log::record::Kind;
+use crate::log::record::{Kind, Layout};
 use crate::log::{FORMAT_VERSION, HEAD_ROOM, PACKED_PAYLOAD_MAX, SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN, bytes};
 use crate::types::{BlobId, SegmentId};
 
@@ -157,7 +157,8 @@ impl Contents {
                 self.tombstone_bytes += length + ENTRY_SIZE as u64;
                 self.watermark = self.watermark.max(entry.watermark);
             }
-            Kind::Blob if length <= (PACKED_PAYLOAD_MAX + HEAD_ROOM) as u64 => {
+            // The record of a large blob is written by itself, with its pieces.
+            Kind::Blob if entry.layout == Layout::Inline && length <= (PACKED_PAYLOAD_MAX + HEAD_ROOM) as u64 => {
                 self.data_bytes += length;
                 self.overhead_bytes += ENTRY_SIZE as u64;
             }

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 
 use crate::io::{AlignedBuf, BLOCK_SIZE, Io};
 use crate::log::committer::PackedPayload;
-use crate::log::footer::{FooterEntry, Trailer};
+use crate::log::footer::{FooterEntry, Trailer, footer_bytes};
 use crate::log::lifecycle::{FreeFile, fill_reserve, retire};
 use crate::log::record::{FIXED_SIZE, Head, Kind};
 use crate::log::scan::scan;
@@ -208,7 +208,14 @@ impl<I: Io> Shard<I> {
             Err(error) => Err(error),
         };
         match found {
-            Ok(scan) if scan.damage.is_empty() && scan.unreadable_bytes == 0 => Some(scan.records),
+            // A sealed segment is cut to what it holds: behind the last record nothing but the footer may be missing.
+            Ok(scan)
+                if scan.damage.is_empty()
+                    && scan.unreadable_bytes == 0
+                    && scan.data_end + footer_bytes(scan.records.len()) == size =>
+            {
+                Some(scan.records)
+            }
             Ok(_) => {
                 tracing::error!(segment = %segment.id, "a dead segment is damaged: its space is kept");
                 None

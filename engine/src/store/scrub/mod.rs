@@ -250,6 +250,7 @@ impl<I: Io> Scrub<I> {
         let now = self.shard.io().wall_clock_ns();
         let position = Position { is_complete: true, last_end_ns: now, ..self.position.get() };
         self.position.set(position);
+        self.save().await;
         self.counters().passes.fetch_add(1, Ordering::Relaxed);
         self.counters().last_pass_end_ns.store(now, Ordering::Relaxed);
         probe::hit(Event::ScrubPassed);
@@ -258,7 +259,6 @@ impl<I: Io> Scrub<I> {
             quarantined = self.background().quarantine.count(),
             "the scrub has read everything"
         );
-        self.save().await;
         Ok(())
     }
 
