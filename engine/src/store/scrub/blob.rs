@@ -23,6 +23,9 @@ pub(super) enum Haste {
     InTurn,
 }
 
+/// What fails its checksum is read again sooner, as a divisor of the pause after a refused read.
+const DAMAGED_PAUSE_DIVISOR: u32 = 50;
+
 impl<I: Io> Scrub<I> {
     /// Compares a blob with its hash. What fails time and again in the same place is put under quarantine, and what was and is sound is let go.
     pub(super) async fn check_blob(&self, id: BlobId, haste: Haste) -> Result<(), Halt> {
@@ -66,9 +69,16 @@ impl<I: Io> Scrub<I> {
                 faults = 0;
                 continue;
             }
-            self.pacer.pause(self.options.retry_pause).await?;
+            self.pause_after(&fault).await?;
         }
         Ok(())
+    }
+
+    /// Waits before a place is read again: a disk that refuses gets some time.
+    pub(super) async fn pause_after(&self, fault: &Fault) -> Result<(), Halt> {
+        let pause = self.options.retry_pause;
+        let is_refused = matches!(fault, Fault::Unreadable(_));
+        self.pacer.pause(if is_refused { pause } else { pause / DAMAGED_PAUSE_DIVISOR }).await
     }
 
     fn quarantine(&self, id: BlobId, location: &Location, fault: &Fault, (segment, offset): (SegmentId, u64)) {

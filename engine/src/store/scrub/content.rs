@@ -166,7 +166,8 @@ impl<'c, I: Io> Content<'c, I> {
         let at = bytes(piece.offset_units);
         self.last = (piece.segment, at);
         let segment = self.shard.shared().table.get(piece.segment);
-        let segment = segment.ok_or(Fault::Damaged("the segment of a piece is missing"))?;
+        // The last start may not have been able to read it: nothing is concluded from what is missing.
+        let segment = segment.ok_or_else(|| Fault::Unreadable("the segment of a piece is missing".into()))?;
         // What a record takes of an active segment is there, whatever the file's length says.
         let size = (at + piece.length).next_multiple_of(BLOCK_SIZE as u64);
         let reach = Reach::Exact(piece.length as usize);

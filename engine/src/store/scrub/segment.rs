@@ -215,14 +215,17 @@ impl<I: Io> Scrub<I> {
 
     /// Reads a place again, as often as it takes to be sure, and says so if it is damaged.
     async fn confirm(&self, segment: &Arc<Segment<I::File>>, place: Place) -> Result<(), Halt> {
+        let mut is_refused = false;
         for attempt in 1.. {
-            self.pacer.pause(self.options.retry_pause).await?;
+            if is_refused {
+                self.pacer.pause(self.options.retry_pause).await?;
+            }
             match self.look_at(segment, &place).await {
                 Err(Trouble::Stopped(halt)) => return Err(halt),
                 // A dead blob's hash is nobody's business.
                 Ok(()) | Err(Trouble::Fault(Fault::Hash)) => return Ok(()),
                 Err(Trouble::Busy | Trouble::Moved | Trouble::Interrupted) => return Ok(()),
-                Err(Trouble::Fault(Fault::Unreadable(_))) if attempt < RETRIES_UNREADABLE => {}
+                Err(Trouble::Fault(Fault::Unreadable(_))) if attempt <= RETRIES_UNREADABLE => is_refused = true,
                 Err(Trouble::Fault(fault)) => {
                     let what = match place.meaning {
                         Meaning::Header => "its header",
