@@ -7,4 +7,6 @@ pub mod auth;
 pub mod bench;
 pub mod cli;
 pub mod config;
+mod private_file;
 pub mod server;
+mod tls;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::document::{self, Entry, Node, Value};
 use super::limits::{LIMITS, LimitSetting};
+use super::security::SecurityLayer;
 use super::setting::{self, Number, Problem, Raw, Source, Sourced};
 use super::{CORES_MAX, LogFormat, MEMORY_MAX, MEMORY_PER_CORE_MIN};
 
@@ -15,7 +16,8 @@ use super::{CORES_MAX, LogFormat, MEMORY_MAX, MEMORY_PER_CORE_MIN};
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// The keys at the top of a file, for the message about one that isn't there.
-const KEYS: [&str; 8] = ["data", "listen", "cores", "memory", "token_file", "segment_size", "limits", "log"];
+const KEYS: [&str; 11] =
+    ["data", "listen", "cores", "memory", "token_file", "segment_size", "limits", "log", "tls", "auth", "rate_limit"];
 
 /// What the command line says, unchecked.
 #[derive(Clone, Default, Debug)]
@@ -28,6 +30,16 @@ pub struct Flags {
     pub token_file: Option<PathBuf>,
     pub log_level: Option<OsString>,
     pub log_format: Option<OsString>,
+    pub tls: TlsFlags,
+}
+
+/// What the command line says about TLS, unchecked.
+#[derive(Clone, Default, Debug)]
+pub struct TlsFlags {
+    pub cert: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+    pub client_ca: Option<PathBuf>,
+    pub client_auth: Option<OsString>,
 }
 
 /// Looks up a variable.
@@ -45,6 +57,7 @@ pub struct Layer {
     pub limits: Vec<LimitSetting>,
     pub log_level: Option<Sourced<String>>,
     pub log_format: Option<Sourced<LogFormat>>,
+    pub security: SecurityLayer,
 }
 
 impl Layer {
@@ -59,7 +72,14 @@ impl Layer {
         let token_file = word("--token-file", flags.token_file.as_deref().map(Path::as_os_str));
         let log_level = word("--log-level", flags.log_level.as_deref());
         let log_format = word("--log-format", flags.log_format.as_deref());
+        let tls = [
+            word("--tls-cert", flags.tls.cert.as_deref().map(Path::as_os_str)),
+            word("--tls-key", flags.tls.key.as_deref().map(Path::as_os_str)),
+            word("--tls-client-ca", flags.tls.client_ca.as_deref().map(Path::as_os_str)),
+            word("--tls-client-auth", flags.tls.client_auth.as_deref()),
+        ];
         let mut layer = Self::of_words([listen, cores, memory, token_file, log_level, log_format], &mut reader);
+        layer.security = SecurityLayer::of_words(tls, &mut reader);
         if !flags.data.is_empty() {
             // Each --data is one directory, whatever characters are in its name.
             match setting::data_dirs(flags.data.clone()) {
@@ -80,7 +100,9 @@ impl Layer {
         };
         let names =
             ["NABU_LISTEN", "NABU_CORES", "NABU_MEMORY", "NABU_TOKEN_FILE", "NABU_LOG", "NABU_LOG_FORMAT"].map(word);
+        let tls = ["NABU_TLS_CERT", "NABU_TLS_KEY", "NABU_TLS_CLIENT_CA", "NABU_TLS_CLIENT_AUTH"].map(word);
         let mut layer = Self::of_words(names, &mut reader);
+        layer.security = SecurityLayer::of_words(tls, &mut reader);
         layer.data =
             word("NABU_DATA").and_then(|(value, source)| reader.read(Raw::Word(&value), source, setting::data));
         layer
@@ -151,6 +173,9 @@ impl Layer {
                         }
                     }
                 }
+                "tls" => layer.security.read_tls(&mut reader, entry),
+                "auth" => layer.security.read_auth(&mut reader, entry),
+                "rate_limit" => layer.security.read_rate_limit(&mut reader, entry),
                 _ => reader.unknown("", entry, &KEYS),
             }
         }
@@ -171,6 +196,7 @@ impl Layer {
             limits,
             log_level: self.log_level.or(below.log_level),
             log_format: self.log_format.or(below.log_format),
+            security: self.security.over(below.security),
         }
     }
 }
@@ -196,7 +222,7 @@ fn read_text(path: &Path) -> Result<String, String> {
 }
 
 /// Applies a reader to a value and keeps what was wrong.
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     problems: &'a mut Vec<Problem>,
 }
 
@@ -216,7 +242,7 @@ impl Reader<'_> {
         }
     }
 
-    fn word<T>(
+    pub(super) fn word<T>(
         &mut self,
         word: Option<(OsString, Source)>,
         read: impl FnOnce(Raw<'_>) -> Result<T, String>,
@@ -226,17 +252,17 @@ impl Reader<'_> {
 }
 
 /// A [`Reader`] that knows which file it reads. `parent` is the key above with its dot, or empty.
-struct FileReader<'a> {
+pub(super) struct FileReader<'a> {
     reader: Reader<'a>,
     path: &'a Path,
 }
 
 impl FileReader<'_> {
-    fn source(&self, parent: &str, key: &str, line: u64) -> Source {
+    pub(super) fn source(&self, parent: &str, key: &str, line: u64) -> Source {
         Source::File { path: self.path.to_owned(), line: Some(line), key: Some(format!("{parent}{key}")) }
     }
 
-    fn value<T>(
+    pub(super) fn value<T>(
         &mut self,
         parent: &str,
         entry: &Entry,
@@ -260,7 +286,7 @@ impl FileReader<'_> {
     }
 
     /// The entries of a map; none, and a problem, when it isn't one.
-    fn map<'e>(&mut self, entry: &'e Entry, key: &str) -> &'e [Entry] {
+    pub(super) fn map<'e>(&mut self, entry: &'e Entry, key: &str) -> &'e [Entry] {
         match &entry.value.value {
             Value::Map(entries) => entries,
             other => {
@@ -271,7 +297,7 @@ impl FileReader<'_> {
         }
     }
 
-    fn unknown(&mut self, parent: &str, entry: &Entry, known: &[&str]) {
+    pub(super) fn unknown(&mut self, parent: &str, entry: &Entry, known: &[&str]) {
         let source = self.source(parent, &entry.key, entry.line);
         self.reader.problems.push(Problem::new(&source, format!("unknown key; known are {}", known.join(", "))));
     }

@@ -180,7 +180,7 @@ fn messages_about_a_file_name_file_line_key_value_and_remedy() {
         ("limits: {head_bytes_max: 2MiB}\n", "FILE:1: limits.head_bytes_max: must be 1KiB..1MiB (got \"2MiB\")".into()),
         ("limits: 5\n", "FILE:1: limits: must be a map of keys below it (got 5)".into()),
         ("\nlimits:\n  conections_max: 5\n", format!("FILE:3: limits.conections_max: unknown key; known are {}", LIMITS.each_ref().map(|limit| limit.key).join(", "))),
-        ("port: 7070\n", "FILE:1: port: unknown key; known are data, listen, cores, memory, token_file, segment_size, limits, log".into()),
+        ("port: 7070\n", "FILE:1: port: unknown key; known are data, listen, cores, memory, token_file, segment_size, limits, log, tls, auth, rate_limit".into()),
         ("log:\n  colour: true\n", "FILE:2: log.colour: unknown key; known are level, format".into()),
         ("log: {level: loud}\n", "FILE:1: log.level: must be one of off, error, warn, info, debug, trace, or a list such as warn,nabu_store=debug (got \"loud\")".into()),
         ("log: {format: xml}\n", "FILE:1: log.format: must be text or json (got \"xml\")".into()),

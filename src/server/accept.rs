@@ -8,7 +8,7 @@ use std::time::Duration;
 use nabu_engine::io::Io;
 use nabu_engine::runtime::{Listener, Stream};
 
-use super::connection::serve;
+use super::connection::{secure, serve};
 use super::core::Core;
 use super::exchange::refuse;
 use crate::api::error::ApiError;
@@ -46,7 +46,9 @@ fn refuse_connection(core: &Rc<Core>, stream: Stream, refusals: &Rc<Cell<usize>>
     );
     let io = core.io.clone();
     io.spawn(async move {
-        refuse(core, stream, error).await;
+        if let Some(stream) = secure(&core, stream, None).await {
+            refuse(core, stream, error).await;
+        }
         refusals.set(refusals.get() - 1);
     });
 }

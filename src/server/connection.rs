@@ -13,6 +13,7 @@ use nabu_net::http::head::HeadParser;
 use super::connections::Slot;
 use super::core::Core;
 use super::exchange::{Exchange, Finished, refuse};
+use super::transport::{self, GOODBYE_BYTES, Refused, Transport};
 use crate::api;
 use crate::api::error::ApiError;
 
@@ -40,6 +41,7 @@ pub fn serve(core: Rc<Core>, stream: Stream) -> impl Future<Output = ()> {
 }
 
 async fn serve_member(core: Rc<Core>, stream: Stream, membership: Membership) {
+    let Some(stream) = secure(&core, stream, Some(membership.slot)).await else { return };
     // Made here, as an argument would lie in the task twice.
     let mut parser = HeadParser::new(core.head_limits());
     let mut input = Vec::new();
@@ -84,11 +86,39 @@ async fn serve_member(core: Rc<Core>, stream: Stream, membership: Membership) {
         }
     }
     core.recycle(input);
+    core.set_send_deadline(&stream, GOODBYE_BYTES);
+    stream.say_goodbye().await;
+}
+
+/// The transport of a connection; `None` when the client and we do not agree on one, and then it was told. A connection in `slot` may be ended meanwhile.
+pub async fn secure(core: &Rc<Core>, stream: Stream, slot: Option<Slot>) -> Option<Transport> {
+    let Some(tls) = core.shared.tls.as_ref() else { return Some(Transport::Plain(stream)) };
+    let set_waiting = |waiting| {
+        if let Some(slot) = slot {
+            core.connections.set_waiting(slot, waiting);
+        }
+    };
+    set_waiting(true);
+    let accepted = Box::pin(transport::accept(core.clone(), stream.clone(), tls.current())).await;
+    set_waiting(false);
+    match accepted {
+        Ok(transport) => Some(transport),
+        Err(refused) => {
+            let peer = stream.peer_addr().map_or_else(|_| "unknown".to_owned(), |peer| peer.to_string());
+            tracing::debug!(peer, "{refused}");
+            if let Refused::PlainHttp = refused {
+                let message = "this port speaks HTTPS alone: use https:// in the address";
+                let error = ApiError::new(400, "plain HTTP on an HTTPS port", message);
+                Box::pin(refuse(core.clone(), Transport::Plain(stream), error)).await;
+            }
+            None
+        }
+    }
 }
 
 /// Starts to serve the request at the start of `input`, which it takes; `None` when the head is not complete. Not `async`, so that
 /// nothing of a head lies in the task of the connection.
-fn begin(core: &Rc<Core>, stream: &Stream, parser: &mut HeadParser, input: &mut Vec<u8>) -> Option<Serving> {
+fn begin(core: &Rc<Core>, stream: &Transport, parser: &mut HeadParser, input: &mut Vec<u8>) -> Option<Serving> {
     if input.is_empty() {
         return None;
     }
@@ -106,7 +136,7 @@ fn begin(core: &Rc<Core>, stream: &Stream, parser: &mut HeadParser, input: &mut 
 }
 
 /// Answers a head that did not come in time. Not `async`, for the same reason.
-fn refuse_late_head(core: &Rc<Core>, stream: &Stream) -> Serving {
+fn refuse_late_head(core: &Rc<Core>, stream: &Transport) -> Serving {
     let milliseconds = core.limits().head_timeout_ms;
     let message = format!("the request head was not complete after {milliseconds} ms");
     Box::pin(refuse(core.clone(), stream.clone(), ApiError::new(408, "request timeout", message)))

@@ -6,23 +6,28 @@ use std::time::Duration;
 
 use std::net::SocketAddr;
 
-use nabu_engine::io::{Instant, Io};
+use nabu_engine::io::{AlignedBuf, Instant, Io};
 use nabu_engine::runtime::{Half, RingIo, Stream};
 use nabu_engine::store::{Shard, Store};
 use nabu_engine::types::CoreId;
 use nabu_net::http::head::HeadLimits;
 
 use super::connections::{ConnectionCount, Connections};
+use super::reload::Reloadable;
 use super::shutdown::Gate;
+use super::transport::RECORDS_BYTES;
 use crate::api::request_id::RequestIds;
 use crate::auth::Tokens;
 use crate::config::{Config, Limits};
+use crate::tls::ServerTls;
 
 /// Header fields that one request may carry.
 const HEAD_FIELDS_MAX: usize = 128;
 /// Byte vectors that a core keeps for reuse, and the largest it keeps.
 const POOL_VECTORS_MAX: usize = 64;
 const POOL_VECTOR_BYTES_MAX: usize = 64 << 10;
+/// Buffers for records that a core keeps for reuse: one is filled and sent at a time, and a few wait for room in a socket.
+const POOL_RECORDS_MAX: usize = 16;
 /// The share of a core's memory that bodies of JSON may take, as a divisor.
 const JSON_MEMORY_DIVISOR: u64 = 4;
 /// Beyond its timeout, a transfer gets a second for each this many bytes in flight, so that one large send is not held against a slow line.
@@ -32,6 +37,8 @@ const FLOOR_BYTES_PER_SECOND: u64 = 16 << 10;
 pub struct Shared {
     pub config: Config,
     pub tokens: Tokens,
+    /// `None` is plain HTTP.
+    pub tls: Option<Reloadable<ServerTls>>,
     pub store: Store<<RingIo as Io>::File>,
     /// The address that the first core bound.
     pub address: OnceLock<SocketAddr>,
@@ -51,6 +58,7 @@ pub struct Core {
     shard: RefCell<Option<Shard<RingIo>>>,
     stopping: Cell<bool>,
     vectors: RefCell<Vec<Vec<u8>>>,
+    records: RefCell<Vec<AlignedBuf>>,
     json_bytes: Cell<u64>,
 }
 
@@ -66,6 +74,7 @@ impl Core {
             shard: RefCell::new(None),
             stopping: Cell::new(false),
             vectors: RefCell::new(Vec::new()),
+            records: RefCell::new(Vec::new()),
             json_bytes: Cell::new(0),
         }
     }
@@ -112,6 +121,19 @@ impl Core {
         if (1..=POOL_VECTOR_BYTES_MAX).contains(&vector.capacity()) && vectors.len() < POOL_VECTORS_MAX {
             vector.clear();
             vectors.push(vector);
+        }
+    }
+
+    /// A buffer for the records of a large answer, from those that came back; it may hold what was sent before.
+    pub fn records_buffer(&self) -> AlignedBuf {
+        self.records.borrow_mut().pop().unwrap_or_else(|| AlignedBuf::stale(RECORDS_BYTES))
+    }
+
+    /// Takes a buffer of records back.
+    pub fn recycle_records(&self, records: AlignedBuf) {
+        let mut kept = self.records.borrow_mut();
+        if kept.len() < POOL_RECORDS_MAX {
+            kept.push(records);
         }
     }
 

@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use super::body::Body;
 use super::core::Core;
+use super::transport::{GOODBYE_BYTES, Transport};
 use crate::api::error::ApiError;
 use crate::api::json;
 
@@ -34,7 +35,7 @@ enum Answer {
 /// A request being served.
 pub struct Exchange {
     pub core: Rc<Core>,
-    pub stream: Stream,
+    pub stream: Transport,
     pub request_id: String,
     /// What was received: the head first, then what is unread of the body and of requests behind it.
     pub(super) input: Vec<u8>,
@@ -67,7 +68,7 @@ struct ErrorBody<'e> {
 }
 
 impl Exchange {
-    pub fn new(core: Rc<Core>, stream: Stream, input: Vec<u8>, head: RequestHead) -> Self {
+    pub fn new(core: Rc<Core>, stream: Transport, input: Vec<u8>, head: RequestHead) -> Self {
         let request_id = core.request_ids.choose(head.field(&input, "x-request-id"));
         let close = !head.keep_alive() || core.is_stopping();
         let started = core.io.now();
@@ -282,7 +283,7 @@ where
 }
 
 /// Answers a request whose head can't be read, and ends the connection.
-pub async fn refuse(core: Rc<Core>, stream: Stream, error: ApiError) -> Finished {
+pub async fn refuse(core: Rc<Core>, stream: Transport, error: ApiError) -> Finished {
     let request_id = core.request_ids.fresh();
     tracing::debug!(request_id, status = error.status, "{}", error.message);
     let body = json::to_vec(&ErrorBody { code: error.status, error: error.error, message: &error.message });
@@ -313,8 +314,11 @@ const LINGER_IDLE_MS: u64 = 2_000;
 
 /// Ends the writing side and discards what still comes: closing with bytes unread would reset the connection, and the peer might
 /// lose the answer (RFC 9112, section 9.6).
-async fn linger(core: &Core, stream: &Stream) {
-    stream.shutdown(Half::Write);
+async fn linger(core: &Core, stream: &Transport) {
+    core.set_send_deadline(stream, GOODBYE_BYTES);
+    stream.end_writing().await;
+    // What comes is thrown away as it is, so nothing is decrypted.
+    let stream: &Stream = stream;
     let started = core.io.now();
     while core.io.now().since(started) < Duration::from_millis(LINGER_MS) && !core.is_stopping() {
         core.set_deadline(stream, LINGER_IDLE_MS, Half::Read);

@@ -10,7 +10,9 @@ mod connections;
 mod core;
 mod exchange;
 pub(crate) mod lock;
+mod reload;
 mod shutdown;
+mod transport;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -30,13 +32,16 @@ use nabu_engine::types::CoreId;
 
 use self::connections::ConnectionCount;
 use self::lock::DirectoryLocks;
+use self::reload::Reloadable;
 use self::shutdown::{Gate, SignalThread};
 use crate::auth::Tokens;
 use crate::config::Config;
+use crate::tls::{self, Offload};
 
 pub use self::connection::Serving;
 pub use self::core::{Core, Shared};
 pub use self::exchange::{Exchange, run as run_exchange};
+pub use self::transport::{SEALED_AT_ONCE, SEALED_HEAD_BYTES_MAX, Session};
 
 /// How long connections that were broken off at the end of a shutdown get to notice it.
 const BREAK_OFF_MS: u64 = 1_000;
@@ -96,10 +101,16 @@ pub fn run(config: Config, tokens: Tokens) -> Result<(), String> {
         segment_size: config.segment_size,
         read_only: false,
     });
+    let tls = config.tls.as_ref().map(|options| {
+        let offload = Arc::new(Offload::probe(options.kernel));
+        tls::load(options, offload).map(Reloadable::new).map_err(|error| error.to_string())
+    });
+    let tls = tls.transpose()?;
     let shared = Arc::new(Shared {
         connection_count: ConnectionCount::new(config.limits.connections_max),
         config,
         tokens,
+        tls,
         store,
         address: OnceLock::new(),
         gate: Gate::default(),
@@ -237,7 +248,8 @@ fn announce(shared: &Shared, address: SocketAddr) {
         data = directories.join(", "),
         cores = config.cores,
         memory_mib = config.memory_bytes >> 20,
-        "listening on http://{address}"
+        "listening on {}://{address}",
+        if config.tls.is_some() { "https" } else { "http" }
     );
 }
 
