@@ -10,6 +10,12 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Reads a small text file that should be for its owner's eyes, and warns when it is not.
 pub fn read_private(path: &Path) -> io::Result<String> {
+    warn_if_shared(path)?;
+    read_small(path)
+}
+
+/// Warns when others than its owner may read or write a file.
+pub fn warn_if_shared(path: &Path) -> io::Result<()> {
     let file = File::open(path)?;
     let mode = file.metadata()?.mode();
     if mode & 0o077 != 0 {
@@ -20,6 +26,12 @@ pub fn read_private(path: &Path) -> io::Result<String> {
             shell_word(path)
         );
     }
+    Ok(())
+}
+
+/// Reads a small text file.
+pub fn read_small(path: &Path) -> io::Result<String> {
+    let file = File::open(path)?;
     let mut text = String::new();
     file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
     if text.len() as u64 > FILE_BYTES_MAX {

@@ -10,8 +10,9 @@ use clap::Args;
 use tracing_subscriber::EnvFilter;
 
 use crate::auth::{Role, Tokens, check_token};
-use crate::config::{self, Config, Flags, LogFormat, LogOptions, Machine, TlsFlags};
+use crate::config::{self, Config, Flags, LogFormat, LogOptions, Machine, RateLimit, TlsFlags};
 use crate::private_file::{read_private, shell_word};
+use crate::server::Security;
 use crate::server::lock::DirectoryLocks;
 
 use super::exit::{Exit, Failure};
@@ -107,7 +108,9 @@ impl Start {
             tracing::debug!("limits.{key} is {value}");
         }
         let tokens = prepare(&config)?;
-        crate::server::run(config, tokens).map_err(|message| Failure::new(Exit::Failed, "server failed", message))
+        let security = Security::load(&config, tokens)
+            .map_err(|message| Failure::new(Exit::Usage, "invalid configuration", message))?;
+        crate::server::run(config, security).map_err(|message| Failure::new(Exit::Failed, "server failed", message))
     }
 }
 
@@ -117,8 +120,12 @@ fn prepare(config: &Config) -> Result<Tokens, Failure> {
         make_data_dir(dir)?;
     }
     match &config.token_file {
-        Some(path) => read_token_file(path),
-        None => admin_tokens(&config.data[0]),
+        Some(path) => read_token_file(path, config.rate_limit),
+        None => {
+            let mut tokens = admin_tokens(&config.data[0])?;
+            tokens.limit(config.rate_limit);
+            Ok(tokens)
+        }
     }
 }
 
@@ -146,18 +153,8 @@ fn make_data_dir(dir: &Path) -> Result<(), Failure> {
     })
 }
 
-fn read_token_file(path: &Path) -> Result<Tokens, Failure> {
-    let name = path.display();
-    let failure = |reason: String| Failure::new(Exit::Usage, "invalid token file", reason);
-    let text = read_private(path).map_err(|error| failure(format!("cannot read the token file {name}: {error}")))?;
-    let tokens = Tokens::parse(&text).map_err(|error| failure(format!("{name}:{}: {}", error.line, error.reason)))?;
-    if tokens.is_empty() {
-        return Err(failure(format!(
-            "{name}: holds no token, so nobody could do anything; add a line that `nabu-store token new --role admin` prints"
-        )));
-    }
-    tracing::info!(file = %name, tokens = tokens.len(), "tokens read");
-    Ok(tokens)
+fn read_token_file(path: &Path, rate_limit: RateLimit) -> Result<Tokens, Failure> {
+    Tokens::load(path, rate_limit).map_err(|reason| Failure::new(Exit::Usage, "invalid token file", reason))
 }
 
 /// The admin token in a data directory, made if it isn't there.
@@ -279,7 +276,7 @@ mod tests {
             if let Some(text) = text {
                 fs::write(&path, text).expect("written");
             }
-            let failure = read_token_file(&path).expect_err("wrong");
+            let failure = read_token_file(&path, RateLimit::default()).expect_err("wrong");
             assert_eq!(failure.exit, Exit::Usage);
             failure.message.replace(&path.display().to_string(), "FILE")
         };
@@ -293,6 +290,6 @@ mod tests {
             "FILE: holds no token, so nobody could do anything; add a line that `nabu-store token new --role admin` prints"
         );
         fs::write(&path, "read plain:correct-horse-battery\n").expect("written");
-        assert_eq!(read_token_file(&path).expect("valid").len(), 1);
+        assert_eq!(read_token_file(&path, RateLimit::default()).expect("valid").len(), 1);
     }
 }

@@ -27,6 +27,8 @@ pub struct Body {
     continue_pending: bool,
     /// The body can't be read on: it is malformed, or the peer stopped sending.
     failed: bool,
+    /// Bytes of content that were read.
+    received: u64,
 }
 
 enum Framing {
@@ -46,7 +48,7 @@ impl Body {
             BodyFraming::Chunked => Framing::Chunked { decoder: ChunkDecoder::default(), ended: false },
         };
         let continue_pending = head.expects_continue() && !head.is_http_10();
-        let mut body = Self { framing, continue_pending, failed: false };
+        let mut body = Self { framing, continue_pending, failed: false, received: 0 };
         body.continue_pending &= !body.is_finished();
         body
     }
@@ -68,6 +70,11 @@ impl Body {
             Framing::Length(left) => *left <= DRAIN_BYTES_MAX,
             Framing::Chunked { ended, .. } => *ended,
         }
+    }
+
+    /// Bytes of the content that were read.
+    pub fn received(&self) -> u64 {
+        self.received
     }
 
     /// The bytes that are left, if known.
@@ -142,6 +149,7 @@ impl Exchange {
                 return Err(self.broken_body());
             }
             self.body.framing = Framing::Length(left - count as u64);
+            self.body.received += count as u64;
             upload.fill(buf, count).await?;
         }
         Ok(())
@@ -214,6 +222,7 @@ impl Exchange {
                 Framing::Length(left) => {
                     let size = (*left).min(unread as u64) as usize;
                     *left -= size as u64;
+                    self.body.received += size as u64;
                     let piece = self.cursor..self.cursor + size;
                     self.cursor = piece.end;
                     return Ok((size > 0).then_some(piece));
@@ -226,6 +235,7 @@ impl Exchange {
                             ChunkEvent::Data(size) => {
                                 let piece = self.cursor..self.cursor + size;
                                 self.cursor = piece.end;
+                                self.body.received += size as u64;
                                 return Ok(Some(piece));
                             }
                             ChunkEvent::End => {

@@ -92,7 +92,7 @@ async fn serve_member(core: Rc<Core>, stream: Stream, membership: Membership) {
 
 /// The transport of a connection; `None` when the client and we do not agree on one, and then it was told. A connection in `slot` may be ended meanwhile.
 pub async fn secure(core: &Rc<Core>, stream: Stream, slot: Option<Slot>) -> Option<Transport> {
-    let Some(tls) = core.shared.tls.as_ref() else { return Some(Transport::Plain(stream)) };
+    let Some(tls) = core.shared.security.tls.as_ref() else { return Some(Transport::Plain(stream)) };
     let set_waiting = |waiting| {
         if let Some(slot) = slot {
             core.connections.set_waiting(slot, waiting);

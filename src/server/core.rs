@@ -13,13 +13,11 @@ use nabu_engine::types::CoreId;
 use nabu_net::http::head::HeadLimits;
 
 use super::connections::{ConnectionCount, Connections};
-use super::reload::Reloadable;
+use super::security::{CoreAccess, Security};
 use super::shutdown::Gate;
 use super::transport::RECORDS_BYTES;
 use crate::api::request_id::RequestIds;
-use crate::auth::Tokens;
 use crate::config::{Config, Limits};
-use crate::tls::ServerTls;
 
 /// Header fields that one request may carry.
 const HEAD_FIELDS_MAX: usize = 128;
@@ -36,9 +34,7 @@ const FLOOR_BYTES_PER_SECOND: u64 = 16 << 10;
 /// What all cores share.
 pub struct Shared {
     pub config: Config,
-    pub tokens: Tokens,
-    /// `None` is plain HTTP.
-    pub tls: Option<Reloadable<ServerTls>>,
+    pub security: Security,
     pub store: Store<<RingIo as Io>::File>,
     /// The address that the first core bound.
     pub address: OnceLock<SocketAddr>,
@@ -55,6 +51,7 @@ pub struct Core {
     pub shared: Arc<Shared>,
     pub connections: Connections,
     pub request_ids: RequestIds,
+    pub access: CoreAccess,
     shard: RefCell<Option<Shard<RingIo>>>,
     stopping: Cell<bool>,
     vectors: RefCell<Vec<Vec<u8>>>,
@@ -65,10 +62,12 @@ pub struct Core {
 impl Core {
     pub fn new(id: CoreId, io: RingIo, shared: Arc<Shared>) -> Self {
         let request_ids = RequestIds::new(io.random_u64());
+        let access = CoreAccess::new(&shared.security);
         Self {
             id,
             io,
             shared,
+            access,
             connections: Connections::default(),
             request_ids,
             shard: RefCell::new(None),

@@ -4,9 +4,11 @@
 //! the handler returns; large ones chunk by chunk (`api::blobs::sending`). [`run`] turns an error into its answer, and then sees to the rest of the body and
 //! to the connection.
 
+use std::cell::OnceCell;
 use std::io;
 use std::ops::Range;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nabu_engine::io::{Body as SendBody, Instant, Io};
@@ -20,6 +22,7 @@ use super::core::Core;
 use super::transport::{GOODBYE_BYTES, Transport};
 use crate::api::error::ApiError;
 use crate::api::json;
+use crate::auth::rate::Bucket;
 
 /// The answer so far.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,6 +52,8 @@ pub struct Exchange {
     status: u16,
     close: bool,
     sent_bytes: u64,
+    /// Whose limit of bytes this request counts against.
+    charged: OnceCell<Arc<Bucket>>,
     started: Instant,
 }
 
@@ -85,6 +90,7 @@ impl Exchange {
             status: 0,
             close,
             sent_bytes: 0,
+            charged: OnceCell::new(),
             started,
         }
     }
@@ -113,6 +119,11 @@ impl Exchange {
 
     pub(super) fn head_size(&self) -> usize {
         self.head.size()
+    }
+
+    /// What this request moves is to be charged to a token.
+    pub fn charge_bytes_to(&self, bucket: Arc<Bucket>) {
+        assert!(self.charged.set(bucket).is_ok(), "a request has one token");
     }
 
     /// Starts the answer: the status and the fields that every answer has. The caller adds its own, and ends the head.
@@ -250,6 +261,9 @@ impl Exchange {
             microseconds = self.core.io.now().since(self.started).as_micros() as u64,
             complete = self.answer == Answer::Begun,
         );
+        if let Some(bucket) = self.charged.get() {
+            bucket.charge_bytes(self.core.io.now(), self.sent_bytes + self.body.received());
+        }
         let mut keep = !self.close;
         if self.answer == Answer::Broken {
             self.stream.shutdown(Half::Both);

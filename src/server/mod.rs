@@ -11,6 +11,7 @@ mod core;
 mod exchange;
 pub(crate) mod lock;
 mod reload;
+mod security;
 mod shutdown;
 mod transport;
 
@@ -32,15 +33,13 @@ use nabu_engine::types::CoreId;
 
 use self::connections::ConnectionCount;
 use self::lock::DirectoryLocks;
-use self::reload::Reloadable;
 use self::shutdown::{Gate, SignalThread};
-use crate::auth::Tokens;
 use crate::config::Config;
-use crate::tls::{self, Offload};
 
 pub use self::connection::Serving;
 pub use self::core::{Core, Shared};
 pub use self::exchange::{Exchange, run as run_exchange};
+pub use self::security::Security;
 pub use self::transport::{SEALED_AT_ONCE, SEALED_HEAD_BYTES_MAX, Session};
 
 /// How long connections that were broken off at the end of a shutdown get to notice it.
@@ -90,7 +89,7 @@ impl Mailboxes {
 ///
 /// # Errors
 /// A message for the operator that names the value and the remedy.
-pub fn run(config: Config, tokens: Tokens) -> Result<(), String> {
+pub fn run(config: Config, security: Security) -> Result<(), String> {
     let cores = config.cores;
     // Dropped last, when nothing of this process touches the directories any more.
     let _locks = DirectoryLocks::acquire(&config.data)?;
@@ -101,16 +100,10 @@ pub fn run(config: Config, tokens: Tokens) -> Result<(), String> {
         segment_size: config.segment_size,
         read_only: false,
     });
-    let tls = config.tls.as_ref().map(|options| {
-        let offload = Arc::new(Offload::probe(options.kernel));
-        tls::load(options, offload).map(Reloadable::new).map_err(|error| error.to_string())
-    });
-    let tls = tls.transpose()?;
     let shared = Arc::new(Shared {
         connection_count: ConnectionCount::new(config.limits.connections_max),
         config,
-        tokens,
-        tls,
+        security,
         store,
         address: OnceLock::new(),
         gate: Gate::default(),
@@ -122,7 +115,11 @@ pub fn run(config: Config, tokens: Tokens) -> Result<(), String> {
         let mailboxes = mailboxes.clone();
         move || mailboxes.broadcast(|| CoreMessage::Stop)
     };
-    let signals = SignalThread::start(stop).map_err(|error| format!("can't watch for signals: {error}"))?;
+    let signals = SignalThread::start(stop, {
+        let shared = shared.clone();
+        move || security::reload(&shared)
+    })
+    .map_err(|error| format!("can't watch for signals: {error}"))?;
     let result = {
         let shared = shared.clone();
         runtime::run(&RuntimeOptions { cores, pin: true }, move |id, io| {

@@ -24,7 +24,7 @@ use rustls::{CipherSuite, InconsistentKeys, RootCertStore, ServerConfig};
 
 use crate::config::{ClientAuth, TlsOptions};
 
-pub use self::files::{TlsFileError, read_certificates};
+pub use self::files::TlsFileError;
 
 /// What new connections are accepted with.
 pub struct ServerTls {
@@ -62,6 +62,11 @@ impl Offload {
             false
         };
         Self { on: AtomicBool::new(on) }
+    }
+
+    /// Without TLS there is nothing to take over.
+    pub fn off() -> Self {
+        Self { on: AtomicBool::new(false) }
     }
 
     pub fn is_on(&self) -> bool {
