@@ -10,3 +10,6 @@ pub mod config;
 mod private_file;
 pub mod server;
 mod tls;
+
+/// The cryptography of the server, for clients in tests that speak to it.
+pub use tls::provider as tls_provider;

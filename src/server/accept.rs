@@ -11,6 +11,7 @@ use nabu_engine::runtime::{Listener, Stream};
 use super::connection::{secure, serve};
 use super::core::Core;
 use super::exchange::refuse;
+use super::transport::Transport;
 use crate::api::error::ApiError;
 
 /// How long to leave the listener alone after an error: the usual one is that descriptors have run out, and only time mends it.
@@ -46,8 +47,12 @@ fn refuse_connection(core: &Rc<Core>, stream: Stream, refusals: &Rc<Cell<usize>>
     );
     let io = core.io.clone();
     io.spawn(async move {
-        if let Some(stream) = secure(&core, stream, None).await {
-            refuse(core, stream, error).await;
+        let transport = match secure(&core, &stream, None) {
+            None => Some(Transport::Plain(stream)),
+            Some(securing) => securing.await,
+        };
+        if let Some(transport) = transport {
+            refuse(core, transport, error).await;
         }
         refusals.set(refusals.get() - 1);
     });

@@ -41,7 +41,13 @@ pub fn serve(core: Rc<Core>, stream: Stream) -> impl Future<Output = ()> {
 }
 
 async fn serve_member(core: Rc<Core>, stream: Stream, membership: Membership) {
-    let Some(stream) = secure(&core, stream, Some(membership.slot)).await else { return };
+    let stream = match secure(&core, &stream, Some(membership.slot)) {
+        None => Transport::Plain(stream),
+        Some(securing) => match securing.await {
+            Some(transport) => transport,
+            None => return,
+        },
+    };
     // Made here, as an argument would lie in the task twice.
     let mut parser = HeadParser::new(core.head_limits());
     let mut input = Vec::new();
@@ -90,30 +96,38 @@ async fn serve_member(core: Rc<Core>, stream: Stream, membership: Membership) {
     stream.say_goodbye().await;
 }
 
-/// The transport of a connection; `None` when the client and we do not agree on one, and then it was told. A connection in `slot` may be ended meanwhile.
-pub async fn secure(core: &Rc<Core>, stream: Stream, slot: Option<Slot>) -> Option<Transport> {
-    let Some(tls) = core.shared.security.tls.as_ref() else { return Some(Transport::Plain(stream)) };
-    let set_waiting = |waiting| {
-        if let Some(slot) = slot {
-            core.connections.set_waiting(slot, waiting);
-        }
-    };
-    set_waiting(true);
-    let accepted = Box::pin(transport::accept(core.clone(), stream.clone(), tls.current())).await;
-    set_waiting(false);
-    match accepted {
-        Ok(transport) => Some(transport),
-        Err(refused) => {
-            let peer = stream.peer_addr().map_or_else(|_| "unknown".to_owned(), |peer| peer.to_string());
-            tracing::debug!(peer, "{refused}");
-            if let Refused::PlainHttp = refused {
-                let message = "this port speaks HTTPS alone: use https:// in the address";
-                let error = ApiError::new(400, "plain HTTP on an HTTPS port", message);
-                Box::pin(refuse(core.clone(), Transport::Plain(stream), error)).await;
+/// The handshake that a connection needs; `None` for plain HTTP. Not `async`, so that nothing of it lies in the task of a plain connection. It gives the
+/// transport, or nothing when client and server do not agree on one, and then the client was told. A connection in `slot` may be ended meanwhile.
+pub fn secure(
+    core: &Rc<Core>,
+    stream: &Stream,
+    slot: Option<Slot>,
+) -> Option<Pin<Box<dyn Future<Output = Option<Transport>>>>> {
+    let tls = core.shared.security.tls.as_ref()?.current();
+    let (core, stream) = (core.clone(), stream.clone());
+    Some(Box::pin(async move {
+        let set_waiting = |waiting| {
+            if let Some(slot) = slot {
+                core.connections.set_waiting(slot, waiting);
             }
-            None
+        };
+        set_waiting(true);
+        let accepted = transport::accept(core.clone(), stream.clone(), tls).await;
+        set_waiting(false);
+        match accepted {
+            Ok(transport) => Some(transport),
+            Err(refused) => {
+                let peer = stream.peer_addr().map_or_else(|_| "unknown".to_owned(), |peer| peer.to_string());
+                tracing::debug!(peer, "{refused}");
+                if let Refused::PlainHttp = refused {
+                    let message = "this port speaks HTTPS alone: use https:// in the address";
+                    let error = ApiError::new(400, "plain HTTP on an HTTPS port", message);
+                    refuse(core, Transport::Plain(stream), error).await;
+                }
+                None
+            }
         }
-    }
+    }))
 }
 
 /// Starts to serve the request at the start of `input`, which it takes; `None` when the head is not complete. Not `async`, so that

@@ -14,7 +14,7 @@ use std::rc::Rc;
 use nabu_engine::io::{AlignedBuf, Io, WithBuf};
 use nabu_engine::runtime::Stream;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
-use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus, WriteTraffic};
+use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic};
 
 use super::GOODBYE_BYTES;
 use crate::server::core::Core;
@@ -50,13 +50,23 @@ pub(super) struct State {
     taken: usize,
     /// Nothing more will come.
     ended: bool,
+    /// The peer broke the protocol: nothing more is sent or received.
+    failed: bool,
     /// The peer knows that nothing more will come from us.
     said_goodbye: bool,
 }
 
 impl State {
     pub fn new(connection: UnbufferedServerConnection) -> Self {
-        Self { connection, incoming: Vec::new(), plain: Vec::new(), taken: 0, ended: false, said_goodbye: false }
+        Self {
+            connection,
+            incoming: Vec::new(),
+            plain: Vec::new(),
+            taken: 0,
+            ended: false,
+            failed: false,
+            said_goodbye: false,
+        }
     }
 
     /// Whether received bytes wait for something.
@@ -69,9 +79,28 @@ impl State {
         match self.step(outgoing, |_, _| ()) {
             Ok(_) => Ok(()),
             Err(error) => {
-                // The alert that says so.
-                let _ = self.step(outgoing, |_, _| ());
+                self.fail(outgoing);
                 Err(error)
+            }
+        }
+    }
+
+    /// Leaves what was said before an error, and the alert that tells of it, in `outgoing`. When it is asked for more than that, rustls looks at what has come
+    /// in once more, which it does not expect after an error. So the alert ends the asking.
+    fn fail(&mut self, outgoing: &mut Vec<u8>) {
+        /// More records than the answer to a hello has.
+        const RECORDS_MAX: usize = 16;
+        if std::mem::replace(&mut self.failed, true) {
+            return;
+        }
+        for _ in 0..RECORDS_MAX {
+            let start = outgoing.len();
+            match self.connection.process_tls_records(&mut self.incoming).state {
+                Ok(ConnectionState::EncodeTlsData(mut data)) => encode(&mut data, outgoing),
+                _ => return,
+            }
+            if is_alert(&outgoing[start..]) {
+                return;
             }
         }
     }
@@ -82,6 +111,9 @@ impl State {
         outgoing: &mut Vec<u8>,
         write: impl FnOnce(WriteTraffic<'_, ServerConnectionData>, &mut Vec<u8>) -> T,
     ) -> Result<Option<T>, rustls::Error> {
+        if self.failed {
+            return Ok(None);
+        }
         let (mut write, mut done) = (Some(write), 0);
         let outcome = loop {
             let UnbufferedStatus { mut discard, state } =
@@ -105,15 +137,7 @@ impl State {
                     failed
                 }
                 Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                    let start = outgoing.len();
-                    match data.encode(&mut []) {
-                        Err(EncodeError::InsufficientSize(size)) => {
-                            outgoing.resize(start + size.required_size, 0);
-                            let encoded = data.encode(&mut outgoing[start..]);
-                            assert_eq!(encoded.ok(), Some(size.required_size), "it fits as it said");
-                        }
-                        encoded => assert!(matches!(encoded, Ok(0)), "a handshake record is encoded once"),
-                    }
+                    encode(&mut data, outgoing);
                     None
                 }
                 // What is in `outgoing` goes before everything that is sealed later.
@@ -203,6 +227,32 @@ impl State {
         let mut plain = std::mem::take(&mut self.plain);
         plain.drain(..std::mem::take(&mut self.taken));
         plain
+    }
+}
+
+/// Puts a record of the handshake, or an alert, behind what is in `outgoing`.
+fn encode(data: &mut EncodeTlsData<'_, ServerConnectionData>, outgoing: &mut Vec<u8>) {
+    let start = outgoing.len();
+    match data.encode(&mut []) {
+        Err(EncodeError::InsufficientSize(size)) => {
+            outgoing.resize(start + size.required_size, 0);
+            let encoded = data.encode(&mut outgoing[start..]);
+            assert_eq!(encoded.ok(), Some(size.required_size), "it fits as it said");
+        }
+        encoded => assert!(matches!(encoded, Ok(0)), "a record is encoded once"),
+    }
+}
+
+/// Whether a record is an alert: by its type, or by its length where TLS 1.3 hides the type (5 header, 2 alert, 1 type, 16 tag); no handshake message is as
+/// short as that.
+fn is_alert(record: &[u8]) -> bool {
+    const ALERT: u8 = 21;
+    const APPLICATION_DATA: u8 = 23;
+    const HIDDEN_ALERT_BYTES: usize = 24;
+    match record.first() {
+        Some(&ALERT) => true,
+        Some(&APPLICATION_DATA) => record.len() == HIDDEN_ALERT_BYTES,
+        _ => false,
     }
 }
 
