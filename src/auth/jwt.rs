@@ -318,3 +318,6 @@ fn parse_jwk(entry: &OwnedValue) -> Result<Key, Unusable> {
     }
     Ok(Key { id: jwk.common.key_id, algorithm, key })
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,7 +24,7 @@ use rustls::{CipherSuite, InconsistentKeys, RootCertStore, ServerConfig};
 
 use crate::config::{ClientAuth, TlsOptions};
 
-pub use self::files::TlsFileError;
+pub use self::files::{TlsFileError, read_certificates};
 
 /// What new connections are accepted with.
 pub struct ServerTls {

@@ -8,6 +8,7 @@ mod service;
 mod streaming;
 #[path = "../support/mod.rs"]
 mod support;
+mod tokens;
 mod uploads;
 
 use tempfile::TempDir;

@@ -295,3 +295,32 @@ fn many_clients_at_once_get_what_they_ask_for() {
         }
     });
 }
+
+#[test]
+fn the_client_commands_speak_https() {
+    let setting = Setting::new("", "");
+    let server = setting.start();
+    let bytes = content(14, 3_000_000);
+    std::fs::write(setting.path().join("in"), &bytes).expect("a file can be written");
+    let run = |cacert: Option<&str>, arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nabu-store"));
+        command.args(arguments).current_dir(setting.path()).env_remove("NABU_CACERT");
+        command.env("NABU_API", format!("https://localhost:{}", server.address.port())).env("NABU_TOKEN", WRITE_TOKEN);
+        command.envs(cacert.map(|file| ("NABU_CACERT", file)));
+        command.output().expect("it can be run")
+    };
+    let put = run(Some("ca.crt"), &["put", "in"]);
+    assert!(put.status.success(), "{put:?}");
+    let id = id_of(&bytes);
+    assert!(String::from_utf8_lossy(&put.stdout).contains(&id));
+    let get = run(Some("ca.crt"), &["get", &id, "-o", "out"]);
+    assert!(get.status.success(), "{get:?}");
+    assert!(std::fs::read(setting.path().join("out")).expect("there") == bytes);
+    // The system does not trust the authority of the tests.
+    let refused = run(None, &["stat", &id]);
+    assert_eq!(refused.status.code(), Some(7), "{refused:?}");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("no secure connection to") && said.contains("--cacert or NABU_CACERT"), "{said}");
+    let missing = run(Some("missing.crt"), &["stat", &id]);
+    assert_eq!(missing.status.code(), Some(2), "{missing:?}");
+}
