@@ -65,7 +65,7 @@ fn caller(core: &Core, token: &[u8], request_id: &str, needed: Role) -> Result<C
     };
     let good = jwts.verify(token).map_err(|Distrust(reason)| {
         tracing::debug!(request_id, "a JWT is not believed: {reason}");
-        invalid_token(format!("the token that was sent is not believed: {reason}"))
+        unauthorized(&format!("the token that was sent is not believed: {reason}"))
     })?;
     let (name, subject) = names(&good, &hash);
     let bucket = security.subjects.bucket(&subject, core.io.now());
@@ -116,11 +116,6 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
 
 fn unauthorized(message: &str) -> ApiError {
     ApiError::new(401, "unauthorized", message).with_field("WWW-Authenticate", "Bearer")
-}
-
-/// The same for a token that was understood and is not good (RFC 6750, section 3.1).
-fn invalid_token(message: String) -> ApiError {
-    ApiError::new(401, "unauthorized", message).with_field("WWW-Authenticate", "Bearer error=\"invalid_token\"")
 }
 
 #[cfg(test)]

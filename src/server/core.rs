@@ -24,6 +24,8 @@ const HEAD_FIELDS_MAX: usize = 128;
 /// Byte vectors that a core keeps for reuse, and the largest it keeps.
 const POOL_VECTORS_MAX: usize = 64;
 const POOL_VECTOR_BYTES_MAX: usize = 64 << 10;
+/// Buffers for records that are out at one time, each for a large answer that is encrypted; more large answers are copied in small pieces.
+const RECORDS_OUT_MAX: usize = 256;
 /// Buffers for records that a core keeps for reuse: one is filled and sent at a time, and a few wait for room in a socket.
 const POOL_RECORDS_MAX: usize = 16;
 /// The share of a core's memory that bodies of JSON may take, as a divisor.
@@ -44,6 +46,15 @@ pub struct Shared {
     pub failure: Mutex<Option<String>>,
 }
 
+/// A place among the buffers that are out; given back when dropped.
+pub struct RecordsPlace<'core>(&'core Cell<usize>);
+
+impl Drop for RecordsPlace<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
 /// One core of the server.
 pub struct Core {
     pub id: CoreId,
@@ -56,6 +67,7 @@ pub struct Core {
     stopping: Cell<bool>,
     vectors: RefCell<Vec<Vec<u8>>>,
     records: RefCell<Vec<AlignedBuf>>,
+    records_out: Cell<usize>,
     json_bytes: Cell<u64>,
 }
 
@@ -74,6 +86,7 @@ impl Core {
             stopping: Cell::new(false),
             vectors: RefCell::new(Vec::new()),
             records: RefCell::new(Vec::new()),
+            records_out: Cell::new(0),
             json_bytes: Cell::new(0),
         }
     }
@@ -123,9 +136,15 @@ impl Core {
         }
     }
 
-    /// A buffer for the records of a large answer, from those that came back; it may hold what was sent before.
-    pub fn records_buffer(&self) -> AlignedBuf {
-        self.records.borrow_mut().pop().unwrap_or_else(|| AlignedBuf::stale(RECORDS_BYTES))
+    /// A buffer for the records of a large answer, from those that came back, with its place; it may hold what was sent before. `None` when too many are out.
+    pub fn records_buffer(&self) -> Option<(AlignedBuf, RecordsPlace<'_>)> {
+        let out = self.records_out.get();
+        if out == RECORDS_OUT_MAX {
+            return None;
+        }
+        self.records_out.set(out + 1);
+        let buffer = self.records.borrow_mut().pop().unwrap_or_else(|| AlignedBuf::stale(RECORDS_BYTES));
+        Some((buffer, RecordsPlace(&self.records_out)))
     }
 
     /// Takes a buffer of records back.

@@ -80,7 +80,7 @@ fn a_jwt_may_do_what_its_role_may() {
         let response = list(&server, token);
         let message = response.expect_error(401, "unauthorized");
         assert_eq!(message, format!("the token that was sent is not believed: {reason}"));
-        assert_eq!(response.field("WWW-Authenticate"), Some("Bearer error=\"invalid_token\""));
+        assert_eq!(response.field("WWW-Authenticate"), Some("Bearer"));
     }
     let log = server.stop();
     for token in [&read, &expired, &stranger] {

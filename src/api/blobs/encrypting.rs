@@ -25,7 +25,10 @@ pub async fn encrypt(
     range: Range<usize>,
 ) -> Result<Sent, ApiError> {
     let core = exchange.core.clone();
-    let mut records = core.records_buffer();
+    let Some((mut records, _place)) = core.records_buffer() else {
+        reader.unread(range.len());
+        return Ok(Sent::Slow);
+    };
     let mut head = exchange.take_head();
     if head.len() > SEALED_HEAD_BYTES_MAX {
         core.set_send_deadline(session.stream(), head.len());

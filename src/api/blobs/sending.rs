@@ -101,8 +101,10 @@ async fn splice(
     while let Some((buf, range)) = next {
         let length = range.len();
         exchange.core.set_send_deadline(&stream, length);
-        if !exchange.sent(stream.count_spliced(length), 0) {
-            return Ok(Sent::Gone);
+        if !stream.count_spliced(length) {
+            reader.unread(length);
+            let result = splice.flush(true).await;
+            return Ok(if exchange.sent(result, 0) { Sent::Slow } else { Sent::Gone });
         }
         let taken = splice.send(&buf, range, reader.remaining() > 0, PATIENCE).await;
         // Held by nobody but the socket while that waits.

@@ -155,14 +155,23 @@ impl KernelSession {
     /// # Errors
     /// The keys are used up, and the kernel takes no new ones.
     pub fn count_sent(&self, bytes: usize) -> io::Result<()> {
-        let records = bytes as u64 / RECORD_BYTES + 1;
-        if self.records.get() + records > RECORDS_MAX {
+        if !self.count_if_good(bytes) {
             self.update_transmit_key().inspect_err(|error| {
                 tracing::debug!(%error, "the keys of a connection are used up, and the kernel takes no new ones");
             })?;
+            assert!(self.count_if_good(bytes), "new keys are good for any send");
         }
-        self.records.set(self.records.get() + records);
         Ok(())
+    }
+
+    /// Counts a send of this many bytes, if the keys are good for it.
+    pub fn count_if_good(&self, bytes: usize) -> bool {
+        let records = self.records.get() + bytes as u64 / RECORD_BYTES + 1;
+        let is_good = records <= RECORDS_MAX;
+        if is_good {
+            self.records.set(records);
+        }
+        is_good
     }
 
     pub fn say_goodbye(&self) {

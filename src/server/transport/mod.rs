@@ -143,11 +143,12 @@ impl Transport {
         }
     }
 
-    /// Counts bytes that are about to be spliced.
-    pub fn count_spliced(&self, bytes: usize) -> io::Result<()> {
+    /// Counts bytes that are about to be spliced; false, and not counted, when something else must be sent before: then the splice has to end, and the next
+    /// send sees to it.
+    pub fn count_spliced(&self, bytes: usize) -> bool {
         match self {
-            Transport::Kernel(session) => session.count_sent(bytes),
-            Transport::Plain(_) | Transport::Tls(_) => Ok(()),
+            Transport::Kernel(session) => session.count_if_good(bytes),
+            Transport::Plain(_) | Transport::Tls(_) => true,
         }
     }
 

@@ -210,6 +210,20 @@ impl State {
         writing(sealed)
     }
 
+    /// The alert that nothing more will come; empty when it was sent, or the session has failed and said so.
+    fn goodbye(&mut self) -> Vec<u8> {
+        let mut outgoing = Vec::new();
+        if !std::mem::replace(&mut self.said_goodbye, true) {
+            let _ = self.step(&mut outgoing, |mut traffic, outgoing| {
+                let start = outgoing.len();
+                outgoing.resize(start + GOODBYE_BYTES, 0);
+                let written = traffic.queue_close_notify(&mut outgoing[start..]).unwrap_or(0);
+                outgoing.truncate(start + written);
+            });
+        }
+        outgoing
+    }
+
     /// Plaintext for `buf`, as much as there is.
     fn take(&mut self, buf: &mut [u8]) -> usize {
         let size = buf.len().min(self.plain.len() - self.taken);
@@ -381,22 +395,10 @@ impl Session {
 
     /// Sends the alert that nothing more will come.
     pub async fn say_goodbye(&self) {
-        let mut outgoing = Vec::new();
-        let mut state = self.state.borrow_mut();
-        if std::mem::replace(&mut state.said_goodbye, true) {
-            return;
-        }
-        // A session that failed has said so already.
-        let _ = state.step(&mut outgoing, |mut traffic, outgoing| {
-            let start = outgoing.len();
-            outgoing.resize(start + GOODBYE_BYTES, 0);
-            let written = traffic.queue_close_notify(&mut outgoing[start..]).unwrap_or(0);
-            outgoing.truncate(start + written);
-        });
-        drop(state);
-        if !outgoing.is_empty() {
+        let alert = self.state.borrow_mut().goodbye();
+        if !alert.is_empty() {
             // The peer may be gone, and then there is nobody to tell.
-            let _ = self.stream.send(outgoing).await;
+            let _ = self.stream.send(alert).await;
         }
     }
 }
