@@ -259,7 +259,7 @@ fn settings_of_security_that_miss_their_other_half_are_named() {
             "FILE:2: tls.client_auth: client certificates need the authorities that signed them: give tls.client_ca too",
         ),
         ("tls: {client_auth: maybe}\n", "FILE:1: tls.client_auth: must be none, optional or required (got \"maybe\")"),
-        ("tls: {kernel: on}\n", "FILE:1: tls.kernel: must be auto or off (got \"on\")"),
+        ("tls: {kernel: always}\n", "FILE:1: tls.kernel: must be auto or off (got \"always\")"),
         (
             "tls: {certificate: /c}\n",
             "FILE:1: tls.certificate: unknown key; known are cert, key, client_ca, client_auth, kernel",
