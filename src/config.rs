@@ -24,6 +24,9 @@ pub(crate) mod size;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
+
+use nabu_engine::store::ScrubOptions;
 
 pub use layer::{Environment, Flags, TlsFlags};
 pub use limits::Limits;
@@ -73,6 +76,8 @@ pub struct Config {
     pub token_file: Option<PathBuf>,
     /// Bytes of a segment; `None` picks by the size of the file system.
     pub segment_size: Option<u64>,
+    /// From the beginning of one scrub of everything to that of the next; `None`: nothing is scrubbed.
+    pub scrub_interval: Option<Duration>,
     pub limits: Limits,
     pub log: LogOptions,
     /// `None` is plain HTTP.
@@ -88,7 +93,25 @@ pub struct LogOptions {
     /// A level, or a list of `target=level`, as `tracing` filters read it.
     pub level: String,
     pub format: LogFormat,
+    pub access: AccessOptions,
+    /// A request that takes the server itself at least this long is logged.
+    pub slow_request_ms: u64,
 }
+
+/// The log of requests.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AccessOptions {
+    pub enabled: bool,
+    /// How many of all requests, in parts of [`SAMPLE_ALWAYS`].
+    pub sample: u32,
+}
+
+/// Every request: a sample is in millionths.
+pub const SAMPLE_ALWAYS: u32 = 1_000_000;
+/// How long a request may take the server itself when nothing says otherwise.
+pub const SLOW_REQUEST_MS_DEFAULT: u64 = 1_000;
+/// The longest time that can be set for it.
+pub const SLOW_REQUEST_MS_MAX: u64 = 3_600_000;
 
 /// How a log line looks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -100,7 +123,18 @@ pub enum LogFormat {
 
 impl Default for LogOptions {
     fn default() -> Self {
-        Self { level: "info".to_owned(), format: LogFormat::Text }
+        Self {
+            level: "info".to_owned(),
+            format: LogFormat::Text,
+            access: AccessOptions::default(),
+            slow_request_ms: SLOW_REQUEST_MS_DEFAULT,
+        }
+    }
+}
+
+impl Default for AccessOptions {
+    fn default() -> Self {
+        Self { enabled: false, sample: SAMPLE_ALWAYS }
     }
 }
 
@@ -204,10 +238,16 @@ fn merge(layer: Layer, machine: &Machine) -> Result<Config, ConfigError> {
         memory_bytes,
         token_file: layer.token_file.map(|file| file.value),
         segment_size: layer.segment_size.map(|size| size.value),
+        scrub_interval: layer.scrub_interval.map_or(ScrubOptions::default().interval, |interval| interval.value),
         limits,
         log: LogOptions {
             level: layer.log_level.map_or(log_default.level, |level| level.value),
             format: layer.log_format.map_or(log_default.format, |format| format.value),
+            access: AccessOptions {
+                enabled: layer.access_log.map_or(log_default.access.enabled, |enabled| enabled.value),
+                sample: layer.access_log_sample.map_or(log_default.access.sample, |sample| sample.value),
+            },
+            slow_request_ms: layer.slow_request_ms.map_or(log_default.slow_request_ms, |threshold| threshold.value),
         },
         tls,
         jwt,

@@ -7,6 +7,7 @@ pub mod auth;
 pub mod bench;
 pub mod cli;
 pub mod config;
+pub mod metrics;
 mod private_file;
 pub mod server;
 mod tls;

@@ -21,6 +21,9 @@ use super::token::random_token;
 /// The file in the first data directory that holds the admin token of a server without a token file.
 const ADMIN_TOKEN_FILE: &str = "admin.token";
 
+/// The target of the events of the access log.
+const ACCESS_TARGET: &str = "nabu_store::access";
+
 /// Run a server
 ///
 /// Settings come from flags, then from the environment, then from the configuration file, then from defaults. Without a token file
@@ -81,6 +84,18 @@ pub struct Start {
     /// How to log, on standard error: text or json [env: NABU_LOG_FORMAT] [default: text]
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<OsString>,
+
+    /// Whether to log every request, or a sample of them: true or false [env: NABU_ACCESS_LOG] [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    access_log: Option<OsString>,
+
+    /// How many of all requests the access log holds, 0 to 1 [env: NABU_ACCESS_LOG_SAMPLE] [default: 1]
+    #[arg(long, value_name = "PART", allow_hyphen_values = true)]
+    access_log_sample: Option<OsString>,
+
+    /// Log requests that take the server itself at least this long, in milliseconds [env: NABU_SLOW_REQUEST_MS] [default: 1000]
+    #[arg(long, value_name = "MS", allow_hyphen_values = true)]
+    slow_request_ms: Option<OsString>,
 }
 
 impl Start {
@@ -94,6 +109,9 @@ impl Start {
             token_file: self.token_file,
             log_level: self.log_level,
             log_format: self.log_format,
+            access_log: self.access_log,
+            access_log_sample: self.access_log_sample,
+            slow_request_ms: self.slow_request_ms,
             tls: TlsFlags {
                 cert: self.tls_cert,
                 key: self.tls_key,
@@ -130,8 +148,13 @@ fn prepare(config: &Config) -> Result<Tokens, Failure> {
 }
 
 fn start_log(options: &LogOptions) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(&options.level)
-        .map_err(|error| Failure::usage(format!("log level {}: {error}", options.level)))?;
+    let mut level = options.level.clone();
+    if options.access.enabled && !level.contains(ACCESS_TARGET) {
+        // Who turns the access log on wants to see it also where the level is `warn`.
+        level.push_str(&format!(",{ACCESS_TARGET}=info"));
+    }
+    let filter =
+        EnvFilter::try_new(&level).map_err(|error| Failure::usage(format!("log level {}: {error}", options.level)))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)

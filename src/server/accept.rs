@@ -10,7 +10,7 @@ use nabu_engine::runtime::{Listener, Stream};
 
 use super::connection::{secure, serve};
 use super::core::Core;
-use super::exchange::refuse;
+use super::exchange::turn_away;
 use super::transport::Transport;
 use crate::api::error::ApiError;
 
@@ -24,7 +24,10 @@ pub async fn accept_loop(core: Rc<Core>, mut listener: Listener) -> Infallible {
     let refusals = Rc::new(Cell::new(0));
     loop {
         match listener.accept().await {
-            Ok(stream) if core.shared.connection_count.enter() => core.io.spawn(serve(core.clone(), stream)),
+            Ok(stream) if core.shared.connection_count.enter() => {
+                core.recorder.connection_accepted();
+                core.io.spawn(serve(core.clone(), stream));
+            }
             Ok(stream) => refuse_connection(&core, stream, &refusals),
             Err(error) => {
                 tracing::warn!(%error, "can't accept connections; is the limit of open files (ulimit -n) too low?");
@@ -35,6 +38,7 @@ pub async fn accept_loop(core: Rc<Core>, mut listener: Listener) -> Infallible {
 }
 
 fn refuse_connection(core: &Rc<Core>, stream: Stream, refusals: &Rc<Cell<usize>>) {
+    core.recorder.connection_refused();
     if refusals.get() == REFUSALS_MAX {
         return;
     }
@@ -52,7 +56,7 @@ fn refuse_connection(core: &Rc<Core>, stream: Stream, refusals: &Rc<Cell<usize>>
             Some(securing) => securing.await,
         };
         if let Some(transport) = transport {
-            refuse(core, transport, error).await;
+            turn_away(core, transport, error).await;
         }
         refusals.set(refusals.get() - 1);
     });

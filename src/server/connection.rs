@@ -7,6 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 
+use nabu_engine::io::Io;
 use nabu_engine::runtime::{Half, Stream};
 use nabu_net::http::head::HeadParser;
 
@@ -92,7 +93,7 @@ async fn serve_member(core: Rc<Core>, stream: Stream, membership: Membership) {
         }
     }
     core.recycle(input);
-    core.set_send_deadline(&stream, GOODBYE_BYTES);
+    core.set_send_deadline(&stream, core.io.now(), GOODBYE_BYTES);
     stream.say_goodbye().await;
 }
 
@@ -114,6 +115,7 @@ pub fn secure(
         set_waiting(true);
         let accepted = transport::accept(core.clone(), stream.clone(), tls).await;
         set_waiting(false);
+        core.recorder.handshake_ended(accepted.is_ok());
         match accepted {
             Ok(transport) => Some(transport),
             Err(refused) => {

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use std::net::SocketAddr;
 
@@ -13,11 +13,15 @@ use nabu_engine::types::CoreId;
 use nabu_net::http::head::HeadLimits;
 
 use super::connections::{ConnectionCount, Connections};
+use super::maintenance::Start;
+use super::report::AccessLog;
 use super::security::{CoreAccess, Security};
 use super::shutdown::Gate;
 use super::transport::RECORDS_BYTES;
 use crate::api::request_id::RequestIds;
 use crate::config::{Config, Limits};
+use crate::metrics::Recorder;
+use crate::metrics::collector::Collector;
 
 /// Header fields that one request may carry.
 const HEAD_FIELDS_MAX: usize = 128;
@@ -42,6 +46,9 @@ pub struct Shared {
     pub address: OnceLock<SocketAddr>,
     pub connection_count: ConnectionCount,
     pub gate: Gate,
+    pub maintenance: Start,
+    pub collector: Collector,
+    pub started_at: SystemTime,
     /// The first reason to end in failure.
     pub failure: Mutex<Option<String>>,
 }
@@ -63,6 +70,10 @@ pub struct Core {
     pub connections: Connections,
     pub request_ids: RequestIds,
     pub access: CoreAccess,
+    pub recorder: Recorder,
+    pub access_log: AccessLog,
+    /// A request that takes the server longer than this is logged.
+    pub slow_request_ns: u64,
     shard: RefCell<Option<Shard<RingIo>>>,
     stopping: Cell<bool>,
     vectors: RefCell<Vec<Vec<u8>>>,
@@ -75,7 +86,11 @@ impl Core {
     pub fn new(id: CoreId, io: RingIo, shared: Arc<Shared>) -> Self {
         let request_ids = RequestIds::new(io.random_u64());
         let access = CoreAccess::new(&shared.security);
+        let log = &shared.config.log;
         Self {
+            recorder: Recorder::default(),
+            access_log: AccessLog::new(&log.access),
+            slow_request_ns: log.slow_request_ms * 1_000_000,
             id,
             io,
             shared,
@@ -168,6 +183,11 @@ impl Core {
         true
     }
 
+    /// Bytes of JSON bodies that are charged now.
+    pub fn json_bytes(&self) -> u64 {
+        self.json_bytes.get()
+    }
+
     pub fn release_json(&self, bytes: u64) {
         self.json_bytes.set(self.json_bytes.get().checked_sub(bytes).expect("released what was charged"));
     }
@@ -177,11 +197,11 @@ impl Core {
         stream.set_deadline(Some((self.after(Duration::from_millis(milliseconds)), half)));
     }
 
-    /// Sets the deadline for a send of `bytes`.
-    pub fn set_send_deadline(&self, stream: &Stream, bytes: usize) {
+    /// Sets the deadline for a send of `bytes` that begins now.
+    pub fn set_send_deadline(&self, stream: &Stream, now: Instant, bytes: usize) {
         let seconds = bytes as u64 / FLOOR_BYTES_PER_SECOND;
         let duration = Duration::from_millis(self.limits().progress_timeout_ms) + Duration::from_secs(seconds);
-        stream.set_deadline(Some((self.after(duration), Half::Both)));
+        stream.set_deadline(Some((now.after(duration), Half::Both)));
     }
 
     fn after(&self, duration: Duration) -> Instant {

@@ -3,6 +3,8 @@
 mod conventions;
 mod framing;
 mod listing;
+mod logging;
+mod metrics;
 mod retrieval;
 mod service;
 mod streaming;

@@ -9,6 +9,7 @@ use simd_json::{OwnedValue, json};
 
 use super::start_with;
 use super::support::content::id_of;
+use super::support::exposition::Exposition;
 use super::support::http::{Request, Response};
 use super::support::server::{ADMIN_TOKEN, Options, READ_TOKEN, Server, WRITE_TOKEN, directory};
 use super::support::wait_for;
@@ -148,6 +149,10 @@ fn who_asks_too_often_is_told_to_wait_and_others_are_not() {
     }
     // The limit is each token's own, and health is nobody's.
     list(&server, ADMIN_TOKEN).expect(200);
+    // Who watches the server sees the refusals.
+    let scrape = server.exchange(&Request::get("/metrics").token(ADMIN_TOKEN)).expect(200);
+    let scrape = Exposition::parse(std::str::from_utf8(&scrape.body).expect("text"));
+    assert_eq!(scrape.value("nabu_errors_total", &[("error", "too_many_requests")]), refused.len() as f64);
     for _ in 0..MANY {
         server.exchange(&Request::get("/healthz").token(READ_TOKEN)).expect(200);
         connection.exchange(&Request::get("/readyz").token(READ_TOKEN)).expect(200);

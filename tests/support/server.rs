@@ -146,7 +146,8 @@ impl Log {
         state.text.push_str(line);
         state.text.push('\n');
         if let Some((_, rest)) = LISTENING.iter().find_map(|listening| line.split_once(listening)) {
-            let text = rest.split_whitespace().next().unwrap_or_default();
+            // The message ends here, or in a log of JSON at the quote.
+            let text = rest.split([' ', '"']).next().unwrap_or_default();
             state.address = Some(text.parse().unwrap_or_else(|_| panic!("no address in {line}")));
         }
         self.changed.notify_all();

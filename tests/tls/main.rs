@@ -2,6 +2,7 @@
 
 mod authority;
 mod handshakes;
+mod metrics;
 mod reload;
 mod start;
 #[path = "../support/mod.rs"]

@@ -10,12 +10,13 @@ use std::sync::atomic::Ordering;
 
 use crate::index::Entry;
 use crate::io::Io;
-use crate::log::segment::Segment;
+use crate::log::segment::{Segment, State};
 use crate::store::message::{Outcome, Released};
+use crate::store::readers::Condemned;
 use crate::store::reclaim::Event;
 use crate::store::shard::{Inner, Shard, first_owned, has_extents, record_bytes};
 use crate::sync::Notify;
-use crate::types::{BlobId, Sequence};
+use crate::types::{BlobId, SegmentId, Sequence};
 
 /// Entries counted before others get their turn.
 const ENTRIES_PER_TURN: usize = 1024;
@@ -100,6 +101,7 @@ impl<I: Io> Shard<I> {
                 Ok(()) => {
                     for (segment, bytes) in pieces {
                         segment.add_live(bytes);
+                        segment.add_tenant(entry.id);
                     }
                 }
                 Err(error) => {
@@ -125,7 +127,8 @@ impl<I: Io> Shard<I> {
     pub(super) async fn forget(&self, released: Released) {
         let Released { before: Some(location), accounted: true, id } = released else { return };
         if has_extents(&location) {
-            if self.shared().readers.condemn(location.sequence, released) {
+            let condemned = Condemned::Blob(released);
+            if self.shared().readers.condemn(id, location.sequence, condemned).is_none() {
                 return;
             }
             let mut pieces = Vec::new();
@@ -142,10 +145,27 @@ impl<I: Io> Shard<I> {
         }
     }
 
+    /// An operation whose record lies in a segment is in the index now.
+    pub(super) fn applied(&self, segment: &Segment<I::File>) {
+        let was_last = segment.unapplied.fetch_sub(1, Ordering::AcqRel) == 1;
+        if was_last && segment.state() == State::Sealed && segment.live_bytes.load(Ordering::Acquire) == 0 {
+            self.tell_reclaimer(Event::Dead(segment.id));
+        }
+    }
+
     /// Takes bytes off a segment, and has it reclaimed when nothing is left.
     pub(super) fn count_dead(&self, segment: &Arc<Segment<I::File>>, bytes: u64) {
         if segment.remove_live(bytes) == 0 {
             self.tell_reclaimer(Event::Dead(segment.id));
+        }
+        self.shared().background.space_changed();
+    }
+
+    /// The same for records that were moved.
+    pub(super) fn count_records_dead(&self, records: &[(SegmentId, u64)]) {
+        for (segment, bytes) in records {
+            let segment = self.shared().table.get(*segment).expect("it holds something that counts as live");
+            self.count_dead(&segment, *bytes);
         }
     }
 }

@@ -14,7 +14,7 @@ use nabu_engine::sync::{Either, race};
 
 use super::sending::{PATIENCE, Sent};
 use crate::api::error::ApiError;
-use crate::server::{Exchange, SEALED_AT_ONCE, SEALED_HEAD_BYTES_MAX, Session};
+use crate::server::{Exchange, Phase, SEALED_AT_ONCE, SEALED_HEAD_BYTES_MAX, Session};
 
 /// Sends `buf[range]`, which the reader just gave, and what follows it.
 pub async fn encrypt(
@@ -31,9 +31,10 @@ pub async fn encrypt(
     };
     let mut head = exchange.take_head();
     if head.len() > SEALED_HEAD_BYTES_MAX {
-        core.set_send_deadline(session.stream(), head.len());
+        let bytes = head.len();
+        core.set_send_deadline(session.stream(), core.io.now(), bytes);
         let result = session.send(&std::mem::take(&mut head), &[]).await;
-        if !exchange.sent(result, 0) {
+        if !exchange.sent(result, bytes) {
             return Ok(Sent::Gone);
         }
     }
@@ -43,6 +44,7 @@ pub async fn encrypt(
         let mut frame = Some(buf);
         while let Some(buf) = frame.as_ref().filter(|_| !range.is_empty()) {
             let piece = range.start..range.end.min(range.start + SEALED_AT_ONCE);
+            exchange.enter_once(Phase::Encrypt);
             core.io.bulk_turn(piece.len()).await;
             let bytes = head.len() + piece.len();
             let (before, size) = match session.seal_at_once(&head, &buf[piece.clone()], &mut records) {
@@ -54,7 +56,8 @@ pub async fn encrypt(
             };
             core.recycle(std::mem::take(&mut head));
             range.start = piece.end;
-            core.set_send_deadline(session.stream(), size);
+            let now = exchange.enter(Phase::Send);
+            core.set_send_deadline(session.stream(), now, size);
             let mut sending = pin!(session.stream().send_with_head(before, Body::Owned(records), 0..size));
             let (result, _, returned) = match race(sending.as_mut(), core.io.sleep(PATIENCE)).await {
                 Either::First(sent) => sent,
@@ -74,6 +77,7 @@ pub async fn encrypt(
         if frame.is_none() {
             break Sent::Slow;
         }
+        exchange.enter(Phase::Read);
         next = match reader.next(Pace::Fast).await?.map(|chunk| (chunk.len(), chunk.into_sendable())) {
             None => break Sent::All,
             Some((_, Sendable::Large(Body::Shared(buf), range))) => Some((buf, range)),

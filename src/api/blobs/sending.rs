@@ -18,7 +18,7 @@ use nabu_engine::store::{BlobReader, Pace, Sendable};
 
 use super::encrypting::encrypt;
 use crate::api::error::ApiError;
-use crate::server::Exchange;
+use crate::server::{Exchange, Phase};
 
 /// Less than this is cheaper to copy than to splice (measured with `engine/benches/send.rs`).
 const SPLICE_MIN: u64 = 48 << 10;
@@ -30,6 +30,7 @@ const FAST_AGAIN: Duration = Duration::from_millis(20);
 pub async fn send(exchange: &mut Exchange, mut reader: BlobReader<RingIo>) -> Result<(), ApiError> {
     let mut pace = Pace::Fast;
     loop {
+        exchange.enter_once(Phase::Read);
         let large = pace == Pace::Fast && reader.remaining() >= SPLICE_MIN;
         let chunk = match reader.next(pace).await {
             Ok(Some(chunk)) => chunk,
@@ -41,7 +42,6 @@ pub async fn send(exchange: &mut Exchange, mut reader: BlobReader<RingIo>) -> Re
                 return Err(error.into());
             }
         };
-        let started = exchange.core.io.now();
         match chunk.into_sendable() {
             Sendable::Small(chunk) => exchange.put(chunk.bytes()),
             Sendable::Large(Body::Shared(buf), range) if large && buf.can_be_spliced() => {
@@ -55,9 +55,10 @@ pub async fn send(exchange: &mut Exchange, mut reader: BlobReader<RingIo>) -> Re
                 }
             }
             Sendable::Large(body, range) => {
+                let started = exchange.enter(Phase::Send);
                 let Some(body) = exchange.send_body(body, range).await else { return Ok(()) };
                 reader.recycle(body);
-                let duration = exchange.core.io.now().since(started);
+                let duration = exchange.enter(Phase::Read).since(started);
                 if duration > PATIENCE {
                     pace = Pace::Slow;
                 } else if duration < FAST_AGAIN {
@@ -91,7 +92,7 @@ async fn splice(
     };
     let head = exchange.take_head();
     let head_bytes = head.len();
-    exchange.core.set_send_deadline(&stream, head_bytes);
+    exchange.core.set_send_deadline(&stream, exchange.core.io.now(), head_bytes);
     let result = splice.send_head(&head).await;
     exchange.core.recycle(head);
     if !exchange.sent(result, head_bytes) {
@@ -100,7 +101,8 @@ async fn splice(
     let mut next = Some((buf, range));
     while let Some((buf, range)) = next {
         let length = range.len();
-        exchange.core.set_send_deadline(&stream, length);
+        let now = exchange.enter(Phase::Send);
+        exchange.core.set_send_deadline(&stream, now, length);
         if !stream.count_spliced(length) {
             reader.unread(length);
             let result = splice.flush(true).await;
@@ -125,6 +127,7 @@ async fn splice(
         if stalled.is_some() {
             return Ok(Sent::Slow);
         }
+        exchange.enter(Phase::Read);
         next = match reader.next(Pace::Fast).await?.map(|chunk| (chunk.len(), chunk.into_sendable())) {
             None => return Ok(Sent::All),
             Some((_, Sendable::Large(Body::Shared(buf), range))) if buf.can_be_spliced() => Some((buf, range)),
