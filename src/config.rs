@@ -9,6 +9,7 @@
 //! | `setting` | is this one value right? |
 //! | `layer` | which settings does one layer give? |
 //! | `limits` | which limits are there, and within which bounds? |
+//! | `security` | what is said about TLS, JWTs and rates? |
 //! | `size` | how many bytes is `512MiB`? |
 //! | `machine` | what does this machine have? |
 
@@ -16,6 +17,7 @@ mod document;
 mod layer;
 mod limits;
 pub(crate) mod machine;
+pub(crate) mod security;
 mod setting;
 pub(crate) mod size;
 
@@ -26,8 +28,9 @@ use std::time::Duration;
 
 use nabu_engine::store::ScrubOptions;
 
-pub use layer::{Environment, Flags};
+pub use layer::{Environment, Flags, TlsFlags};
 pub use limits::Limits;
+pub use security::{ClientAuth, JwtAlgorithm, JwtOptions, RateLimit, TlsOptions};
 pub use setting::{Problem, Source};
 pub use size::exact as exact_size;
 
@@ -77,6 +80,11 @@ pub struct Config {
     pub scrub_interval: Option<Duration>,
     pub limits: Limits,
     pub log: LogOptions,
+    /// `None` is plain HTTP.
+    pub tls: Option<TlsOptions>,
+    /// `None` takes no JWTs.
+    pub jwt: Option<JwtOptions>,
+    pub rate_limit: RateLimit,
 }
 
 /// What is logged, and how.
@@ -216,6 +224,9 @@ fn merge(layer: Layer, machine: &Machine) -> Result<Config, ConfigError> {
         }
     };
     let limits = limits::merge(&layer.limits, &mut problems);
+    let tls = layer.security.tls(&mut problems);
+    let jwt = layer.security.jwt(&mut problems);
+    let rate_limit = layer.security.rate_limit(&mut problems);
     if !problems.is_empty() {
         return Err(ConfigError { problems });
     }
@@ -238,6 +249,9 @@ fn merge(layer: Layer, machine: &Machine) -> Result<Config, ConfigError> {
             },
             slow_request_ms: layer.slow_request_ms.map_or(log_default.slow_request_ms, |threshold| threshold.value),
         },
+        tls,
+        jwt,
+        rate_limit,
     })
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::document::{self, Entry, Node, Value};
 use super::limits::{LIMITS, LimitSetting};
+use super::security::SecurityLayer;
 use super::setting::{self, Number, Problem, Raw, Source, Sourced};
 use super::{CORES_MAX, LogFormat, MEMORY_MAX, MEMORY_PER_CORE_MIN, SLOW_REQUEST_MS_MAX};
 
@@ -16,8 +17,20 @@ use super::{CORES_MAX, LogFormat, MEMORY_MAX, MEMORY_PER_CORE_MIN, SLOW_REQUEST_
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// The keys at the top of a file, for the message about one that isn't there.
-const KEYS: [&str; 9] =
-    ["data", "listen", "cores", "memory", "token_file", "segment_size", "scrub_interval", "limits", "log"];
+const KEYS: [&str; 12] = [
+    "data",
+    "listen",
+    "cores",
+    "memory",
+    "token_file",
+    "segment_size",
+    "scrub_interval",
+    "limits",
+    "log",
+    "tls",
+    "auth",
+    "rate_limit",
+];
 
 /// What the command line says, unchecked.
 #[derive(Clone, Default, Debug)]
@@ -33,6 +46,16 @@ pub struct Flags {
     pub access_log: Option<OsString>,
     pub access_log_sample: Option<OsString>,
     pub slow_request_ms: Option<OsString>,
+    pub tls: TlsFlags,
+}
+
+/// What the command line says about TLS, unchecked.
+#[derive(Clone, Default, Debug)]
+pub struct TlsFlags {
+    pub cert: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+    pub client_ca: Option<PathBuf>,
+    pub client_auth: Option<OsString>,
 }
 
 /// Looks up a variable.
@@ -54,6 +77,7 @@ pub struct Layer {
     pub access_log: Option<Sourced<bool>>,
     pub access_log_sample: Option<Sourced<u32>>,
     pub slow_request_ms: Option<Sourced<u64>>,
+    pub security: SecurityLayer,
 }
 
 impl Layer {
@@ -75,7 +99,14 @@ impl Layer {
             word("--access-log-sample", flags.access_log_sample.as_deref()),
             word("--slow-request-ms", flags.slow_request_ms.as_deref()),
         ];
+        let tls = [
+            word("--tls-cert", flags.tls.cert.as_deref().map(Path::as_os_str)),
+            word("--tls-key", flags.tls.key.as_deref().map(Path::as_os_str)),
+            word("--tls-client-ca", flags.tls.client_ca.as_deref().map(Path::as_os_str)),
+            word("--tls-client-auth", flags.tls.client_auth.as_deref()),
+        ];
         let mut layer = Self::of_words([listen, cores, memory, token_file], log, &mut reader);
+        layer.security = SecurityLayer::of_words(tls, &mut reader);
         if !flags.data.is_empty() {
             // Each --data is one directory, whatever characters are in its name.
             match setting::data_dirs(flags.data.clone()) {
@@ -97,7 +128,9 @@ impl Layer {
         let words = ["NABU_LISTEN", "NABU_CORES", "NABU_MEMORY", "NABU_TOKEN_FILE"].map(word);
         let log = ["NABU_LOG", "NABU_LOG_FORMAT", "NABU_ACCESS_LOG", "NABU_ACCESS_LOG_SAMPLE", "NABU_SLOW_REQUEST_MS"]
             .map(word);
+        let tls = ["NABU_TLS_CERT", "NABU_TLS_KEY", "NABU_TLS_CLIENT_CA", "NABU_TLS_CLIENT_AUTH"].map(word);
         let mut layer = Self::of_words(words, log, &mut reader);
+        layer.security = SecurityLayer::of_words(tls, &mut reader);
         layer.data =
             word("NABU_DATA").and_then(|(value, source)| reader.read(Raw::Word(&value), source, setting::data));
         layer
@@ -181,6 +214,9 @@ impl Layer {
                         }
                     }
                 }
+                "tls" => layer.security.read_tls(&mut reader, entry),
+                "auth" => layer.security.read_auth(&mut reader, entry),
+                "rate_limit" => layer.security.read_rate_limit(&mut reader, entry),
                 _ => reader.unknown("", entry, &KEYS),
             }
         }
@@ -215,6 +251,7 @@ impl Layer {
             access_log: self.access_log.or(below.access_log),
             access_log_sample: self.access_log_sample.or(below.access_log_sample),
             slow_request_ms: self.slow_request_ms.or(below.slow_request_ms),
+            security: self.security.over(below.security),
         }
     }
 }
@@ -244,7 +281,7 @@ fn read_text(path: &Path) -> Result<String, String> {
 }
 
 /// Applies a reader to a value and keeps what was wrong.
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     problems: &'a mut Vec<Problem>,
 }
 
@@ -264,7 +301,7 @@ impl Reader<'_> {
         }
     }
 
-    fn word<T>(
+    pub(super) fn word<T>(
         &mut self,
         word: Option<(OsString, Source)>,
         read: impl FnOnce(Raw<'_>) -> Result<T, String>,
@@ -274,17 +311,17 @@ impl Reader<'_> {
 }
 
 /// A [`Reader`] that knows which file it reads. `parent` is the key above with its dot, or empty.
-struct FileReader<'a> {
+pub(super) struct FileReader<'a> {
     reader: Reader<'a>,
     path: &'a Path,
 }
 
 impl FileReader<'_> {
-    fn source(&self, parent: &str, key: &str, line: u64) -> Source {
+    pub(super) fn source(&self, parent: &str, key: &str, line: u64) -> Source {
         Source::File { path: self.path.to_owned(), line: Some(line), key: Some(format!("{parent}{key}")) }
     }
 
-    fn value<T>(
+    pub(super) fn value<T>(
         &mut self,
         parent: &str,
         entry: &Entry,
@@ -308,7 +345,7 @@ impl FileReader<'_> {
     }
 
     /// The entries of a map; none, and a problem, when it isn't one.
-    fn map<'e>(&mut self, entry: &'e Entry, key: &str) -> &'e [Entry] {
+    pub(super) fn map<'e>(&mut self, entry: &'e Entry, key: &str) -> &'e [Entry] {
         match &entry.value.value {
             Value::Map(entries) => entries,
             other => {
@@ -319,7 +356,7 @@ impl FileReader<'_> {
         }
     }
 
-    fn unknown(&mut self, parent: &str, entry: &Entry, known: &[&str]) {
+    pub(super) fn unknown(&mut self, parent: &str, entry: &Entry, known: &[&str]) {
         let source = self.source(parent, &entry.key, entry.line);
         self.reader.problems.push(Problem::new(&source, format!("unknown key; known are {}", known.join(", "))));
     }

@@ -109,7 +109,7 @@ pub enum Raw<'a> {
 
 impl<'a> Raw<'a> {
     /// A text; in a file also one that looks like nothing else.
-    fn text(self) -> Option<&'a str> {
+    pub fn text(self) -> Option<&'a str> {
         match self {
             Self::Word(word) => word.to_str(),
             Self::Value(Value::Text(text)) => Some(text),

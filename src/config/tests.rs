@@ -196,7 +196,7 @@ fn messages_about_a_file_name_file_line_key_value_and_remedy() {
         ("limits: {head_bytes_max: 2MiB}\n", "FILE:1: limits.head_bytes_max: must be 1KiB..1MiB (got \"2MiB\")".into()),
         ("limits: 5\n", "FILE:1: limits: must be a map of keys below it (got 5)".into()),
         ("\nlimits:\n  conections_max: 5\n", format!("FILE:3: limits.conections_max: unknown key; known are {}", LIMITS.each_ref().map(|limit| limit.key).join(", "))),
-        ("port: 7070\n", "FILE:1: port: unknown key; known are data, listen, cores, memory, token_file, segment_size, scrub_interval, limits, log".into()),
+        ("port: 7070\n", "FILE:1: port: unknown key; known are data, listen, cores, memory, token_file, segment_size, scrub_interval, limits, log, tls, auth, rate_limit".into()),
         ("log:\n  colour: true\n", "FILE:2: log.colour: unknown key; known are level, format, access, slow_request_ms".into()),
         ("log:\n  access: true\n", "FILE:2: log.access: must be a map of keys below it (got true)".into()),
         ("log:\n  access:\n    rate: 1\n", "FILE:3: log.access.rate: unknown key; known are enabled, sample".into()),
@@ -232,6 +232,91 @@ fn messages_about_a_file_name_file_line_key_value_and_remedy() {
     ] {
         assert_eq!(Given::file(text).messages(), [message], "{text:?}");
     }
+}
+
+#[test]
+fn a_file_may_say_who_may_connect_and_how_often() {
+    let config = Given::file(
+        "tls:\n  cert: /c\n  key: /k\n  client_ca: /ca\n  kernel: off\nauth:\n  jwt:\n    keys: /jwks\n    algorithms: [RS256, EdDSA]\n    \
+         issuer: https://idp\n    audience: [a, b]\n    role_claim: roles\n    leeway_seconds: 0\nrate_limit: {requests_per_second: 10, bytes_per_second: 1GiB}\n",
+    )
+    .config();
+    let tls = config.tls.expect("TLS");
+    assert_eq!((tls.cert.as_path(), tls.key.as_path()), (Path::new("/c"), Path::new("/k")));
+    assert_eq!((tls.client_ca.as_deref(), tls.client_auth), (Some(Path::new("/ca")), ClientAuth::Required));
+    assert!(!tls.kernel);
+    let jwt = config.jwt.expect("JWTs");
+    assert_eq!(jwt.algorithms, [JwtAlgorithm::Rs256, JwtAlgorithm::EdDsa]);
+    assert_eq!((jwt.issuers, jwt.audiences), (vec!["https://idp".to_owned()], vec!["a".to_owned(), "b".to_owned()]));
+    assert_eq!((jwt.role_claim.as_str(), jwt.leeway_seconds), ("roles", 0));
+    let expected = RateLimit { requests_per_second: Some(10), burst: None, bytes_per_second: Some(1 << 30) };
+    assert_eq!(config.rate_limit, expected);
+}
+
+#[test]
+fn without_a_word_there_is_neither_tls_nor_a_jwt_nor_a_limit() {
+    let config = Given::default().config();
+    assert_eq!((config.tls, config.jwt, config.rate_limit.is_off()), (None, None, true));
+}
+
+#[test]
+fn tls_may_be_set_by_flags_over_variables_over_the_file() {
+    let given = Given::file("tls: {cert: /file, key: /file.key, client_ca: /ca, client_auth: none}\n");
+    let tls = given.config().tls.expect("TLS");
+    assert_eq!((tls.client_ca, tls.client_auth, tls.kernel), (None, ClientAuth::None, true));
+    let given = given.variable("NABU_TLS_CERT", "/variable").variable("NABU_TLS_CLIENT_AUTH", "optional");
+    let tls = given.config().tls.expect("TLS");
+    assert_eq!((tls.cert.as_path(), tls.key.as_path()), (Path::new("/variable"), Path::new("/file.key")));
+    assert_eq!((tls.client_ca.as_deref(), tls.client_auth), (Some(Path::new("/ca")), ClientAuth::Optional));
+    let tls = given.flags(|flags| flags.tls.cert = Some("/flag".into())).config().tls.expect("TLS");
+    assert_eq!(tls.cert, Path::new("/flag"));
+}
+
+#[test]
+fn settings_of_security_that_miss_their_other_half_are_named() {
+    for (text, message) in [
+        ("tls: {cert: /c}\n", "FILE:1: tls: TLS needs a private key: give tls.key, NABU_TLS_KEY or --tls-key too"),
+        ("tls:\n  key: /k\n", "FILE:1: tls: TLS needs a certificate: give tls.cert, NABU_TLS_CERT or --tls-cert too"),
+        (
+            "tls: {cert: /c, key: /k,\n  client_auth: optional}\n",
+            "FILE:2: tls.client_auth: client certificates need the authorities that signed them: give tls.client_ca too",
+        ),
+        ("tls: {client_auth: maybe}\n", "FILE:1: tls.client_auth: must be none, optional or required (got \"maybe\")"),
+        ("tls: {kernel: always}\n", "FILE:1: tls.kernel: must be auto or off (got \"always\")"),
+        (
+            "tls: {certificate: /c}\n",
+            "FILE:1: tls.certificate: unknown key; known are cert, key, client_ca, client_auth, kernel",
+        ),
+        ("auth: {jwt: {}}\n", "FILE:1: auth.jwt: needs the keys that tokens are signed with: give auth.jwt.keys too"),
+        ("auth: {oidc: 1}\n", "FILE:1: auth.oidc: unknown key; known are jwt"),
+        (
+            "auth: {jwt: {keys: /k, algorithms: [none]}}\n",
+            "FILE:1: auth.jwt.algorithms: must be one of HS256, RS256, ES256, EdDSA, or a list of them (got a list)",
+        ),
+        (
+            "auth: {jwt: {keys: /k, issuer: []}}\n",
+            "FILE:1: auth.jwt.issuer: must be a text or a list of 1..64 texts, none of them empty (got a list)",
+        ),
+        (
+            "auth: {jwt: {keys: /k, leeway_seconds: 4000}}\n",
+            "FILE:1: auth.jwt.leeway_seconds: must be 0..3600 (got 4000)",
+        ),
+        (
+            "rate_limit: {burst: 5}\n",
+            "FILE:1: rate_limit.burst: is the burst of a rate that isn't set: give rate_limit.requests_per_second too",
+        ),
+        (
+            "rate_limit: {requests_per_second: 0}\n",
+            "FILE:1: rate_limit.requests_per_second: must be 1..1000000 (got 0)",
+        ),
+        ("rate_limit: {bytes_per_second: 1}\n", "FILE:1: rate_limit.bytes_per_second: must be 64KiB..1TiB (got 1)"),
+    ] {
+        assert_eq!(Given::file(text).messages(), [message], "{text:?}");
+    }
+    assert_eq!(
+        Given::default().variable("NABU_TLS_KEY", "/k").messages(),
+        ["NABU_TLS_KEY=/k: TLS needs a certificate: give tls.cert, NABU_TLS_CERT or --tls-cert too"]
+    );
 }
 
 #[test]

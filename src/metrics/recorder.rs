@@ -38,6 +38,8 @@ pub struct Recorder {
     sent_body_bytes: Cell<u64>,
     connections_accepted: Cell<u64>,
     connections_refused: Cell<u64>,
+    handshakes_ok: Cell<u64>,
+    handshakes_failed: Cell<u64>,
     operations: RefCell<[OfRoute; Route::ALL.len()]>,
     errors: RefCell<Vec<(&'static str, u64)>>,
 }
@@ -67,6 +69,8 @@ pub struct CoreSnapshot {
     pub sent_body_bytes: u64,
     pub connections_accepted: u64,
     pub connections_refused: u64,
+    pub handshakes_ok: u64,
+    pub handshakes_failed: u64,
     pub requests: Vec<RequestCount>,
     pub latencies: Vec<LatencyCount>,
     /// By the phrase of the error.
@@ -142,6 +146,11 @@ impl Recorder {
         add(&self.connections_refused, 1);
     }
 
+    /// Counts a TLS handshake.
+    pub fn handshake_ended(&self, ok: bool) {
+        add(if ok { &self.handshakes_ok } else { &self.handshakes_failed }, 1);
+    }
+
     /// A copy; what the recorder does not count itself is left at zero.
     pub fn snapshot(&self, core: CoreId) -> CoreSnapshot {
         let operations = self.operations.borrow();
@@ -168,6 +177,8 @@ impl Recorder {
             sent_body_bytes: self.sent_body_bytes.get(),
             connections_accepted: self.connections_accepted.get(),
             connections_refused: self.connections_refused.get(),
+            handshakes_ok: self.handshakes_ok.get(),
+            handshakes_failed: self.handshakes_failed.get(),
             requests: requests.collect(),
             latencies: latencies.collect(),
             errors: self.errors.borrow().clone(),

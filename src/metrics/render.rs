@@ -56,6 +56,9 @@ fn render_server(text: &mut Text, snapshot: &Snapshot) {
     text.gauge("nabu_connections_max", "Connections that may be open at once.", snapshot.connections_max);
     let refused = snapshot.sum(|core| core.connections_refused);
     text.counter("nabu_connections_refused_total", "Connections over the limit, turned away.", refused);
+    text.family(Kind::Counter, "nabu_tls_handshakes_total", "TLS handshakes, by how they ended.")
+        .sample(&[("result", "ok")], snapshot.sum(|core| core.handshakes_ok))
+        .sample(&[("result", "failed")], snapshot.sum(|core| core.handshakes_failed));
 }
 
 fn render_requests(text: &mut Text, snapshot: &Snapshot) {

@@ -8,9 +8,10 @@ use std::time::Duration;
 use nabu_engine::io::Io;
 use nabu_engine::runtime::{Listener, Stream};
 
-use super::connection::serve;
+use super::connection::{secure, serve};
 use super::core::Core;
 use super::exchange::turn_away;
+use super::transport::Transport;
 use crate::api::error::ApiError;
 
 /// How long to leave the listener alone after an error: the usual one is that descriptors have run out, and only time mends it.
@@ -50,7 +51,13 @@ fn refuse_connection(core: &Rc<Core>, stream: Stream, refusals: &Rc<Cell<usize>>
     );
     let io = core.io.clone();
     io.spawn(async move {
-        turn_away(core, stream, error).await;
+        let transport = match secure(&core, &stream, None) {
+            None => Some(Transport::Plain(stream)),
+            Some(securing) => securing.await,
+        };
+        if let Some(transport) = transport {
+            turn_away(core, transport, error).await;
+        }
         refusals.set(refusals.get() - 1);
     });
 }

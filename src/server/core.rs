@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use std::net::SocketAddr;
 
-use nabu_engine::io::{Instant, Io};
+use nabu_engine::io::{AlignedBuf, Instant, Io};
 use nabu_engine::runtime::{Half, RingIo, Stream};
 use nabu_engine::store::{Shard, Store};
 use nabu_engine::types::CoreId;
@@ -15,9 +15,10 @@ use nabu_net::http::head::HeadLimits;
 use super::connections::{ConnectionCount, Connections};
 use super::maintenance::Start;
 use super::report::AccessLog;
+use super::security::{CoreAccess, Security};
 use super::shutdown::Gate;
+use super::transport::RECORDS_BYTES;
 use crate::api::request_id::RequestIds;
-use crate::auth::Tokens;
 use crate::config::{Config, Limits};
 use crate::metrics::Recorder;
 use crate::metrics::collector::Collector;
@@ -27,6 +28,10 @@ const HEAD_FIELDS_MAX: usize = 128;
 /// Byte vectors that a core keeps for reuse, and the largest it keeps.
 const POOL_VECTORS_MAX: usize = 64;
 const POOL_VECTOR_BYTES_MAX: usize = 64 << 10;
+/// Buffers for records that are out at one time, each for a large answer that is encrypted; more large answers are copied in small pieces.
+const RECORDS_OUT_MAX: usize = 256;
+/// Buffers for records that a core keeps for reuse: one is filled and sent at a time, and a few wait for room in a socket.
+const POOL_RECORDS_MAX: usize = 16;
 /// The share of a core's memory that bodies of JSON may take, as a divisor.
 const JSON_MEMORY_DIVISOR: u64 = 4;
 /// Beyond its timeout, a transfer gets a second for each this many bytes in flight, so that one large send is not held against a slow line.
@@ -35,7 +40,7 @@ const FLOOR_BYTES_PER_SECOND: u64 = 16 << 10;
 /// What all cores share.
 pub struct Shared {
     pub config: Config,
-    pub tokens: Tokens,
+    pub security: Security,
     pub store: Store<<RingIo as Io>::File>,
     /// The address that the first core bound.
     pub address: OnceLock<SocketAddr>,
@@ -48,6 +53,15 @@ pub struct Shared {
     pub failure: Mutex<Option<String>>,
 }
 
+/// A place among the buffers that are out; given back when dropped.
+pub struct RecordsPlace<'core>(&'core Cell<usize>);
+
+impl Drop for RecordsPlace<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
 /// One core of the server.
 pub struct Core {
     pub id: CoreId,
@@ -55,6 +69,7 @@ pub struct Core {
     pub shared: Arc<Shared>,
     pub connections: Connections,
     pub request_ids: RequestIds,
+    pub access: CoreAccess,
     pub recorder: Recorder,
     pub access_log: AccessLog,
     /// A request that takes the server longer than this is logged.
@@ -62,12 +77,15 @@ pub struct Core {
     shard: RefCell<Option<Shard<RingIo>>>,
     stopping: Cell<bool>,
     vectors: RefCell<Vec<Vec<u8>>>,
+    records: RefCell<Vec<AlignedBuf>>,
+    records_out: Cell<usize>,
     json_bytes: Cell<u64>,
 }
 
 impl Core {
     pub fn new(id: CoreId, io: RingIo, shared: Arc<Shared>) -> Self {
         let request_ids = RequestIds::new(io.random_u64());
+        let access = CoreAccess::new(&shared.security);
         let log = &shared.config.log;
         Self {
             recorder: Recorder::default(),
@@ -76,11 +94,14 @@ impl Core {
             id,
             io,
             shared,
+            access,
             connections: Connections::default(),
             request_ids,
             shard: RefCell::new(None),
             stopping: Cell::new(false),
             vectors: RefCell::new(Vec::new()),
+            records: RefCell::new(Vec::new()),
+            records_out: Cell::new(0),
             json_bytes: Cell::new(0),
         }
     }
@@ -127,6 +148,25 @@ impl Core {
         if (1..=POOL_VECTOR_BYTES_MAX).contains(&vector.capacity()) && vectors.len() < POOL_VECTORS_MAX {
             vector.clear();
             vectors.push(vector);
+        }
+    }
+
+    /// A buffer for the records of a large answer, from those that came back, with its place; it may hold what was sent before. `None` when too many are out.
+    pub fn records_buffer(&self) -> Option<(AlignedBuf, RecordsPlace<'_>)> {
+        let out = self.records_out.get();
+        if out == RECORDS_OUT_MAX {
+            return None;
+        }
+        self.records_out.set(out + 1);
+        let buffer = self.records.borrow_mut().pop().unwrap_or_else(|| AlignedBuf::stale(RECORDS_BYTES));
+        Some((buffer, RecordsPlace(&self.records_out)))
+    }
+
+    /// Takes a buffer of records back.
+    pub fn recycle_records(&self, records: AlignedBuf) {
+        let mut kept = self.records.borrow_mut();
+        if kept.len() < POOL_RECORDS_MAX {
+            kept.push(records);
         }
     }
 

@@ -4,10 +4,11 @@
 //! the handler returns; large ones chunk by chunk (`api::blobs::sending`). [`run`] turns an error into its answer, and then sees to the rest of the body and
 //! to the connection.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::io;
 use std::ops::Range;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nabu_engine::io::{Body as SendBody, Instant, Io};
@@ -22,8 +23,10 @@ use super::body::Body;
 use super::core::Core;
 use super::phases::{Phase, Phases};
 use super::report::report_unread;
+use super::transport::{GOODBYE_BYTES, Transport};
 use crate::api::error::ApiError;
 use crate::api::json;
+use crate::auth::rate::Bucket;
 use crate::metrics::Route;
 
 /// The answer so far.
@@ -40,7 +43,7 @@ enum Answer {
 /// A request being served.
 pub struct Exchange {
     pub core: Rc<Core>,
-    pub stream: Stream,
+    pub stream: Transport,
     pub request_id: String,
     /// What was received: the head first, then what is unread of the body and of requests behind it.
     pub(super) input: Vec<u8>,
@@ -54,6 +57,8 @@ pub struct Exchange {
     status: u16,
     close: bool,
     sent_bytes: u64,
+    /// Whose limit of bytes this request counts against.
+    charged: OnceCell<Arc<Bucket>>,
     /// Bytes of the head of the answer, once it is known how many.
     head_bytes: u64,
     /// Bytes of the body that lie in `out`.
@@ -84,7 +89,7 @@ struct ErrorBody<'e> {
 }
 
 impl Exchange {
-    pub fn new(core: Rc<Core>, stream: Stream, input: Vec<u8>, head: RequestHead) -> Self {
+    pub fn new(core: Rc<Core>, stream: Transport, input: Vec<u8>, head: RequestHead) -> Self {
         let request_id = core.request_ids.choose(head.field(&input, "x-request-id"));
         let close = !head.keep_alive() || core.is_stopping();
         core.recorder.request_began();
@@ -102,6 +107,7 @@ impl Exchange {
             status: 0,
             close,
             sent_bytes: 0,
+            charged: OnceCell::new(),
             head_bytes: 0,
             body_in_out: 0,
             received_body_bytes: 0,
@@ -144,6 +150,11 @@ impl Exchange {
 
     pub(super) fn head_size(&self) -> usize {
         self.head.size()
+    }
+
+    /// What this request moves is to be charged to a token.
+    pub fn charge_bytes_to(&self, bucket: Arc<Bucket>) {
+        assert!(self.charged.set(bucket).is_ok(), "a request has one token");
     }
 
     pub(super) fn status(&self) -> u16 {
@@ -321,6 +332,9 @@ impl Exchange {
         assert_ne!(self.answer, Answer::None, "a handler answers, or fails");
         self.flush().await;
         self.report(self.answer == Answer::Begun);
+        if let Some(bucket) = self.charged.get() {
+            bucket.charge_bytes(self.core.io.now(), self.sent_bytes + self.received_body_bytes);
+        }
         let mut keep = !self.close;
         if self.answer == Answer::Broken {
             self.stream.shutdown(Half::Both);
@@ -354,16 +368,16 @@ where
 }
 
 /// Answers a request whose head can't be read, and ends the connection.
-pub async fn refuse(core: Rc<Core>, stream: Stream, error: ApiError) -> Finished {
+pub async fn refuse(core: Rc<Core>, stream: Transport, error: ApiError) -> Finished {
     answer_and_end(core, stream, error, true).await
 }
 
 /// Answers on a connection that is not wanted before it has asked for anything, and ends it.
-pub async fn turn_away(core: Rc<Core>, stream: Stream, error: ApiError) -> Finished {
+pub async fn turn_away(core: Rc<Core>, stream: Transport, error: ApiError) -> Finished {
     answer_and_end(core, stream, error, false).await
 }
 
-async fn answer_and_end(core: Rc<Core>, stream: Stream, error: ApiError, is_request: bool) -> Finished {
+async fn answer_and_end(core: Rc<Core>, stream: Transport, error: ApiError, is_request: bool) -> Finished {
     core.recorder.failed(error.error);
     let request_id = core.request_ids.fresh();
     tracing::debug!(request_id, status = error.status, "{}", error.message);
@@ -398,8 +412,11 @@ const LINGER_IDLE_MS: u64 = 2_000;
 
 /// Ends the writing side and discards what still comes: closing with bytes unread would reset the connection, and the peer might
 /// lose the answer (RFC 9112, section 9.6).
-async fn linger(core: &Core, stream: &Stream) {
-    stream.shutdown(Half::Write);
+async fn linger(core: &Core, stream: &Transport) {
+    core.set_send_deadline(stream, core.io.now(), GOODBYE_BYTES);
+    stream.end_writing().await;
+    // What comes is thrown away as it is, so nothing is decrypted.
+    let stream: &Stream = stream;
     let started = core.io.now();
     while core.io.now().since(started) < Duration::from_millis(LINGER_MS) && !core.is_stopping() {
         core.set_deadline(stream, LINGER_IDLE_MS, Half::Read);

@@ -12,8 +12,11 @@ mod exchange;
 pub(crate) mod lock;
 mod maintenance;
 mod phases;
+mod reload;
 mod report;
+mod security;
 mod shutdown;
+mod transport;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -35,7 +38,6 @@ use self::connections::ConnectionCount;
 use self::lock::DirectoryLocks;
 use self::maintenance::{Maintenance, Start};
 use self::shutdown::{Gate, SignalThread};
-use crate::auth::Tokens;
 use crate::config::Config;
 use crate::metrics::collector::Collector;
 
@@ -43,6 +45,8 @@ pub use self::connection::Serving;
 pub use self::core::{Core, Shared};
 pub use self::exchange::{Exchange, run as run_exchange};
 pub use self::phases::Phase;
+pub use self::security::Security;
+pub use self::transport::{SEALED_AT_ONCE, SEALED_HEAD_BYTES_MAX, Session};
 
 /// How long connections that were broken off at the end of a shutdown get to notice it.
 const BREAK_OFF_MS: u64 = 1_000;
@@ -93,7 +97,7 @@ impl Mailboxes {
 ///
 /// # Errors
 /// A message for the operator that names the value and the remedy.
-pub fn run(config: Config, tokens: Tokens) -> Result<(), String> {
+pub fn run(config: Config, security: Security) -> Result<(), String> {
     let cores = config.cores;
     // Dropped last, when nothing of this process touches the directories any more.
     let _locks = DirectoryLocks::acquire(&config.data)?;
@@ -107,7 +111,7 @@ pub fn run(config: Config, tokens: Tokens) -> Result<(), String> {
     let shared = Arc::new(Shared {
         connection_count: ConnectionCount::new(config.limits.connections_max),
         config,
-        tokens,
+        security,
         store,
         address: OnceLock::new(),
         gate: Gate::default(),
@@ -129,7 +133,11 @@ pub fn run(config: Config, tokens: Tokens) -> Result<(), String> {
         let mailboxes = mailboxes.clone();
         move || mailboxes.broadcast(|| CoreMessage::Stop)
     };
-    let signals = SignalThread::start(stop).map_err(|error| format!("can't watch for signals: {error}"))?;
+    let signals = SignalThread::start(stop, {
+        let shared = shared.clone();
+        move || security::reload(&shared)
+    })
+    .map_err(|error| format!("can't watch for signals: {error}"))?;
     let result = {
         let shared = shared.clone();
         runtime::run(&RuntimeOptions { cores, pin: true }, move |id, io| {
@@ -257,7 +265,8 @@ fn announce(shared: &Shared, address: SocketAddr) {
         data = directories.join(", "),
         cores = config.cores,
         memory_mib = config.memory_bytes >> 20,
-        "listening on http://{address}"
+        "listening on {}://{address}",
+        if config.tls.is_some() { "https" } else { "http" }
     );
 }
 

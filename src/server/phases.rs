@@ -19,13 +19,23 @@ pub enum Phase {
     Commit,
     /// Looking up what is asked for, and waiting for its bytes: from another core, from the cache or from the disk.
     Read,
+    /// Encrypting a large answer where this process does TLS, and waiting for a turn to.
+    Encrypt,
     /// Sending: mostly waiting for the client to take it.
     Send,
 }
 
 impl Phase {
-    pub const ALL: [Phase; 7] =
-        [Phase::Prepare, Phase::Receive, Phase::Buffer, Phase::Hash, Phase::Commit, Phase::Read, Phase::Send];
+    pub const ALL: [Phase; 8] = [
+        Phase::Prepare,
+        Phase::Receive,
+        Phase::Buffer,
+        Phase::Hash,
+        Phase::Commit,
+        Phase::Read,
+        Phase::Encrypt,
+        Phase::Send,
+    ];
 
     /// As the log calls it.
     pub fn name(self) -> &'static str {
@@ -36,6 +46,7 @@ impl Phase {
             Phase::Hash => "hash",
             Phase::Commit => "commit",
             Phase::Read => "read",
+            Phase::Encrypt => "encrypt",
             Phase::Send => "send",
         }
     }

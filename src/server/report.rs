@@ -107,6 +107,7 @@ impl Exchange {
             hash_us = us(Phase::Hash),
             commit_us = us(Phase::Commit),
             read_us = us(Phase::Read),
+            encrypt_us = us(Phase::Encrypt),
             send_us = us(Phase::Send),
             "slow request"
         );

@@ -136,7 +136,7 @@ fn a_slow_request_says_where_its_time_went_and_a_clients_time_is_not_the_servers
         let found = events.iter().find(|event| event.get_str("request_id") == Some(request_id));
         found.unwrap_or_else(|| panic!("no event of {request_id} in {log}"))
     };
-    const OWN: [&str; 5] = ["prepare", "buffer", "hash", "commit", "read"];
+    const OWN: [&str; 6] = ["prepare", "buffer", "hash", "commit", "read", "encrypt"];
     let number = |event: &OwnedValue, key: &str| event.get_u64(key).unwrap_or_else(|| panic!("{key} in {event}"));
     for event in [find("slow-client"), find("get")] {
         let phase = |name: &str| number(event, &format!("{name}_us"));

@@ -10,6 +10,7 @@ mod service;
 mod streaming;
 #[path = "../support/mod.rs"]
 mod support;
+mod tokens;
 mod uploads;
 
 use tempfile::TempDir;

@@ -7,6 +7,7 @@ mod core;
 mod deadlines;
 mod doorbell;
 mod file;
+mod kernel_tls;
 mod listener;
 mod load;
 pub mod mailbox;
