@@ -63,15 +63,19 @@ pub fn run(seed: u64) -> Result<(), String> {
     let part = parts[random.index(parts.len())].clone();
     let at = part.range.start + random.below(part.range.end - part.range.start);
     let byte = run.sim.read_file(&part.path).expect("just listed")[at as usize];
-    run.sim.overwrite(&part.path, at, &[byte ^ (1 << random.below(8))]).expect("within the file");
-    run.follow(&part).map_err(|violation| format!("{violation}; {:?} at {at} of {}", part.meaning, part.path.display()))
+    let flipped = byte ^ (1 << random.below(8));
+    run.sim.overwrite(&part.path, at, &[flipped]).expect("within the file");
+    run.follow(&part, at, flipped)
+        .map_err(|violation| format!("{violation}; {:?} at {at} of {}", part.meaning, part.path.display()))
 }
 
 impl Run {
     /// After the bit was flipped.
-    fn follow(&mut self, part: &Part) -> Result<(), String> {
+    fn follow(&mut self, part: &Part, at: u64, flipped: u8) -> Result<(), String> {
         let found = self.full_pass()?;
-        let is_gone = !self.sim.files().contains(&part.path);
+        // Retired, or replaced as a whole while it was flipped.
+        let now = self.sim.read_file(&part.path).ok().and_then(|bytes| bytes.get(at as usize).copied());
+        let is_gone = now != Some(flipped);
         if found.scrub.findings == 0 && !is_gone {
             return Err("a full scrub did not find it".into());
         }
