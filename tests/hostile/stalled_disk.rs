@@ -1,0 +1,1 @@
+//! A disk that is slow, that does not answer, or that goes away.
