@@ -145,6 +145,11 @@ impl InForce<'_> {
         self.0.struck.load(Ordering::Relaxed)
     }
 
+    /// Whether no rule strikes any more.
+    pub fn is_spent(&self) -> bool {
+        self.0.lock().rules.iter().all(|rule| rule.times_max == 0)
+    }
+
     #[track_caller]
     pub fn wait_until_struck(&self, times: u64) {
         wait_for("the fault to strike", || (self.struck() >= times).then_some(()));
