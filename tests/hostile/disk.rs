@@ -84,12 +84,6 @@ impl Disk {
         names.map(|((_, name), number)| (name.clone(), *number)).collect()
     }
 
-    /// A name of a file, for rules that look at names; an empty one if it has none.
-    pub fn name_of(&self, number: Number) -> String {
-        let place = self.names.iter().find(|(_, named)| **named == number);
-        place.map(|((_, name), _)| name.clone()).unwrap_or_default()
-    }
-
     pub fn create(&mut self, dir: Number, name: &str, inode: Inode) -> Result<Number> {
         if self.lookup(dir, name).is_ok() {
             return Err(libc::EEXIST);
@@ -156,12 +150,9 @@ impl Disk {
         self.forget_unnamed();
     }
 
-    /// Every file with content whose name holds `pattern`, for rot.
-    pub fn files(&mut self, pattern: &str) -> Vec<&mut Inode> {
-        let numbers: Vec<Number> =
-            self.names.iter().filter(|((_, name), _)| name.contains(pattern)).map(|(_, number)| *number).collect();
-        let files = self.inodes.iter_mut().filter(|(number, inode)| numbers.contains(number) && !inode.is_dir);
-        files.map(|(_, inode)| inode).collect()
+    /// Every file and directory.
+    pub fn inodes_mut(&mut self) -> impl Iterator<Item = &mut Inode> {
+        self.inodes.values_mut()
     }
 
     fn change(&mut self, edits: Vec<(Place, Option<Number>)>) {

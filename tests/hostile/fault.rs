@@ -41,8 +41,6 @@ pub enum Fault {
 #[derive(Clone, Debug)]
 pub struct Rule {
     pub operations: &'static [Operation],
-    /// What the name of the file holds; everything holds the empty one.
-    pub name: &'static str,
     /// It strikes once in so many times, by chance.
     pub one_in: u64,
     /// It strikes no more often than this.
@@ -53,7 +51,7 @@ pub struct Rule {
 impl Rule {
     /// Always, and for every file.
     pub fn new(operations: &'static [Operation], fault: Fault) -> Self {
-        Self { operations, name: "", one_in: 1, times_max: u64::MAX, fault }
+        Self { operations, one_in: 1, times_max: u64::MAX, fault }
     }
 
     pub fn one_in(self, one_in: u64) -> Self {
@@ -62,10 +60,6 @@ impl Rule {
 
     pub fn at_most(self, times: u64) -> Self {
         Self { times_max: times, ..self }
-    }
-
-    pub fn name(self, name: &'static str) -> Self {
-        Self { name, ..self }
     }
 }
 
@@ -94,11 +88,11 @@ impl Faults {
     }
 
     /// What becomes of an operation. A hang and a delay are over when this returns.
-    pub fn strike(&self, operation: Operation, name: &str) -> Option<Fault> {
+    pub fn strike(&self, operation: Operation) -> Option<Fault> {
         let mut state = self.lock();
         let State { rules, random } = &mut *state;
         let rule = rules.iter_mut().find(|rule| {
-            let matches = rule.operations.contains(&operation) && name.contains(rule.name) && rule.times_max > 0;
+            let matches = rule.operations.contains(&operation) && rule.times_max > 0;
             matches && random.below(rule.one_in) == 0
         })?;
         rule.times_max -= 1;

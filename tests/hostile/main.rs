@@ -7,6 +7,7 @@
 //! | `fault` | rules for which operation fails how |
 //! | `mount` | both as a file system of the kernel (FUSE) |
 //! | `image` | small real file systems on loop devices |
+//! | `network` | a client machine behind a link that can be cut |
 //! | `load` | clients that work while a fault strikes, and know what was acknowledged |
 //! | the others | the tests |
 //!
@@ -17,12 +18,19 @@
 mod support;
 
 mod broken_disk;
+mod clients;
 mod disk;
 mod fault;
+mod garbage;
+mod image;
 mod inode;
+mod limits;
 mod load;
 mod mount;
+mod network;
 mod power;
+mod process;
+mod real_disk;
 mod stalled_disk;
 
 use std::process::Command;

@@ -11,12 +11,12 @@ use std::time::{Duration, SystemTime};
 
 use fuser::{
     BackgroundSession, BsdFileFlags, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
-    INodeNo, LockOwner, MountOption, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    INodeNo, InitFlags, KernelConfig, LockOwner, MountOption, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
     ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, Request, Session, TimeOrNow, WriteFlags,
 };
 use tempfile::TempDir;
 
-use crate::disk::{Disk, Number, ROOT, Result};
+use crate::disk::{Disk, Number, Result};
 use crate::fault::{Fault, Faults, Operation};
 use crate::inode::Inode;
 use crate::support::content::Random;
@@ -24,6 +24,8 @@ use crate::support::server::directory;
 
 /// Threads that answer the kernel: more than the server has operations in flight that a test holds up and others that it does not.
 const THREADS: usize = 24;
+/// Operations that the kernel lets wait for an answer.
+const BACKGROUND_MAX: u16 = 1024;
 const BLOCK_SIZE: u32 = 4096;
 const NOTHING_CACHED: Duration = Duration::ZERO;
 /// The size of the disk unless a test wants another.
@@ -126,9 +128,8 @@ impl Shared {
     }
 
     /// What the rules say, before the operation is done.
-    fn strike(&self, operation: Operation, number: Number) -> Result<Option<Fault>> {
-        let name = self.disk().name_of(number);
-        match self.faults.strike(operation, &name) {
+    fn strike(&self, operation: Operation) -> Result<Option<Fault>> {
+        match self.faults.strike(operation) {
             Some(Fault::Error(errno)) => Err(errno),
             fault => Ok(fault),
         }
@@ -141,13 +142,13 @@ impl Shared {
     }
 
     /// For names, attributes and the like.
-    fn other<T>(&self, number: Number, work: impl FnOnce(&mut Disk) -> Result<T>) -> Result<T> {
-        self.strike(Operation::Other, number)?;
+    fn other<T>(&self, work: impl FnOnce(&mut Disk) -> Result<T>) -> Result<T> {
+        self.strike(Operation::Other)?;
         work(&mut *self.powered()?)
     }
 
     fn read(&self, number: Number, offset: u64, size: usize) -> Result<Vec<u8>> {
-        let fault = self.strike(Operation::Read, number)?;
+        let fault = self.strike(Operation::Read)?;
         let mut bytes = self.powered()?.inode(number)?.read(offset, size);
         if fault == Some(Fault::FlipBit) && !bytes.is_empty() {
             let (place, bit) = self.faults.bit_of(bytes.len());
@@ -157,7 +158,7 @@ impl Shared {
     }
 
     fn write(&self, number: Number, offset: u64, bytes: &[u8]) -> Result<()> {
-        let fault = self.strike(Operation::Write, number)?;
+        let fault = self.strike(Operation::Write)?;
         let mut disk = self.powered()?;
         if fault != Some(Fault::Lie) {
             disk.require_space(number, offset + bytes.len() as u64)?;
@@ -167,7 +168,7 @@ impl Shared {
     }
 
     fn sync(&self, number: Number) -> Result<()> {
-        let fault = self.strike(Operation::Sync, number)?;
+        let fault = self.strike(Operation::Sync)?;
         let mut disk = self.powered()?;
         if fault != Some(Fault::Lie) {
             disk.inode_mut(number)?.sync();
@@ -176,7 +177,7 @@ impl Shared {
     }
 
     fn allocate(&self, number: Number, size: u64) -> Result<()> {
-        self.strike(Operation::Allocate, number)?;
+        self.strike(Operation::Allocate)?;
         let mut disk = self.powered()?;
         disk.require_space(number, size)?;
         let inode = disk.inode_mut(number)?;
@@ -239,7 +240,7 @@ impl Answers {
     }
 
     fn make(&self, dir: Number, name: &OsStr, inode: Inode) -> Result<FileAttr> {
-        self.0.other(dir, |disk| {
+        self.0.other(|disk| {
             let number = disk.create(dir, &text(name), inode)?;
             Ok(attributes(number, disk.inode(number)?))
         })
@@ -261,8 +262,15 @@ fn attr(result: Result<FileAttr>, reply: ReplyAttr) {
 }
 
 impl Filesystem for Answers {
+    fn init(&mut self, _: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
+        // As on a real disk, nobody who submits an operation waits for it.
+        let unsupported = |_| std::io::Error::other("this kernel has no asynchronous direct I/O on FUSE");
+        config.add_capabilities(InitFlags::FUSE_ASYNC_DIO).map_err(unsupported)?;
+        config.set_max_background(BACKGROUND_MAX).map(drop).map_err(|_| std::io::Error::other("it takes no queue of this length"))
+    }
+
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let found = self.0.other(parent.0, |disk| {
+        let found = self.0.other(|disk| {
             let number = disk.lookup(parent.0, &text(name))?;
             Ok(attributes(number, disk.inode(number)?))
         });
@@ -270,7 +278,7 @@ impl Filesystem for Answers {
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        attr(self.0.other(ino.0, |disk| Ok(attributes(ino.0, disk.inode(ino.0)?))), reply);
+        attr(self.0.other(|disk| Ok(attributes(ino.0, disk.inode(ino.0)?))), reply);
     }
 
     fn setattr(
@@ -291,7 +299,7 @@ impl Filesystem for Answers {
         _: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let set = self.0.other(ino.0, |disk| {
+        let set = self.0.other(|disk| {
             if let Some(size) = size {
                 disk.require_space(ino.0, size)?;
                 disk.inode_mut(ino.0)?.resize(size);
@@ -324,11 +332,11 @@ impl Filesystem for Answers {
     }
 
     fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        empty(self.0.other(parent.0, |disk| disk.remove(parent.0, &text(name))), reply);
+        empty(self.0.other(|disk| disk.remove(parent.0, &text(name))), reply);
     }
 
     fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        empty(self.0.other(parent.0, |disk| disk.remove(parent.0, &text(name))), reply);
+        empty(self.0.other(|disk| disk.remove(parent.0, &text(name))), reply);
     }
 
     fn rename(
@@ -341,7 +349,7 @@ impl Filesystem for Answers {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let renamed = self.0.other(parent.0, |disk| {
+        let renamed = self.0.other(|disk| {
             if flags.contains(RenameFlags::RENAME_NOREPLACE) && disk.lookup(newparent.0, &text(newname)).is_ok() {
                 return Err(libc::EEXIST);
             }
@@ -351,7 +359,7 @@ impl Filesystem for Answers {
     }
 
     fn open(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        match self.0.other(ino.0, |disk| disk.inode(ino.0).map(drop)) {
+        match self.0.other(|disk| disk.inode(ino.0).map(drop)) {
             Ok(()) => reply.opened(FileHandle(0), opened()),
             Err(errno) => reply.error(Errno::from_i32(errno)),
         }
@@ -401,7 +409,7 @@ impl Filesystem for Answers {
     }
 
     fn readdir(&self, _: &Request, ino: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        let listed = self.0.other(ino.0, |disk| {
+        let listed = self.0.other(|disk| {
             let entries = disk.list(ino.0).into_iter();
             Ok(entries.map(|(name, number)| (disk.inode(number).map(kind), name, number)).collect::<Vec<_>>())
         });
@@ -419,7 +427,7 @@ impl Filesystem for Answers {
     }
 
     fn fsyncdir(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        let synced = self.0.other(ino.0, |disk| {
+        let synced = self.0.other(|disk| {
             disk.sync_dir(ino.0);
             Ok(())
         });
@@ -427,7 +435,7 @@ impl Filesystem for Answers {
     }
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
-        match self.0.other(ROOT, |disk| Ok((disk.capacity(), disk.available()))) {
+        match self.0.other(|disk| Ok((disk.capacity(), disk.available()))) {
             Ok((capacity, available)) => {
                 let block = u64::from(BLOCK_SIZE);
                 let (total, free) = (capacity / block, available / block);

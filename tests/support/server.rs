@@ -36,6 +36,8 @@ pub struct Options {
     pub listen: String,
     /// Whether to write a token file; without it the server makes its admin token.
     pub tokens: bool,
+    /// A program and its arguments that start the server in their turn, for limits and namespaces; usually nothing.
+    pub wrapper: Vec<String>,
 }
 
 impl Options {
@@ -47,6 +49,7 @@ impl Options {
             config: "segment_size: 16MiB\n".to_owned(),
             listen: "127.0.0.1:0".to_owned(),
             tokens: true,
+            wrapper: Vec::new(),
         }
     }
 
@@ -61,7 +64,9 @@ impl Options {
         }
         let path = files.join("config.yaml");
         std::fs::write(&path, config).expect("a file can be written");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_nabu-store"));
+        let mut words = self.wrapper.iter().map(String::as_str).chain([env!("CARGO_BIN_EXE_nabu-store")]);
+        let mut command = Command::new(words.next().expect("the server itself is there"));
+        command.args(words);
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("NABU_")) {
             command.env_remove(name);
         }
