@@ -12,8 +12,8 @@ use nabu_engine::store::{Shard, Store};
 use nabu_engine::types::CoreId;
 use nabu_net::http::head::HeadLimits;
 
-use super::maintenance::Start;
 use super::connections::{ConnectionCount, Connections};
+use super::maintenance::Start;
 use super::shutdown::Gate;
 use crate::api::request_id::RequestIds;
 use crate::auth::Tokens;

@@ -42,7 +42,11 @@ pub struct Maintenance(JoinHandle<()>);
 
 impl Maintenance {
     /// Prepares the work on a store. `instead` is called when there can be no thread for it.
-    pub fn prepare(start: &Start, store: Store<File>, instead: impl FnOnce() + Send + 'static) -> std::io::Result<Self> {
+    pub fn prepare(
+        start: &Start,
+        store: Store<File>,
+        instead: impl FnOnce() + Send + 'static,
+    ) -> std::io::Result<Self> {
         let (sender, receiver) = mpsc::channel();
         *start.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
         let thread = thread::Builder::new().name("maint-start".to_owned());
@@ -78,7 +82,11 @@ async fn work_on_thread(store: Store<File>, queues: Queues) {
 
 /// All kinds of work, each as a task of its own, until the store is closed.
 pub async fn work<I: Io<File = File>>(store: Store<File>, compaction: I) {
-    together([task(&compaction, { let io = compaction.clone(); async move { compact(&store, io).await } })]).await;
+    together([task(&compaction, {
+        let io = compaction.clone();
+        async move { compact(&store, io).await }
+    })])
+    .await;
 }
 
 /// Runs a task, and tells its end.

@@ -46,9 +46,7 @@ fn strike_and_recover(rule: &Rule, answer: Answer, times: u64, allowed: &[Answer
     while load.count(answer) < times * effort() {
         // A fault that is spent may have struck work in the background; so it strikes again.
         let active = mount.faults().set(std::slice::from_ref(rule));
-        wait_for("the fault to strike", || {
-            (active.is_spent() || load.count(answer) >= times * effort()).then_some(())
-        });
+        wait_for("the fault to strike", || (active.is_spent() || load.count(answer) >= times * effort()).then_some(()));
         drop(active);
         load.wait_for_more(3);
     }

@@ -44,10 +44,32 @@ fn samples(id: &str) -> Vec<Vec<u8>> {
 
 /// Pieces that parsers stumble over.
 const PIECES: &[&[u8]] = &[
-    b"\r\n", b"\n", b"\r", b"\0", b"\r\n\r\n", b" ", b"\t", b":", b"Content-Length: 5\r\n", b"Content-Length: -1\r\n",
-    b"Content-Length: 18446744073709551616\r\n", b"Transfer-Encoding: chunked\r\n", b"Transfer-Encoding: gzip\r\n",
-    b"Host: b\r\n", b"ffffffffffffffff\r\n", b"0\r\n\r\n", b"%00", b"%zz", b"../", b"\xff\xfe", b"HTTP/1.0", b"HTTP/9.9",
-    b"bytes=0-18446744073709551615", b"Expect: 100-continue\r\n", b"Upgrade: h2c\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    b"\r\n",
+    b"\n",
+    b"\r",
+    b"\0",
+    b"\r\n\r\n",
+    b" ",
+    b"\t",
+    b":",
+    b"Content-Length: 5\r\n",
+    b"Content-Length: -1\r\n",
+    b"Content-Length: 18446744073709551616\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+    b"Transfer-Encoding: gzip\r\n",
+    b"Host: b\r\n",
+    b"ffffffffffffffff\r\n",
+    b"0\r\n\r\n",
+    b"%00",
+    b"%zz",
+    b"../",
+    b"\xff\xfe",
+    b"HTTP/1.0",
+    b"HTTP/9.9",
+    b"bytes=0-18446744073709551615",
+    b"Expect: 100-continue\r\n",
+    b"Upgrade: h2c\r\n",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     b"\x16\x03\x01\x02\x00\x01",
 ];
 
@@ -116,7 +138,8 @@ fn random_bytes_at_the_port_disturb_nothing() {
     let deadline = seconds.ok().map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let data = directory();
     // What waits for more bytes is soon ended.
-    let limits = "segment_size: 16MiB\nlimits:\n  head_timeout_ms: 500\n  idle_timeout_ms: 500\n  progress_timeout_ms: 500\n";
+    let limits =
+        "segment_size: 16MiB\nlimits:\n  head_timeout_ms: 500\n  idle_timeout_ms: 500\n  progress_timeout_ms: 500\n";
     let options = Options { config: limits.to_owned(), ..Options::new(data.path()) };
     let server = options.start();
     let body = content(random.next(), 10_000);

@@ -11,8 +11,9 @@ use std::time::{Duration, SystemTime};
 
 use fuser::{
     BackgroundSession, BsdFileFlags, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
-    INodeNo, InitFlags, KernelConfig, LockOwner, MountOption, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
-    ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, Request, Session, TimeOrNow, WriteFlags,
+    INodeNo, InitFlags, KernelConfig, LockOwner, MountOption, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
+    ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, Request, Session, TimeOrNow,
+    WriteFlags,
 };
 use tempfile::TempDir;
 
@@ -266,7 +267,10 @@ impl Filesystem for Answers {
         // As on a real disk, nobody who submits an operation waits for it.
         let unsupported = |_| std::io::Error::other("this kernel has no asynchronous direct I/O on FUSE");
         config.add_capabilities(InitFlags::FUSE_ASYNC_DIO).map_err(unsupported)?;
-        config.set_max_background(BACKGROUND_MAX).map(drop).map_err(|_| std::io::Error::other("it takes no queue of this length"))
+        config
+            .set_max_background(BACKGROUND_MAX)
+            .map(drop)
+            .map_err(|_| std::io::Error::other("it takes no queue of this length"))
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
@@ -313,16 +317,7 @@ impl Filesystem for Answers {
         self.entry(self.make(parent.0, name, Inode::directory()), reply);
     }
 
-    fn create(
-        &self,
-        _: &Request,
-        parent: INodeNo,
-        name: &OsStr,
-        _: u32,
-        _: u32,
-        _: i32,
-        reply: ReplyCreate,
-    ) {
+    fn create(&self, _: &Request, parent: INodeNo, name: &OsStr, _: u32, _: u32, _: i32, reply: ReplyCreate) {
         match self.make(parent.0, name, Inode::default()) {
             Ok(attributes) => {
                 reply.created(&NOTHING_CACHED, &attributes, Generation(0), FileHandle(0), opened());

@@ -139,7 +139,8 @@ fn a_disk_that_vanishes_leaves_cached_blobs_and_health_and_what_was_acknowledged
     load.wait_for_answers((Ask::Put, Some(503)), 20);
     expect_served(&server, &id, &hot);
     let mut model = load.finish();
-    let failures = [(Ask::Put, Some(503)), (Ask::Put, None), (Ask::Delete, Some(503)), (Ask::Get, Some(500)), (Ask::Get, None)];
+    let failures =
+        [(Ask::Put, Some(503)), (Ask::Put, None), (Ask::Delete, Some(503)), (Ask::Get, Some(500)), (Ask::Get, None)];
     model.expect_answers(&failures);
     // It still ends when it is asked to, and says that it could not write.
     let mut process = server.process;

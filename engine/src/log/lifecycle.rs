@@ -10,8 +10,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use crate::io::{AlignedBuf, BLOCK_SIZE, Io, OpenMode};
-use crate::log::footer;
 use crate::log::SEGMENT_SIZE_MIN;
+use crate::log::footer;
 use crate::log::segment::{SEGMENTS_DIR, Segment, SegmentHeader, State, file_path};
 use crate::log::writer::{Log, LogError, OpenSegment, Purpose};
 use crate::probe::{self, Event};
@@ -181,7 +181,8 @@ impl<I: Io> Log<I> {
             Some(free) => {
                 probe::hit(Event::FileReused);
                 let path = segments.join(free_file_name(free.number));
-                if free.size < header.size && allocate(io, &segments, &free.file, free.size, header.size).await.is_err() {
+                if free.size < header.size && allocate(io, &segments, &free.file, free.size, header.size).await.is_err()
+                {
                     header.size = free.size;
                 }
                 (free.file, path)

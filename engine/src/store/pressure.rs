@@ -63,8 +63,7 @@ impl Pressure {
     }
 
     fn is_last(&self) -> bool {
-        self.can_help.load(Ordering::Relaxed)
-            && self.free.load(Ordering::Relaxed) <= self.last.load(Ordering::Relaxed)
+        self.can_help.load(Ordering::Relaxed) && self.free.load(Ordering::Relaxed) <= self.last.load(Ordering::Relaxed)
     }
 }
 
@@ -107,7 +106,8 @@ mod tests {
 
     #[test]
     fn the_less_is_free_the_longer_uploads_wait_and_never_when_that_helps_nobody() {
-        let waits: Vec<Duration> = [5000, 400, 300, 200, 100, 40, 0].map(|free| pressure(free, true).wait(1 << 20)).into();
+        let waits: Vec<Duration> =
+            [5000, 400, 300, 200, 100, 40, 0].map(|free| pressure(free, true).wait(1 << 20)).into();
         assert!(waits.is_sorted(), "{waits:?}");
         assert_eq!((waits[1], waits[5], waits[6]), (Duration::ZERO, WAIT_PER_MIB, WAIT_PER_MIB));
         assert!(waits[2] > Duration::ZERO);

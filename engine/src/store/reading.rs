@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::io::{AlignedBuf, BLOCK_SIZE, Io, OpenMode};
+use crate::log::bytes;
 use crate::log::checkpoint::Covered;
 use crate::log::footer::FooterEntry;
 use crate::log::lifecycle::{FreeFile, FreeFiles, retire, write_footer};
 use crate::log::record::Kind;
 use crate::log::scan::{rewrite, scan};
-use crate::log::bytes;
 use crate::log::segment::{DATA_START, SEGMENTS_DIR, Segment, SegmentHeader, State, Tombstones, file_name, file_path};
 use crate::probe::{self, Event as ProbeEvent};
 use crate::store::OpenError;

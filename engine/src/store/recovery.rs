@@ -10,6 +10,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::index::Index;
 use crate::io::{Instant, Io};
 use crate::log::checkpoint::{self, CheckpointReader, Covered, Item, Slice, Unusable};
 use crate::log::lifecycle::{FreeFiles, free_file_name, parse_free_file_name};
@@ -19,7 +20,6 @@ use crate::log::{SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN};
 use crate::memory::Frames;
 use crate::probe::{self, Event as ProbeEvent};
 use crate::runtime::mailbox::Receiver;
-use crate::index::Index;
 use crate::store::accounting::Accounting;
 use crate::store::background::Worker;
 use crate::store::calls::Calls;

@@ -35,10 +35,10 @@ use crate::log::record::{Kind, Layout};
 use crate::log::segment::{Segment, State, Tombstones};
 use crate::log::{HEAD_ROOM, bytes};
 use crate::probe::{self, Event};
+use crate::store::StoreError;
 use crate::store::background::Worker;
 use crate::store::message::{Reply, Request};
 use crate::store::shard::{Shard, Store, has_extents, record_bytes};
-use crate::store::StoreError;
 use crate::sync::race;
 use crate::types::{BlobId, CoreId, SegmentId, Sequence};
 

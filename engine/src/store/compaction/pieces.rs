@@ -18,10 +18,10 @@ use crate::log::writer::{LogError, Placed};
 use crate::log::{HEAD_ROOM, PACKED_PAYLOAD_MAX, bytes, units};
 use crate::memory::Frame;
 use crate::probe::{self, Event};
+use crate::store::StoreError;
 use crate::store::cached::Place;
 use crate::store::readers::Condemned;
 use crate::store::shard::{has_extents, record_bytes};
-use crate::store::StoreError;
 use crate::types::{BlobId, SegmentId};
 
 /// Copies of pieces on the way.
@@ -221,7 +221,11 @@ impl<I: Io> Compaction<I> {
         let payload = if payload.len() <= PACKED_PAYLOAD_MAX {
             Payload::Packed(payload)
         } else {
-            let mut frame = match self.shard.take_frame((HEAD_ROOM + payload.len()).next_multiple_of(crate::io::BLOCK_SIZE)).await {
+            let mut frame = match self
+                .shard
+                .take_frame((HEAD_ROOM + payload.len()).next_multiple_of(crate::io::BLOCK_SIZE))
+                .await
+            {
                 Ok(frame) => frame,
                 Err(error) => {
                     self.abandon(copies);

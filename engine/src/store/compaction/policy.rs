@@ -96,7 +96,9 @@ pub(super) fn choose(candidates: &[Candidate], next: SegmentId, urgent: bool) ->
     if urgent {
         // The quickest way to a free segment.
         let best = able().filter(|one| one.live_bytes > 0 && one.is_worth(WORTH_PERCENT_URGENT));
-        return best.max_by_key(|one| (one.gain() * 1000 / one.file_bytes.max(1), one.id)).map(|one| (one.id, Cause::Dead));
+        return best
+            .max_by_key(|one| (one.gain() * 1000 / one.file_bytes.max(1), one.id))
+            .map(|one| (one.id, Cause::Dead));
     }
     if balance.dead_bytes * 100 <= balance.sealed_bytes * DEAD_PERCENT {
         return None;
