@@ -17,8 +17,8 @@ impl Network {
     pub fn new() -> Result<Self, String> {
         let id = std::process::id();
         let (name, outer, inner) = (format!("nabu-{id}"), format!("nabu{id}a"), format!("nabu{id}b"));
-        // A test network (RFC 5737), which nobody routes.
-        let (address, peer) = ("192.0.2.1".to_owned(), "192.0.2.2/30");
+        // Of the range for tests of devices (RFC 2544), which nobody routes.
+        let (address, peer) = ("198.18.77.1".to_owned(), "198.18.77.2/30");
         run("ip", &["netns", "add", &name])?;
         let network = Self { name, address, inner };
         let here = format!("{}/30", network.address);
