@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::fault::{Fault, Operation, Rule};
-use crate::load::{Load, Model};
+use crate::load::{Load, Model, get};
 use crate::mount::CAPACITY;
 use crate::support::server::Options;
 use crate::{effort, fault_disk};
@@ -69,7 +69,11 @@ fn a_disk_that_lies_about_syncs_may_lose_blobs_in_a_power_cut_and_never_shows_a_
         let server = options.start();
         let mut gone = 0;
         for (id, blob) in model.blobs() {
-            let response = server.get(id);
+            // A damaged frame within a large blob ends its body short.
+            let Ok(response) = server.connect().try_exchange(&get(id)) else {
+                gone += 1;
+                continue;
+            };
             match response.status() {
                 200 => assert!(response.body == blob.content(), "{id} was served with wrong bytes"),
                 404 => gone += 1,
