@@ -136,8 +136,7 @@ impl Disk {
     }
 
     /// The power fails: what is not durable survives by chance, in any order.
-    pub fn lose_power(&mut self, random: &mut Random) {
-        let survival = Survival::draw(random);
+    pub fn lose_power(&mut self, survival: Survival, random: &mut Random) {
         for change in std::mem::take(&mut self.journal) {
             if survival.keeps(random) {
                 change.apply(&mut self.durable_names);
@@ -181,7 +180,8 @@ fn names_are_durable_after_a_sync_of_their_directory_and_by_chance_before() {
         disk.sync_dir(dir);
         disk.sync_dir(ROOT);
         disk.rename((dir, "synced"), (dir, "renamed")).unwrap();
-        disk.lose_power(&mut Random::new(seed));
+        let mut random = Random::new(seed);
+        disk.lose_power(Survival::draw(&mut random), &mut random);
         let names = disk.list(dir);
         assert!(names == [("synced".to_owned(), file)] || names == [("renamed".to_owned(), file)], "{names:?}");
         outcomes.insert(names);

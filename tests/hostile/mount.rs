@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 use crate::disk::{Disk, Number, Result};
 use crate::fault::{Fault, Faults, Operation};
-use crate::inode::Inode;
+use crate::inode::{Inode, Survival};
 use crate::support::content::Random;
 use crate::support::server::directory;
 
@@ -83,10 +83,15 @@ impl Mount {
 
     /// The power fails: everything fails from now on, and of what was not synced a random part is gone.
     pub fn cut_power(&self, random: &mut Random) {
+        let survival = Survival::draw(random);
+        self.cut_power_leaving(survival, random);
+    }
+
+    pub fn cut_power_leaving(&self, survival: Survival, random: &mut Random) {
         // Under the lock, so that no operation comes between the two.
         let mut disk = self.disk();
         self.shared.off.store(true, Ordering::Relaxed);
-        disk.lose_power(random);
+        disk.lose_power(survival, random);
     }
 
     pub fn restore_power(&self) {

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use crate::fault::{Fault, Operation, Rule};
+use crate::inode::Survival;
 use crate::load::{Load, Model, get};
 use crate::mount::CAPACITY;
+use crate::support::content::content;
 use crate::support::server::Options;
 use crate::{effort, fault_disk};
 
@@ -49,6 +51,23 @@ fn what_was_acknowledged_survives_power_cuts_that_keep_a_random_part_of_what_was
     server.stop();
 }
 
+/// Nothing that was not synced is left: neither a name nor a sector. What was acknowledged in a directory that the server itself made, levels
+/// deep, is there.
+#[test]
+fn a_directory_that_the_server_made_survives_a_power_cut_with_what_is_in_it() {
+    let Some((mount, mut random)) = fault_disk(CAPACITY) else { return };
+    let options = Options::new(&mount.path().join("some/levels/deep"));
+    let mut server = options.start();
+    let body = content(random.next(), 3_000_000);
+    let id = server.put(&body).expect(201).string("id");
+    mount.cut_power_leaving(Survival::Nothing, &mut random);
+    server.process.kill();
+    mount.restore_power();
+    let server = options.start();
+    assert!(server.get(&id).expect(200).body == body, "{id} came back with wrong bytes");
+    server.stop();
+}
+
 /// Nobody can keep what a disk promised and forgot; but what is served is right, and the server starts.
 #[test]
 fn a_disk_that_lies_about_syncs_may_lose_blobs_in_a_power_cut_and_never_shows_a_wrong_byte() {
@@ -82,7 +101,7 @@ fn a_disk_that_lies_about_syncs_may_lose_blobs_in_a_power_cut_and_never_shows_a_
             }
         }
         println!("{} blobs, {gone} of them gone", model.blobs().count());
-        let body = crate::support::content::content(random.next(), 100_000);
+        let body = content(random.next(), 100_000);
         server.put(&body).expect(201);
         server.stop();
     }
