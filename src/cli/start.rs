@@ -168,12 +168,32 @@ fn start_log(options: &LogOptions) -> Result<(), Failure> {
 
 /// Data directories hold everybody's content, so nobody else on the host may look into a new one.
 fn make_data_dir(dir: &Path) -> Result<(), Failure> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| {
+    let missing: Vec<&Path> = dir.ancestors().take_while(|path| path.parent().is_some() && !path.exists()).collect();
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir).and_then(|()| {
+        // Only a sync of its parent keeps a new directory, and all that will be stored in it, over a power cut.
+        missing.iter().try_for_each(|path| sync_parent(path))
+    });
+    made.map_err(|error| {
         Failure::io(
             format_args!("cannot make the data directory {}; make it, or name another with --data", dir.display()),
             &error,
         )
-    })
+    })?;
+    if missing.is_empty()
+        && let Err(error) = sync_parent(dir)
+    {
+        // Made by somebody else, who may not let us look into its parent; or by us, in a start that did not come this far.
+        tracing::debug!(%error, "the parent of the data directory can't be synced");
+    }
+    Ok(())
+}
+
+fn sync_parent(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
+        Some(_) => File::open(".")?.sync_all(),
+        None => Ok(()),
+    }
 }
 
 fn read_token_file(path: &Path, rate_limit: RateLimit) -> Result<Tokens, Failure> {

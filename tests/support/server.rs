@@ -39,6 +39,8 @@ pub struct Options {
     pub tokens: bool,
     /// How the tests connect, if not by plain HTTP. The configuration says what the server does.
     pub tls: Option<Arc<ClientConfig>>,
+    /// A program and its arguments that start the server in their turn, for limits and namespaces; usually nothing.
+    pub wrapper: Vec<String>,
 }
 
 impl Options {
@@ -51,6 +53,7 @@ impl Options {
             listen: "127.0.0.1:0".to_owned(),
             tokens: true,
             tls: None,
+            wrapper: Vec::new(),
         }
     }
 
@@ -65,7 +68,9 @@ impl Options {
         }
         let path = files.join("config.yaml");
         std::fs::write(&path, config).expect("a file can be written");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_nabu-store"));
+        let mut words = self.wrapper.iter().map(String::as_str).chain([env!("CARGO_BIN_EXE_nabu-store")]);
+        let mut command = Command::new(words.next().expect("the server itself is there"));
+        command.args(words);
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("NABU_")) {
             command.env_remove(name);
         }
