@@ -137,7 +137,7 @@ fn connections_that_are_reset_in_the_middle_leave_nothing_behind() {
         }
     }
     wait_until_nothing_is_left(&server, sockets_before, used_before);
-    assert_eq!(server.list(10), [id.clone()]);
+    assert_eq!(server.list(10), std::slice::from_ref(&id));
     assert!(server.get(&id).expect(200).body == body);
     server.stop();
 }
