@@ -45,19 +45,16 @@ fn break_and_mend(image: Result<Image, String>, break_it: impl FnOnce(&str) -> R
     server.stop();
 }
 
+/// With its journal flushed (`-f`): without, xfs itself reports success for a sync that the shutdown overtook, which a loop of `pwrite` and
+/// `fdatasync` shows in one of ten runs.
 #[test]
 fn a_file_system_that_shuts_down_refuses_writers_and_after_a_remount_everything_acknowledged_is_there() {
     break_and_mend(Image::xfs(), |path| run("xfs_io", &["-x", "-c", "shutdown -f", path]));
 }
 
 #[test]
-fn a_file_system_that_is_shut_down_with_its_journal_unwritten_keeps_what_was_acknowledged() {
-    break_and_mend(Image::xfs(), |path| run("xfs_io", &["-x", "-c", "shutdown", path]));
-}
-
-#[test]
 fn an_ext4_that_aborts_its_journal_refuses_writers_and_after_a_remount_everything_acknowledged_is_there() {
-    // 0x7d: EXT4_IOC_SHUTDOWN is the same request as that of xfs.
+    // EXT4_IOC_SHUTDOWN is the same request as that of xfs.
     break_and_mend(Image::ext4(256 << 20), |path| run("xfs_io", &["-F", "-x", "-c", "shutdown -f", path]));
 }
 
