@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use crate::load::{Ask, Load, Model};
-use crate::support::content::content;
+use crate::support::content::{content, id_of};
 use crate::support::http::{Connection, Request};
-use crate::support::server::{Options, directory};
+use crate::support::server::{Options, READ_TOKEN, directory};
 use crate::support::wait_for;
 use crate::{run, seeded, skip};
 
@@ -157,5 +157,38 @@ fn within_its_memory_budget_and_what_is_documented_beside_it_the_server_is_not_k
         }
     }
     model.verify(&server);
+    server.stop();
+}
+
+/// Compaction and scrub want a thread with memory of their own, which some containers do not give: then they run beside the requests.
+#[test]
+fn where_the_background_can_have_no_thread_of_its_own_space_comes_back_all_the_same() {
+    if let Err(reason) = run("prlimit", &["--version"]) {
+        return skip(&reason);
+    }
+    let data = directory();
+    let wrapper = words(&["prlimit", "--memlock=262144:262144", "--"]);
+    let config = "segment_size: 1MiB\nscrub_interval: 1s\n".to_owned();
+    let server = Options { wrapper, config, ..Options::new(data.path()) }.start();
+    wait_for("the server to say where the background work runs", || {
+        server.process.log.text().contains("compaction and scrub have no thread of their own").then_some(())
+    });
+    let contents: Vec<Vec<u8>> = (0..60).map(|seed| content(seed, 100_000)).collect();
+    for body in &contents {
+        server.put(body).expect(201);
+    }
+    for (number, body) in contents.iter().enumerate() {
+        if number % 3 > 0 {
+            server.delete(&id_of(body)).expect(200);
+        }
+    }
+    wait_for("a segment to be emptied, and everything to be scrubbed", || {
+        let scrape = server.exchange(&Request::get("/metrics").token(READ_TOKEN)).text();
+        let counts = |name: &str| scrape.lines().any(|line| line.starts_with(name) && !line.ends_with(" 0"));
+        (counts("nabu_compaction_segments_total") && counts("nabu_scrub_passes_total")).then_some(())
+    });
+    for body in contents.iter().step_by(3) {
+        assert!(server.get(&id_of(body)).expect(200).body == *body, "moved, and still the same");
+    }
     server.stop();
 }

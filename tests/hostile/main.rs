@@ -1,4 +1,4 @@
-//! A server on hostile disks and with hostile clients: each failure has a decided outcome (`docs/failures.md`), and a test here that
+//! A server on hostile disks and with hostile clients: each failure has a decided outcome (`docs/operations.md`), and a test here that
 //! forces it under load and looks at what was promised.
 //!
 //! | room | holds |
