@@ -30,7 +30,7 @@ fn cold(options: &Options, random: &mut Random) -> (Server, Model) {
 
 /// Nothing acknowledged is lost, now and after a kill and a restart.
 fn verify_now_and_after_a_restart(server: Server, options: &Options, mut model: Model) {
-    model.verify(&server);
+    model.check(&server);
     server.kill();
     let server = options.start();
     model.verify(&server);

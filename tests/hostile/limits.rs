@@ -43,12 +43,12 @@ fn without_descriptors_new_connections_wait_and_are_served_when_others_close() {
     drop(idle);
     waiting.response(false).expect("it is served now").expect(200);
     load.wait_for_more(CHANGES);
-    let mut model = load.finish();
+    let model = load.finish();
     model.expect_answers(&[(Ask::Put, Some(503)), (Ask::Get, Some(500))]);
-    model.verify(&server);
+    model.check(&server);
     server.kill();
     let server = plain.start();
-    model.verify(&server);
+    model.check(&server);
     server.stop();
 }
 
@@ -143,7 +143,7 @@ fn within_its_memory_budget_and_what_is_documented_beside_it_the_server_is_not_k
         }
     });
     load.wait_for_more(CHANGES * 10);
-    let mut model = load.finish();
+    let model = load.finish();
     model.expect_answers(&[(Ask::Put, Some(503)), (Ask::Get, Some(503))]);
     let control = group.read("memory.oom_control");
     assert!(control.lines().any(|line| line == "oom_kill 0"), "{control}");
@@ -156,7 +156,7 @@ fn within_its_memory_budget_and_what_is_documented_beside_it_the_server_is_not_k
             server.delete(&id).expect(200);
         }
     }
-    model.verify(&server);
+    model.check(&server);
     server.stop();
 }
 

@@ -1,7 +1,7 @@
 //! Clients that put, read and delete while a fault strikes, and what they know afterwards.
 //!
 //! Clients never share a blob, so each knows what became of its own: a request that was answered with success is certain, one that failed
-//! or was cut off is not, and the next look decides about it. Whatever happens, a wrong byte fails the test at once.
+//! or was cut off is not, and the next start decides about it. Whatever happens, a wrong byte fails the test at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -155,15 +155,26 @@ impl Model {
         self.blobs.iter()
     }
 
-    /// Compares a sound store with the model, and learns what became of the unknown.
+    /// Compares a sound store that was just started with the model, and learns what became of the unknown.
     #[track_caller]
     pub fn verify(&mut self, server: &Server) {
+        for id in self.check(server) {
+            let blob = self.blobs.get_mut(&id).expect("it is in the model");
+            blob.fact = if blob.fact == Fact::Unknown { Fact::Stored } else { blob.fact };
+        }
+        self.blobs.values_mut().filter(|blob| blob.fact == Fact::Unknown).for_each(|blob| blob.fact = Fact::Deleted);
+    }
+
+    /// Compares a sound store with the model; returns what is stored. What is unknown stays so: while the server runs, a write that failed is in doubt,
+    /// and may show only after a restart.
+    #[track_caller]
+    pub fn check(&self, server: &Server) -> BTreeSet<String> {
         let listed: BTreeSet<String> = server.list(1_000).into_iter().collect();
         for id in &listed {
             assert!(self.blobs.contains_key(id), "{id} is listed and was never sent");
         }
         let mut connection = server.connect();
-        for (id, blob) in &mut self.blobs {
+        for (id, blob) in &self.blobs {
             let response: Response = connection.exchange(&get(id));
             let stored = match response.status() {
                 200 => {
@@ -177,9 +188,10 @@ impl Model {
             match blob.fact {
                 Fact::Stored => assert!(stored, "{id} {blob:?} was acknowledged and is lost"),
                 Fact::Deleted => assert!(!stored, "{id} {blob:?} was deleted and is back"),
-                Fact::Unknown => blob.fact = if stored { Fact::Stored } else { Fact::Deleted },
+                Fact::Unknown => {}
             }
         }
+        listed
     }
 
     /// Forgets what is not stored, so that a long run does not check more and more.

@@ -23,7 +23,7 @@ fn a_frozen_process_goes_on_where_it_was() {
     load.wait_for_more(CHANGES);
     let mut model = load.finish();
     model.expect_answers(&[]);
-    model.verify(&server);
+    model.check(&server);
     server.kill();
     let server = Options::new(data.path()).start();
     model.verify(&server);

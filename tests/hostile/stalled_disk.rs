@@ -98,7 +98,7 @@ fn a_disk_that_does_not_answer_holds_up_uploads_alone_and_everything_goes_on_whe
     let mut model = load.finish();
     model.expect_answers(&[]);
     server.delete(&id).expect(200);
-    model.verify(&server);
+    model.check(&server);
     server.kill();
     let server = options.start();
     model.verify(&server);
