@@ -69,7 +69,10 @@ fn wait_and_work(start: &Receiver<()>, store: Store<File>, options: ScrubOptions
     }
     let superblocks: Vec<PathBuf> = store.dirs().iter().map(|dir| dir.join(superblock::FILE_NAME)).collect();
     match MaintenanceThread::start(superblocks, move |queues| work_on_thread(store, options, queues)) {
-        Ok(thread) => thread.join(),
+        Ok(thread) => {
+            tracing::info!("compaction and scrub run on a thread of their own");
+            thread.join();
+        }
         Err(error) => {
             tracing::warn!(%error, "compaction and scrub have no thread of their own: they run beside the requests of the first core");
             instead();
