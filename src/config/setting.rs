@@ -266,7 +266,8 @@ pub fn segment_size(raw: Raw<'_>) -> Result<u64, String> {
 pub fn scrub_interval(raw: Raw<'_>) -> Result<Option<Duration>, String> {
     const UNITS: [(&str, u64); 4] = [("s", 1), ("m", 60), ("h", 3600), ("d", 86_400)];
     let text = raw.text().map(str::trim).unwrap_or_default();
-    if text == "off" {
+    // Some readers of YAML take `off` for a truth value.
+    if text == "off" || matches!(raw, Raw::Value(Value::Bool(false))) {
         return Ok(None);
     }
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();

@@ -143,6 +143,7 @@ fn a_file_may_set_everything() {
     assert_eq!(config.listen.to_string(), "[::1]:8080");
     assert_eq!(config.segment_size, Some(256 << 20));
     assert_eq!(config.scrub_interval, Some(Duration::from_secs(30 * 86_400)));
+    assert_eq!(Given::file("scrub_interval: off\n").config().scrub_interval, None);
     let expected = Limits {
         connections_max: 10,
         head_bytes_max: 32 << 10,
