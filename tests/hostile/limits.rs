@@ -183,7 +183,8 @@ fn where_the_background_can_have_no_thread_of_its_own_space_comes_back_all_the_s
         }
     }
     wait_for("a segment to be emptied, and everything to be scrubbed", || {
-        let scrape = server.exchange(&Request::get("/metrics").token(READ_TOKEN)).text();
+        let scrape = server.exchange(&Request::get("/metrics").token(READ_TOKEN)).expect(200).body;
+        let scrape = String::from_utf8(scrape).expect("a text format");
         let counts = |name: &str| scrape.lines().any(|line| line.starts_with(name) && !line.ends_with(" 0"));
         (counts("nabu_compaction_segments_total") && counts("nabu_scrub_passes_total")).then_some(())
     });
