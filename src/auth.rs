@@ -1,14 +1,33 @@
-//! Who may do what: static tokens, kept as SHA-256 and compared in constant time, each with a role.
+//! Who may do what: static tokens, kept as SHA-256 and compared in constant time, each with a role; and JWTs.
+//!
+//! | room | question it answers |
+//! | --- | --- |
+//! | this one | which static tokens are there, and what may they do? |
+//! | `jwt` | is this token of the identity provider to be believed? |
+//! | `verified` | was it verified before? |
+//! | `rate` | has a token asked for too much? |
 //!
 //! No token and no hash of one is ever printed, in messages and `Debug` neither: a line of a token file that can't be read is named by its
 //! number, not by its content.
 
+pub mod jwt;
+pub mod rate;
+pub mod verified;
+
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use nabu_engine::types::{hex, unhex};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
+
+use self::rate::Bucket;
+use crate::config::RateLimit;
+use crate::config::security::{BYTES, REQUESTS};
+use crate::config::size;
+use crate::private_file::read_private;
 
 /// The fewest characters of a plain token; shorter ones can be guessed.
 pub const TOKEN_CHARS_MIN: usize = 16;
@@ -73,6 +92,19 @@ struct Entry {
     hash: [u8; 32],
     role: Role,
     name: String,
+    /// What its line says; the rest is as configured for all.
+    rate: RateLimit,
+    bucket: Option<Arc<Bucket>>,
+}
+
+/// A token that is known.
+#[derive(Clone, Copy)]
+pub struct TokenRef<'t> {
+    pub role: Role,
+    /// As the log names it.
+    pub name: &'t str,
+    /// What it may ask for; `None` when nothing is limited.
+    pub bucket: Option<&'t Arc<Bucket>>,
 }
 
 /// A line of a token file that can't be read.
@@ -98,8 +130,45 @@ impl fmt::Debug for Tokens {
 }
 
 impl Tokens {
-    /// Reads the text of a token file: `ROLE SHA256HEX [NAME]` or `ROLE plain:TOKEN [NAME]` a line; a word that begins with `#` starts a comment.
-    /// Lines may end with CR LF. A token without a name goes by `line-N`.
+    /// Reads a token file, and counts what each token asks for against `default` or what its line says.
+    ///
+    /// # Errors
+    /// A message that names the file, the line and the remedy.
+    pub fn load(path: &Path, default: RateLimit) -> Result<Tokens, String> {
+        let name = path.display();
+        let text = read_private(path).map_err(|error| format!("cannot read the token file {name}: {error}"))?;
+        let mut tokens = Self::parse(&text).map_err(|error| format!("{name}:{}: {}", error.line, error.reason))?;
+        if tokens.is_empty() {
+            return Err(format!(
+                "{name}: holds no token, so nobody could do anything; add a line that `nabu-store token new --role admin` prints"
+            ));
+        }
+        tokens.limit(default);
+        tracing::info!(file = %name, tokens = tokens.len(), "tokens read");
+        Ok(tokens)
+    }
+
+    /// Counts what each token asks for against `default` or what its line says.
+    pub fn limit(&mut self, default: RateLimit) {
+        for entry in &mut self.entries {
+            entry.bucket = Bucket::new(effective(entry.rate, default));
+        }
+    }
+
+    /// Goes on counting for the tokens that were there before under the same limit.
+    pub fn go_on_from(&mut self, before: &Tokens) {
+        for entry in &mut self.entries {
+            let same = before.entries.iter().find(|other| other.hash == entry.hash);
+            if let (Some(bucket), Some(before)) = (&mut entry.bucket, same.and_then(|same| same.bucket.as_ref()))
+                && bucket.limit() == before.limit()
+            {
+                *bucket = before.clone();
+            }
+        }
+    }
+
+    /// Reads the text of a token file: `ROLE SHA256HEX [NAME] [LIMIT…]` or `ROLE plain:TOKEN [NAME] [LIMIT…]` a line; a word that begins with `#` starts a
+    /// comment. Limits are `requests_per_second=N`, `burst=N` and `bytes_per_second=SIZE`. Lines may end with CR LF. A token without a name goes by `line-N`.
     ///
     /// # Errors
     /// The first line that is wrong. A file without a token is not an error here: see [`Tokens::is_empty`].
@@ -130,20 +199,24 @@ impl Tokens {
         assert_eq!(check_token(token), Ok(()), "the caller checks the token");
         let hash = hash_of(token.as_bytes());
         self.entries.retain(|entry| entry.hash != hash);
-        self.entries.push(Entry { hash, role, name: name.to_owned() });
+        self.entries.push(Entry { hash, role, name: name.to_owned(), rate: RateLimit::default(), bucket: None });
     }
 
     /// The role of a token, and the name it goes by in the logs; `None` when it is unknown. Takes the same time whichever token matches.
     pub fn role_of(&self, token: &[u8]) -> Option<(Role, &str)> {
+        self.find(&hash_of(token)).map(|token| (token.role, token.name))
+    }
+
+    /// The token with this SHA-256; `None` when it is unknown. Takes the same time whichever token matches.
+    pub fn find(&self, hash: &[u8; 32]) -> Option<TokenRef<'_>> {
         const NONE: u64 = u64::MAX;
-        let hash = hash_of(token);
         let mut found = NONE;
         for (index, entry) in self.entries.iter().enumerate() {
-            let is_equal: Choice = entry.hash.ct_eq(&hash);
+            let is_equal: Choice = entry.hash.ct_eq(hash);
             found.conditional_assign(&(index as u64), is_equal);
         }
         let entry = self.entries.get(usize::try_from(found).ok()?)?;
-        Some((entry.role, &entry.name))
+        Some(TokenRef { role: entry.role, name: &entry.name, bucket: entry.bucket.as_ref() })
     }
 
     /// How many tokens there are.
@@ -182,7 +255,8 @@ pub fn token_hash_hex(token: &str) -> String {
     hex(&hash_of(token.as_bytes()))
 }
 
-fn hash_of(token: &[u8]) -> [u8; 32] {
+/// The SHA-256 that a token is known by.
+pub fn hash_of(token: &[u8]) -> [u8; 32] {
     Sha256::digest(token).into()
 }
 
@@ -204,11 +278,40 @@ fn parse_line(content: &str, line: usize) -> Result<Option<Entry>, String> {
             )
         })?,
     };
-    let name = words.next().map_or_else(|| format!("line-{line}"), str::to_owned);
-    if words.next().is_some() {
-        return Err("there is more than a name after the token; a name is one word".to_owned());
+    let (mut name, mut rate) = (None, RateLimit::default());
+    for word in words {
+        match word.split_once('=') {
+            Some((key, value)) => read_limit(&mut rate, key, value)?,
+            None if name.is_none() && rate == RateLimit::default() => name = Some(word.to_owned()),
+            None => return Err("there is more than a name after the token; a name is one word".to_owned()),
+        }
     }
-    Ok(Some(Entry { hash, role, name }))
+    if rate.burst.is_some() && rate.requests_per_second.is_none() {
+        return Err("burst needs requests_per_second=N on the same line".to_owned());
+    }
+    let name = name.unwrap_or_else(|| format!("line-{line}"));
+    Ok(Some(Entry { hash, role, name, rate, bucket: None }))
+}
+
+fn read_limit(rate: &mut RateLimit, key: &str, value: &str) -> Result<(), String> {
+    let (place, number, parsed) = match key {
+        "requests_per_second" => (&mut rate.requests_per_second, REQUESTS, value.parse().ok()),
+        "burst" => (&mut rate.burst, REQUESTS, value.parse().ok()),
+        "bytes_per_second" => (&mut rate.bytes_per_second, BYTES, size::parse(value)),
+        _ => return Err("a limit is requests_per_second=N, burst=N or bytes_per_second=SIZE".to_owned()),
+    };
+    *place = Some(parsed.filter(|value| number.contains(*value)).ok_or_else(|| format!("{key} must be {number}"))?);
+    Ok(())
+}
+
+/// What a line says over what is configured for all. A rate of its own comes with a burst of its own.
+fn effective(line: RateLimit, default: RateLimit) -> RateLimit {
+    let requests = if line.requests_per_second.is_some() { line } else { default };
+    RateLimit {
+        requests_per_second: requests.requests_per_second,
+        burst: requests.burst,
+        bytes_per_second: line.bytes_per_second.or(default.bytes_per_second),
+    }
 }
 
 #[cfg(test)]
@@ -287,6 +390,16 @@ mod tests {
                 "line 2: there is more than a name after the token; a name is one word".into(),
             ),
             (
+                format!("read {hash} name burst=0 requests_per_second=1"),
+                "line 2: burst must be 1..1000000".into(),
+            ),
+            (format!("read {hash} burst=5"), "line 2: burst needs requests_per_second=N on the same line".into()),
+            (
+                format!("read {hash} rate=5"),
+                "line 2: a limit is requests_per_second=N, burst=N or bytes_per_second=SIZE".into(),
+            ),
+            (format!("read {hash} bytes_per_second=1"), "line 2: bytes_per_second must be 64KiB..1TiB".into()),
+            (
                 format!("admin plain:{PLAIN}"),
                 "line 2: this token is on line 1 already; remove one of the two".into(),
             ),
@@ -306,6 +419,38 @@ mod tests {
         assert_eq!(Tokens::parse(&text).expect("just enough").len(), TOKENS_MAX);
         text.push_str(&format!("read {}\n", token_hash_hex("one more")));
         assert_eq!(Tokens::parse(&text).expect_err("too many").to_string(), "line 1025: more than 1024 tokens");
+    }
+
+    #[test]
+    fn a_line_may_limit_its_token_and_the_rest_is_as_configured() {
+        let text = "read plain:correct-horse-battery a requests_per_second=5 burst=9\nread plain:correct-horse-batterz bytes_per_second=1MiB\n";
+        let mut tokens = Tokens::parse(text).expect("valid");
+        let default = RateLimit { requests_per_second: Some(100), burst: Some(200), bytes_per_second: None };
+        tokens.limit(default);
+        let limit = |token: &[u8]| tokens.find(&hash_of(token)).expect("known").bucket.expect("limited").limit();
+        let own = RateLimit { requests_per_second: Some(5), burst: Some(9), bytes_per_second: None };
+        assert_eq!(limit(b"correct-horse-battery"), own);
+        assert_eq!(limit(b"correct-horse-batterz"), RateLimit { bytes_per_second: Some(1 << 20), ..default });
+        assert_eq!(tokens.role_of(b"correct-horse-batterz"), Some((Role::Read, "line-2")));
+    }
+
+    #[test]
+    fn a_reload_goes_on_counting_where_the_limit_is_the_same() {
+        let limit = RateLimit { requests_per_second: Some(1), burst: Some(1), bytes_per_second: None };
+        let load = |text: &str| {
+            let mut tokens = Tokens::parse(text).expect("valid");
+            tokens.limit(limit);
+            tokens
+        };
+        let before = load("read plain:correct-horse-battery\nread plain:correct-horse-batterz\n");
+        let mut after =
+            load("read plain:correct-horse-batterz burst=3 requests_per_second=1\nwrite plain:correct-horse-battery\n");
+        after.go_on_from(&before);
+        let bucket = |tokens: &Tokens, token: &[u8]| {
+            tokens.find(&hash_of(token)).expect("known").bucket.expect("limited").clone()
+        };
+        assert!(Arc::ptr_eq(&bucket(&before, b"correct-horse-battery"), &bucket(&after, b"correct-horse-battery")));
+        assert!(!Arc::ptr_eq(&bucket(&before, b"correct-horse-batterz"), &bucket(&after, b"correct-horse-batterz")));
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! | `setting` | is this one value right? |
 //! | `layer` | which settings does one layer give? |
 //! | `limits` | which limits are there, and within which bounds? |
+//! | `security` | what is said about TLS, JWTs and rates? |
 //! | `size` | how many bytes is `512MiB`? |
 //! | `machine` | what does this machine have? |
 
@@ -16,15 +17,20 @@ mod document;
 mod layer;
 mod limits;
 pub(crate) mod machine;
+pub(crate) mod security;
 mod setting;
 pub(crate) mod size;
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
-pub use layer::{Environment, Flags};
+use nabu_engine::store::ScrubOptions;
+
+pub use layer::{Environment, Flags, TlsFlags};
 pub use limits::Limits;
+pub use security::{ClientAuth, JwtAlgorithm, JwtOptions, RateLimit, TlsOptions};
 pub use setting::{Problem, Source};
 pub use size::exact as exact_size;
 
@@ -70,8 +76,15 @@ pub struct Config {
     pub token_file: Option<PathBuf>,
     /// Bytes of a segment; `None` picks by the size of the file system.
     pub segment_size: Option<u64>,
+    /// From the beginning of one scrub of everything to that of the next; `None`: nothing is scrubbed.
+    pub scrub_interval: Option<Duration>,
     pub limits: Limits,
     pub log: LogOptions,
+    /// `None` is plain HTTP.
+    pub tls: Option<TlsOptions>,
+    /// `None` takes no JWTs.
+    pub jwt: Option<JwtOptions>,
+    pub rate_limit: RateLimit,
 }
 
 /// What is logged, and how.
@@ -80,7 +93,25 @@ pub struct LogOptions {
     /// A level, or a list of `target=level`, as `tracing` filters read it.
     pub level: String,
     pub format: LogFormat,
+    pub access: AccessOptions,
+    /// A request that takes the server itself at least this long is logged.
+    pub slow_request_ms: u64,
 }
+
+/// The log of requests.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AccessOptions {
+    pub enabled: bool,
+    /// How many of all requests, in parts of [`SAMPLE_ALWAYS`].
+    pub sample: u32,
+}
+
+/// Every request: a sample is in millionths.
+pub const SAMPLE_ALWAYS: u32 = 1_000_000;
+/// How long a request may take the server itself when nothing says otherwise.
+pub const SLOW_REQUEST_MS_DEFAULT: u64 = 1_000;
+/// The longest time that can be set for it.
+pub const SLOW_REQUEST_MS_MAX: u64 = 3_600_000;
 
 /// How a log line looks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -92,7 +123,18 @@ pub enum LogFormat {
 
 impl Default for LogOptions {
     fn default() -> Self {
-        Self { level: "info".to_owned(), format: LogFormat::Text }
+        Self {
+            level: "info".to_owned(),
+            format: LogFormat::Text,
+            access: AccessOptions::default(),
+            slow_request_ms: SLOW_REQUEST_MS_DEFAULT,
+        }
+    }
+}
+
+impl Default for AccessOptions {
+    fn default() -> Self {
+        Self { enabled: false, sample: SAMPLE_ALWAYS }
     }
 }
 
@@ -182,6 +224,9 @@ fn merge(layer: Layer, machine: &Machine) -> Result<Config, ConfigError> {
         }
     };
     let limits = limits::merge(&layer.limits, &mut problems);
+    let tls = layer.security.tls(&mut problems);
+    let jwt = layer.security.jwt(&mut problems);
+    let rate_limit = layer.security.rate_limit(&mut problems);
     if !problems.is_empty() {
         return Err(ConfigError { problems });
     }
@@ -193,11 +238,20 @@ fn merge(layer: Layer, machine: &Machine) -> Result<Config, ConfigError> {
         memory_bytes,
         token_file: layer.token_file.map(|file| file.value),
         segment_size: layer.segment_size.map(|size| size.value),
+        scrub_interval: layer.scrub_interval.map_or(ScrubOptions::default().interval, |interval| interval.value),
         limits,
         log: LogOptions {
             level: layer.log_level.map_or(log_default.level, |level| level.value),
             format: layer.log_format.map_or(log_default.format, |format| format.value),
+            access: AccessOptions {
+                enabled: layer.access_log.map_or(log_default.access.enabled, |enabled| enabled.value),
+                sample: layer.access_log_sample.map_or(log_default.access.sample, |sample| sample.value),
+            },
+            slow_request_ms: layer.slow_request_ms.map_or(log_default.slow_request_ms, |threshold| threshold.value),
         },
+        tls,
+        jwt,
+        rate_limit,
     })
 }
 

@@ -7,4 +7,10 @@ pub mod auth;
 pub mod bench;
 pub mod cli;
 pub mod config;
+pub mod metrics;
+mod private_file;
 pub mod server;
+mod tls;
+
+/// The cryptography of the server, for clients in tests that speak to it.
+pub use tls::provider as tls_provider;

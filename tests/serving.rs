@@ -10,6 +10,7 @@ use std::thread;
 use support::content::{Random, content, id_of, seed_of_run};
 use support::http::{Connection, Request};
 use support::server::{Options, READ_TOKEN, Server, directory};
+use support::wait_for;
 
 /// The smallest memory that two cores take: the cache gets half of it.
 const SMALL_MEMORY: &str = "32MiB";
@@ -31,6 +32,18 @@ fn begin(server: &Server, id: &str) -> (Connection, Vec<u8>) {
     assert_eq!(head.status, 200);
     let first = connection.take(1000).unwrap();
     (connection, first)
+}
+
+/// Starts a server that reads nothing from the disk but what is asked for.
+fn start_quietly(options: &Options) -> Server {
+    let mut options = options.clone();
+    options.config.push_str("scrub_interval: off\n");
+    let server = options.start();
+    // Either way it has looked at the disk by then.
+    wait_for("the work in the background to have begun", || {
+        server.process.log.text().contains("compaction and scrub").then_some(())
+    });
+    server
 }
 
 /// Bytes that the process had the disk read; the store reads directly, so nothing hides in the page cache.
@@ -108,7 +121,7 @@ fn a_fleet_that_pulls_one_cold_blob_has_each_byte_read_from_the_disk_once() {
     let server = options.start();
     server.put(&body).expect(201);
     server.stop();
-    let server = options.start();
+    let server = start_quietly(&options);
     let before = disk_bytes_read(&server);
     let clients = 16;
     let together = Barrier::new(clients);
@@ -139,7 +152,7 @@ fn a_range_reads_only_what_it_must() {
     let server = options.start();
     server.put(&body).expect(201);
     server.stop();
-    let server = options.start();
+    let server = start_quietly(&options);
     // Somewhere in the middle, the start, the end, and across the border of two frames.
     let frame = (2 << 20) - 4096;
     for start in [5_000_000, 0, body.len() - 100, frame - 50] {
@@ -159,7 +172,7 @@ fn a_range_reads_only_what_it_must() {
 #[test]
 fn an_upload_is_served_from_memory() {
     let data = directory();
-    let server = Options::new(data.path()).start();
+    let server = start_quietly(&Options::new(data.path()));
     for size in [10, 5000, 40_000, 64 << 10, 100_000, 1 << 20, 5 << 20] {
         let body = content(size as u64, size);
         server.put(&body).expect(201);

@@ -65,7 +65,7 @@ fn fill(dir: &str, count: u64, size: usize, cores: u16) {
                 "{count} blobs of {size} B on {cores} cores with {CLIENTS} clients each: {:.0} blobs/s, {:.1} MB/s, {:.1} blobs a sync, index {:.1} B a blob",
                 count as f64 / seconds,
                 (count * size as u64) as f64 / seconds / 1e6,
-                status.committed_records as f64 / status.commits as f64,
+                status.log.records as f64 / status.log.commits as f64,
                 status.index_bytes as f64 / status.blob_count as f64,
             );
             // As by kill -9: nothing is closed.

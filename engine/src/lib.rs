@@ -10,6 +10,7 @@
 //! | [`index`] | where is the blob with this id? |
 //! | [`cache`] | which verified bytes stay in memory, and who reads the others? |
 //! | [`warmer`] | who finds memory for the cache before it is needed? |
+//! | [`maintenance`] | what runs beside the cores, at low priority, and on what? |
 //! | [`store`] | put, get, delete, list over the above |
 //!
 //! The engine knows no HTTP and no cluster.
@@ -18,6 +19,7 @@ pub mod cache;
 pub mod index;
 pub mod io;
 pub mod log;
+pub mod maintenance;
 pub mod memory;
 #[doc(hidden)]
 pub mod probe;

@@ -82,6 +82,16 @@ impl Frames {
         self.0.charged.get()
     }
 
+    /// Bytes that may be charged.
+    pub fn budget(&self) -> usize {
+        self.0.budget
+    }
+
+    /// Tasks that wait for a frame.
+    pub fn waiting(&self) -> usize {
+        self.0.waiting.borrow().len()
+    }
+
     fn take_if_room(&self, size: usize) -> Option<Frame> {
         let inner = &self.0;
         if inner.charged.get() + size > inner.budget {

@@ -35,6 +35,16 @@ events! {
     CheckpointUsed,
     CheckpointRefused,
     TombstoneCarried,
+    /// Compaction moved a record, the pieces of a blob, and all of a segment.
+    RecordMoved,
+    PiecesMoved,
+    SegmentEmptied,
+    /// The scrub ended a pass; found damage beside what is live; put a blob under quarantine, or only listed it; something was put right.
+    ScrubPassed,
+    ScrubFound,
+    Quarantined,
+    ListedUnreadable,
+    ScrubMended,
     ExtentPageWritten,
     ExtentPageRead,
     /// Frames of an upload were hashed by another core than its own.

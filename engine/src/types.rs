@@ -16,7 +16,7 @@ pub struct ContentHash(pub [u8; 32]);
 pub struct CoreId(pub u16);
 
 /// A segment of the log, unique over all data directories of a store and never used twice.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct SegmentId(pub u32);
 
 /// The order of the operations on one blob id. Assigned by the owner of the id; the highest wins.

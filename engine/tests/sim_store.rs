@@ -74,6 +74,9 @@ fn nothing_acknowledged_is_lost_in_crashes() {
             Event::CheckpointUsed,
             Event::HashedElsewhere,
             Event::TombstoneCarried,
+            Event::RecordMoved,
+            Event::PiecesMoved,
+            Event::SegmentEmptied,
         ],
     );
 }
@@ -119,6 +122,11 @@ fn nothing_is_lost_under_all_errors_together() {
 #[test]
 fn one_flipped_bit_costs_one_blob_at_most() {
     check(Mode::BitRot, 4 * SEEDS);
+    totals::require(
+        &Totals::default(),
+        &[],
+        &[Event::ScrubPassed, Event::ScrubFound, Event::Quarantined, Event::ScrubMended],
+    );
 }
 
 #[test]

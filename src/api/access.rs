@@ -1,27 +1,106 @@
-//! Who may do it: the token of a request, and its role.
+//! Who may do it: the token of a request, its role, and whether it asks for too much.
+
+use std::sync::Arc;
+
+use nabu_engine::io::Io;
 
 use super::error::ApiError;
-use crate::auth::Role;
-use crate::server::Exchange;
+use crate::auth::jwt::{Distrust, Jwts, Verified};
+use crate::auth::rate::{Bucket, Exceeded};
+use crate::auth::verified::Known;
+use crate::auth::{Role, hash_of};
+use crate::server::{Core, Exchange};
 
-/// Checks that the caller has at least this role.
+/// Who asks.
+struct Caller {
+    /// `None` when a token of the identity provider names no role.
+    role: Option<Role>,
+    bucket: Option<Arc<Bucket>>,
+}
+
+/// Checks that the caller has at least this role, and doesn't ask for too much.
 pub fn check(exchange: &Exchange, needed: Role) -> Result<(), ApiError> {
     let Some(token) = token(exchange.field("authorization"), exchange.field("x-api-key")) else {
         return Err(unauthorized("no token: send `Authorization: Bearer TOKEN`, or `X-API-Key: TOKEN`"));
     };
-    let Some((role, name)) = exchange.core.shared.tokens.role_of(token) else {
+    let core = &exchange.core;
+    let caller = caller(core, token, &exchange.request_id, needed)?;
+    if let Some(bucket) = caller.bucket {
+        bucket.take(core.io.now()).map_err(too_many)?;
+        if bucket.limits_bytes() {
+            exchange.charge_bytes_to(bucket);
+        }
+    }
+    match caller.role {
+        Some(role) if role >= needed => Ok(()),
+        Some(role) => {
+            Err(forbidden(format!("this needs a token with the role {needed}, and the token sent has the role {role}")))
+        }
+        None => Err(forbidden(format!(
+            "this needs a token with the role {needed}, and the token sent names none of read, write and admin"
+        ))),
+    }
+}
+
+fn caller(core: &Core, token: &[u8], request_id: &str, needed: Role) -> Result<Caller, ApiError> {
+    let hash = hash_of(token);
+    let security = &core.shared.security;
+    let (access, mut verified) = core.access.get(security);
+    let refused = |name: &str, role: Option<Role>| {
+        if role < Some(needed) {
+            tracing::debug!(request_id, token = name, "refused: the role is too low");
+        }
+    };
+    if let Some(known) = access.tokens.find(&hash) {
+        refused(known.name, Some(known.role));
+        return Ok(Caller { role: Some(known.role), bucket: known.bucket.cloned() });
+    }
+    let now = core.io.wall_clock_ns() / 1_000_000_000;
+    if let Some(known) = verified.get(&hash, now) {
+        refused(&known.name, known.verified.role);
+        return Ok(Caller { role: known.verified.role, bucket: known.bucket.clone() });
+    }
+    let Some(jwts) = access.jwts.as_ref().filter(|_| Jwts::resembles(token)) else {
         return Err(unauthorized("this server does not know the token that was sent"));
     };
-    if role < needed {
-        tracing::debug!(request_id = exchange.request_id, token = name, "refused: the role is too low");
-        let message = format!(
-            "this needs a token with the role {}, and the token sent has the role {}",
-            text(needed),
-            text(role)
-        );
-        return Err(ApiError::new(403, "forbidden", message));
-    }
-    Ok(())
+    let good = jwts.verify(token).map_err(|Distrust(reason)| {
+        tracing::debug!(request_id, "a JWT is not believed: {reason}");
+        unauthorized(&format!("the token that was sent is not believed: {reason}"))
+    })?;
+    let (name, subject) = names(&good, &hash);
+    let bucket = security.subjects.bucket(&subject, core.io.now());
+    let role = good.role;
+    refused(&name, role);
+    verified.insert(hash, Known { verified: good, name: name.into(), bucket: bucket.clone() }, now);
+    Ok(Caller { role, bucket })
+}
+
+/// What the log calls the bearer of a JWT, and what its requests are counted under: whom its issuer gave it to, or the token itself.
+fn names(token: &Verified, hash: &[u8; 32]) -> (String, String) {
+    let Some(subject) = &token.subject else {
+        return ("a JWT without a subject".to_owned(), nabu_engine::types::hex(hash));
+    };
+    let issuer = token.issuer.as_deref().unwrap_or_default();
+    // The length keeps two pairs from looking like one.
+    (subject.clone(), format!("{} {issuer} {subject}", issuer.len()))
+}
+
+fn too_many(exceeded: Exceeded) -> ApiError {
+    let (what, wait) = match exceeded {
+        Exceeded::Requests { per_second, wait } => (format!("{per_second} requests"), wait),
+        Exceeded::Bytes { per_second, wait } => (format!("{per_second} bytes"), wait),
+    };
+    let seconds = wait.as_nanos().div_ceil(1_000_000_000).max(1);
+    ApiError::new(
+        429,
+        "too many requests",
+        format!("this token may ask for {what} a second, and has asked for more; try again in {seconds} s"),
+    )
+    .with_field("Retry-After", seconds.to_string())
+}
+
+fn forbidden(message: String) -> ApiError {
+    ApiError::new(403, "forbidden", message)
 }
 
 /// The token that a request carries; a bearer token goes before an API key.
@@ -39,14 +118,6 @@ fn unauthorized(message: &str) -> ApiError {
     ApiError::new(401, "unauthorized", message).with_field("WWW-Authenticate", "Bearer")
 }
 
-fn text(role: Role) -> &'static str {
-    match role {
-        Role::Read => "read",
-        Role::Write => "write",
-        Role::Admin => "admin",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,5 +132,27 @@ mod tests {
             assert_eq!(token(Some(bad), None), None, "{bad:?}");
         }
         assert_eq!(token(None, Some(b"")), None);
+    }
+
+    #[test]
+    fn the_wait_is_told_in_whole_seconds_and_never_less_than_needed() {
+        for (milliseconds, seconds) in [(1, "1"), (1000, "1"), (1001, "2"), (59_999, "60")] {
+            let wait = std::time::Duration::from_millis(milliseconds);
+            let error = too_many(Exceeded::Requests { per_second: 5, wait });
+            assert_eq!((error.status, error.fields), (429, vec![("Retry-After", seconds.to_owned())]));
+        }
+    }
+
+    #[test]
+    fn two_subjects_are_never_counted_as_one() {
+        let of = |issuer: Option<&str>, subject: Option<&str>| {
+            let (issuer, subject) = (issuer.map(str::to_owned), subject.map(str::to_owned));
+            names(&Verified { role: None, subject, issuer, expires_at: 0 }, &[0; 32]).1
+        };
+        let all =
+            [of(Some("a b"), Some("c")), of(Some("a"), Some("b c")), of(None, Some("a b c")), of(Some("c"), None)];
+        for (index, one) in all.iter().enumerate() {
+            assert!(!all[..index].contains(one), "{all:?}");
+        }
     }
 }

@@ -71,6 +71,12 @@ impl From<StoreError> for ApiError {
                 format!("what is stored of blob {id} fails its checksum; store the blob again"),
             )
             .with_cause(format!("checksum failure in blob {id}")),
+            StoreError::Quarantined { id, reason } => ApiError::new(
+                500,
+                "blob quarantined",
+                format!("blob {id} is damaged and under quarantine; upload it again, or delete it"),
+            )
+            .with_cause(reason),
             StoreError::WriteFailed { reason } => ApiError::unavailable(
                 "write failed",
                 "the disk refused the write, nothing was stored; try again, and see the log of the server",
@@ -144,5 +150,14 @@ mod tests {
         assert_eq!(error.cause.as_deref(), Some(reason));
         assert!(!error.message.contains("/data"));
         assert!(error.fields.contains(&("Retry-After", RETRY_AFTER_SECONDS.to_owned())));
+    }
+
+    #[test]
+    fn a_blob_under_quarantine_is_a_500_that_says_what_to_do() {
+        let id = nabu_engine::types::BlobId([7; 16]);
+        let error = ApiError::from(StoreError::Quarantined { id, reason: "segment 0000002a, offset 64".to_owned() });
+        assert_eq!((error.status, error.error), (500, "blob quarantined"));
+        assert!(error.message.contains("upload it again, or delete it") && error.message.contains(&id.to_string()));
+        assert!(!error.message.contains("segment"));
     }
 }

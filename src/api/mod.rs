@@ -9,6 +9,7 @@ mod cluster;
 pub mod error;
 mod health;
 pub mod json;
+mod metrics;
 pub mod request_id;
 pub mod router;
 
@@ -25,6 +26,7 @@ use crate::server::{Core, Exchange, Serving, run_exchange};
 enum Admitted {
     Health,
     Readiness,
+    Metrics,
     Store(Shard<RingIo>),
     List(Shard<RingIo>),
     Retrieve(Shard<RingIo>, BlobId),
@@ -39,6 +41,7 @@ pub fn dispatch(exchange: Exchange) -> Serving {
         Err(error) => Box::pin(run_exchange(exchange, async move |_| Err(error))),
         Ok(Admitted::Health) => Box::pin(run_exchange(exchange, async |exchange| health::health(exchange))),
         Ok(Admitted::Readiness) => Box::pin(run_exchange(exchange, async |exchange| health::readiness(exchange))),
+        Ok(Admitted::Metrics) => Box::pin(run_exchange(exchange, metrics::metrics)),
         Ok(Admitted::Store(shard)) => {
             Box::pin(run_exchange(exchange, async move |exchange| blobs::store::store(exchange, &shard).await))
         }
@@ -58,7 +61,9 @@ pub fn dispatch(exchange: Exchange) -> Serving {
 
 fn admit(exchange: &Exchange) -> Result<Admitted, ApiError> {
     let (path, _) = split_query(exchange.target());
-    let operation = router::route(exchange.method(), path)?;
+    let resource = router::resource(path)?;
+    exchange.route.set(resource.route());
+    let operation = resource.operation(exchange.method())?;
     if let Some(role) = operation.role() {
         access::check(exchange, role)?;
     }
@@ -66,19 +71,26 @@ fn admit(exchange: &Exchange) -> Result<Admitted, ApiError> {
     Ok(match operation {
         Operation::Health => Admitted::Health,
         Operation::Readiness => Admitted::Readiness,
+        Operation::Metrics => Admitted::Metrics,
         Operation::StoreBlob => Admitted::Store(ready(core)?),
         Operation::ListBlobs => Admitted::List(ready(core)?),
         Operation::RetrieveBlob(segment) => {
-            let id = router::blob_id(segment)?;
+            let id = blob_id(exchange, segment)?;
             Admitted::Retrieve(ready(core)?, id)
         }
         Operation::DeleteBlob(segment) => {
-            let id = router::blob_id(segment)?;
+            let id = blob_id(exchange, segment)?;
             Admitted::Delete(ready(core)?, id)
         }
         Operation::ClusterState => Admitted::ClusterState,
         Operation::ClusterChange => Admitted::ClusterChange,
     })
+}
+
+fn blob_id(exchange: &Exchange, segment: &str) -> Result<BlobId, ApiError> {
+    let id = router::blob_id(segment)?;
+    exchange.blob_id.set(Some(id));
+    Ok(id)
 }
 
 fn ready(core: &Core) -> Result<Shard<RingIo>, ApiError> {

@@ -6,12 +6,14 @@ use nabu_net::http::target::decode_segment;
 
 use super::error::ApiError;
 use crate::auth::Role;
+use crate::metrics::Route;
 
 /// What a path names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Resource<'p> {
     Health,
     Readiness,
+    Metrics,
     Blobs,
     /// The segment in the id's place, still encoded.
     Blob(&'p str),
@@ -25,6 +27,7 @@ pub enum Resource<'p> {
 pub enum Operation<'p> {
     Health,
     Readiness,
+    Metrics,
     StoreBlob,
     ListBlobs,
     RetrieveBlob(&'p str),
@@ -33,13 +36,9 @@ pub enum Operation<'p> {
     ClusterChange,
 }
 
-/// Finds the operation: 404 for an unknown path, 405 with `Allow` for a method that the resource does not have.
-pub fn route(method: Method, path: &str) -> Result<Operation<'_>, ApiError> {
-    let Some(resource) = resource(path) else { return Err(unknown_path(path)) };
-    resource.operation(method).ok_or_else(|| {
-        ApiError::new(405, "method not allowed", format!("this resource allows {}", resource.allow()))
-            .with_field("Allow", resource.allow())
-    })
+/// Finds the resource; 404 for an unknown path.
+pub fn resource(path: &str) -> Result<Resource<'_>, ApiError> {
+    find(path).ok_or_else(|| unknown_path(path))
 }
 
 /// The id in a path.
@@ -56,10 +55,11 @@ pub fn blob_id(segment: &str) -> Result<BlobId, ApiError> {
     })
 }
 
-fn resource(path: &str) -> Option<Resource<'_>> {
+fn find(path: &str) -> Option<Resource<'_>> {
     match path {
         "/healthz" => Some(Resource::Health),
         "/readyz" => Some(Resource::Readiness),
+        "/metrics" => Some(Resource::Metrics),
         "/v1/blobs" => Some(Resource::Blobs),
         "/v1/cluster/state" => Some(Resource::ClusterState),
         "/v1/cluster/join" | "/v1/cluster/leave" | "/v1/cluster/heartbeat" | "/v1/cluster/sync-ring" => {
@@ -70,20 +70,42 @@ fn resource(path: &str) -> Option<Resource<'_>> {
 }
 
 impl<'p> Resource<'p> {
+    /// What its requests are counted as.
+    pub fn route(self) -> Route {
+        match self {
+            Resource::Health => Route::Health,
+            Resource::Readiness => Route::Readiness,
+            Resource::Metrics => Route::Metrics,
+            Resource::Blobs => Route::Blobs,
+            Resource::Blob(_) => Route::Blob,
+            Resource::ClusterState => Route::ClusterState,
+            Resource::ClusterChange => Route::ClusterChange,
+        }
+    }
+
+    /// Finds the operation; 405 with `Allow` for a method that the resource does not have.
+    pub fn operation(self, method: Method) -> Result<Operation<'p>, ApiError> {
+        self.offered(method).ok_or_else(|| {
+            ApiError::new(405, "method not allowed", format!("this resource allows {}", self.allow()))
+                .with_field("Allow", self.allow())
+        })
+    }
+
     fn allow(self) -> &'static str {
         match self {
-            Resource::Health | Resource::Readiness | Resource::ClusterState => "GET, HEAD",
+            Resource::Health | Resource::Readiness | Resource::Metrics | Resource::ClusterState => "GET, HEAD",
             Resource::Blobs => "GET, HEAD, POST",
             Resource::Blob(_) => "GET, HEAD, DELETE",
             Resource::ClusterChange => "POST",
         }
     }
 
-    fn operation(self, method: Method) -> Option<Operation<'p>> {
+    fn offered(self, method: Method) -> Option<Operation<'p>> {
         let reads = matches!(method, Method::Get | Method::Head);
         match self {
             Resource::Health if reads => Some(Operation::Health),
             Resource::Readiness if reads => Some(Operation::Readiness),
+            Resource::Metrics if reads => Some(Operation::Metrics),
             Resource::ClusterState if reads => Some(Operation::ClusterState),
             Resource::Blobs if reads => Some(Operation::ListBlobs),
             Resource::Blobs if method == Method::Post => Some(Operation::StoreBlob),
@@ -100,7 +122,9 @@ impl Operation<'_> {
     pub fn role(self) -> Option<Role> {
         match self {
             Operation::Health | Operation::Readiness => None,
-            Operation::ListBlobs | Operation::RetrieveBlob(_) | Operation::ClusterState => Some(Role::Read),
+            Operation::ListBlobs | Operation::RetrieveBlob(_) | Operation::ClusterState | Operation::Metrics => {
+                Some(Role::Read)
+            }
             Operation::StoreBlob | Operation::DeleteBlob(_) => Some(Role::Write),
             Operation::ClusterChange => Some(Role::Admin),
         }
@@ -125,11 +149,16 @@ fn shorten(text: &str) -> &str {
 mod tests {
     use super::*;
 
+    fn route(method: Method, path: &str) -> Result<Operation<'_>, ApiError> {
+        resource(path)?.operation(method)
+    }
+
     #[test]
     fn every_path_has_its_operations_and_no_others() {
-        let known: [(&str, &[(Method, Operation<'_>)]); 7] = [
+        let known: [(&str, &[(Method, Operation<'_>)]); 8] = [
             ("/healthz", &[(Method::Get, Operation::Health), (Method::Head, Operation::Health)]),
             ("/readyz", &[(Method::Get, Operation::Readiness), (Method::Head, Operation::Readiness)]),
+            ("/metrics", &[(Method::Get, Operation::Metrics), (Method::Head, Operation::Metrics)]),
             (
                 "/v1/blobs",
                 &[
@@ -178,7 +207,7 @@ mod tests {
 
     #[test]
     fn paths_are_exact() {
-        for path in ["/", "/healthz/", "/v1", "/v1/blob", "/V1/blobs", "/v1/blobs/a/b", "/v1/cluster", "/metrics", "*"]
+        for path in ["/", "/healthz/", "/v1", "/v1/blob", "/V1/blobs", "/v1/blobs/a/b", "/v1/cluster", "/metrics/", "*"]
         {
             assert_eq!(route(Method::Get, path).unwrap_err().status, 404, "{path}");
         }
@@ -196,6 +225,7 @@ mod tests {
         assert_eq!(Operation::Health.role(), None);
         assert_eq!(Operation::Readiness.role(), None);
         assert_eq!(Operation::RetrieveBlob("").role(), Some(Role::Read));
+        assert_eq!(Operation::Metrics.role(), Some(Role::Read));
         assert_eq!(Operation::StoreBlob.role(), Some(Role::Write));
         assert_eq!(Operation::DeleteBlob("").role(), Some(Role::Write));
         assert_eq!(Operation::ClusterChange.role(), Some(Role::Admin));

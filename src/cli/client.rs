@@ -1,8 +1,10 @@
 //! The HTTP client that the commands share: addresses, tokens, and what an answer means.
 //!
-//! Talks to the server directly, over plain HTTP/1.1: proxy variables are not used, redirects are not followed.
+//! Talks to the server directly, by HTTP/1.1 over plain connections or TLS: proxy variables are not used, redirects are not followed.
 
 use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -10,12 +12,14 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use ureq::http::header::AUTHORIZATION;
 use ureq::http::{HeaderMap, HeaderValue, Method, Request, Response};
+use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 use ureq::{Agent, AsSendBody, Body};
 
 use nabu_engine::types::{ContentHash, unhex};
 
 use super::exit::{Exit, Failure};
 use super::output::printable;
+use crate::tls;
 
 /// The most time until a connection stands, over all addresses of the host.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -45,6 +49,10 @@ pub struct ApiOptions {
     /// The token to show; better in the variable, because command lines are visible to other users
     #[arg(long, env = "NABU_TOKEN", value_name = "TOKEN", hide_env_values = true, display_order = 801)]
     pub token: Option<String>,
+
+    /// The authorities to trust with https://, in PEM, instead of those that the system trusts
+    #[arg(long, env = "NABU_CACERT", value_name = "FILE", display_order = 802)]
+    pub cacert: Option<PathBuf>,
 }
 
 /// A server, and the token it is shown.
@@ -82,9 +90,13 @@ impl Client {
             .user_agent(concat!("nabu-store/", env!("CARGO_PKG_VERSION")))
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .timeout_per_read(Some(READ_TIMEOUT))
-            .timeout_per_write(Some(WRITE_TIMEOUT))
-            .build();
-        Ok(Self { agent: config.new_agent(), base, authorization })
+            .timeout_per_write(Some(WRITE_TIMEOUT));
+        let config = if base.starts_with("https://") {
+            config.tls_config(tls_config(options.cacert.as_deref())?)
+        } else {
+            config
+        };
+        Ok(Self { agent: config.build().new_agent(), base, authorization })
     }
 
     /// The server's address, for messages.
@@ -150,6 +162,10 @@ impl Client {
                 "connection refused",
                 format!("no server listens on {base}; start one, or name another with --api or NABU_API"),
             ),
+            // What the peer of a handshake does wrong comes as an error of the connection.
+            ureq::Error::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
+                self.tls_failure(&error.to_string())
+            }
             ureq::Error::Io(error) => {
                 Failure::new(Exit::Unreachable, "connection lost", format!("the connection to {base} failed: {error}"))
             }
@@ -161,12 +177,38 @@ impl Client {
             ureq::Error::ConnectionFailed | ureq::Error::Timeout(_) => {
                 Failure::new(Exit::Unreachable, "no answer", format!("{base} doesn't answer: {error}"))
             }
+            ureq::Error::Rustls(error) => self.tls_failure(&error.to_string()),
+            ureq::Error::Tls(reason) => self.tls_failure(reason),
             ureq::Error::BadUri(_) | ureq::Error::Http(_) => {
                 Failure::usage(format!("{base} is no address of a server: {error}"))
             }
             other => Failure::new(Exit::Failed, "protocol error", format!("{base} answered no proper HTTP: {other}")),
         }
     }
+}
+
+impl Client {
+    fn tls_failure(&self, reason: &str) -> Failure {
+        let base = &self.base;
+        let message = format!(
+            "no secure connection to {base}: {reason}; if an authority of your own signed its certificate, name it with --cacert or NABU_CACERT"
+        );
+        Failure::new(Exit::Unreachable, "TLS failed", message)
+    }
+}
+
+/// Whom to trust: the authorities in a file, or those of the system.
+fn tls_config(cacert: Option<&Path>) -> Result<TlsConfig, Failure> {
+    let trusted: Vec<_> = match cacert {
+        Some(path) => tls::read_certificates(path).map_err(|error| Failure::usage(format!("--cacert: {error}")))?,
+        None => rustls_native_certs::load_native_certs().certs,
+    };
+    let trusted: Vec<_> = trusted.iter().map(|certificate| Certificate::from_der(certificate).to_owned()).collect();
+    Ok(TlsConfig::builder()
+        .provider(TlsProvider::Rustls)
+        .unversioned_rustls_crypto_provider(tls::provider())
+        .root_certs(RootCerts::Specific(Arc::new(trusted)))
+        .build())
 }
 
 /// Reads a JSON answer.
@@ -196,22 +238,20 @@ pub fn header_number(headers: &HeaderMap, name: &str) -> Option<u64> {
     header_text(headers, name)?.trim().parse().ok()
 }
 
-/// `http://HOST[:PORT][/PREFIX]`, without a slash at the end.
+/// `http://HOST[:PORT][/PREFIX]`, or the same with `https://`, without a slash at the end.
 fn check_address(address: &str) -> Result<String, Failure> {
     let address = address.trim();
     let lower = address.to_ascii_lowercase();
-    if lower.starts_with("https://") {
-        return Err(Failure::usage(format!(
-            "{address}: https:// is not supported yet; use http://, over a trusted network or a TLS tunnel"
-        )));
-    }
-    let rest = lower.strip_prefix("http://").filter(|rest| !rest.is_empty() && !rest.starts_with(['/', ':']));
+    let rest = lower.strip_prefix("http://").or(lower.strip_prefix("https://"));
+    let rest = rest.filter(|rest| !rest.is_empty() && !rest.starts_with(['/', ':']));
     if rest.is_none() || address.contains(['?', '#', '@']) {
         return Err(Failure::usage(format!(
             "{address}: the address of a server is http://HOST:PORT, such as http://127.0.0.1:7070"
         )));
     }
-    Ok(address.trim_end_matches('/').to_owned())
+    // The rest of this program compares the scheme as it is written here.
+    let (scheme, rest) = address.split_at(address.find(':').expect("a scheme, checked above"));
+    Ok(format!("{}{}", scheme.to_ascii_lowercase(), rest.trim_end_matches('/')))
 }
 
 #[cfg(test)]
@@ -222,23 +262,31 @@ mod tests {
     fn addresses_are_checked_before_any_request() {
         for (given, used) in [
             ("http://127.0.0.1:7070", "http://127.0.0.1:7070"),
-            ("HTTP://[::1]:7070/", "HTTP://[::1]:7070"),
+            ("HTTP://[::1]:7070/", "http://[::1]:7070"),
+            ("HTTPS://store:7070/", "https://store:7070"),
             (" http://store.internal/prefix/ ", "http://store.internal/prefix"),
         ] {
             assert_eq!(check_address(given).as_deref(), Ok(used));
         }
-        for wrong in
-            ["", "localhost:7070", "ftp://x", "http://", "http:///x", "http://:7070", "http://u:p@host", "http://h?q"]
-        {
+        for wrong in [
+            "",
+            "localhost:7070",
+            "ftp://x",
+            "http://",
+            "https://",
+            "https://:1",
+            "http:///x",
+            "http://:7070",
+            "http://u:p@host",
+            "http://h?q",
+        ] {
             assert_eq!(check_address(wrong).expect_err(wrong).exit, Exit::Usage);
         }
-        let tls = check_address("https://store:7070").expect_err("no TLS");
-        assert!(tls.message.contains("https:// is not supported yet"), "{}", tls.message);
     }
 
     #[test]
     fn a_token_that_cannot_travel_is_refused_and_not_shown() {
-        let options = ApiOptions { api: "http://h".into(), token: Some("secret\nX-Evil: 1".into()) };
+        let options = ApiOptions { api: "http://h".into(), token: Some("secret\nX-Evil: 1".into()), cacert: None };
         let failure = Client::new(&options).err().expect("refused");
         assert_eq!(failure.exit, Exit::Usage);
         assert!(!failure.message.contains("secret"));

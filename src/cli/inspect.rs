@@ -1,19 +1,21 @@
-//! `inspect`: what the segments of a store hold, while nobody serves it. Reads footers and headers, not contents; changes nothing.
+//! `inspect`: what the segments of a store hold and which blobs are under quarantine, while nobody serves it. Reads footers and headers, not contents; changes nothing.
 
 use std::path::PathBuf;
 
 use clap::Args;
 use nabu_engine::store::offline::{SegmentCondition, SegmentReport};
+use nabu_engine::store::{Ailment, Quarantined};
 use serde::Serialize;
 
 use super::exit::Failure;
 use super::offline::{look_at, segment_path};
-use super::output::{Output, counted, human_size, printable};
+use super::output::{Output, counted, human_size, printable, rfc3339};
 
 /// Show what the segments of a store hold while no server runs on it
 ///
 /// One line a segment: how it stands, its file's size, the bytes of its records, of those in use and of those that compaction
-/// would give back, and how many blobs, pieces of large blobs and tombstones it holds.
+/// would give back, and how many blobs, pieces of large blobs and tombstones it holds. Then the blobs that the scrub has put under
+/// quarantine: since when, and why. Each is mended by an upload of the same content, or goes with a delete.
 #[derive(Args)]
 #[command(after_help = "\
 Example:
@@ -43,21 +45,37 @@ struct SegmentShape {
     tombstones: u64,
 }
 
+/// One blob under quarantine, as `--json` prints it.
+#[derive(Serialize)]
+struct QuarantinedShape {
+    quarantined: String,
+    /// RFC 3339.
+    found_at: String,
+    /// `damaged` or `unreadable`.
+    ailment: &'static str,
+    reason: String,
+}
+
 impl Inspect {
     pub fn output(&self) -> Output {
         self.output
     }
 
     pub fn run(self) -> Result<(), Failure> {
-        let (segments, blob_count) =
-            look_at(&self.dirs, |store| async move { (store.segments().await, store.blob_count()) })?;
+        let (segments, blob_count, quarantine) =
+            look_at(
+                &self.dirs,
+                |store| async move { (store.segments().await, store.blob_count(), store.quarantine()) },
+            )?;
+        let quarantine: Vec<QuarantinedShape> = quarantine.iter().map(QuarantinedShape::of).collect();
         let mut shapes: Vec<SegmentShape> =
             segments.iter().map(|report| SegmentShape::of(report, &self.dirs)).collect();
         shapes.sort_by(|a, b| a.segment.cmp(&b.segment));
         if self.output.json {
-            return shapes.iter().try_for_each(|shape| self.output.result(shape, String::new));
+            shapes.iter().try_for_each(|shape| self.output.result(shape, String::new))?;
+            return quarantine.iter().try_for_each(|shape| self.output.result(shape, String::new));
         }
-        self.output.result(&(), || to_text(&shapes, blob_count))
+        self.output.result(&(), || to_text(&shapes, blob_count) + &quarantine_to_text(&quarantine))
     }
 }
 
@@ -80,6 +98,34 @@ impl SegmentShape {
             tombstones: report.tombstones,
         }
     }
+}
+
+impl QuarantinedShape {
+    fn of(entry: &Quarantined) -> Self {
+        Self {
+            quarantined: entry.id.to_string(),
+            found_at: rfc3339(entry.found_at_ns),
+            ailment: match entry.ailment {
+                Ailment::Damaged => "damaged",
+                Ailment::Unreadable => "unreadable",
+            },
+            reason: entry.reason.clone(),
+        }
+    }
+}
+
+/// A line for each blob under quarantine; nothing when there is none.
+fn quarantine_to_text(quarantine: &[QuarantinedShape]) -> String {
+    if quarantine.is_empty() {
+        return String::new();
+    }
+    let mut text =
+        format!("{} under quarantine; store each again, or delete it:\n", counted(quarantine.len() as u64, "blob"));
+    for shape in quarantine {
+        let QuarantinedShape { quarantined, found_at, ailment, reason } = shape;
+        text.push_str(&format!("{quarantined}  {ailment:<10}  {found_at}  {}\n", printable(reason)));
+    }
+    text
 }
 
 /// A table, and a line of totals below it.
@@ -119,6 +165,26 @@ fn to_text(shapes: &[SegmentShape], blob_count: u64) -> String {
 mod tests {
     use super::*;
     use nabu_engine::types::SegmentId;
+
+    #[test]
+    fn a_blob_under_quarantine_is_listed_with_when_and_why() {
+        let entry = Quarantined {
+            id: nabu_engine::types::BlobId([0xab; 16]),
+            sequence: nabu_engine::types::Sequence(9),
+            found_at_ns: 1_767_225_600_000_000_000,
+            ailment: Ailment::Damaged,
+            reason: "its payload fails its checksum (segment 0000002a, offset 4096)".to_owned(),
+        };
+        assert_eq!(quarantine_to_text(&[]), "");
+        let text = quarantine_to_text(&[QuarantinedShape::of(&entry)]);
+        assert_eq!(
+            text,
+            format!(
+                "1 blob under quarantine; store each again, or delete it:\n{}  damaged     2026-01-01T00:00:00.000Z  {}\n",
+                entry.id, entry.reason
+            )
+        );
+    }
 
     #[test]
     fn every_row_lies_under_its_heading() {

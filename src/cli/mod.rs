@@ -42,7 +42,7 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    Start(start::Start),
+    Start(Box<start::Start>),
     Put(put::Put),
     Get(get::Get),
     Stat(stat::Stat),

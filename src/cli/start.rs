@@ -2,15 +2,17 @@
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, IsTerminal, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use tracing_subscriber::EnvFilter;
 
 use crate::auth::{Role, Tokens, check_token};
-use crate::config::{self, Config, Flags, LogFormat, LogOptions, Machine};
+use crate::config::{self, Config, Flags, LogFormat, LogOptions, Machine, RateLimit, TlsFlags};
+use crate::private_file::{read_private, shell_word};
+use crate::server::Security;
 use crate::server::lock::DirectoryLocks;
 
 use super::exit::{Exit, Failure};
@@ -18,8 +20,9 @@ use super::token::random_token;
 
 /// The file in the first data directory that holds the admin token of a server without a token file.
 const ADMIN_TOKEN_FILE: &str = "admin.token";
-/// The most bytes of a token file, and of [`ADMIN_TOKEN_FILE`].
-const TOKEN_FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// The target of the events of the access log.
+const ACCESS_TARGET: &str = "nabu_store::access";
 
 /// Run a server
 ///
@@ -58,6 +61,22 @@ pub struct Start {
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
 
+    /// The certificate to serve HTTPS with, and those between it and its root, in PEM; read again on SIGHUP [env: NABU_TLS_CERT]
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+
+    /// The private key of the certificate, in PEM [env: NABU_TLS_KEY]
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+
+    /// The authorities that sign client certificates, in PEM [env: NABU_TLS_CLIENT_CA]
+    #[arg(long, value_name = "FILE")]
+    tls_client_ca: Option<PathBuf>,
+
+    /// Whether clients show certificates: none, optional or required [env: NABU_TLS_CLIENT_AUTH] [default: required with client authorities, else none]
+    #[arg(long, value_name = "WHETHER")]
+    tls_client_auth: Option<OsString>,
+
     /// What to log: off, error, warn, info, debug, trace, or a list such as warn,nabu_store=debug [env: NABU_LOG] [default: info]
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<OsString>,
@@ -65,6 +84,18 @@ pub struct Start {
     /// How to log, on standard error: text or json [env: NABU_LOG_FORMAT] [default: text]
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<OsString>,
+
+    /// Whether to log every request, or a sample of them: true or false [env: NABU_ACCESS_LOG] [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    access_log: Option<OsString>,
+
+    /// How many of all requests the access log holds, 0 to 1 [env: NABU_ACCESS_LOG_SAMPLE] [default: 1]
+    #[arg(long, value_name = "PART", allow_hyphen_values = true)]
+    access_log_sample: Option<OsString>,
+
+    /// Log requests that take the server itself at least this long, in milliseconds [env: NABU_SLOW_REQUEST_MS] [default: 1000]
+    #[arg(long, value_name = "MS", allow_hyphen_values = true)]
+    slow_request_ms: Option<OsString>,
 }
 
 impl Start {
@@ -78,6 +109,15 @@ impl Start {
             token_file: self.token_file,
             log_level: self.log_level,
             log_format: self.log_format,
+            access_log: self.access_log,
+            access_log_sample: self.access_log_sample,
+            slow_request_ms: self.slow_request_ms,
+            tls: TlsFlags {
+                cert: self.tls_cert,
+                key: self.tls_key,
+                client_ca: self.tls_client_ca,
+                client_auth: self.tls_client_auth,
+            },
         };
         let config = config::load(&flags, &|name| std::env::var_os(name), &Machine::this())
             .map_err(|error| Failure::new(Exit::Usage, "invalid configuration", error.to_string()))?;
@@ -86,7 +126,9 @@ impl Start {
             tracing::debug!("limits.{key} is {value}");
         }
         let tokens = prepare(&config)?;
-        crate::server::run(config, tokens).map_err(|message| Failure::new(Exit::Failed, "server failed", message))
+        let security = Security::load(&config, tokens)
+            .map_err(|message| Failure::new(Exit::Usage, "invalid configuration", message))?;
+        crate::server::run(config, security).map_err(|message| Failure::new(Exit::Failed, "server failed", message))
     }
 }
 
@@ -96,14 +138,23 @@ fn prepare(config: &Config) -> Result<Tokens, Failure> {
         make_data_dir(dir)?;
     }
     match &config.token_file {
-        Some(path) => read_token_file(path),
-        None => admin_tokens(&config.data[0]),
+        Some(path) => read_token_file(path, config.rate_limit),
+        None => {
+            let mut tokens = admin_tokens(&config.data[0])?;
+            tokens.limit(config.rate_limit);
+            Ok(tokens)
+        }
     }
 }
 
 fn start_log(options: &LogOptions) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(&options.level)
-        .map_err(|error| Failure::usage(format!("log level {}: {error}", options.level)))?;
+    let mut level = options.level.clone();
+    if options.access.enabled && !level.contains(ACCESS_TARGET) {
+        // Who turns the access log on wants to see it also where the level is `warn`.
+        level.push_str(&format!(",{ACCESS_TARGET}=info"));
+    }
+    let filter =
+        EnvFilter::try_new(&level).map_err(|error| Failure::usage(format!("log level {}: {error}", options.level)))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
@@ -117,26 +168,36 @@ fn start_log(options: &LogOptions) -> Result<(), Failure> {
 
 /// Data directories hold everybody's content, so nobody else on the host may look into a new one.
 fn make_data_dir(dir: &Path) -> Result<(), Failure> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| {
+    let missing: Vec<&Path> = dir.ancestors().take_while(|path| path.parent().is_some() && !path.exists()).collect();
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir).and_then(|()| {
+        // Only a sync of its parent keeps a new directory, and all that will be stored in it, over a power cut.
+        missing.iter().try_for_each(|path| sync_parent(path))
+    });
+    made.map_err(|error| {
         Failure::io(
             format_args!("cannot make the data directory {}; make it, or name another with --data", dir.display()),
             &error,
         )
-    })
+    })?;
+    if missing.is_empty()
+        && let Err(error) = sync_parent(dir)
+    {
+        // Made by somebody else, who may not let us look into its parent; or by us, in a start that did not come this far.
+        tracing::debug!(%error, "the parent of the data directory can't be synced");
+    }
+    Ok(())
 }
 
-fn read_token_file(path: &Path) -> Result<Tokens, Failure> {
-    let name = path.display();
-    let failure = |reason: String| Failure::new(Exit::Usage, "invalid token file", reason);
-    let text = read_private(path).map_err(|error| failure(format!("cannot read the token file {name}: {error}")))?;
-    let tokens = Tokens::parse(&text).map_err(|error| failure(format!("{name}:{}: {}", error.line, error.reason)))?;
-    if tokens.is_empty() {
-        return Err(failure(format!(
-            "{name}: holds no token, so nobody could do anything; add a line that `nabu-store token new --role admin` prints"
-        )));
+fn sync_parent(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
+        Some(_) => File::open(".")?.sync_all(),
+        None => Ok(()),
     }
-    tracing::info!(file = %name, tokens = tokens.len(), "tokens read");
-    Ok(tokens)
+}
+
+fn read_token_file(path: &Path, rate_limit: RateLimit) -> Result<Tokens, Failure> {
+    Tokens::load(path, rate_limit).map_err(|reason| Failure::new(Exit::Usage, "invalid token file", reason))
 }
 
 /// The admin token in a data directory, made if it isn't there.
@@ -181,26 +242,6 @@ fn read_admin_token(path: &Path) -> Result<Option<String>, Failure> {
     }
 }
 
-/// Reads a small text file that should be for its owner's eyes, and warns when it is not.
-fn read_private(path: &Path) -> io::Result<String> {
-    let file = File::open(path)?;
-    let mode = file.metadata()?.mode();
-    if mode & 0o077 != 0 {
-        tracing::warn!(
-            "{} can be read or written by others (mode {:04o}); make it private: chmod 600 {}",
-            path.display(),
-            mode & 0o7777,
-            shell_word(path)
-        );
-    }
-    let mut text = String::new();
-    file.take(TOKEN_FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > TOKEN_FILE_BYTES_MAX {
-        return Err(io::Error::other(format!("it has more than {TOKEN_FILE_BYTES_MAX} bytes")));
-    }
-    Ok(text)
-}
-
 /// Writes a small file for its owner only; after a crash it is there completely or not at all. The directory is locked.
 fn write_private(path: &Path, line: &str) -> io::Result<()> {
     let dir = path.parent().expect("the file is in a data directory");
@@ -217,21 +258,10 @@ fn write_private(path: &Path, line: &str) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// A path as a shell reads it back.
-fn shell_word(path: &Path) -> String {
-    let text = path.to_string_lossy();
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%".contains(c);
-    if !text.is_empty() && text.chars().all(is_plain) {
-        text.into_owned()
-    } else {
-        format!("'{}'", text.replace('\'', "'\\''"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).expect("it is there").mode() & 0o7777
@@ -289,7 +319,7 @@ mod tests {
             if let Some(text) = text {
                 fs::write(&path, text).expect("written");
             }
-            let failure = read_token_file(&path).expect_err("wrong");
+            let failure = read_token_file(&path, RateLimit::default()).expect_err("wrong");
             assert_eq!(failure.exit, Exit::Usage);
             failure.message.replace(&path.display().to_string(), "FILE")
         };
@@ -303,15 +333,6 @@ mod tests {
             "FILE: holds no token, so nobody could do anything; add a line that `nabu-store token new --role admin` prints"
         );
         fs::write(&path, "read plain:correct-horse-battery\n").expect("written");
-        assert_eq!(read_token_file(&path).expect("valid").len(), 1);
-    }
-
-    #[test]
-    fn a_path_is_quoted_for_the_shell_when_it_must_be() {
-        for (path, word) in
-            [("./nabu-data/admin.token", "./nabu-data/admin.token"), ("/a b", "'/a b'"), ("it's", "'it'\\''s'")]
-        {
-            assert_eq!(shell_word(Path::new(path)), word);
-        }
+        assert_eq!(read_token_file(&path, RateLimit::default()).expect("valid").len(), 1);
     }
 }

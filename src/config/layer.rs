@@ -5,17 +5,32 @@ use std::fs::File;
 use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::document::{self, Entry, Node, Value};
 use super::limits::{LIMITS, LimitSetting};
+use super::security::SecurityLayer;
 use super::setting::{self, Number, Problem, Raw, Source, Sourced};
-use super::{CORES_MAX, LogFormat, MEMORY_MAX, MEMORY_PER_CORE_MIN};
+use super::{CORES_MAX, LogFormat, MEMORY_MAX, MEMORY_PER_CORE_MIN, SLOW_REQUEST_MS_MAX};
 
 /// The most bytes of a configuration file.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// The keys at the top of a file, for the message about one that isn't there.
-const KEYS: [&str; 8] = ["data", "listen", "cores", "memory", "token_file", "segment_size", "limits", "log"];
+const KEYS: [&str; 12] = [
+    "data",
+    "listen",
+    "cores",
+    "memory",
+    "token_file",
+    "segment_size",
+    "scrub_interval",
+    "limits",
+    "log",
+    "tls",
+    "auth",
+    "rate_limit",
+];
 
 /// What the command line says, unchecked.
 #[derive(Clone, Default, Debug)]
@@ -28,6 +43,19 @@ pub struct Flags {
     pub token_file: Option<PathBuf>,
     pub log_level: Option<OsString>,
     pub log_format: Option<OsString>,
+    pub access_log: Option<OsString>,
+    pub access_log_sample: Option<OsString>,
+    pub slow_request_ms: Option<OsString>,
+    pub tls: TlsFlags,
+}
+
+/// What the command line says about TLS, unchecked.
+#[derive(Clone, Default, Debug)]
+pub struct TlsFlags {
+    pub cert: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+    pub client_ca: Option<PathBuf>,
+    pub client_auth: Option<OsString>,
 }
 
 /// Looks up a variable.
@@ -42,9 +70,14 @@ pub struct Layer {
     pub memory_bytes: Option<Sourced<u64>>,
     pub token_file: Option<Sourced<PathBuf>>,
     pub segment_size: Option<Sourced<u64>>,
+    pub scrub_interval: Option<Sourced<Option<Duration>>>,
     pub limits: Vec<LimitSetting>,
     pub log_level: Option<Sourced<String>>,
     pub log_format: Option<Sourced<LogFormat>>,
+    pub access_log: Option<Sourced<bool>>,
+    pub access_log_sample: Option<Sourced<u32>>,
+    pub slow_request_ms: Option<Sourced<u64>>,
+    pub security: SecurityLayer,
 }
 
 impl Layer {
@@ -59,7 +92,21 @@ impl Layer {
         let token_file = word("--token-file", flags.token_file.as_deref().map(Path::as_os_str));
         let log_level = word("--log-level", flags.log_level.as_deref());
         let log_format = word("--log-format", flags.log_format.as_deref());
-        let mut layer = Self::of_words([listen, cores, memory, token_file, log_level, log_format], &mut reader);
+        let log = [
+            log_level,
+            log_format,
+            word("--access-log", flags.access_log.as_deref()),
+            word("--access-log-sample", flags.access_log_sample.as_deref()),
+            word("--slow-request-ms", flags.slow_request_ms.as_deref()),
+        ];
+        let tls = [
+            word("--tls-cert", flags.tls.cert.as_deref().map(Path::as_os_str)),
+            word("--tls-key", flags.tls.key.as_deref().map(Path::as_os_str)),
+            word("--tls-client-ca", flags.tls.client_ca.as_deref().map(Path::as_os_str)),
+            word("--tls-client-auth", flags.tls.client_auth.as_deref()),
+        ];
+        let mut layer = Self::of_words([listen, cores, memory, token_file], log, &mut reader);
+        layer.security = SecurityLayer::of_words(tls, &mut reader);
         if !flags.data.is_empty() {
             // Each --data is one directory, whatever characters are in its name.
             match setting::data_dirs(flags.data.clone()) {
@@ -78,17 +125,25 @@ impl Layer {
             let source = Source::environment(name).with_value(&value);
             Some((value, source))
         };
-        let names =
-            ["NABU_LISTEN", "NABU_CORES", "NABU_MEMORY", "NABU_TOKEN_FILE", "NABU_LOG", "NABU_LOG_FORMAT"].map(word);
-        let mut layer = Self::of_words(names, &mut reader);
+        let words = ["NABU_LISTEN", "NABU_CORES", "NABU_MEMORY", "NABU_TOKEN_FILE"].map(word);
+        let log = ["NABU_LOG", "NABU_LOG_FORMAT", "NABU_ACCESS_LOG", "NABU_ACCESS_LOG_SAMPLE", "NABU_SLOW_REQUEST_MS"]
+            .map(word);
+        let tls = ["NABU_TLS_CERT", "NABU_TLS_KEY", "NABU_TLS_CLIENT_CA", "NABU_TLS_CLIENT_AUTH"].map(word);
+        let mut layer = Self::of_words(words, log, &mut reader);
+        layer.security = SecurityLayer::of_words(tls, &mut reader);
         layer.data =
             word("NABU_DATA").and_then(|(value, source)| reader.read(Raw::Word(&value), source, setting::data));
         layer
     }
 
-    /// Listen, cores, memory, token file, log level and log format.
-    fn of_words(words: [Option<(OsString, Source)>; 6], reader: &mut Reader<'_>) -> Self {
-        let [listen, cores, memory, token_file, log_level, log_format] = words;
+    /// Listen, cores, memory and token file; and of the log its level and format, the access log, its sample and what is slow.
+    fn of_words(
+        words: [Option<(OsString, Source)>; 4],
+        log: [Option<(OsString, Source)>; 5],
+        reader: &mut Reader<'_>,
+    ) -> Self {
+        let [listen, cores, memory, token_file] = words;
+        let [log_level, log_format, access_log, access_log_sample, slow_request_ms] = log;
         Self {
             listen: reader.word(listen, setting::listen),
             cores: reader.word(cores, read_cores),
@@ -96,6 +151,9 @@ impl Layer {
             token_file: reader.word(token_file, setting::path),
             log_level: reader.word(log_level, setting::log_level),
             log_format: reader.word(log_format, setting::log_format),
+            access_log: reader.word(access_log, setting::boolean),
+            access_log_sample: reader.word(access_log_sample, setting::sample),
+            slow_request_ms: reader.word(slow_request_ms, read_slow_request_ms),
             ..Self::default()
         }
     }
@@ -136,6 +194,7 @@ impl Layer {
                 "cores" => layer.cores = reader.value("", entry, read_cores),
                 "memory" => layer.memory_bytes = reader.value("", entry, read_memory),
                 "token_file" => layer.token_file = reader.value("", entry, setting::path),
+                "scrub_interval" => layer.scrub_interval = reader.value("", entry, setting::scrub_interval),
                 "segment_size" => layer.segment_size = reader.value("", entry, setting::segment_size),
                 "limits" => {
                     for entry in reader.map(entry, "limits") {
@@ -147,14 +206,31 @@ impl Layer {
                         match entry.key.as_str() {
                             "level" => layer.log_level = reader.value("log.", entry, setting::log_level),
                             "format" => layer.log_format = reader.value("log.", entry, setting::log_format),
-                            _ => reader.unknown("log.", entry, &["level", "format"]),
+                            "access" => layer.read_access(reader.map(entry, "log.access"), &mut reader),
+                            "slow_request_ms" => {
+                                layer.slow_request_ms = reader.value("log.", entry, read_slow_request_ms);
+                            }
+                            _ => reader.unknown("log.", entry, &["level", "format", "access", "slow_request_ms"]),
                         }
                     }
                 }
+                "tls" => layer.security.read_tls(&mut reader, entry),
+                "auth" => layer.security.read_auth(&mut reader, entry),
+                "rate_limit" => layer.security.read_rate_limit(&mut reader, entry),
                 _ => reader.unknown("", entry, &KEYS),
             }
         }
         layer
+    }
+
+    fn read_access(&mut self, entries: &[Entry], reader: &mut FileReader<'_>) {
+        for entry in entries {
+            match entry.key.as_str() {
+                "enabled" => self.access_log = reader.value("log.access.", entry, setting::boolean),
+                "sample" => self.access_log_sample = reader.value("log.access.", entry, setting::sample),
+                _ => reader.unknown("log.access.", entry, &["enabled", "sample"]),
+            }
+        }
     }
 
     /// This layer, with another one below it.
@@ -168,9 +244,14 @@ impl Layer {
             memory_bytes: self.memory_bytes.or(below.memory_bytes),
             token_file: self.token_file.or(below.token_file),
             segment_size: self.segment_size.or(below.segment_size),
+            scrub_interval: self.scrub_interval.or(below.scrub_interval),
             limits,
             log_level: self.log_level.or(below.log_level),
             log_format: self.log_format.or(below.log_format),
+            access_log: self.access_log.or(below.access_log),
+            access_log_sample: self.access_log_sample.or(below.access_log_sample),
+            slow_request_ms: self.slow_request_ms.or(below.slow_request_ms),
+            security: self.security.over(below.security),
         }
     }
 }
@@ -178,6 +259,10 @@ impl Layer {
 fn read_cores(raw: Raw<'_>) -> Result<u16, String> {
     let cores = Number::count(1, CORES_MAX.into()).read(raw)?;
     Ok(u16::try_from(cores).expect("CORES_MAX is a u16"))
+}
+
+fn read_slow_request_ms(raw: Raw<'_>) -> Result<u64, String> {
+    Number::count(0, SLOW_REQUEST_MS_MAX).read(raw)
 }
 
 fn read_memory(raw: Raw<'_>) -> Result<u64, String> {
@@ -196,7 +281,7 @@ fn read_text(path: &Path) -> Result<String, String> {
 }
 
 /// Applies a reader to a value and keeps what was wrong.
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     problems: &'a mut Vec<Problem>,
 }
 
@@ -216,7 +301,7 @@ impl Reader<'_> {
         }
     }
 
-    fn word<T>(
+    pub(super) fn word<T>(
         &mut self,
         word: Option<(OsString, Source)>,
         read: impl FnOnce(Raw<'_>) -> Result<T, String>,
@@ -226,17 +311,17 @@ impl Reader<'_> {
 }
 
 /// A [`Reader`] that knows which file it reads. `parent` is the key above with its dot, or empty.
-struct FileReader<'a> {
+pub(super) struct FileReader<'a> {
     reader: Reader<'a>,
     path: &'a Path,
 }
 
 impl FileReader<'_> {
-    fn source(&self, parent: &str, key: &str, line: u64) -> Source {
+    pub(super) fn source(&self, parent: &str, key: &str, line: u64) -> Source {
         Source::File { path: self.path.to_owned(), line: Some(line), key: Some(format!("{parent}{key}")) }
     }
 
-    fn value<T>(
+    pub(super) fn value<T>(
         &mut self,
         parent: &str,
         entry: &Entry,
@@ -260,7 +345,7 @@ impl FileReader<'_> {
     }
 
     /// The entries of a map; none, and a problem, when it isn't one.
-    fn map<'e>(&mut self, entry: &'e Entry, key: &str) -> &'e [Entry] {
+    pub(super) fn map<'e>(&mut self, entry: &'e Entry, key: &str) -> &'e [Entry] {
         match &entry.value.value {
             Value::Map(entries) => entries,
             other => {
@@ -271,7 +356,7 @@ impl FileReader<'_> {
         }
     }
 
-    fn unknown(&mut self, parent: &str, entry: &Entry, known: &[&str]) {
+    pub(super) fn unknown(&mut self, parent: &str, entry: &Entry, known: &[&str]) {
         let source = self.source(parent, &entry.key, entry.line);
         self.reader.problems.push(Problem::new(&source, format!("unknown key; known are {}", known.join(", "))));
     }

@@ -7,9 +7,13 @@ use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::document::Value;
-use super::{DATA_DIRS_MAX, LogFormat, SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN, SEGMENT_SIZE_STEP, size};
+use super::{DATA_DIRS_MAX, LogFormat, SAMPLE_ALWAYS, SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN, SEGMENT_SIZE_STEP, size};
+
+/// The most days between two scrubs.
+const SCRUB_DAYS_MAX: u64 = 365;
 
 /// The levels that a log filter knows.
 const LOG_LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
@@ -105,7 +109,7 @@ pub enum Raw<'a> {
 
 impl<'a> Raw<'a> {
     /// A text; in a file also one that looks like nothing else.
-    fn text(self) -> Option<&'a str> {
+    pub fn text(self) -> Option<&'a str> {
         match self {
             Self::Word(word) => word.to_str(),
             Self::Value(Value::Text(text)) => Some(text),
@@ -258,6 +262,23 @@ pub fn segment_size(raw: Raw<'_>) -> Result<u64, String> {
     Ok(bytes)
 }
 
+/// `14d`, `12h`, `30m`, `10s`, or `off`.
+pub fn scrub_interval(raw: Raw<'_>) -> Result<Option<Duration>, String> {
+    const UNITS: [(&str, u64); 4] = [("s", 1), ("m", 60), ("h", 3600), ("d", 86_400)];
+    let text = raw.text().map(str::trim).unwrap_or_default();
+    // Some readers of YAML take `off` for a truth value.
+    if text == "off" || matches!(raw, Raw::Value(Value::Bool(false))) {
+        return Ok(None);
+    }
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let unit = UNITS.iter().find(|(name, _)| *name == text[digits..].trim_start());
+    let seconds = unit.and_then(|(_, factor)| text[..digits].parse::<u64>().ok()?.checked_mul(*factor));
+    match seconds.filter(|seconds| (1..=SCRUB_DAYS_MAX * 86_400).contains(seconds)) {
+        Some(seconds) => Ok(Some(Duration::from_secs(seconds))),
+        None => Err(format!("must be off, or 1s..{SCRUB_DAYS_MAX}d with s, m, h or d behind the number, such as 14d")),
+    }
+}
+
 /// `info`, or `warn,nabu_store=debug`.
 pub fn log_level(raw: Raw<'_>) -> Result<String, String> {
     let text = raw.text().map(str::trim).unwrap_or_default();
@@ -286,6 +307,31 @@ pub fn log_format(raw: Raw<'_>) -> Result<LogFormat, String> {
         Some("json") => Ok(LogFormat::Json),
         _ => Err("must be text or json".to_owned()),
     }
+}
+
+pub fn boolean(raw: Raw<'_>) -> Result<bool, String> {
+    let word = match raw {
+        Raw::Value(Value::Bool(value)) => return Ok(*value),
+        Raw::Value(_) => None,
+        Raw::Word(word) => word.to_str(),
+    };
+    match word.map(str::trim) {
+        Some("true") => Ok(true),
+        Some("false") => Ok(false),
+        _ => Err("must be true or false".to_owned()),
+    }
+}
+
+/// A part of all, in parts of [`SAMPLE_ALWAYS`].
+pub fn sample(raw: Raw<'_>) -> Result<u32, String> {
+    let number = match raw {
+        Raw::Value(Value::Float(number)) => Some(*number),
+        Raw::Word(word) => word.to_str().and_then(|text| text.trim().parse().ok()),
+        Raw::Value(_) => raw.integer().map(|integer| integer as f64),
+    };
+    let number = number.filter(|number| (0.0..=1.0).contains(number));
+    let number = number.ok_or("must be a number from 0 to 1, such as 0.01 for one request in a hundred")?;
+    Ok((number * f64::from(SAMPLE_ALWAYS)).round() as u32)
 }
 
 fn path_of_bytes(bytes: &[u8]) -> PathBuf {

@@ -59,8 +59,11 @@ fn with_nothing_given_every_value_has_its_default() {
     assert_eq!(config.listen.to_string(), "127.0.0.1:7070");
     assert_eq!((config.cores, config.memory_bytes), (8, 4 << 30));
     assert_eq!((config.token_file, config.segment_size), (None, None));
+    assert_eq!(config.scrub_interval, Some(Duration::from_secs(14 * 86_400)));
     assert_eq!(config.limits, Limits::default());
-    assert_eq!(config.log, LogOptions { level: "info".into(), format: LogFormat::Text });
+    let access = AccessOptions { enabled: false, sample: SAMPLE_ALWAYS };
+    let log = LogOptions { level: "info".into(), format: LogFormat::Text, access, slow_request_ms: 1_000 };
+    assert_eq!(config.log, log);
 }
 
 #[test]
@@ -80,11 +83,17 @@ fn default_memory_is_a_quarter_within_bounds_and_enough_for_the_cores() {
 
 #[test]
 fn flags_win_over_environment_over_file_over_defaults() {
-    let file = "cores: 1\nlisten: 127.0.0.1:1\nmemory: 64MiB\ndata: /file\ntoken_file: /file.tokens\nlog: {level: warn, format: json}\n";
+    let log = |level: &str, format, enabled, sample, slow_request_ms| LogOptions {
+        level: level.into(),
+        format,
+        access: AccessOptions { enabled, sample },
+        slow_request_ms,
+    };
+    let file = "cores: 1\nlisten: 127.0.0.1:1\nmemory: 64MiB\ndata: /file\ntoken_file: /file.tokens\nlog: {level: warn, format: json, access: {enabled: true, sample: 0.25}, slow_request_ms: 0}\n";
     let given = Given::file(file);
     let config = given.config();
     assert_eq!((config.cores, config.listen.port(), config.memory_bytes), (1, 1, 64 << 20));
-    assert_eq!(config.log, LogOptions { level: "warn".into(), format: LogFormat::Json });
+    assert_eq!(config.log, log("warn", LogFormat::Json, true, 250_000, 0));
 
     let given = given
         .variable("NABU_CORES", "2")
@@ -92,12 +101,15 @@ fn flags_win_over_environment_over_file_over_defaults() {
         .variable("NABU_MEMORY", "128MiB")
         .variable("NABU_DATA", "/env/a:/env/b")
         .variable("NABU_TOKEN_FILE", "/env.tokens")
-        .variable("NABU_LOG", "debug");
+        .variable("NABU_LOG", "debug")
+        .variable("NABU_ACCESS_LOG", "false")
+        .variable("NABU_ACCESS_LOG_SAMPLE", "1")
+        .variable("NABU_SLOW_REQUEST_MS", "20");
     let config = given.config();
     assert_eq!((config.cores, config.listen.port(), config.memory_bytes), (2, 2, 128 << 20));
     assert_eq!(config.data, [Path::new("/env/a"), Path::new("/env/b")]);
     assert_eq!(config.token_file.as_deref(), Some(Path::new("/env.tokens")));
-    assert_eq!(config.log, LogOptions { level: "debug".into(), format: LogFormat::Json });
+    assert_eq!(config.log, log("debug", LogFormat::Json, false, 1_000_000, 20));
 
     let config = given
         .flags(|flags| {
@@ -108,18 +120,21 @@ fn flags_win_over_environment_over_file_over_defaults() {
             flags.token_file = Some("/flag.tokens".into());
             flags.log_level = Some("trace".into());
             flags.log_format = Some("text".into());
+            flags.access_log = Some("true".into());
+            flags.access_log_sample = Some("0.00001".into());
+            flags.slow_request_ms = Some("30".into());
         })
         .config();
     assert_eq!((config.cores, config.listen.port(), config.memory_bytes), (3, 3, 256 << 20));
     assert_eq!(config.data, [Path::new("/flag:with colon")]);
     assert_eq!(config.token_file.as_deref(), Some(Path::new("/flag.tokens")));
-    assert_eq!(config.log, LogOptions { level: "trace".into(), format: LogFormat::Text });
+    assert_eq!(config.log, log("trace", LogFormat::Text, true, 10, 30));
 }
 
 #[test]
 fn a_file_may_set_everything() {
     let config = Given::file(
-        "data:\n  - /srv/a\n  - /srv/b\nlisten: \"[::1]:8080\"\nsegment_size: 256MiB\nlimits:\n  connections_max: 10\n  \
+        "data:\n  - /srv/a\n  - /srv/b\nlisten: \"[::1]:8080\"\nsegment_size: 256MiB\nscrub_interval: 30d\nlimits:\n  connections_max: 10\n  \
          head_bytes_max: 32KiB\n  target_bytes_max: 4096\n  json_bytes_max: 1M\n  blob_bytes_max: 1GiB\n  head_timeout_ms: 100\n  \
          idle_timeout_ms: 200\n  progress_timeout_ms: 300\n  shutdown_timeout_ms: 0\nlog:\n  level: warn,nabu_store::server=trace\n",
     )
@@ -127,6 +142,8 @@ fn a_file_may_set_everything() {
     assert_eq!(config.data, [Path::new("/srv/a"), Path::new("/srv/b")]);
     assert_eq!(config.listen.to_string(), "[::1]:8080");
     assert_eq!(config.segment_size, Some(256 << 20));
+    assert_eq!(config.scrub_interval, Some(Duration::from_secs(30 * 86_400)));
+    assert_eq!(Given::file("scrub_interval: off\n").config().scrub_interval, None);
     let expected = Limits {
         connections_max: 10,
         head_bytes_max: 32 << 10,
@@ -180,8 +197,13 @@ fn messages_about_a_file_name_file_line_key_value_and_remedy() {
         ("limits: {head_bytes_max: 2MiB}\n", "FILE:1: limits.head_bytes_max: must be 1KiB..1MiB (got \"2MiB\")".into()),
         ("limits: 5\n", "FILE:1: limits: must be a map of keys below it (got 5)".into()),
         ("\nlimits:\n  conections_max: 5\n", format!("FILE:3: limits.conections_max: unknown key; known are {}", LIMITS.each_ref().map(|limit| limit.key).join(", "))),
-        ("port: 7070\n", "FILE:1: port: unknown key; known are data, listen, cores, memory, token_file, segment_size, limits, log".into()),
-        ("log:\n  colour: true\n", "FILE:2: log.colour: unknown key; known are level, format".into()),
+        ("port: 7070\n", "FILE:1: port: unknown key; known are data, listen, cores, memory, token_file, segment_size, scrub_interval, limits, log, tls, auth, rate_limit".into()),
+        ("log:\n  colour: true\n", "FILE:2: log.colour: unknown key; known are level, format, access, slow_request_ms".into()),
+        ("log:\n  access: true\n", "FILE:2: log.access: must be a map of keys below it (got true)".into()),
+        ("log:\n  access:\n    rate: 1\n", "FILE:3: log.access.rate: unknown key; known are enabled, sample".into()),
+        ("log: {access: {enabled: 1}}\n", "FILE:1: log.access.enabled: must be true or false (got 1)".into()),
+        ("log: {access: {sample: 1.5}}\n", "FILE:1: log.access.sample: must be a number from 0 to 1, such as 0.01 for one request in a hundred (got 1.5)".into()),
+        ("log: {slow_request_ms: -1}\n", "FILE:1: log.slow_request_ms: must be 0..3600000 (got -1)".into()),
         ("log: {level: loud}\n", "FILE:1: log.level: must be one of off, error, warn, info, debug, trace, or a list such as warn,nabu_store=debug (got \"loud\")".into()),
         ("log: {format: xml}\n", "FILE:1: log.format: must be text or json (got \"xml\")".into()),
         ("cores: 0\n", "FILE:1: cores: must be 1..1024 (got 0)".into()),
@@ -194,6 +216,8 @@ fn messages_about_a_file_name_file_line_key_value_and_remedy() {
         ("memory: 1TiB\n", "FILE:1: memory: must fit in the 17179869184 bytes of memory that this process may use (got 1TiB)".into()),
         ("segment_size: 1048575\n", "FILE:1: segment_size: must be 1MiB..1GiB (got 1048575)".into()),
         ("segment_size: 20000000\n", "FILE:1: segment_size: must be a multiple of 1MiB (got 20000000)".into()),
+        ("scrub_interval: 14\n", "FILE:1: scrub_interval: must be off, or 1s..365d with s, m, h or d behind the number, such as 14d (got 14)".into()),
+        ("scrub_interval: 366d\n", "FILE:1: scrub_interval: must be off, or 1s..365d with s, m, h or d behind the number, such as 14d (got \"366d\")".into()),
         ("listen: 7070\n", format!("FILE:1: listen: {LISTEN} (got 7070)")),
         ("listen: localhost\n", format!("FILE:1: listen: {LISTEN} (got \"localhost\")")),
         ("listen: \":7070\"\n", format!("FILE:1: listen: {LISTEN}; 0.0.0.0:7070 listens on all addresses (got \":7070\")")),
@@ -209,6 +233,91 @@ fn messages_about_a_file_name_file_line_key_value_and_remedy() {
     ] {
         assert_eq!(Given::file(text).messages(), [message], "{text:?}");
     }
+}
+
+#[test]
+fn a_file_may_say_who_may_connect_and_how_often() {
+    let config = Given::file(
+        "tls:\n  cert: /c\n  key: /k\n  client_ca: /ca\n  kernel: off\nauth:\n  jwt:\n    keys: /jwks\n    algorithms: [RS256, EdDSA]\n    \
+         issuer: https://idp\n    audience: [a, b]\n    role_claim: roles\n    leeway_seconds: 0\nrate_limit: {requests_per_second: 10, bytes_per_second: 1GiB}\n",
+    )
+    .config();
+    let tls = config.tls.expect("TLS");
+    assert_eq!((tls.cert.as_path(), tls.key.as_path()), (Path::new("/c"), Path::new("/k")));
+    assert_eq!((tls.client_ca.as_deref(), tls.client_auth), (Some(Path::new("/ca")), ClientAuth::Required));
+    assert!(!tls.kernel);
+    let jwt = config.jwt.expect("JWTs");
+    assert_eq!(jwt.algorithms, [JwtAlgorithm::Rs256, JwtAlgorithm::EdDsa]);
+    assert_eq!((jwt.issuers, jwt.audiences), (vec!["https://idp".to_owned()], vec!["a".to_owned(), "b".to_owned()]));
+    assert_eq!((jwt.role_claim.as_str(), jwt.leeway_seconds), ("roles", 0));
+    let expected = RateLimit { requests_per_second: Some(10), burst: None, bytes_per_second: Some(1 << 30) };
+    assert_eq!(config.rate_limit, expected);
+}
+
+#[test]
+fn without_a_word_there_is_neither_tls_nor_a_jwt_nor_a_limit() {
+    let config = Given::default().config();
+    assert_eq!((config.tls, config.jwt, config.rate_limit.is_off()), (None, None, true));
+}
+
+#[test]
+fn tls_may_be_set_by_flags_over_variables_over_the_file() {
+    let given = Given::file("tls: {cert: /file, key: /file.key, client_ca: /ca, client_auth: none}\n");
+    let tls = given.config().tls.expect("TLS");
+    assert_eq!((tls.client_ca, tls.client_auth, tls.kernel), (None, ClientAuth::None, true));
+    let given = given.variable("NABU_TLS_CERT", "/variable").variable("NABU_TLS_CLIENT_AUTH", "optional");
+    let tls = given.config().tls.expect("TLS");
+    assert_eq!((tls.cert.as_path(), tls.key.as_path()), (Path::new("/variable"), Path::new("/file.key")));
+    assert_eq!((tls.client_ca.as_deref(), tls.client_auth), (Some(Path::new("/ca")), ClientAuth::Optional));
+    let tls = given.flags(|flags| flags.tls.cert = Some("/flag".into())).config().tls.expect("TLS");
+    assert_eq!(tls.cert, Path::new("/flag"));
+}
+
+#[test]
+fn settings_of_security_that_miss_their_other_half_are_named() {
+    for (text, message) in [
+        ("tls: {cert: /c}\n", "FILE:1: tls: TLS needs a private key: give tls.key, NABU_TLS_KEY or --tls-key too"),
+        ("tls:\n  key: /k\n", "FILE:1: tls: TLS needs a certificate: give tls.cert, NABU_TLS_CERT or --tls-cert too"),
+        (
+            "tls: {cert: /c, key: /k,\n  client_auth: optional}\n",
+            "FILE:2: tls.client_auth: client certificates need the authorities that signed them: give tls.client_ca too",
+        ),
+        ("tls: {client_auth: maybe}\n", "FILE:1: tls.client_auth: must be none, optional or required (got \"maybe\")"),
+        ("tls: {kernel: always}\n", "FILE:1: tls.kernel: must be auto or off (got \"always\")"),
+        (
+            "tls: {certificate: /c}\n",
+            "FILE:1: tls.certificate: unknown key; known are cert, key, client_ca, client_auth, kernel",
+        ),
+        ("auth: {jwt: {}}\n", "FILE:1: auth.jwt: needs the keys that tokens are signed with: give auth.jwt.keys too"),
+        ("auth: {oidc: 1}\n", "FILE:1: auth.oidc: unknown key; known are jwt"),
+        (
+            "auth: {jwt: {keys: /k, algorithms: [none]}}\n",
+            "FILE:1: auth.jwt.algorithms: must be one of HS256, RS256, ES256, EdDSA, or a list of them (got a list)",
+        ),
+        (
+            "auth: {jwt: {keys: /k, issuer: []}}\n",
+            "FILE:1: auth.jwt.issuer: must be a text or a list of 1..64 texts, none of them empty (got a list)",
+        ),
+        (
+            "auth: {jwt: {keys: /k, leeway_seconds: 4000}}\n",
+            "FILE:1: auth.jwt.leeway_seconds: must be 0..3600 (got 4000)",
+        ),
+        (
+            "rate_limit: {burst: 5}\n",
+            "FILE:1: rate_limit.burst: is the burst of a rate that isn't set: give rate_limit.requests_per_second too",
+        ),
+        (
+            "rate_limit: {requests_per_second: 0}\n",
+            "FILE:1: rate_limit.requests_per_second: must be 1..1000000 (got 0)",
+        ),
+        ("rate_limit: {bytes_per_second: 1}\n", "FILE:1: rate_limit.bytes_per_second: must be 64KiB..1TiB (got 1)"),
+    ] {
+        assert_eq!(Given::file(text).messages(), [message], "{text:?}");
+    }
+    assert_eq!(
+        Given::default().variable("NABU_TLS_KEY", "/k").messages(),
+        ["NABU_TLS_KEY=/k: TLS needs a certificate: give tls.cert, NABU_TLS_CERT or --tls-cert too"]
+    );
 }
 
 #[test]

@@ -8,9 +8,10 @@ use std::time::Duration;
 use nabu_engine::io::Io;
 use nabu_engine::runtime::{Listener, Stream};
 
-use super::connection::serve;
+use super::connection::{secure, serve};
 use super::core::Core;
-use super::exchange::refuse;
+use super::exchange::turn_away;
+use super::transport::Transport;
 use crate::api::error::ApiError;
 
 /// How long to leave the listener alone after an error: the usual one is that descriptors have run out, and only time mends it.
@@ -23,7 +24,10 @@ pub async fn accept_loop(core: Rc<Core>, mut listener: Listener) -> Infallible {
     let refusals = Rc::new(Cell::new(0));
     loop {
         match listener.accept().await {
-            Ok(stream) if core.shared.connection_count.enter() => core.io.spawn(serve(core.clone(), stream)),
+            Ok(stream) if core.shared.connection_count.enter() => {
+                core.recorder.connection_accepted();
+                core.io.spawn(serve(core.clone(), stream));
+            }
             Ok(stream) => refuse_connection(&core, stream, &refusals),
             Err(error) => {
                 tracing::warn!(%error, "can't accept connections; is the limit of open files (ulimit -n) too low?");
@@ -34,6 +38,7 @@ pub async fn accept_loop(core: Rc<Core>, mut listener: Listener) -> Infallible {
 }
 
 fn refuse_connection(core: &Rc<Core>, stream: Stream, refusals: &Rc<Cell<usize>>) {
+    core.recorder.connection_refused();
     if refusals.get() == REFUSALS_MAX {
         return;
     }
@@ -46,7 +51,13 @@ fn refuse_connection(core: &Rc<Core>, stream: Stream, refusals: &Rc<Cell<usize>>
     );
     let io = core.io.clone();
     io.spawn(async move {
-        refuse(core, stream, error).await;
+        let transport = match secure(&core, &stream, None) {
+            None => Some(Transport::Plain(stream)),
+            Some(securing) => securing.await,
+        };
+        if let Some(transport) = transport {
+            turn_away(core, transport, error).await;
+        }
         refusals.set(refusals.get() - 1);
     });
 }

@@ -6,6 +6,7 @@
 use std::ops::Range;
 use std::rc::Rc;
 
+use nabu_engine::io::Io;
 use nabu_engine::runtime::{Half, RingIo};
 use nabu_engine::store::Upload;
 use nabu_net::http::body::{ChunkDecoder, ChunkEvent};
@@ -13,6 +14,7 @@ use nabu_net::http::head::{BodyFraming, RequestHead};
 
 use super::core::Core;
 use super::exchange::Exchange;
+use super::phases::Phase;
 use crate::api::error::{ApiError, blob_too_large};
 
 /// The most bytes of an unwanted body that are read so that the connection can be kept.
@@ -122,6 +124,7 @@ impl Exchange {
     /// Receives the whole body into an upload.
     pub async fn receive_upload(&mut self, upload: &mut Upload<RingIo>, size_max: u64) -> Result<(), ApiError> {
         while let Some(piece) = self.buffered_piece(true).await? {
+            self.enter_once(Phase::Hash);
             upload.write(&self.input[piece]).await?;
             if upload.size() > size_max {
                 return Err(blob_too_large(size_max));
@@ -130,10 +133,15 @@ impl Exchange {
         while let Framing::Length(left) = self.body.framing
             && left > 0
         {
-            self.send_continue().await?;
+            if self.body.continue_pending {
+                self.enter(Phase::Receive);
+                self.send_continue().await?;
+            }
+            self.enter(Phase::Buffer);
             let (buf, mut range) = upload.space().await?;
             // Never past the body: what follows belongs to the next request.
             range.end = range.start + (range.len() as u64).min(left) as usize;
+            self.enter(Phase::Receive);
             self.set_progress_deadline();
             let (result, buf) = self.stream.recv_into(buf, range).await;
             self.stream.set_deadline(None);
@@ -142,6 +150,8 @@ impl Exchange {
                 return Err(self.broken_body());
             }
             self.body.framing = Framing::Length(left - count as u64);
+            self.received_body_bytes += count as u64;
+            self.enter(Phase::Hash);
             upload.fill(buf, count).await?;
         }
         Ok(())
@@ -216,6 +226,7 @@ impl Exchange {
                     *left -= size as u64;
                     let piece = self.cursor..self.cursor + size;
                     self.cursor = piece.end;
+                    self.received_body_bytes += size as u64;
                     return Ok((size > 0).then_some(piece));
                 }
                 Framing::Chunked { ended: true, .. } => return Ok(None),
@@ -226,6 +237,7 @@ impl Exchange {
                             ChunkEvent::Data(size) => {
                                 let piece = self.cursor..self.cursor + size;
                                 self.cursor = piece.end;
+                                self.received_body_bytes += size as u64;
                                 return Ok(Some(piece));
                             }
                             ChunkEvent::End => {
@@ -248,6 +260,7 @@ impl Exchange {
     }
 
     async fn receive_more(&mut self) -> Result<(), ApiError> {
+        self.enter(Phase::Receive);
         self.send_continue().await?;
         self.set_progress_deadline();
         let more = self.refill().await;
@@ -275,7 +288,7 @@ impl Exchange {
         }
         let mut line = self.core.vector();
         line.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
-        self.core.set_send_deadline(&self.stream, line.len());
+        self.core.set_send_deadline(&self.stream, self.core.io.now(), line.len());
         let (result, line) = self.stream.send(line).await;
         self.stream.set_deadline(None);
         self.core.recycle(line);

@@ -7,12 +7,14 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 
+use nabu_engine::io::Io;
 use nabu_engine::runtime::{Half, Stream};
 use nabu_net::http::head::HeadParser;
 
 use super::connections::Slot;
 use super::core::Core;
 use super::exchange::{Exchange, Finished, refuse};
+use super::transport::{self, GOODBYE_BYTES, Refused, Transport};
 use crate::api;
 use crate::api::error::ApiError;
 
@@ -40,6 +42,13 @@ pub fn serve(core: Rc<Core>, stream: Stream) -> impl Future<Output = ()> {
 }
 
 async fn serve_member(core: Rc<Core>, stream: Stream, membership: Membership) {
+    let stream = match secure(&core, &stream, Some(membership.slot)) {
+        None => Transport::Plain(stream),
+        Some(securing) => match securing.await {
+            Some(transport) => transport,
+            None => return,
+        },
+    };
     // Made here, as an argument would lie in the task twice.
     let mut parser = HeadParser::new(core.head_limits());
     let mut input = Vec::new();
@@ -84,11 +93,48 @@ async fn serve_member(core: Rc<Core>, stream: Stream, membership: Membership) {
         }
     }
     core.recycle(input);
+    core.set_send_deadline(&stream, core.io.now(), GOODBYE_BYTES);
+    stream.say_goodbye().await;
+}
+
+/// The handshake that a connection needs; `None` for plain HTTP. Not `async`, so that nothing of it lies in the task of a plain connection. It gives the
+/// transport, or nothing when client and server do not agree on one, and then the client was told. A connection in `slot` may be ended meanwhile.
+pub fn secure(
+    core: &Rc<Core>,
+    stream: &Stream,
+    slot: Option<Slot>,
+) -> Option<Pin<Box<dyn Future<Output = Option<Transport>>>>> {
+    let tls = core.shared.security.tls.as_ref()?.current();
+    let (core, stream) = (core.clone(), stream.clone());
+    Some(Box::pin(async move {
+        let set_waiting = |waiting| {
+            if let Some(slot) = slot {
+                core.connections.set_waiting(slot, waiting);
+            }
+        };
+        set_waiting(true);
+        let accepted = transport::accept(core.clone(), stream.clone(), tls).await;
+        set_waiting(false);
+        core.recorder.handshake_ended(accepted.is_ok());
+        match accepted {
+            Ok(transport) => Some(transport),
+            Err(refused) => {
+                let peer = stream.peer_addr().map_or_else(|_| "unknown".to_owned(), |peer| peer.to_string());
+                tracing::debug!(peer, "{refused}");
+                if let Refused::PlainHttp = refused {
+                    let message = "this port speaks HTTPS alone: use https:// in the address";
+                    let error = ApiError::new(400, "plain HTTP on an HTTPS port", message);
+                    refuse(core, Transport::Plain(stream), error).await;
+                }
+                None
+            }
+        }
+    }))
 }
 
 /// Starts to serve the request at the start of `input`, which it takes; `None` when the head is not complete. Not `async`, so that
 /// nothing of a head lies in the task of the connection.
-fn begin(core: &Rc<Core>, stream: &Stream, parser: &mut HeadParser, input: &mut Vec<u8>) -> Option<Serving> {
+fn begin(core: &Rc<Core>, stream: &Transport, parser: &mut HeadParser, input: &mut Vec<u8>) -> Option<Serving> {
     if input.is_empty() {
         return None;
     }
@@ -106,7 +152,7 @@ fn begin(core: &Rc<Core>, stream: &Stream, parser: &mut HeadParser, input: &mut 
 }
 
 /// Answers a head that did not come in time. Not `async`, for the same reason.
-fn refuse_late_head(core: &Rc<Core>, stream: &Stream) -> Serving {
+fn refuse_late_head(core: &Rc<Core>, stream: &Transport) -> Serving {
     let milliseconds = core.limits().head_timeout_ms;
     let message = format!("the request head was not complete after {milliseconds} ms");
     Box::pin(refuse(core.clone(), stream.clone(), ApiError::new(408, "request timeout", message)))

@@ -2,27 +2,36 @@
 
 use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use std::net::SocketAddr;
 
-use nabu_engine::io::{Instant, Io};
+use nabu_engine::io::{AlignedBuf, Instant, Io};
 use nabu_engine::runtime::{Half, RingIo, Stream};
 use nabu_engine::store::{Shard, Store};
 use nabu_engine::types::CoreId;
 use nabu_net::http::head::HeadLimits;
 
 use super::connections::{ConnectionCount, Connections};
+use super::maintenance::Start;
+use super::report::AccessLog;
+use super::security::{CoreAccess, Security};
 use super::shutdown::Gate;
+use super::transport::RECORDS_BYTES;
 use crate::api::request_id::RequestIds;
-use crate::auth::Tokens;
 use crate::config::{Config, Limits};
+use crate::metrics::Recorder;
+use crate::metrics::collector::Collector;
 
 /// Header fields that one request may carry.
 const HEAD_FIELDS_MAX: usize = 128;
 /// Byte vectors that a core keeps for reuse, and the largest it keeps.
 const POOL_VECTORS_MAX: usize = 64;
 const POOL_VECTOR_BYTES_MAX: usize = 64 << 10;
+/// Buffers for records that are out at one time, each for a large answer that is encrypted; more large answers are copied in small pieces.
+const RECORDS_OUT_MAX: usize = 256;
+/// Buffers for records that a core keeps for reuse: one is filled and sent at a time, and a few wait for room in a socket.
+const POOL_RECORDS_MAX: usize = 16;
 /// The share of a core's memory that bodies of JSON may take, as a divisor.
 const JSON_MEMORY_DIVISOR: u64 = 4;
 /// Beyond its timeout, a transfer gets a second for each this many bytes in flight, so that one large send is not held against a slow line.
@@ -31,14 +40,26 @@ const FLOOR_BYTES_PER_SECOND: u64 = 16 << 10;
 /// What all cores share.
 pub struct Shared {
     pub config: Config,
-    pub tokens: Tokens,
+    pub security: Security,
     pub store: Store<<RingIo as Io>::File>,
     /// The address that the first core bound.
     pub address: OnceLock<SocketAddr>,
     pub connection_count: ConnectionCount,
     pub gate: Gate,
+    pub maintenance: Start,
+    pub collector: Collector,
+    pub started_at: SystemTime,
     /// The first reason to end in failure.
     pub failure: Mutex<Option<String>>,
+}
+
+/// A place among the buffers that are out; given back when dropped.
+pub struct RecordsPlace<'core>(&'core Cell<usize>);
+
+impl Drop for RecordsPlace<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
 }
 
 /// One core of the server.
@@ -48,24 +69,39 @@ pub struct Core {
     pub shared: Arc<Shared>,
     pub connections: Connections,
     pub request_ids: RequestIds,
+    pub access: CoreAccess,
+    pub recorder: Recorder,
+    pub access_log: AccessLog,
+    /// A request that takes the server longer than this is logged.
+    pub slow_request_ns: u64,
     shard: RefCell<Option<Shard<RingIo>>>,
     stopping: Cell<bool>,
     vectors: RefCell<Vec<Vec<u8>>>,
+    records: RefCell<Vec<AlignedBuf>>,
+    records_out: Cell<usize>,
     json_bytes: Cell<u64>,
 }
 
 impl Core {
     pub fn new(id: CoreId, io: RingIo, shared: Arc<Shared>) -> Self {
         let request_ids = RequestIds::new(io.random_u64());
+        let access = CoreAccess::new(&shared.security);
+        let log = &shared.config.log;
         Self {
+            recorder: Recorder::default(),
+            access_log: AccessLog::new(&log.access),
+            slow_request_ns: log.slow_request_ms * 1_000_000,
             id,
             io,
             shared,
+            access,
             connections: Connections::default(),
             request_ids,
             shard: RefCell::new(None),
             stopping: Cell::new(false),
             vectors: RefCell::new(Vec::new()),
+            records: RefCell::new(Vec::new()),
+            records_out: Cell::new(0),
             json_bytes: Cell::new(0),
         }
     }
@@ -115,6 +151,25 @@ impl Core {
         }
     }
 
+    /// A buffer for the records of a large answer, from those that came back, with its place; it may hold what was sent before. `None` when too many are out.
+    pub fn records_buffer(&self) -> Option<(AlignedBuf, RecordsPlace<'_>)> {
+        let out = self.records_out.get();
+        if out == RECORDS_OUT_MAX {
+            return None;
+        }
+        self.records_out.set(out + 1);
+        let buffer = self.records.borrow_mut().pop().unwrap_or_else(|| AlignedBuf::stale(RECORDS_BYTES));
+        Some((buffer, RecordsPlace(&self.records_out)))
+    }
+
+    /// Takes a buffer of records back.
+    pub fn recycle_records(&self, records: AlignedBuf) {
+        let mut kept = self.records.borrow_mut();
+        if kept.len() < POOL_RECORDS_MAX {
+            kept.push(records);
+        }
+    }
+
     /// Charges bytes of a JSON body to this core; false, and not charged, when too many bodies are on their way. One body alone always
     /// fits.
     pub fn charge_json(&self, bytes: u64) -> bool {
@@ -128,6 +183,11 @@ impl Core {
         true
     }
 
+    /// Bytes of JSON bodies that are charged now.
+    pub fn json_bytes(&self) -> u64 {
+        self.json_bytes.get()
+    }
+
     pub fn release_json(&self, bytes: u64) {
         self.json_bytes.set(self.json_bytes.get().checked_sub(bytes).expect("released what was charged"));
     }
@@ -137,11 +197,11 @@ impl Core {
         stream.set_deadline(Some((self.after(Duration::from_millis(milliseconds)), half)));
     }
 
-    /// Sets the deadline for a send of `bytes`.
-    pub fn set_send_deadline(&self, stream: &Stream, bytes: usize) {
+    /// Sets the deadline for a send of `bytes` that begins now.
+    pub fn set_send_deadline(&self, stream: &Stream, now: Instant, bytes: usize) {
         let seconds = bytes as u64 / FLOOR_BYTES_PER_SECOND;
         let duration = Duration::from_millis(self.limits().progress_timeout_ms) + Duration::from_secs(seconds);
-        stream.set_deadline(Some((self.after(duration), Half::Both)));
+        stream.set_deadline(Some((now.after(duration), Half::Both)));
     }
 
     fn after(&self, duration: Duration) -> Instant {

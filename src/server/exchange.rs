@@ -4,21 +4,30 @@
 //! the handler returns; large ones chunk by chunk (`api::blobs::sending`). [`run`] turns an error into its answer, and then sees to the rest of the body and
 //! to the connection.
 
+use std::cell::{Cell, OnceCell};
 use std::io;
 use std::ops::Range;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nabu_engine::io::{Body as SendBody, Instant, Io};
 use nabu_engine::runtime::{Half, Stream};
+use nabu_engine::types::BlobId;
 use nabu_net::http::head::{BodyFraming, Method, RequestHead};
 use nabu_net::http::response::ResponseHead;
+use nabu_net::http::target::split_query;
 use serde::Serialize;
 
 use super::body::Body;
 use super::core::Core;
+use super::phases::{Phase, Phases};
+use super::report::report_unread;
+use super::transport::{GOODBYE_BYTES, Transport};
 use crate::api::error::ApiError;
 use crate::api::json;
+use crate::auth::rate::Bucket;
+use crate::metrics::Route;
 
 /// The answer so far.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,7 +43,7 @@ enum Answer {
 /// A request being served.
 pub struct Exchange {
     pub core: Rc<Core>,
-    pub stream: Stream,
+    pub stream: Transport,
     pub request_id: String,
     /// What was received: the head first, then what is unread of the body and of requests behind it.
     pub(super) input: Vec<u8>,
@@ -48,7 +57,20 @@ pub struct Exchange {
     status: u16,
     close: bool,
     sent_bytes: u64,
-    started: Instant,
+    /// Whose limit of bytes this request counts against.
+    charged: OnceCell<Arc<Bucket>>,
+    /// Bytes of the head of the answer, once it is known how many.
+    head_bytes: u64,
+    /// Bytes of the body that lie in `out`.
+    body_in_out: u64,
+    pub(super) received_body_bytes: u64,
+    pub(super) phases: Phases,
+    /// When the answer began to leave.
+    pub(super) first_byte: Option<Instant>,
+    /// What the request is counted as.
+    pub route: Cell<Route>,
+    /// The blob that it is about.
+    pub blob_id: Cell<Option<BlobId>>,
 }
 
 /// What is left for the connection to go on with.
@@ -67,11 +89,12 @@ struct ErrorBody<'e> {
 }
 
 impl Exchange {
-    pub fn new(core: Rc<Core>, stream: Stream, input: Vec<u8>, head: RequestHead) -> Self {
+    pub fn new(core: Rc<Core>, stream: Transport, input: Vec<u8>, head: RequestHead) -> Self {
         let request_id = core.request_ids.choose(head.field(&input, "x-request-id"));
         let close = !head.keep_alive() || core.is_stopping();
-        let started = core.io.now();
+        core.recorder.request_began();
         Self {
+            phases: Phases::begin(core.io.now()),
             cursor: head.size(),
             body: Body::new(&head),
             out: core.vector(),
@@ -84,7 +107,13 @@ impl Exchange {
             status: 0,
             close,
             sent_bytes: 0,
-            started,
+            charged: OnceCell::new(),
+            head_bytes: 0,
+            body_in_out: 0,
+            received_body_bytes: 0,
+            first_byte: None,
+            route: Cell::default(),
+            blob_id: Cell::default(),
         }
     }
 
@@ -92,8 +121,17 @@ impl Exchange {
         self.head.method()
     }
 
+    pub(super) fn method_name(&self) -> &str {
+        self.head.method_name(&self.input)
+    }
+
     pub fn target(&self) -> &str {
         self.head.target(&self.input)
+    }
+
+    /// The target without its query.
+    pub(super) fn path(&self) -> &str {
+        split_query(self.target()).0
     }
 
     /// The value of the first field of this name, in lowercase.
@@ -112,6 +150,49 @@ impl Exchange {
 
     pub(super) fn head_size(&self) -> usize {
         self.head.size()
+    }
+
+    /// What this request moves is to be charged to a token.
+    pub fn charge_bytes_to(&self, bucket: Arc<Bucket>) {
+        assert!(self.charged.set(bucket).is_ok(), "a request has one token");
+    }
+
+    pub(super) fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// Bytes of the body that were sent.
+    pub(super) fn sent_body_bytes(&self) -> u64 {
+        self.sent_bytes.saturating_sub(self.head_bytes)
+    }
+
+    /// From now on the time of this request counts for a phase. Returns the time.
+    pub fn enter(&mut self, phase: Phase) -> Instant {
+        let now = self.core.io.now();
+        self.phases.enter(phase, now);
+        now
+    }
+
+    /// The same, where what came before took next to no time: without a look at the clock.
+    pub fn enter_at_once(&mut self, phase: Phase) {
+        self.phases.rename(phase);
+    }
+
+    /// The same, without a look at the clock when that phase lasts already.
+    pub fn enter_once(&mut self, phase: Phase) {
+        if self.phases.current() != phase {
+            self.enter(phase);
+        }
+    }
+
+    /// What is written is about to leave. Returns the time.
+    fn leaves(&mut self) -> Instant {
+        let now = self.enter(Phase::Send);
+        if self.first_byte.is_none() {
+            self.first_byte = Some(now);
+            self.head_bytes = self.out.len() as u64 - self.body_in_out;
+        }
+        now
     }
 
     /// Starts the answer: the status and the fields that every answer has. The caller adds its own, and ends the head.
@@ -135,24 +216,29 @@ impl Exchange {
 
     /// Answers with a JSON value.
     pub fn answer_json<T: Serialize>(&mut self, status: u16, fields: &[(&str, &str)], value: &T) {
-        let body = json::to_vec(value);
-        let mut head = self.begin(status).field("Content-Type", "application/json");
+        self.answer_bytes(status, "application/json", fields, &json::to_vec(value));
+    }
+
+    /// Answers with a body that lies in memory.
+    pub fn answer_bytes(&mut self, status: u16, content_type: &str, fields: &[(&str, &str)], body: &[u8]) {
+        let mut head = self.begin(status).field("Content-Type", content_type);
         for (name, value) in fields {
             head = head.field(name, value);
         }
         head.field_u64("Content-Length", body.len() as u64).end();
         if self.method() != Method::Head {
-            self.out.extend_from_slice(&body);
+            self.put(body);
         }
     }
 
     fn answer_error(&mut self, error: &ApiError) {
+        self.core.recorder.failed(error.error);
         if error.status >= 500 {
             tracing::warn!(
                 request_id = self.request_id,
                 status = error.status,
                 method = self.head.method_name(&self.input),
-                target = self.target(),
+                path = self.path(),
                 cause = error.cause.as_deref(),
                 "{}",
                 error.message
@@ -175,6 +261,7 @@ impl Exchange {
     pub fn take_back(&mut self) {
         assert_eq!((self.answer, self.sent_bytes), (Answer::Begun, 0), "what is sent can't be taken back");
         self.out.clear();
+        self.body_in_out = 0;
         self.answer = Answer::None;
     }
 
@@ -182,14 +269,16 @@ impl Exchange {
     pub fn put(&mut self, bytes: &[u8]) {
         assert_eq!(self.answer, Answer::Begun, "the head comes first");
         self.out.extend_from_slice(bytes);
+        self.body_in_out += bytes.len() as u64;
     }
 
     /// Sends what is written of the head, and a part of the body behind it, in one operation. `None` when the peer is gone.
     pub async fn send_body(&mut self, body: SendBody, range: Range<usize>) -> Option<SendBody> {
         assert_eq!(self.answer, Answer::Begun, "the head comes first");
+        let now = self.leaves();
         let head = std::mem::take(&mut self.out);
         let bytes = head.len() + range.len();
-        self.core.set_send_deadline(&self.stream, bytes);
+        self.core.set_send_deadline(&self.stream, now, bytes);
         let (result, head, body) = self.stream.send_with_head(head, body, range).await;
         self.stream.set_deadline(None);
         self.core.recycle(head);
@@ -216,6 +305,7 @@ impl Exchange {
     /// Takes the head that is written, for a sender of its own.
     pub fn take_head(&mut self) -> Vec<u8> {
         assert_eq!(self.answer, Answer::Begun, "the head comes first");
+        self.leaves();
         std::mem::take(&mut self.out)
     }
 
@@ -224,9 +314,10 @@ impl Exchange {
         if self.answer == Answer::Broken || self.out.is_empty() {
             return;
         }
+        let now = self.leaves();
         let out = std::mem::take(&mut self.out);
         let bytes = out.len();
-        self.core.set_send_deadline(&self.stream, bytes);
+        self.core.set_send_deadline(&self.stream, now, bytes);
         let (result, out) = self.stream.send(out).await;
         self.stream.set_deadline(None);
         self.core.recycle(out);
@@ -240,15 +331,10 @@ impl Exchange {
     async fn finish(mut self) -> Finished {
         assert_ne!(self.answer, Answer::None, "a handler answers, or fails");
         self.flush().await;
-        tracing::debug!(
-            request_id = self.request_id,
-            status = self.status,
-            method = self.head.method_name(&self.input),
-            target = self.target(),
-            bytes = self.sent_bytes,
-            microseconds = self.core.io.now().since(self.started).as_micros() as u64,
-            complete = self.answer == Answer::Begun,
-        );
+        self.report(self.answer == Answer::Begun);
+        if let Some(bucket) = self.charged.get() {
+            bucket.charge_bytes(self.core.io.now(), self.sent_bytes + self.received_body_bytes);
+        }
         let mut keep = !self.close;
         if self.answer == Answer::Broken {
             self.stream.shutdown(Half::Both);
@@ -282,7 +368,17 @@ where
 }
 
 /// Answers a request whose head can't be read, and ends the connection.
-pub async fn refuse(core: Rc<Core>, stream: Stream, error: ApiError) -> Finished {
+pub async fn refuse(core: Rc<Core>, stream: Transport, error: ApiError) -> Finished {
+    answer_and_end(core, stream, error, true).await
+}
+
+/// Answers on a connection that is not wanted before it has asked for anything, and ends it.
+pub async fn turn_away(core: Rc<Core>, stream: Transport, error: ApiError) -> Finished {
+    answer_and_end(core, stream, error, false).await
+}
+
+async fn answer_and_end(core: Rc<Core>, stream: Transport, error: ApiError, is_request: bool) -> Finished {
+    core.recorder.failed(error.error);
     let request_id = core.request_ids.fresh();
     tracing::debug!(request_id, status = error.status, "{}", error.message);
     let body = json::to_vec(&ErrorBody { code: error.status, error: error.error, message: &error.message });
@@ -297,9 +393,12 @@ pub async fn refuse(core: Rc<Core>, stream: Stream, error: ApiError) -> Finished
     }
     head.field_u64("Content-Length", body.len() as u64).end();
     out.extend_from_slice(&body);
-    core.set_send_deadline(&stream, out.len());
+    core.set_send_deadline(&stream, core.io.now(), out.len());
     let (result, out) = stream.send(out).await;
     core.recycle(out);
+    if is_request {
+        report_unread(&core, &stream, &request_id, &error, result.is_ok());
+    }
     if result.is_ok() && !stream.timed_out() {
         linger(&core, &stream).await;
     }
@@ -313,8 +412,11 @@ const LINGER_IDLE_MS: u64 = 2_000;
 
 /// Ends the writing side and discards what still comes: closing with bytes unread would reset the connection, and the peer might
 /// lose the answer (RFC 9112, section 9.6).
-async fn linger(core: &Core, stream: &Stream) {
-    stream.shutdown(Half::Write);
+async fn linger(core: &Core, stream: &Transport) {
+    core.set_send_deadline(stream, core.io.now(), GOODBYE_BYTES);
+    stream.end_writing().await;
+    // What comes is thrown away as it is, so nothing is decrypted.
+    let stream: &Stream = stream;
     let started = core.io.now();
     while core.io.now().since(started) < Duration::from_millis(LINGER_MS) && !core.is_stopping() {
         core.set_deadline(stream, LINGER_IDLE_MS, Half::Read);

@@ -10,7 +10,13 @@ mod connections;
 mod core;
 mod exchange;
 pub(crate) mod lock;
+mod maintenance;
+mod phases;
+mod reload;
+mod report;
+mod security;
 mod shutdown;
+mod transport;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -20,23 +26,27 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use nabu_engine::io::Io;
 use nabu_engine::runtime::mailbox::{Receiver, Sender, mailbox};
 use nabu_engine::runtime::{self, Listener, RingIo, RuntimeOptions};
-use nabu_engine::store::{Store, StoreOptions};
+use nabu_engine::store::{ScrubOptions, Store, StoreOptions};
 use nabu_engine::types::CoreId;
 
 use self::connections::ConnectionCount;
 use self::lock::DirectoryLocks;
+use self::maintenance::{Maintenance, Start};
 use self::shutdown::{Gate, SignalThread};
-use crate::auth::Tokens;
 use crate::config::Config;
+use crate::metrics::collector::Collector;
 
 pub use self::connection::Serving;
 pub use self::core::{Core, Shared};
 pub use self::exchange::{Exchange, run as run_exchange};
+pub use self::phases::Phase;
+pub use self::security::Security;
+pub use self::transport::{SEALED_AT_ONCE, SEALED_HEAD_BYTES_MAX, Session};
 
 /// How long connections that were broken off at the end of a shutdown get to notice it.
 const BREAK_OFF_MS: u64 = 1_000;
@@ -49,6 +59,8 @@ const BIND_RETRY_MS: u64 = 50;
 enum CoreMessage {
     /// The first core listens here: bind the same address.
     Bound(SocketAddr),
+    /// The work in the background has no thread: do it here.
+    Maintain,
     Stop,
 }
 
@@ -85,7 +97,7 @@ impl Mailboxes {
 ///
 /// # Errors
 /// A message for the operator that names the value and the remedy.
-pub fn run(config: Config, tokens: Tokens) -> Result<(), String> {
+pub fn run(config: Config, security: Security) -> Result<(), String> {
     let cores = config.cores;
     // Dropped last, when nothing of this process touches the directories any more.
     let _locks = DirectoryLocks::acquire(&config.data)?;
@@ -99,19 +111,33 @@ pub fn run(config: Config, tokens: Tokens) -> Result<(), String> {
     let shared = Arc::new(Shared {
         connection_count: ConnectionCount::new(config.limits.connections_max),
         config,
-        tokens,
+        security,
         store,
         address: OnceLock::new(),
         gate: Gate::default(),
+        maintenance: Start::default(),
+        collector: Collector::new(cores),
+        started_at: SystemTime::now(),
         failure: Mutex::new(None),
     });
     let _warmer = shared.store.warm_up();
     let mailboxes = Mailboxes::new(cores);
+    let maintenance = {
+        let first = mailboxes.senders[0].clone();
+        // A core that has ended needs no message.
+        let instead = move || drop(first.send(CoreMessage::Maintain));
+        Maintenance::prepare(&shared.maintenance, shared.store.clone(), scrub_options(&shared.config), instead)
+            .map_err(|error| format!("can't start a thread: {error}"))?
+    };
     let stop = {
         let mailboxes = mailboxes.clone();
         move || mailboxes.broadcast(|| CoreMessage::Stop)
     };
-    let signals = SignalThread::start(stop).map_err(|error| format!("can't watch for signals: {error}"))?;
+    let signals = SignalThread::start(stop, {
+        let shared = shared.clone();
+        move || security::reload(&shared)
+    })
+    .map_err(|error| format!("can't watch for signals: {error}"))?;
     let result = {
         let shared = shared.clone();
         runtime::run(&RuntimeOptions { cores, pin: true }, move |id, io| {
@@ -119,6 +145,7 @@ pub fn run(config: Config, tokens: Tokens) -> Result<(), String> {
         })
     };
     signals.end();
+    maintenance.end(&shared.maintenance);
     result.map_err(|error| format!("can't run the cores: {error}"))?;
     match shared.failure.lock().expect("no holder panics").take() {
         Some(failure) => Err(failure),
@@ -141,6 +168,7 @@ async fn core_main(shared: Arc<Shared>, mailboxes: Mailboxes, id: CoreId, io: Ri
     let cores = shared.config.cores;
     let mut mail = mailboxes.take(id);
     let core = Rc::new(Core::new(id, io.clone(), shared.clone()));
+    shared.collector.serve(&core);
     let opened = match bind(&shared, &mailboxes, &mut mail, id, &io).await {
         None => false,
         Some(listener) => {
@@ -176,7 +204,7 @@ async fn bind(
     } else {
         match mail.recv().await {
             Some(CoreMessage::Bound(address)) => address,
-            Some(CoreMessage::Stop) | None => return None,
+            Some(CoreMessage::Stop | CoreMessage::Maintain) | None => return None,
         }
     };
     let free = if id == CoreId(0) { wait_until_free(io, address).await } else { Ok(()) };
@@ -237,7 +265,8 @@ fn announce(shared: &Shared, address: SocketAddr) {
         data = directories.join(", "),
         cores = config.cores,
         memory_mib = config.memory_bytes >> 20,
-        "listening on http://{address}"
+        "listening on {}://{address}",
+        if config.tls.is_some() { "https" } else { "http" }
     );
 }
 
@@ -258,8 +287,19 @@ async fn serve(core: &Core, mailboxes: &Mailboxes, mail: &mut Receiver<CoreMessa
             if shared.gate.step(|steps| steps.opened += 1).opened == shared.config.cores {
                 let milliseconds = core.io.now().since(started).as_millis() as u64;
                 tracing::info!(milliseconds, "ready to serve blobs");
+                shared.maintenance.begin();
             }
-            stopped(mail).await;
+            loop {
+                match mail.recv().await {
+                    Some(CoreMessage::Bound(_)) => {}
+                    Some(CoreMessage::Maintain) => {
+                        let options = scrub_options(&shared.config);
+                        let (first, second) = (core.io.clone(), core.io.clone());
+                        core.io.spawn(maintenance::work(shared.store.clone(), options, first, second));
+                    }
+                    Some(CoreMessage::Stop) | None => break,
+                }
+            }
             true
         }
         Either::Left(Err(error)) => {
@@ -270,9 +310,13 @@ async fn serve(core: &Core, mailboxes: &Mailboxes, mail: &mut Receiver<CoreMessa
     }
 }
 
+fn scrub_options(config: &Config) -> ScrubOptions {
+    ScrubOptions { interval: config.scrub_interval, ..ScrubOptions::default() }
+}
+
 /// Ends when the core is told to stop.
 async fn stopped(mail: &mut Receiver<CoreMessage>) {
-    while let Some(CoreMessage::Bound(_)) = mail.recv().await {}
+    while let Some(CoreMessage::Bound(_) | CoreMessage::Maintain) = mail.recv().await {}
 }
 
 /// Lets the requests in flight finish within the limit, then breaks them off.

@@ -1,7 +1,7 @@
 //! How a server stops: the signals, and the steps that all cores take together.
 //!
 //! The first SIGTERM or SIGINT asks every core to stop; a second one ends the process at once, which the store survives as it survives a
-//! crash.
+//! crash. SIGHUP has files read again, on the thread that waits for signals. A write over the limit on the size of files is a failed write, not the end: its signal is caught too.
 
 use std::future::poll_fn;
 use std::io;
@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::task::{Poll, Waker};
 use std::thread::{self, JoinHandle};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::{Handle, Signals};
 
 /// The thread that waits for signals.
@@ -19,13 +19,26 @@ pub struct SignalThread {
 }
 
 impl SignalThread {
-    /// Calls `stop` on the first signal.
-    pub fn start(stop: impl Fn() + Send + 'static) -> io::Result<Self> {
-        let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    /// Calls `stop` on the first signal to end, and `reload` on each SIGHUP.
+    pub fn start(stop: impl Fn() + Send + 'static, reload: impl Fn() + Send + 'static) -> io::Result<Self> {
+        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGXFSZ])?;
         let handle = signals.handle();
         let thread = thread::Builder::new().name("signals".to_owned()).spawn(move || {
-            let mut stopping = false;
+            let (mut stopping, mut limited) = (false, false);
             for signal in signals.forever() {
+                if signal == SIGHUP {
+                    if !stopping {
+                        reload();
+                    }
+                    continue;
+                }
+                if signal == SIGXFSZ {
+                    // The write that met the limit reports it to whoever waits for it. Said once: every further write meets it.
+                    if !std::mem::replace(&mut limited, true) {
+                        tracing::error!("the limit on the size of files is below that of a segment: raise it (ulimit -f, LimitFSIZE=)");
+                    }
+                    continue;
+                }
                 if stopping {
                     tracing::warn!("second signal: ending at once");
                     // The status that a shell reports for a process that this signal ended.

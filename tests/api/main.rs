@@ -3,11 +3,14 @@
 mod conventions;
 mod framing;
 mod listing;
+mod logging;
+mod metrics;
 mod retrieval;
 mod service;
 mod streaming;
 #[path = "../support/mod.rs"]
 mod support;
+mod tokens;
 mod uploads;
 
 use tempfile::TempDir;

@@ -267,7 +267,7 @@ fn wrong_usage_is_exit_code_2_before_any_request() {
         &["get", "not-an-id"][..],
         &["get", &id, "--json"],
         &["get", &id, "-o", dir_name],
-        &["get", &id, "--api", "https://localhost:7070"],
+        &["get", &id, "--api", "https://localhost:7070", "--cacert", "/no/such/file"],
         &["get", &id, "--api", "localhost:7070"],
         &["stat", &id.to_uppercase()],
         &["rm"],

@@ -3,6 +3,10 @@
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use simd_json::OwnedValue;
 use simd_json::prelude::*;
@@ -189,9 +193,15 @@ impl Response {
     }
 }
 
+/// What carries the bytes.
+enum Wire {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
 /// A connection.
 pub struct Connection {
-    stream: TcpStream,
+    wire: Wire,
     /// Received and not consumed yet.
     input: Vec<u8>,
 }
@@ -201,20 +211,54 @@ const RECEIVE_SIZE: usize = 64 << 10;
 
 impl Connection {
     pub fn open(address: SocketAddr) -> io::Result<Self> {
+        Ok(Self { wire: Wire::Plain(Self::connect(address)?), input: Vec::new() })
+    }
+
+    /// Opens a connection and shakes hands with `localhost`.
+    pub fn open_tls(address: SocketAddr, config: &Arc<ClientConfig>) -> io::Result<Self> {
+        let name = ServerName::try_from("localhost").expect("a name");
+        let connection = ClientConnection::new(config.clone(), name).map_err(io::Error::other)?;
+        let mut stream = StreamOwned::new(connection, Self::connect(address)?);
+        while stream.conn.is_handshaking() {
+            stream.conn.complete_io(&mut stream.sock)?;
+        }
+        Ok(Self { wire: Wire::Tls(Box::new(stream)), input: Vec::new() })
+    }
+
+    fn connect(address: SocketAddr) -> io::Result<TcpStream> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Self { stream, input: Vec::new() })
+        Ok(stream)
+    }
+
+    fn socket(&self) -> &TcpStream {
+        match &self.wire {
+            Wire::Plain(stream) => stream,
+            Wire::Tls(stream) => &stream.sock,
+        }
+    }
+
+    /// The TLS side of it.
+    pub fn tls(&mut self) -> &mut ClientConnection {
+        match &mut self.wire {
+            Wire::Plain(_) => panic!("a plain connection"),
+            Wire::Tls(stream) => &mut stream.conn,
+        }
     }
 
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes)
+        match &mut self.wire {
+            Wire::Plain(stream) => stream.write_all(bytes),
+            Wire::Tls(stream) => stream.write_all(bytes).and_then(|()| stream.flush()),
+        }
     }
 
     /// The same connection for another thread to send on.
     pub fn second_handle(&self) -> Self {
-        Self { stream: self.stream.try_clone().expect("a descriptor is free"), input: Vec::new() }
+        let Wire::Plain(stream) = &self.wire else { panic!("the state of a TLS connection is not shared") };
+        Self { wire: Wire::Plain(stream.try_clone().expect("a descriptor is free")), input: Vec::new() }
     }
 
     /// Reads until the server has closed the connection, whatever comes.
@@ -226,14 +270,18 @@ impl Connection {
 
     /// Says that nothing more will be sent.
     pub fn end_sending(&self) -> io::Result<()> {
-        self.stream.shutdown(Shutdown::Write)
+        self.socket().shutdown(Shutdown::Write)
     }
 
     fn receive(&mut self) -> io::Result<()> {
         let size = self.input.len();
         self.input.resize(size + RECEIVE_SIZE, 0);
         let received = loop {
-            match self.stream.read(&mut self.input[size..]) {
+            let received = match &mut self.wire {
+                Wire::Plain(stream) => stream.read(&mut self.input[size..]),
+                Wire::Tls(stream) => stream.read(&mut self.input[size..]),
+            };
+            match received {
                 // A stopped and continued process sees its waits with a timeout interrupted.
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 received => break received,
@@ -298,6 +346,15 @@ impl Connection {
             Ok(response) => response,
             Err(error) => panic!("{error} while {} was sent", String::from_utf8_lossy(&request.head_bytes())),
         }
+    }
+
+    /// Waits until the server says that nothing more will come; an end without a word, which an attacker could have made, is a failure.
+    #[track_caller]
+    pub fn expect_goodbye(&mut self) {
+        assert!(self.input.is_empty(), "{:?} left", self.input);
+        let Wire::Tls(stream) = &mut self.wire else { panic!("a plain connection says no goodbye") };
+        let received = stream.read(&mut [0]);
+        assert!(matches!(received, Ok(0)), "{received:?}");
     }
 
     /// Waits until the server has closed the connection; nothing may come before that.

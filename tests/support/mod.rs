@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "every test program compiles all of it and uses a part")]
 
 pub mod content;
+pub mod exposition;
 pub mod http;
 pub mod server;
 

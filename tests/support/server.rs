@@ -7,6 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 
+use rustls::ClientConfig;
 use tempfile::TempDir;
 
 use super::http::{Connection, Request, Response};
@@ -16,8 +17,8 @@ pub const READ_TOKEN: &str = "a-token-that-may-read";
 pub const WRITE_TOKEN: &str = "a-token-that-may-write";
 pub const ADMIN_TOKEN: &str = "a-token-that-may-do-all";
 
-/// The line that a server writes when it listens holds this and the address.
-const LISTENING: &str = "listening on http://";
+/// The line that a server writes when it listens holds one of these and the address.
+const LISTENING: [&str; 2] = ["listening on http://", "listening on https://"];
 
 /// A directory below the target directory, which lies on a real disk where `/tmp` may not.
 pub fn directory() -> TempDir {
@@ -36,6 +37,10 @@ pub struct Options {
     pub listen: String,
     /// Whether to write a token file; without it the server makes its admin token.
     pub tokens: bool,
+    /// How the tests connect, if not by plain HTTP. The configuration says what the server does.
+    pub tls: Option<Arc<ClientConfig>>,
+    /// A program and its arguments that start the server in their turn, for limits and namespaces; usually nothing.
+    pub wrapper: Vec<String>,
 }
 
 impl Options {
@@ -47,6 +52,8 @@ impl Options {
             config: "segment_size: 16MiB\n".to_owned(),
             listen: "127.0.0.1:0".to_owned(),
             tokens: true,
+            tls: None,
+            wrapper: Vec::new(),
         }
     }
 
@@ -61,7 +68,9 @@ impl Options {
         }
         let path = files.join("config.yaml");
         std::fs::write(&path, config).expect("a file can be written");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_nabu-store"));
+        let mut words = self.wrapper.iter().map(String::as_str).chain([env!("CARGO_BIN_EXE_nabu-store")]);
+        let mut command = Command::new(words.next().expect("the server itself is there"));
+        command.args(words);
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("NABU_")) {
             command.env_remove(name);
         }
@@ -87,7 +96,7 @@ impl Options {
     pub fn spawn(&self) -> Server {
         let mut process = self.launch();
         match process.log.wait_for_address() {
-            Some(address) => Server { process, address },
+            Some(address) => Server { process, address, tls: self.tls.clone() },
             None => {
                 let status = process.wait();
                 panic!("the server ended with {status} before it listened:\n{}", process.log.text());
@@ -110,7 +119,7 @@ impl Options {
                 log.end();
             }
         });
-        Process { child, log, reader: Some(reader), _files: files }
+        Process { child, log, reader: Some(reader), files }
     }
 
     /// Starts one that must not start; returns how it ended and what it said.
@@ -141,8 +150,9 @@ impl Log {
         let mut state = self.state.lock().expect("no holder panics");
         state.text.push_str(line);
         state.text.push('\n');
-        if let Some((_, rest)) = line.split_once(LISTENING) {
-            let text = rest.split_whitespace().next().unwrap_or_default();
+        if let Some((_, rest)) = LISTENING.iter().find_map(|listening| line.split_once(listening)) {
+            // The message ends here, or in a log of JSON at the quote.
+            let text = rest.split([' ', '"']).next().unwrap_or_default();
             state.address = Some(text.parse().unwrap_or_else(|_| panic!("no address in {line}")));
         }
         self.changed.notify_all();
@@ -173,10 +183,15 @@ pub struct Process {
     pub log: Arc<Log>,
     reader: Option<JoinHandle<()>>,
     /// The configuration and tokens.
-    _files: TempDir,
+    files: TempDir,
 }
 
 impl Process {
+    /// The directory of the configuration and the tokens.
+    pub fn files(&self) -> &Path {
+        self.files.path()
+    }
+
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
         assert!(status.expect("kill can be run").success(), "the process can be sent {name}");
@@ -219,12 +234,21 @@ impl Drop for Process {
 pub struct Server {
     pub process: Process,
     pub address: SocketAddr,
+    /// How [`Server::connect`] connects.
+    pub tls: Option<Arc<ClientConfig>>,
 }
 
 impl Server {
     #[track_caller]
     pub fn connect(&self) -> Connection {
-        Connection::open(self.address).expect("the server takes connections")
+        self.try_connect().expect("the server takes connections")
+    }
+
+    pub fn try_connect(&self) -> std::io::Result<Connection> {
+        match &self.tls {
+            None => Connection::open(self.address),
+            Some(config) => Connection::open_tls(self.address, config),
+        }
     }
 
     /// One request on a connection of its own.
@@ -236,7 +260,7 @@ impl Server {
     #[track_caller]
     pub fn wait_until_ready(&self) {
         wait_for("the server to be ready", || {
-            let mut connection = Connection::open(self.address).ok()?;
+            let mut connection = self.try_connect().ok()?;
             let response = connection.try_exchange(&Request::get("/readyz")).ok()?;
             (response.status() == 200).then_some(())
         });

@@ -314,6 +314,19 @@ impl<V: Clone> Cache<V> {
         drop(before);
     }
 
+    /// Gives an entry another key, because the same bytes lie elsewhere now.
+    pub fn rekey(&self, from: &Key, to: Key) {
+        let taken = lock(self.0.shard(from)).entries.take(from);
+        let Some((value, bytes, stays)) = taken else { return };
+        let mut shard = lock(self.0.shard(&to));
+        let before = match stays {
+            true => shard.entries.insert_kept(to, value, bytes),
+            false => shard.entries.insert(to, value, bytes),
+        };
+        drop(shard);
+        drop(before);
+    }
+
     pub fn status(&self) -> CacheStatus {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let counters = &self.0.counters;

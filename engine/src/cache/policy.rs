@@ -127,6 +127,28 @@ impl<K: Copy + Eq + Hash, V> S3Fifo<K, V> {
         Some(slot.value)
     }
 
+    /// Takes an entry out, with its bytes, and whether it had been asked for often enough to stay.
+    pub fn take(&mut self, key: &K) -> Option<(V, usize, bool)> {
+        let slot = self.slots.get(key)?;
+        let (bytes, stays) = (slot.bytes, slot.queue == Queue::Main || slot.uses > 0);
+        self.remove(key).map(|value| (value, bytes, stays))
+    }
+
+    /// Enters a value among those that stay.
+    pub fn insert_kept(&mut self, key: K, value: V, bytes: usize) -> Option<V> {
+        let before = self.insert(key, value, bytes);
+        let slot = self.slots.get_mut(&key).expect("just entered");
+        if slot.queue == Queue::Small {
+            // Its place in the small queue is skipped: the ticket is another one.
+            slot.queue = Queue::Main;
+            slot.ticket = self.next_ticket;
+            self.main.push_back((key, self.next_ticket));
+            self.next_ticket += 1;
+            self.small_bytes -= bytes;
+        }
+        before
+    }
+
     /// Takes out the entry that should go next; `None` when there is none.
     pub fn evict(&mut self) -> Option<V> {
         loop {

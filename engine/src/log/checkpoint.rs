@@ -281,6 +281,30 @@ impl<'c, I: Io> CheckpointReader<'c, I> {
         }
     }
 
+    /// Whether nothing but zeros lies behind the end.
+    pub async fn is_blank_behind(&mut self) -> io::Result<bool> {
+        loop {
+            let buf = self.buf.as_ref().expect("not lent");
+            if buf[self.window.clone()].iter().any(|byte| *byte != 0) {
+                return Ok(false);
+            }
+            if self.fill().await? == 0 {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Reads on behind the window; 0 at the end of the file.
+    async fn fill(&mut self) -> io::Result<usize> {
+        let buf = self.buf.take().expect("not lent");
+        let (result, buf) = self.io.read_at(&self.file, buf, 0..BUFFER_SIZE, self.offset).await;
+        self.buf = Some(buf);
+        let count = result?;
+        self.offset += count as u64;
+        self.window = 0..count;
+        Ok(count)
+    }
+
     async fn section(&mut self) -> Result<(u32, Vec<u8>), Unusable> {
         let header = self.take(SECTION_HEADER_SIZE).await?;
         if crc32c(&header[..12]) != get_u32(&header, 12) {
@@ -300,16 +324,8 @@ impl<'c, I: Io> CheckpointReader<'c, I> {
     async fn take(&mut self, length: usize) -> Result<Vec<u8>, Unusable> {
         let mut out = Vec::with_capacity(length);
         while out.len() < length {
-            if self.window.is_empty() {
-                let buf = self.buf.take().expect("not lent");
-                let (result, buf) = self.io.read_at(&self.file, buf, 0..BUFFER_SIZE, self.offset).await;
-                self.buf = Some(buf);
-                let count = result?;
-                if count == 0 {
-                    return Err(Unusable::Damaged("it ends too early"));
-                }
-                self.offset += count as u64;
-                self.window = 0..count;
+            if self.window.is_empty() && self.fill().await? == 0 {
+                return Err(Unusable::Damaged("it ends too early"));
             }
             let count = self.window.len().min(length - out.len());
             let buf = self.buf.as_ref().expect("not lent");

@@ -3,7 +3,7 @@
 //! While a batch is on its way the next records gather, so the busier a core is the more of them share a sync. Appends of large records do
 //! not pass here; the committer only syncs what they wait for.
 
-use crate::io::{AlignedBuf, BLOCK_SIZE, Io};
+use crate::io::{AlignedBuf, BLOCK_SIZE, Instant, Io};
 use crate::log::record::{Head, Kind, Shape, checksums, encode_head};
 use crate::log::writer::{Claim, Log, LogError, Placed, RECORD_DIVISOR, Reservation, in_doubt};
 use crate::log::{HEAD_ROOM, PACKED_PAYLOAD_MAX, RECORD_ALIGN, SEGMENT_SIZE_MIN, bytes};
@@ -74,8 +74,9 @@ impl<I: Io> Log<I> {
             let direct = work.await;
             if let Some(open) = direct {
                 let end = open.wanted.get();
+                let began = self.0.io.now();
                 if self.sync_to(&open, end).await {
-                    self.count_commit(1);
+                    self.count_commit(1, began);
                 }
                 continue;
             }
@@ -163,6 +164,7 @@ impl<I: Io> Log<I> {
         }
         debug_assert!(at.is_multiple_of(RECORD_ALIGN));
         buf[at..total].fill(0);
+        let began = self.0.io.now();
         let (result, buf) = self.0.io.write_at(&open.segment.file, buf, 0..total, offset).await;
         *batch_buf = Some(buf);
         let written = self.write_ended(&open, offset, total, result);
@@ -171,7 +173,7 @@ impl<I: Io> Log<I> {
             Err(error) => Err(error),
         };
         if durable.is_ok() {
-            self.count_commit(replies.len() as u64);
+            self.count_commit(replies.len() as u64, began);
         }
         for (reply, placed) in replies {
             reply.keep(durable.clone().map(|()| placed));
@@ -179,10 +181,9 @@ impl<I: Io> Log<I> {
         Ok(())
     }
 
-    fn count_commit(&self, records: u64) {
+    fn count_commit(&self, records: u64, began: Instant) {
         let mut counters = self.0.counters.get();
-        counters.commits += 1;
-        counters.records += records;
+        counters.count_commit(records, self.0.io.now().since(began).as_nanos() as u64);
         self.0.counters.set(counters);
     }
 }

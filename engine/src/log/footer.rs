@@ -20,6 +20,8 @@ const ENTRIES_CRC_AT: usize = COUNT_AT + 4;
 const DATA_END_AT: usize = ENTRIES_CRC_AT + 4;
 const CRC_AT: usize = DATA_END_AT + 8;
 
+/// Bytes of a trailer; the rest of its block is zero.
+pub const TRAILER_SIZE: usize = CRC_AT + 4;
 /// Bytes of one encoded entry.
 pub const ENTRY_SIZE: usize = 40;
 

@@ -8,6 +8,7 @@
 //! | [`superblock`] | the identity of a data directory |
 //! | [`writer`] | the log of one core in one directory: its books, and appends |
 //! | [`committer`] | small records packed into batches, one sync for all |
+//! | [`counters`] | what a log counts of itself |
 //! | [`lifecycle`] | a segment file from its preparation to its reuse |
 //! | [`scan`] | what a segment without a valid footer holds: the decision table for torn tails |
 //! | [`checkpoint`] | the index as of a moment, so that recovery need not read every footer |
@@ -17,6 +18,7 @@
 pub mod checkpoint;
 pub mod codec;
 pub mod committer;
+pub mod counters;
 pub mod extent;
 pub mod footer;
 pub mod lifecycle;

@@ -3,16 +3,18 @@
 //! A segment's number is never used twice; a recycled file gets a new number and a new nonce, so nothing of its former life can pass
 //! for a record. Readers hold the segment by its `Arc`, and a segment is retired only when nobody else does.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use crate::io::BLOCK_SIZE;
 use crate::log::codec::{crc32c, get_u32, get_u64, put_u32, put_u64};
-use crate::log::{FORMAT_VERSION, SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN};
-use crate::types::SegmentId;
+use crate::log::footer::{ENTRY_SIZE, FooterEntry};
+use crate::log::record::{Kind, Layout};
+use crate::log::{FORMAT_VERSION, HEAD_ROOM, PACKED_PAYLOAD_MAX, SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN, bytes};
+use crate::types::{BlobId, SegmentId};
 
 const MAGIC: &[u8; 8] = b"NABUSEG1";
 const MAGIC_AT: usize = 0;
@@ -24,6 +26,8 @@ const NONCE_AT: usize = STORE_AT + 16;
 const CREATED_AT: usize = NONCE_AT + 8;
 const CRC_AT: usize = CREATED_AT + 8;
 
+/// Bytes of a header; the rest of its block is zero.
+pub const HEADER_SIZE: usize = CRC_AT + 4;
 /// Where the first record of a segment starts, in bytes.
 pub const DATA_START: u64 = BLOCK_SIZE as u64;
 /// The directory of the segments within a data directory.
@@ -123,8 +127,53 @@ pub struct Segment<F> {
     pub unapplied: AtomicU32,
     /// Bytes of the file now: less than `size` when it was sealed short.
     pub file_bytes: AtomicU64,
+    /// Something in here is not as it was written: what is live should go elsewhere.
+    pub is_damaged: AtomicBool,
     state: AtomicU8,
+    /// Large blobs with pieces in here, and perhaps some that have gone since: no more than there are pieces.
+    tenants: Mutex<HashSet<BlobId>>,
+    /// `None` before its first record; of one that was there at the start, until somebody looked at its footer.
+    contents: Mutex<Option<Contents>>,
     when_unused: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+/// What was written to a segment, dead or live.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Contents {
+    /// Bytes of the records of blobs and pieces.
+    pub data_bytes: u64,
+    /// What these take beside: their entries in the footer, and the rest of the last block of those that lie alone.
+    pub overhead_bytes: u64,
+    /// Bytes of tombstones, and the highest of their watermarks.
+    pub tombstone_bytes: u64,
+    pub watermark: u32,
+}
+
+impl Contents {
+    pub fn add(&mut self, entry: &FooterEntry) {
+        let length = bytes(entry.length_units);
+        match entry.kind {
+            Kind::Tombstone => {
+                self.tombstone_bytes += length + ENTRY_SIZE as u64;
+                self.watermark = self.watermark.max(entry.watermark);
+            }
+            // The record of a large blob is written by itself, with its pieces.
+            Kind::Blob if entry.layout == Layout::Inline && length <= (PACKED_PAYLOAD_MAX + HEAD_ROOM) as u64 => {
+                self.data_bytes += length;
+                self.overhead_bytes += ENTRY_SIZE as u64;
+            }
+            Kind::Blob | Kind::Frame | Kind::ExtentPage => {
+                self.data_bytes += length;
+                self.overhead_bytes += ENTRY_SIZE as u64 + length.next_multiple_of(BLOCK_SIZE as u64) - length;
+            }
+        }
+    }
+
+    pub fn of(entries: &[FooterEntry]) -> Self {
+        let mut contents = Self::default();
+        entries.iter().for_each(|entry| contents.add(entry));
+        contents
+    }
 }
 
 impl<F> Drop for Segment<F> {
@@ -146,7 +195,10 @@ impl<F> Segment<F> {
             live_bytes: AtomicI64::new(0),
             unapplied: AtomicU32::new(0),
             file_bytes: AtomicU64::new(file_bytes),
+            is_damaged: AtomicBool::new(false),
             state: AtomicU8::new(state as u8),
+            tenants: Mutex::default(),
+            contents: Mutex::default(),
             when_unused: OnceLock::new(),
         }
     }
@@ -184,6 +236,43 @@ impl<F> Segment<F> {
 
     fn leave_active(&self, state: State) -> Result<u8, u8> {
         self.state.compare_exchange(State::Active as u8, state as u8, Ordering::AcqRel, Ordering::Acquire)
+    }
+
+    /// Notes that a large blob has pieces in here.
+    pub fn add_tenant(&self, id: BlobId) {
+        self.tenants.lock().expect("no panic under the lock").insert(id);
+    }
+
+    /// Every large blob that may have pieces in here.
+    pub fn tenants(&self) -> Vec<BlobId> {
+        let mut tenants: Vec<_> = self.tenants.lock().expect("no panic under the lock").iter().copied().collect();
+        // In an order that does not change from run to run.
+        tenants.sort();
+        tenants
+    }
+
+    /// Whether large blobs may have pieces in here.
+    pub fn has_tenants(&self) -> bool {
+        !self.tenants.lock().expect("no panic under the lock").is_empty()
+    }
+
+    /// What is known of its records.
+    pub fn contents(&self) -> Option<Contents> {
+        *self.contents.lock().expect("no panic under the lock")
+    }
+
+    pub fn set_contents(&self, contents: Contents) {
+        *self.contents.lock().expect("no panic under the lock") = Some(contents);
+    }
+
+    /// Counts a record that is being written.
+    pub fn add_record(&self, entry: &FooterEntry) {
+        self.contents.lock().expect("no panic under the lock").get_or_insert_default().add(entry);
+    }
+
+    /// Whether nothing was ever written to it: a segment that waits for its first record.
+    pub fn is_unused(&self) -> bool {
+        self.state() == State::Active && self.contents().is_none()
     }
 
     pub fn is_fenced(&self) -> bool {

@@ -22,7 +22,9 @@ pub const FILE_NAME: &str = "store";
 pub const DIRS_MAX: usize = 64;
 
 const CRC_AT: usize = MEMBERS_AT + DIRS_MAX * 8;
-const _: () = assert!(CRC_AT + 4 <= BLOCK_SIZE);
+/// Bytes that mean something; the rest of the block is zero.
+pub const SUPERBLOCK_SIZE: usize = CRC_AT + 4;
+const _: () = assert!(SUPERBLOCK_SIZE <= BLOCK_SIZE);
 
 /// What the file says.
 #[derive(Clone, PartialEq, Eq, Debug)]

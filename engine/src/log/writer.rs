@@ -21,8 +21,9 @@ use std::time::Duration;
 
 use crate::io::{BLOCK_SIZE, Instant, Io};
 use crate::log::committer::{Packed, PackedPayload};
+use crate::log::counters::LogCounters;
 use crate::log::footer::{FooterEntry, footer_bytes};
-use crate::log::lifecycle::FreeFiles;
+use crate::log::lifecycle::{FreeFiles, Need};
 use crate::log::record::{Head, Kind, Placement, Shape, encode_head};
 use crate::log::segment::{DATA_START, Segment, SegmentTable};
 use crate::log::{CHECK_SIZE, FRAME_SIZE, HEAD_ROOM, PACKED_PAYLOAD_MAX, SEGMENT_SIZE_MIN, bytes, units};
@@ -70,8 +71,18 @@ pub enum LogError {
     Closed,
 }
 
+/// What a log is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// Uploads and deletes.
+    Clients,
+    /// Moving what is live, so that space comes back: it may use the files that are kept for that, and prepares nothing ahead of its need.
+    Compaction,
+}
+
 /// What a log is told at birth.
 pub struct LogOptions<F> {
+    pub purpose: Purpose,
     /// Index of the data directory, and its path.
     pub dir_index: usize,
     pub dir: PathBuf,
@@ -188,16 +199,6 @@ pub(super) enum Claim {
     Tombstone,
 }
 
-/// What a log did since its start.
-#[derive(Clone, Copy, Default, Debug)]
-pub struct LogCounters {
-    /// Syncs that made something durable.
-    pub commits: u64,
-    /// Blobs and deletions made durable.
-    pub records: u64,
-    pub bytes_written: u64,
-}
-
 pub(super) struct Inner<I: Io> {
     pub(super) io: I,
     pub(super) options: LogOptions<I::File>,
@@ -256,6 +257,11 @@ impl<I: Io> Log<I> {
 
     pub fn counters(&self) -> LogCounters {
         self.0.counters.get()
+    }
+
+    /// Records that wait for their commit.
+    pub fn waiting_records(&self) -> usize {
+        self.0.waiting.borrow().len()
     }
 
     /// Index of the data directory.
@@ -347,7 +353,7 @@ impl<I: Io> Log<I> {
         if let Some(open) = active
             && !open.segment.is_fenced()
         {
-            self.seal(&open, true).await;
+            self.seal(&open).await;
         }
         self.give_up_spare().await;
     }
@@ -393,13 +399,29 @@ impl<I: Io> Log<I> {
             if self.fits_active(size, records, claim) {
                 continue;
             }
-            let mut rotated = self.rotate(self.0.options.segment_size).await;
+            let least =
+                (DATA_START + size + footer_bytes(records) + self.0.reserve()).next_multiple_of(BLOCK_SIZE as u64);
+            // What compaction moves may come from larger segments than those of today.
+            let full_size = self.0.options.segment_size.max(least);
+            let mut rotated = self.rotate(full_size, least, self.need()).await;
             if claim == Claim::Data {
                 self.0.full_at.set((rotated == Err(LogError::Full)).then(|| self.0.io.now()));
-            } else if rotated == Err(LogError::Full) && DATA_START + size + footer_bytes(records) <= SMALL_SEGMENT {
-                rotated = self.rotate(SMALL_SEGMENT).await;
+            } else {
+                if rotated == Err(LogError::Full) && DATA_START + size + footer_bytes(records) <= SMALL_SEGMENT {
+                    rotated = self.rotate(SMALL_SEGMENT, SMALL_SEGMENT, Need::Data).await;
+                }
+                if rotated == Err(LogError::Full) {
+                    rotated = self.rotate(full_size, least, Need::Tombstone).await;
+                }
             }
             rotated?;
+        }
+    }
+
+    fn need(&self) -> Need {
+        match self.0.options.purpose {
+            Purpose::Clients => Need::Data,
+            Purpose::Compaction => Need::Compaction,
         }
     }
 
@@ -431,7 +453,7 @@ impl<I: Io> Log<I> {
         length_units: u32,
         end: u64,
     ) -> Placed<I::File> {
-        open.entries.borrow_mut().push(FooterEntry {
+        let entry = FooterEntry {
             kind: head.kind,
             layout: head.layout,
             offset_units,
@@ -439,7 +461,9 @@ impl<I: Io> Log<I> {
             id: head.id,
             sequence: head.sequence,
             watermark: head.link as u32,
-        });
+        };
+        open.entries.borrow_mut().push(entry);
+        open.segment.add_record(&entry);
         if matches!(head.kind, Kind::Blob | Kind::Tombstone) {
             open.segment.unapplied.fetch_add(1, Ordering::AcqRel);
         }

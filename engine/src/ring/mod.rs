@@ -8,6 +8,7 @@
 //! | [`request`] | one submission together with everything the kernel will touch on its behalf |
 //! | `slots` | the table of operations in flight: who owns what until the last completion |
 //! | [`driver`] | the ring itself: submit, wait, reap, cancel, tear down |
+//! | [`kernel_tls`] | TLS records made and opened by the kernel |
 //! | [`pipe`] | moving pages of shared buffers into sockets without copying |
 //! | [`provided`] | the buffers that the kernel picks from for receives |
 //! | [`sys`] | the few plain system calls that the standard library lacks |
@@ -19,6 +20,7 @@
 pub mod buffer;
 pub mod driver;
 pub mod frames;
+pub mod kernel_tls;
 pub mod pipe;
 pub mod probe;
 pub mod provided;

@@ -1,9 +1,10 @@
-//! Plain system calls that the standard library does not wrap: sockets with `SO_REUSEPORT`, CPU affinity, limits, `statvfs`,
-//! `uname` and event descriptors.
+//! Plain system calls that the standard library does not wrap: sockets with `SO_REUSEPORT`, CPU affinity, niceness, limits,
+//! syncs that are not repeated, `statvfs`, `uname` and event descriptors.
 //!
 //! Every function here is safe to call: it passes the kernel only memory that it owns for the length of the call.
 
 use std::ffi::{CStr, CString};
+use std::fs::File;
 use std::io;
 use std::mem;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -238,6 +239,33 @@ pub fn run_when_idle() {
     let parameters = libc::sched_param { sched_priority: 0 };
     // SAFETY: the parameters outlive the call, and 0 is the calling thread.
     let _ = unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &parameters) };
+}
+
+/// Makes the calling thread, and those that it starts from now on, nicer by `steps` than it was: of CPU time that others want, each step takes a
+/// fifth from its share. About speed alone, so a refusal changes nothing.
+pub fn be_nicer(steps: i32) {
+    // SAFETY: `nice` takes no pointers. On Linux niceness is a thread's, not the process's.
+    let _ = unsafe { libc::nice(steps) };
+}
+
+/// Whether a file was opened to write.
+pub fn is_writable(file: &File) -> io::Result<bool> {
+    // SAFETY: this command of `fcntl` takes no pointers.
+    let flags = check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) })?;
+    Ok(flags & libc::O_ACCMODE != libc::O_RDONLY)
+}
+
+/// Makes the data of a file durable, with the metadata needed to read it back. The standard library's repeats an interrupted sync; this one
+/// does not, because the second may report success for data that the first one lost.
+pub fn sync_data(file: &File) -> io::Result<()> {
+    // SAFETY: `fdatasync` takes no pointers.
+    check(unsafe { libc::fdatasync(file.as_raw_fd()) }).map(drop)
+}
+
+/// As [`sync_data`], with all metadata: for directories.
+pub fn sync_all(file: &File) -> io::Result<()> {
+    // SAFETY: `fsync` takes no pointers.
+    check(unsafe { libc::fsync(file.as_raw_fd()) }).map(drop)
 }
 
 /// The size and the free space of the file system that holds `path`.

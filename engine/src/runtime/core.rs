@@ -18,7 +18,7 @@ use super::RingIo;
 use super::bulk::{BulkTurns, Pipes};
 use super::deadlines::Deadlines;
 use super::doorbell::Doorbell;
-use super::load::Meter;
+use super::load::{CoreLoad, Meter};
 use super::slab::Slab;
 use super::timers::Timers;
 use crate::io::Instant;
@@ -120,6 +120,11 @@ impl Core {
     /// Whether a core has time to spare.
     pub fn is_idle(&self, core: CoreId) -> bool {
         self.doorbells[usize::from(core.0)].load.is_idle(now())
+    }
+
+    /// How busy this core is.
+    pub fn load(&self) -> CoreLoad {
+        self.doorbell.load.now()
     }
 
     /// Does work that does not count as this core's own.
@@ -288,7 +293,7 @@ impl Drop for CoreThread {
 }
 
 /// The monotonic clock, from one start for the whole process.
-pub(super) fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     static START: OnceLock<std::time::Instant> = OnceLock::new();
     Instant(START.get_or_init(std::time::Instant::now).elapsed().as_nanos() as u64)
 }

@@ -15,11 +15,11 @@ use crate::ring::Completion;
 use crate::ring::request::Request;
 
 /// Steps without progress (interruptions, or a write that keeps ending in the same block) before giving up.
-const STALLS_MAX: usize = 16;
+pub(crate) const STALLS_MAX: usize = 16;
 /// Zeros written at once where the file system cannot reserve space.
 const ZEROS: usize = 1 << 20;
 
-pub(super) fn assert_aligned(buf: &AlignedBuf, range: &Range<usize>, offset: u64) {
+pub(crate) fn assert_aligned(buf: &AlignedBuf, range: &Range<usize>, offset: u64) {
     assert!(range.start <= range.end && range.end <= buf.capacity(), "{range:?} of {} bytes", buf.capacity());
     assert!(
         range.start.is_multiple_of(BLOCK_SIZE)

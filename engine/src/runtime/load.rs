@@ -18,10 +18,21 @@ const IDLE_BELOW: u32 = 500;
 /// The core does not sleep.
 const AWAKE: u64 = u64::MAX;
 
+/// How busy a core is and was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct CoreLoad {
+    /// The part of the last window of some 2 ms in which it neither slept nor worked for others, in thousandths.
+    pub busy_thousandths: u32,
+    /// The same in nanoseconds, since the start.
+    pub busy_ns: u64,
+}
+
 /// What a core publishes.
 pub(super) struct Load {
     /// Of the last window, in thousandths.
     busy: AtomicU32,
+    /// Of all windows that have ended, in nanoseconds.
+    busy_total_ns: AtomicU64,
     /// Since when the core sleeps, in nanoseconds of the monotonic clock, or [`AWAKE`].
     asleep_since: AtomicU64,
 }
@@ -36,7 +47,15 @@ pub(super) struct Meter {
 
 impl Load {
     pub fn new() -> Self {
-        Self { busy: AtomicU32::new(0), asleep_since: AtomicU64::new(AWAKE) }
+        Self { busy: AtomicU32::new(0), busy_total_ns: AtomicU64::new(0), asleep_since: AtomicU64::new(AWAKE) }
+    }
+
+    /// The numbers of a core that is awake, as the one that asks about itself is.
+    pub fn now(&self) -> CoreLoad {
+        CoreLoad {
+            busy_thousandths: self.busy.load(Ordering::Relaxed),
+            busy_ns: self.busy_total_ns.load(Ordering::Relaxed),
+        }
     }
 
     /// Whether the core has time to spare.
@@ -86,6 +105,8 @@ impl Meter {
         }
         let window_ns = window.as_nanos() as u64;
         let busy_ns = window_ns.saturating_sub(self.spare_ns.replace(0));
+        // Written by this core alone, so a load and a store will do.
+        load.busy_total_ns.store(load.busy_total_ns.load(Ordering::Relaxed) + busy_ns, Ordering::Relaxed);
         load.busy.store((busy_ns * 1000 / window_ns) as u32, Ordering::Relaxed);
         self.window_began.set(now);
     }
@@ -104,8 +125,10 @@ mod tests {
         let (load, meter) = (Load::new(), Meter::new(at(0)));
         meter.slept(&load, at(500), at(2000));
         assert!(load.is_idle(at(2000)), "a quarter was work");
+        assert_eq!(load.now(), CoreLoad { busy_thousandths: 250, busy_ns: 500_000 });
         meter.slept(&load, at(3500), at(4000));
         assert!(!load.is_idle(at(4000)), "three quarters were work");
+        assert_eq!(load.now(), CoreLoad { busy_thousandths: 750, busy_ns: 2_000_000 }, "the total goes on");
         meter.spared(Duration::from_micros(1500));
         meter.slept(&load, at(6000), at(6000));
         assert!(load.is_idle(at(6000)), "it worked for others");

@@ -7,6 +7,7 @@ mod core;
 mod deadlines;
 mod doorbell;
 mod file;
+mod kernel_tls;
 mod listener;
 mod load;
 pub mod mailbox;
@@ -26,9 +27,14 @@ use self::doorbell::Doorbell;
 use crate::ring::{probe, sys};
 use crate::types::CoreId;
 
+pub(crate) use self::core::now;
+pub(crate) use file::{STALLS_MAX, assert_aligned};
+pub(crate) use ring_io::{DIRECTORY_MODE, FILE_MODE, list_dir, wall_clock_ns};
+
 pub use bulk::{Splice, Taken};
 pub use listener::Listener;
-pub use ring_io::RingIo;
+pub use load::CoreLoad;
+pub use ring_io::{RingFile, RingIo};
 pub use stream::{Half, ReceivedBytes, Stream};
 
 /// What the runtime needs to know to start.

@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use super::core::{self, Core};
 use super::file;
+use super::load::CoreLoad;
 use super::timers::TimerKey;
 use crate::io::{AlignedBuf, DirEntry, Instant, Io, OpenMode, Space, WithBuf};
 use crate::ring::request::Request;
@@ -20,12 +21,12 @@ use crate::ring::{Ring, sys};
 use crate::types::CoreId;
 
 /// Only the user of the store reads and writes its files.
-const FILE_MODE: u32 = 0o600;
-const DIRECTORY_MODE: u32 = 0o700;
+pub(crate) const FILE_MODE: u32 = 0o600;
+pub(crate) const DIRECTORY_MODE: u32 = 0o700;
 
-/// An open file of the ring.
+/// An open file, for direct I/O. It is the same for the cores and for the maintenance thread, which share one store.
 #[derive(Clone, Debug)]
-pub struct RingFile(Arc<File>);
+pub struct RingFile(pub(crate) Arc<File>);
 
 /// The handle of one core; cheap to clone, never leaves its thread.
 #[derive(Clone)]
@@ -52,6 +53,11 @@ impl RingIo {
     /// Operations of this core that the kernel has.
     pub fn operations_in_flight(&self) -> usize {
         self.0.ring.in_flight()
+    }
+
+    /// How busy this core is.
+    pub fn load(&self) -> CoreLoad {
+        self.0.load()
     }
 }
 
@@ -109,20 +115,7 @@ impl Io for RingIo {
     }
 
     async fn list_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
-        let mut entries = Vec::new();
-        for entry in fs::read_dir(path)? {
-            let entry = entry?;
-            // An entry may go while the directory is read; it is then as if it had gone before.
-            let metadata = match entry.metadata() {
-                Ok(metadata) => metadata,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(error),
-            };
-            let is_dir = metadata.is_dir();
-            let name = entry.file_name().to_string_lossy().into_owned();
-            entries.push(DirEntry { name, size: if is_dir { 0 } else { metadata.len() }, is_dir });
-        }
-        Ok(entries)
+        list_dir(path)
     }
 
     async fn file_size(&self, file: &RingFile) -> io::Result<u64> {
@@ -138,8 +131,7 @@ impl Io for RingIo {
     }
 
     fn wall_clock_ns(&self) -> u64 {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        since.as_nanos().min(u64::MAX as u128) as u64
+        wall_clock_ns()
     }
 
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> {
@@ -181,6 +173,30 @@ impl Io for RingIo {
     fn random_u64(&self) -> u64 {
         self.0.random_u64()
     }
+}
+
+/// What [`Io::list_dir`] lists.
+pub(crate) fn list_dir(path: &Path) -> io::Result<Vec<DirEntry>> {
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        // An entry may go while the directory is read; it is then as if it had gone before.
+        let metadata = match entry.metadata() {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        let is_dir = metadata.is_dir();
+        let name = entry.file_name().to_string_lossy().into_owned();
+        entries.push(DirEntry { name, size: if is_dir { 0 } else { metadata.len() }, is_dir });
+    }
+    Ok(entries)
+}
+
+/// What [`Io::wall_clock_ns`] says.
+pub(crate) fn wall_clock_ns() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    since.as_nanos().min(u64::MAX as u128) as u64
 }
 
 async fn open(io: &RingIo, path: &Path, flags: i32) -> io::Result<RingFile> {

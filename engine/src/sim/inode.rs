@@ -35,8 +35,6 @@ pub struct Inode {
     pub open: Arc<()>,
     pub size: u64,
     durable_size: u64,
-    /// Whether it was ever made shorter.
-    is_cut: bool,
     /// Sizes that no sync covered yet, oldest first.
     unsynced_sizes: Vec<(u64, u64)>,
     durable: BTreeMap<u64, Page>,
@@ -97,7 +95,6 @@ impl Inode {
             open: Arc::new(()),
             size: 0,
             durable_size: 0,
-            is_cut: false,
             unsynced_sizes: Vec::new(),
             durable: BTreeMap::new(),
             newest: BTreeMap::new(),
@@ -141,13 +138,16 @@ impl Inode {
         }
     }
 
-    /// Sets the size, as not yet durable. What a cut leaves behind is there again if a power failure undoes the cut.
-    ///
-    /// # Panics
-    /// If a file grows again that was cut: its pages would have to read as zeros from then on, which is not simulated.
+    /// Sets the size, as not yet durable. What a cut leaves behind is there again if a power failure undoes the cut; if the file grows again,
+    /// it reads as zeros there.
     pub fn resize(&mut self, sequence: u64, size: u64) {
-        assert!(size < self.size || !self.is_cut, "{} grows after it was cut", self.path.display());
-        self.is_cut |= size < self.size;
+        let pages = self.size.div_ceil(PAGE_SIZE)..size.div_ceil(PAGE_SIZE);
+        let left_behind: Vec<u64> = pages.filter(|page| self.visible(*page).is_some()).collect();
+        for page in left_behind {
+            let content: Page = Rc::from([0; BLOCK_SIZE]);
+            self.newest.insert(page, (sequence, content.clone()));
+            self.unsynced.push(Version { sequence, page, content, is_given_up: false });
+        }
         self.size = size;
         self.unsynced_sizes.push((sequence, size));
     }

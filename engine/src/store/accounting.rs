@@ -7,18 +7,25 @@
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crate::index::Entry;
 use crate::io::Io;
-use crate::log::segment::Segment;
+use crate::log::segment::{Segment, State};
+use crate::store::StoreError;
 use crate::store::message::{Outcome, Released};
+use crate::store::readers::Condemned;
 use crate::store::reclaim::Event;
 use crate::store::shard::{Inner, Shard, first_owned, has_extents, record_bytes};
 use crate::sync::Notify;
-use crate::types::{BlobId, Sequence};
+use crate::types::{BlobId, SegmentId, Sequence};
 
 /// Entries counted before others get their turn.
 const ENTRIES_PER_TURN: usize = 1024;
+
+/// How often a list of pieces that looks damaged is read again before it counts as lost, and after how long.
+const DAMAGED_RETRIES: u32 = 2;
+const DAMAGED_PAUSE: Duration = Duration::from_millis(500);
 
 /// How far the counting after the start has come.
 pub(super) struct Accounting {
@@ -93,14 +100,16 @@ impl<I: Io> Shard<I> {
         // Its extents must be read, and meanwhile nobody may delete it.
         locks.acquire(entry.id).await;
         if index.borrow().get(&entry.id) == Some(entry.location) {
-            let mut pieces = Vec::new();
-            let read =
-                self.visit_pieces(entry.id, &entry.location, |segment, bytes| pieces.push((segment.clone(), bytes)));
-            match read.await {
-                Ok(()) => {
+            match self.pieces_of(&entry).await {
+                Ok(pieces) => {
                     for (segment, bytes) in pieces {
                         segment.add_live(bytes);
+                        segment.add_tenant(entry.id);
                     }
+                }
+                // Nobody will ever know which pieces are its: they are as good as dead, and must not keep all others waiting.
+                Err(error @ StoreError::Damaged { .. }) => {
+                    tracing::error!(id = %entry.id, %error, "the list of a blob's pieces is damaged: the blob is lost");
                 }
                 Err(error) => {
                     tracing::error!(id = %entry.id, %error, "the pieces of a blob can't be counted: no segment is reclaimed until the next start");
@@ -116,6 +125,24 @@ impl<I: Io> Shard<I> {
         self.release_own(entry.id);
     }
 
+    /// The pieces of a blob. What looks damaged is read again: all that hangs on it is given up when it is.
+    #[allow(clippy::type_complexity)]
+    async fn pieces_of(&self, entry: &Entry) -> Result<Vec<(Arc<Segment<I::File>>, u64)>, StoreError> {
+        let mut tries = 0;
+        loop {
+            let mut pieces = Vec::new();
+            let visit = |segment: &Arc<Segment<I::File>>, bytes| pieces.push((segment.clone(), bytes));
+            match self.visit_pieces(entry.id, &entry.location, visit).await {
+                Ok(()) => return Ok(pieces),
+                Err(StoreError::Damaged { .. }) if tries < DAMAGED_RETRIES => {
+                    tries += 1;
+                    self.0.io.sleep(DAMAGED_PAUSE).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     fn release_own(&self, id: BlobId) {
         debug_assert!(self.owner(&id) == self.0.core && id >= first_owned(self.0.core, self.cores()));
         self.apply(id, Outcome::Nothing);
@@ -125,7 +152,8 @@ impl<I: Io> Shard<I> {
     pub(super) async fn forget(&self, released: Released) {
         let Released { before: Some(location), accounted: true, id } = released else { return };
         if has_extents(&location) {
-            if self.shared().readers.condemn(location.sequence, released) {
+            let condemned = Condemned::Blob(released);
+            if self.shared().readers.condemn(id, location.sequence, condemned).is_none() {
                 return;
             }
             let mut pieces = Vec::new();
@@ -142,10 +170,27 @@ impl<I: Io> Shard<I> {
         }
     }
 
+    /// An operation whose record lies in a segment is in the index now.
+    pub(super) fn applied(&self, segment: &Segment<I::File>) {
+        let was_last = segment.unapplied.fetch_sub(1, Ordering::AcqRel) == 1;
+        if was_last && segment.state() == State::Sealed && segment.live_bytes.load(Ordering::Acquire) == 0 {
+            self.tell_reclaimer(Event::Dead(segment.id));
+        }
+    }
+
     /// Takes bytes off a segment, and has it reclaimed when nothing is left.
     pub(super) fn count_dead(&self, segment: &Arc<Segment<I::File>>, bytes: u64) {
         if segment.remove_live(bytes) == 0 {
             self.tell_reclaimer(Event::Dead(segment.id));
+        }
+        self.shared().background.space_changed();
+    }
+
+    /// The same for records that were moved.
+    pub(super) fn count_records_dead(&self, records: &[(SegmentId, u64)]) {
+        for (segment, bytes) in records {
+            let segment = self.shared().table.get(*segment).expect("it holds something that counts as live");
+            self.count_dead(&segment, *bytes);
         }
     }
 }

@@ -35,6 +35,11 @@ impl<I: Io> Shard<I> {
                 self.0.recent.forget(&id);
             }
             let Some(location) = self.lookup(id).await? else { return Ok(None) };
+            if let Some(reason) = self.shared().background.quarantine.refusal(&id, location.sequence)
+                && !self.shared().options.read_only
+            {
+                return Err(StoreError::Quarantined { id, reason });
+            }
             let mut pin = None;
             if has_extents(&location) {
                 pin = Some(self.pin(id, location.sequence));

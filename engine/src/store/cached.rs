@@ -6,11 +6,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::cache::{self, Charge, Key};
-use crate::io::SharedBuf;
+use crate::io::{Io, SharedBuf};
 use crate::log::extent::Extent;
 use crate::log::record::Decoded;
 use crate::log::{CHECK_SIZE, FRAME_SIZE};
 use crate::store::BlobMeta;
+use crate::store::shard::Shard;
 use crate::types::SegmentId;
 
 /// Parts that are not spans of check blocks.
@@ -108,6 +109,15 @@ impl Cached {
         match self {
             Cached::Payload(payload) => payload,
             _ => unreachable!("the key is that of a payload"),
+        }
+    }
+}
+
+impl<I: Io> Shard<I> {
+    /// What is known of a record holds for its new place too. (The numbers of the place within a head are those of the first; nobody asks for them.)
+    pub(super) fn cache_moved(&self, from: Place, to: Place) {
+        for part in [PART_HEAD, PART_EXTENTS, PART_PAYLOAD] {
+            self.cache().rekey(&from.part(part), to.part(part));
         }
     }
 }

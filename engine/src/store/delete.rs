@@ -1,7 +1,5 @@
 //! Deleting a blob: a tombstone becomes durable, then the blob leaves the index.
 
-use std::sync::atomic::Ordering;
-
 use crate::io::Io;
 use crate::log::committer::PackedPayload;
 use crate::log::record::Head;
@@ -26,7 +24,7 @@ impl<I: Io> Shard<I> {
         }
         let watermark = self.shared().table.watermark();
         let head = Head::tombstone(id, acquired.sequence, watermark, self.0.io.wall_clock_ns());
-        let segment = match self.bury(head).await {
+        let segment = match self.bury_patiently(head).await {
             Ok(segment) => segment,
             Err(error) => {
                 let in_doubt = matches!(error, LogError::InDoubt { .. });
@@ -37,10 +35,21 @@ impl<I: Io> Shard<I> {
         let released = self.release(id, Outcome::Remove).await?;
         // A segment with something unapplied is not taken out of the table.
         let segment = self.shared().table.get(segment).expect("its tombstone is not applied yet");
-        segment.unapplied.fetch_sub(1, Ordering::AcqRel);
+        self.applied(&segment);
         let existed = released.before.is_some();
         self.forget(released).await;
         Ok(existed)
+    }
+
+    /// On a disk that is full to the last block, deletes are what makes space: they wait for that of those before them.
+    async fn bury_patiently(&self, head: Head) -> Result<SegmentId, LogError> {
+        let since = self.io().now();
+        loop {
+            let buried = self.bury(head.clone()).await;
+            if buried != Err(LogError::Full) || !self.waits_for_space(self.io().now().since(since)).await {
+                return buried;
+            }
+        }
     }
 
     /// Writes a tombstone where there is room for it, on this core or another: what a full disk leaves for tombstones lies in the segments

@@ -12,8 +12,15 @@ const TEMPORARY_NAME: &str = "store.new";
 /// What may lie in a directory that becomes a data directory.
 const HARMLESS: [&str; 6] = ["lost+found", "lock", "admin.token", "admin.token.new", TEMPORARY_NAME, SEGMENTS_DIR];
 
-/// Reads the superblocks of all directories, makes new directories part of the store, and returns the store's number.
-pub(super) async fn agree<I: Io, P: AsRef<Path>>(io: &I, dirs: &[P], read_only: bool) -> Result<[u8; 16], OpenError> {
+/// The store that the directories make up.
+pub(super) struct Agreed {
+    pub store: [u8; 16],
+    /// By directory, as they are on the disk now; nothing of a store that is opened read-only.
+    pub superblocks: Vec<Superblock>,
+}
+
+/// Reads the superblocks of all directories, and makes new directories part of the store.
+pub(super) async fn agree<I: Io, P: AsRef<Path>>(io: &I, dirs: &[P], read_only: bool) -> Result<Agreed, OpenError> {
     if dirs.len() > DIRS_MAX {
         return Err(OpenError(format!("{} data directories were given; at most {DIRS_MAX} are supported", dirs.len())));
     }
@@ -70,10 +77,8 @@ pub(super) async fn agree<I: Io, P: AsRef<Path>>(io: &I, dirs: &[P], read_only: 
             store
         }
     };
-    if !read_only {
-        write_all(io, dirs, found, store, members).await?;
-    }
-    Ok(store)
+    let superblocks = if read_only { Vec::new() } else { write_all(io, dirs, found, store, members).await? };
+    Ok(Agreed { store, superblocks })
 }
 
 /// Writes what changed. A new directory is written before any other names it, so after a crash between two no directory is missing.
@@ -83,7 +88,7 @@ async fn write_all<I: Io, P: AsRef<Path>>(
     mut found: Vec<Option<Superblock>>,
     store: [u8; 16],
     mut members: Vec<u64>,
-) -> Result<(), OpenError> {
+) -> Result<Vec<Superblock>, OpenError> {
     let fail = |dir: &Path, error| OpenError(format!("data directory {} can't be written: {error}", dir.display()));
     for (dir, superblock) in dirs.iter().zip(&mut found).filter(|(_, superblock)| superblock.is_none()) {
         let own = io.random_u64();
@@ -92,13 +97,14 @@ async fn write_all<I: Io, P: AsRef<Path>>(
         write(io, dir.as_ref(), &new).await.map_err(|error| fail(dir.as_ref(), error))?;
         *superblock = Some(new);
     }
-    for (dir, superblock) in dirs.iter().zip(found.into_iter().flatten()) {
+    let mut all: Vec<Superblock> = found.into_iter().flatten().collect();
+    for (dir, superblock) in dirs.iter().zip(&mut all) {
         if superblock.members != members {
-            let changed = Superblock { members: members.clone(), ..superblock };
-            write(io, dir.as_ref(), &changed).await.map_err(|error| fail(dir.as_ref(), error))?;
+            superblock.members.clone_from(&members);
+            write(io, dir.as_ref(), superblock).await.map_err(|error| fail(dir.as_ref(), error))?;
         }
     }
-    Ok(())
+    Ok(all)
 }
 
 /// Makes the names of a directory durable. A process that was killed before it did so left names that the next power failure would take
@@ -158,7 +164,8 @@ async fn refuse_foreign<I: Io>(io: &I, dir: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-async fn write<I: Io>(io: &I, dir: &Path, superblock: &Superblock) -> io::Result<()> {
+/// Puts a superblock in the place of what is there, atomically.
+pub(super) async fn write<I: Io>(io: &I, dir: &Path, superblock: &Superblock) -> io::Result<()> {
     match io.create_dir(&dir.join(SEGMENTS_DIR)).await {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}

@@ -7,6 +7,7 @@ use sha2::Sha256;
 
 use crate::index::Location;
 use crate::log::checkpoint::{Covered, Slice};
+use crate::log::counters::LogCounters;
 use crate::log::footer::FooterEntry;
 use crate::log::record::Head;
 use crate::log::writer::LogError;
@@ -26,6 +27,12 @@ pub(super) enum Message {
 pub(super) enum Request {
     /// Where is this blob?
     Lookup(BlobId),
+    /// Where are these blobs?
+    Locate(Vec<BlobId>),
+    /// Locks those of these ids that are free and where they were found, to be moved.
+    Hold(Vec<(BlobId, Location)>),
+    /// Unlocks ids that were held, with their new places.
+    Moved(Vec<(BlobId, Option<Location>)>),
     /// Locks an id; the answer comes when it is this core's turn.
     Acquire(BlobId),
     /// Unlocks an id with what came of the operation.
@@ -43,6 +50,8 @@ pub(super) enum Request {
         after: Option<BlobId>,
     },
     Status,
+    /// Seal what this core is writing to, so that the scrub can look at it.
+    Rotate,
     /// Write this tombstone: the asking core has no room for it.
     Bury(Head),
     /// Hash a frame of this upload: the asking core is busy, and this one is not.
@@ -57,6 +66,10 @@ pub(super) enum Request {
 #[derive(Debug)]
 pub(super) enum Reply {
     Lookup(Option<Location>),
+    Located(Vec<Option<Location>>),
+    /// The sequences of those that are held now.
+    Held(Vec<Option<Sequence>>),
+    Moved,
     Acquired(Acquired),
     Released(Released),
     Listed(Vec<BlobId>),
@@ -64,7 +77,8 @@ pub(super) enum Reply {
         slice: Slice,
         more: bool,
     },
-    Status(CoreStatus),
+    Rotated,
+    Status(Box<CoreStatus>),
     /// The segment that the tombstone lies in; it counts as unapplied there.
     Buried(Result<SegmentId, LogError>),
     Hashed(Box<Piece>),
@@ -108,9 +122,12 @@ pub(super) struct Released {
 pub(super) struct CoreStatus {
     pub blob_count: u64,
     pub index_bytes: u64,
-    pub commits: u64,
-    pub committed_records: u64,
+    pub log: LogCounters,
+    pub waiting_records: u64,
     pub failed_logs: u64,
+    pub frame_bytes: u64,
+    pub frame_budget_bytes: u64,
+    pub frame_waiters: u64,
 }
 
 /// What cores say during recovery.

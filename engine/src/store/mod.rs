@@ -3,10 +3,12 @@
 //! Each core has a [`Shard`]. Any shard takes any request: it asks the owner of the id by message, and reads, hashes and writes bytes itself.
 
 mod accounting;
+mod background;
 mod blob;
 mod cached;
 mod calls;
 mod checkpoint;
+mod compaction;
 mod delete;
 mod fetch;
 mod hashing;
@@ -14,6 +16,8 @@ mod identity;
 mod locks;
 mod message;
 pub mod offline;
+mod pressure;
+mod quarantine;
 mod reader;
 mod readers;
 mod reading;
@@ -22,6 +26,7 @@ mod reclaim;
 mod records;
 mod recovery;
 mod replay;
+mod scrub;
 mod shard;
 mod upload;
 mod written;
@@ -29,13 +34,18 @@ mod written;
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::log::counters::LogCounters;
 use crate::log::writer::LogError;
 use crate::types::{BlobId, ContentHash};
 
 pub use crate::cache::CacheStatus;
+pub use background::{CompactionStatus, ScrubStatus, Worker};
 pub use blob::Blob;
+pub use compaction::compact;
 pub use fetch::SMALL_PAYLOAD_MAX;
+pub use quarantine::{Ailment, Quarantined};
 pub use reader::{BlobReader, Chunk, Pace, Sendable};
+pub use scrub::{ScrubOptions, scrub};
 pub use shard::{Shard, Store};
 pub use upload::Upload;
 
@@ -126,16 +136,40 @@ pub struct StoreStatus {
     /// Bytes in segments that hold live records, headers and padding included.
     pub used_bytes: u64,
     pub capacity_bytes: u64,
-    /// Syncs done and records they made durable, over all cores, since the start.
-    pub commits: u64,
-    pub committed_records: u64,
+    /// Bytes that the file systems of the data directories have left.
+    pub available_bytes: u64,
+    /// What the logs of all cores did since the start.
+    pub log: LogCounters,
+    /// Records that wait for their commit.
+    pub waiting_records: u64,
+    pub segments: SegmentCounts,
+    /// Files that are kept to become segments again.
+    pub free_files: u64,
+    /// Memory of frames in use for uploads and for reads beside the cache, of how much, and the tasks that wait for some; over all cores.
+    pub frame_bytes: u64,
+    pub frame_budget_bytes: u64,
+    pub frame_waiters: u64,
     /// Bytes of memory the index takes, over all cores.
     pub index_bytes: u64,
     /// Places of the disk that recovery found damaged.
     pub damage_count: u64,
+    /// Recovery could not read, or not trust, all that is on the disk: nothing is reclaimed until a start can.
+    pub is_incomplete: bool,
     /// Data directories that take no more writes until a restart.
     pub failed_dirs: u64,
+    /// Blobs under quarantine.
+    pub quarantined: u64,
+    pub compaction: CompactionStatus,
+    pub scrub: ScrubStatus,
     pub cache: CacheStatus,
+}
+
+/// Segments by their state.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SegmentCounts {
+    pub active: u64,
+    pub sealed: u64,
+    pub fenced: u64,
 }
 
 /// Why the store could not do it.
@@ -151,6 +185,8 @@ pub enum StoreError {
     TooLarge,
     /// What is on the disk fails its checksum. `500`, and never the wrong bytes.
     Damaged { id: BlobId },
+    /// The scrub found it damaged: it is under quarantine until it is stored again or deleted. `500`
+    Quarantined { id: BlobId, reason: String },
     /// The disk refused a write or a sync; nothing was acknowledged. `503`
     WriteFailed { reason: String },
     /// The disk refused a read. `500`
@@ -194,6 +230,7 @@ impl fmt::Display for StoreError {
             StoreError::Collision { id } => write!(formatter, "another content is stored under {id}"),
             StoreError::TooLarge => write!(formatter, "a blob has at most {BLOB_SIZE_MAX} bytes"),
             StoreError::Damaged { id } => write!(formatter, "the stored bytes of {id} fail their checksum"),
+            StoreError::Quarantined { id, reason } => write!(formatter, "{id} is under quarantine: {reason}"),
             StoreError::WriteFailed { reason } => formatter.write_str(reason),
             StoreError::ReadFailed { id, reason } => write!(formatter, "{id} could not be read: {reason}"),
             StoreError::Busy => formatter.write_str("no buffer became free in time"),

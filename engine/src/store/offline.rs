@@ -14,7 +14,7 @@ use crate::log::record::Kind;
 use crate::log::scan::{Damage, Scan, scan};
 use crate::log::segment::{DATA_START, Segment};
 use crate::store::reclaim::read_footer;
-use crate::store::{OpenError, Pace, Shard, Store, StoreError, StoreOptions};
+use crate::store::{OpenError, Pace, Quarantined, Shard, Store, StoreError, StoreOptions};
 use crate::types::{BlobId, ContentHash, CoreId, SegmentId};
 
 /// Ids listed at a time.
@@ -105,6 +105,13 @@ impl<I: Io> Offline<I> {
 
     pub fn blob_count(&self) -> u64 {
         self.shard.0.index.borrow().len() as u64
+    }
+
+    /// The blobs that the scrub has put under quarantine and that are still there as it found them, by id.
+    pub fn quarantine(&self) -> Vec<Quarantined> {
+        let index = self.shard.0.index.borrow();
+        let is_current = |entry: &Quarantined| index.get(&entry.id).is_some_and(|at| at.sequence == entry.sequence);
+        self.shard.shared().background.quarantine.list().into_iter().filter(is_current).collect()
     }
 
     /// Every segment and what it holds.

@@ -1,10 +1,10 @@
 //! Large blobs that are being read, over all cores.
 //!
 //! The record of a small blob lies in one segment, which its reader holds. The pieces of a large one lie anywhere, and a reader comes to know
-//! their segments only on its way. So while somebody reads it, a blob that was deleted is not counted as dead: none of its segments is
-//! reclaimed. The last reader does the counting.
+//! their segments only on its way. So while somebody reads it, what becomes dead of it, because it was deleted or moved, is not counted as dead:
+//! none of its segments is reclaimed. The last reader that may know of those places does the counting.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
@@ -12,55 +12,73 @@ use crate::io::Io;
 use crate::store::message::Released;
 use crate::store::reclaim::Event;
 use crate::store::shard::{Shard, has_extents};
-use crate::types::{BlobId, Sequence};
-
-/// Which life of which blob.
-type Key = (BlobId, Sequence);
+use crate::types::{BlobId, SegmentId, Sequence};
 
 /// Who reads what. One lock for all cores, taken twice for each read of a large blob.
 #[derive(Default)]
-pub(super) struct Readers(Mutex<HashMap<Key, Reading>>);
+pub(super) struct Readers(Mutex<HashMap<BlobId, Reading>>);
 
 #[derive(Default)]
 struct Reading {
-    readers: usize,
-    /// It was deleted meanwhile.
-    condemned: Option<Released>,
+    /// How many read which record of it.
+    readers: BTreeMap<Sequence, usize>,
+    /// What to count as dead when nobody reads this record, or an older one, any more. A later record may share pieces with it.
+    condemned: Vec<(Sequence, Condemned)>,
+}
+
+/// What waits to be counted as dead.
+pub(super) enum Condemned {
+    /// All that a blob took which has left the index.
+    Blob(Released),
+    /// Records that were moved, with their bytes.
+    Moved(Vec<(SegmentId, u64)>),
 }
 
 impl Readers {
-    fn enter(&self, key: Key) {
-        self.0.lock().expect("no panic under the lock").entry(key).or_default().readers += 1;
+    fn enter(&self, id: BlobId, sequence: Sequence) {
+        let mut all = self.0.lock().expect("no panic under the lock");
+        *all.entry(id).or_default().readers.entry(sequence).or_default() += 1;
     }
 
-    /// What the last reader must count as dead.
-    fn leave(&self, key: Key) -> Option<Released> {
+    /// What the reader that leaves must count as dead.
+    fn leave(&self, id: BlobId, sequence: Sequence) -> Vec<Condemned> {
         let mut all = self.0.lock().expect("no panic under the lock");
-        let reading = all.get_mut(&key).expect("entered before");
-        reading.readers -= 1;
-        if reading.readers > 0 {
-            return None;
+        let reading = all.get_mut(&id).expect("entered before");
+        let count = reading.readers.get_mut(&sequence).expect("entered before");
+        *count -= 1;
+        if *count > 0 {
+            return Vec::new();
         }
-        all.remove(&key).and_then(|reading| reading.condemned)
+        reading.readers.remove(&sequence);
+        let oldest = reading.readers.keys().next().copied();
+        let (free, held) = std::mem::take(&mut reading.condemned)
+            .into_iter()
+            .partition(|(sequence, _)| oldest.is_none_or(|oldest| oldest > *sequence));
+        reading.condemned = held;
+        if oldest.is_none() {
+            all.remove(&id);
+        }
+        let free: Vec<(Sequence, Condemned)> = free;
+        free.into_iter().map(|(_, condemned)| condemned).collect()
     }
 
-    /// Leaves the counting to the readers; false when there are none.
-    pub fn condemn(&self, sequence: Sequence, released: Released) -> bool {
+    /// Leaves the counting to the readers of this record and of older ones; gives it back when there are none.
+    pub fn condemn(&self, id: BlobId, sequence: Sequence, condemned: Condemned) -> Option<Condemned> {
         let mut all = self.0.lock().expect("no panic under the lock");
-        match all.get_mut(&(released.id, sequence)) {
-            Some(reading) => {
-                reading.condemned = Some(released);
-                true
-            }
-            None => false,
+        let Some(reading) = all.get_mut(&id) else { return Some(condemned) };
+        if reading.readers.range(..=sequence).next().is_none() {
+            return Some(condemned);
         }
+        reading.condemned.push((sequence, condemned));
+        None
     }
 }
 
 /// Keeps the pieces of a blob where they are.
 pub(super) struct Pin<I: Io> {
     shard: Shard<I>,
-    key: Key,
+    id: BlobId,
+    sequence: Sequence,
 }
 
 impl<I: Io> Shard<I> {
@@ -68,32 +86,78 @@ impl<I: Io> Shard<I> {
     /// reclaimed while somebody reads it. To be called before this core's own counting can end.
     pub(super) fn hold_for_readers(&self, released: Released) {
         let Some(before) = released.before.filter(has_extents) else { return };
-        if self.shared().readers.condemn(before.sequence, released) {
+        if self.shared().readers.condemn(released.id, before.sequence, Condemned::Blob(released)).is_none() {
             self.shared().unaccounted_cores.fetch_add(1, Ordering::AcqRel);
         }
     }
 
-    fn let_go(&self, released: Released) {
-        if released.accounted {
-            let shard = self.clone();
-            return self.io().spawn(async move { shard.forget(released).await });
-        }
-        if self.shared().unaccounted_cores.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.tell_reclaimer(Event::Accounted);
+    fn let_go(&self, condemned: Condemned) {
+        match condemned {
+            Condemned::Blob(released) if released.accounted => {
+                let shard = self.clone();
+                self.io().spawn(async move { shard.forget(released).await });
+            }
+            Condemned::Blob(_) => {
+                if self.shared().unaccounted_cores.fetch_sub(1, Ordering::AcqRel) == 1 {
+                    self.tell_reclaimer(Event::Accounted);
+                }
+            }
+            Condemned::Moved(records) => self.count_records_dead(&records),
         }
     }
 
     /// Holds from the moment at which the blob is found in the index once more.
     pub(super) fn pin(&self, id: BlobId, sequence: Sequence) -> Pin<I> {
-        self.shared().readers.enter((id, sequence));
-        Pin { shard: self.clone(), key: (id, sequence) }
+        self.shared().readers.enter(id, sequence);
+        Pin { shard: self.clone(), id, sequence }
     }
 }
 
 impl<I: Io> Drop for Pin<I> {
     fn drop(&mut self) {
-        if let Some(released) = self.shard.shared().readers.leave(self.key) {
-            self.shard.let_go(released);
+        for condemned in self.shard.shared().readers.leave(self.id, self.sequence) {
+            self.shard.let_go(condemned);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn moved(segment: u32) -> Condemned {
+        Condemned::Moved(vec![(SegmentId(segment), 64)])
+    }
+
+    fn segments(condemned: &[Condemned]) -> Vec<u32> {
+        let of = |one: &Condemned| match one {
+            Condemned::Moved(records) => records[0].0.0,
+            Condemned::Blob(_) => unreachable!(),
+        };
+        condemned.iter().map(of).collect()
+    }
+
+    #[test]
+    fn the_last_reader_of_a_record_or_an_older_one_counts_what_went_with_it() {
+        let (readers, id) = (Readers::default(), BlobId([1; 16]));
+        assert!(readers.condemn(id, Sequence(1), moved(1)).is_some(), "nobody reads it");
+        readers.enter(id, Sequence(1));
+        readers.enter(id, Sequence(1));
+        assert!(readers.condemn(id, Sequence(1), moved(1)).is_none());
+        readers.enter(id, Sequence(2));
+        assert!(readers.condemn(id, Sequence(2), moved(2)).is_none());
+        assert!(readers.leave(id, Sequence(2)).is_empty(), "the pieces may be those of the older record");
+        assert!(readers.leave(id, Sequence(1)).is_empty());
+        assert_eq!(segments(&readers.leave(id, Sequence(1))), [1, 2]);
+    }
+
+    #[test]
+    fn a_reader_of_the_new_record_holds_up_nothing_of_the_old_one() {
+        let (readers, id) = (Readers::default(), BlobId([1; 16]));
+        readers.enter(id, Sequence(2));
+        assert!(readers.condemn(id, Sequence(1), moved(1)).is_some());
+        readers.enter(id, Sequence(1));
+        assert!(readers.condemn(id, Sequence(1), moved(1)).is_none());
+        assert_eq!(segments(&readers.leave(id, Sequence(1))), [1]);
     }
 }

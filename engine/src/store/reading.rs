@@ -15,7 +15,7 @@ use crate::log::footer::FooterEntry;
 use crate::log::lifecycle::{FreeFile, FreeFiles, retire, write_footer};
 use crate::log::record::Kind;
 use crate::log::scan::{rewrite, scan};
-use crate::log::segment::{DATA_START, SEGMENTS_DIR, Segment, SegmentHeader, State, file_name, file_path};
+use crate::log::segment::{Contents, DATA_START, SEGMENTS_DIR, Segment, SegmentHeader, State, file_name, file_path};
 use crate::probe::{self, Event as ProbeEvent};
 use crate::store::OpenError;
 use crate::store::message::{Message, Plan, Recovery, ReplayRecord, SegmentFile};
@@ -222,7 +222,7 @@ async fn scan_segment<I: Io>(
         segment.fence();
         return Ok(Some(scan.records));
     }
-    match write_footer(io, segment, scan.data_end, &scan.records, true).await {
+    match write_footer(io, segment, scan.data_end, &scan.records).await {
         Ok(()) => assert!(segment.seal(), "nobody else has it yet"),
         Err(error) => {
             tracing::error!(segment = %file.id, %error, "the footer of a scanned segment can't be written");
@@ -238,6 +238,7 @@ fn send_records<F>(store: &Store<F>, segment: &Segment<F>, entries: Vec<FooterEn
     let send = |owner: usize, batch: Vec<ReplayRecord>| {
         let _ = store.0.mailboxes[owner].send(Message::Recovery(Recovery::Replay(batch)));
     };
+    segment.set_contents(Contents::of(&entries));
     for entry in entries {
         if !matches!(entry.kind, Kind::Blob | Kind::Tombstone) {
             continue;

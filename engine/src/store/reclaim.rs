@@ -12,8 +12,8 @@ use std::sync::atomic::Ordering;
 
 use crate::io::{AlignedBuf, BLOCK_SIZE, Io};
 use crate::log::committer::PackedPayload;
-use crate::log::footer::{FooterEntry, Trailer};
-use crate::log::lifecycle::{FreeFile, retire};
+use crate::log::footer::{FooterEntry, Trailer, footer_bytes};
+use crate::log::lifecycle::{FreeFile, fill_reserve, retire};
 use crate::log::record::{FIXED_SIZE, Head, Kind};
 use crate::log::scan::scan;
 use crate::log::segment::{Segment, State};
@@ -40,6 +40,8 @@ pub(super) enum Event<F> {
         segment: SegmentId,
         bytes: u64,
     },
+    /// The checkpoint is damaged.
+    CheckpointDamaged,
     /// The live bytes of all segments are known.
     Accounted,
     /// The last reader of a segment that was taken out of the table is gone.
@@ -96,9 +98,16 @@ impl<I: Io> Shard<I> {
                 Event::Sealed { segment, bytes } => {
                     work.candidates.insert(segment);
                     work.sealed_bytes += bytes;
+                    self.keep_reserve().await;
                 }
                 Event::Accounted => {
                     work.candidates.extend(self.shared().table.all().iter().map(|segment| segment.id));
+                }
+                Event::CheckpointDamaged => {
+                    if let Some(size) = self.write_checkpoint().await {
+                        work.checkpoint_bytes = size;
+                        self.shared().background.mended(1);
+                    }
                 }
                 Event::Unused(segment) => self.retire(&mut work, segment).await,
                 Event::Stop(_) => break,
@@ -141,8 +150,13 @@ impl<I: Io> Shard<I> {
 
     /// The oldest segment that exists and may hold a blob, `without` aside.
     fn oldest(&self, work: &Work<I::File>, without: Option<SegmentId>) -> Option<SegmentId> {
+        // One that is still without any record gets none that is older than a deletion of today.
         let table = self.shared().table.all();
-        let all = table.iter().map(|segment| segment.id).chain(work.leaving.keys().copied());
+        let all = table
+            .iter()
+            .filter(|segment| !segment.is_unused())
+            .map(|segment| segment.id)
+            .chain(work.leaving.keys().copied());
         all.filter(|id| Some(*id) != without && !work.without_blobs.contains(id)).min()
     }
 
@@ -169,7 +183,8 @@ impl<I: Io> Shard<I> {
                 return;
             }
             if !self.carry(needed).await {
-                // No room, or the disk refuses: it stays as it is until the next start.
+                // No room, or the disk refuses: it is tried again when something else has happened.
+                work.candidates.insert(id);
                 return;
             }
         }
@@ -185,7 +200,7 @@ impl<I: Io> Shard<I> {
 
     /// What a dead segment holds, by its footer. A footer may have been lost with the power after a start had read it, while the records were
     /// durable all along: then by a scan.
-    async fn read_entries(&self, segment: &Segment<I::File>) -> Option<Vec<FooterEntry>> {
+    pub(super) async fn read_entries(&self, segment: &Segment<I::File>) -> Option<Vec<FooterEntry>> {
         let size = segment.file_bytes.load(Ordering::Acquire);
         let found = match read_footer(&self.0.io, segment, size).await {
             Ok(Some((_, entries))) => return Some(entries),
@@ -193,7 +208,14 @@ impl<I: Io> Shard<I> {
             Err(error) => Err(error),
         };
         match found {
-            Ok(scan) if scan.damage.is_empty() && scan.unreadable_bytes == 0 => Some(scan.records),
+            // A sealed segment is cut to what it holds: behind the last record nothing but the footer may be missing.
+            Ok(scan)
+                if scan.damage.is_empty()
+                    && scan.unreadable_bytes == 0
+                    && scan.data_end + footer_bytes(scan.records.len()) == size =>
+            {
+                Some(scan.records)
+            }
             Ok(_) => {
                 tracing::error!(segment = %segment.id, "a dead segment is damaged: its space is kept");
                 None
@@ -221,7 +243,7 @@ impl<I: Io> Shard<I> {
                 match promised.await {
                     Some(Ok(placed)) => {
                         probe::hit(ProbeEvent::TombstoneCarried);
-                        placed.segment().unapplied.fetch_sub(1, Ordering::AcqRel);
+                        self.applied(placed.segment());
                     }
                     Some(Err(error)) => {
                         tracing::warn!(?error, "a tombstone could not be carried over: a dead segment is kept");
@@ -232,6 +254,18 @@ impl<I: Io> Shard<I> {
             }
         }
         true
+    }
+
+    /// Makes the free files that uploads leave to those that make space; not before there is a sealed segment, as there is nothing to make it of. A disk that has no room for them gets them from the next segments that
+    /// are retired.
+    pub(super) async fn keep_reserve(&self) {
+        let free = self.shared().free.get().expect("set at recovery");
+        let table = &self.shared().table;
+        for (index, dir) in self.shared().options.dirs.iter().enumerate() {
+            if let Err(error) = fill_reserve(&self.0.io, dir, index, free, || table.next_id()).await {
+                tracing::debug!(dir = %dir.display(), %error, "no room for the files that compaction needs on a full disk");
+            }
+        }
     }
 
     async fn retire(&self, work: &mut Work<I::File>, id: SegmentId) {
@@ -245,6 +279,9 @@ impl<I: Io> Shard<I> {
             Ok(()) => {
                 work.leaving.remove(&id);
                 work.without_blobs.remove(&id);
+                self.keep_reserve().await;
+                self.shared().background.space_changed();
+                self.shared().background.segment_left(id);
             }
             // It may come back, and then the tombstones of what it holds must be there: it goes on counting as existing.
             Err(error) => {

@@ -129,6 +129,7 @@ impl<I: Io> Shard<I> {
 
     pub(super) fn damaged(&self, id: BlobId, segment: &Segment<I::File>, offset_units: u32, what: &str) -> StoreError {
         tracing::error!(%id, segment = %segment.id, offset = bytes(offset_units), what, "a stored record is damaged");
+        self.shared().background.suspect(id);
         StoreError::Damaged { id }
     }
 
@@ -171,6 +172,32 @@ impl<I: Io> Shard<I> {
             return Err(self.damaged(id, &record.segment, extent.offset_units, "another record lies there"));
         }
         Ok(record)
+    }
+
+    /// Reads a piece whole and verifies it: in the frame, its head room, then its payload.
+    pub(super) async fn read_whole_piece(
+        &self,
+        id: BlobId,
+        segment: &Arc<Segment<I::File>>,
+        extent: &Extent,
+        kind: Kind,
+    ) -> Result<(Decoded, Frame), StoreError> {
+        let length = HEAD_ROOM + extent.payload_length as usize;
+        let span = length.next_multiple_of(BLOCK_SIZE);
+        let mut frame = self.take_frame(span).await?;
+        let count = self.read(id, segment, &mut frame, span, bytes(extent.offset_units)).await?;
+        let damaged = |what| self.damaged(id, segment, extent.offset_units, what);
+        let input = frame.get(..length.min(count)).filter(|input| input.len() == length);
+        let input = input.ok_or_else(|| damaged("the segment ends within it"))?;
+        let decoded = decode_head(input, segment.id, extent.offset_units, segment.nonce)
+            .map_err(|_| damaged("its head fails its checksum"))?;
+        if decoded.head.kind != kind || decoded.length_units() != units(length as u64) {
+            return Err(damaged("another record lies there"));
+        }
+        if !decoded.verify(&input[HEAD_ROOM..], 0) {
+            return Err(damaged("its payload fails its checksum"));
+        }
+        Ok((decoded, frame))
     }
 
     /// Calls `visit` with the segment and the bytes of every record that a blob at `location` takes, the first one aside.

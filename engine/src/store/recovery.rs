@@ -10,16 +10,18 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::index::Index;
 use crate::io::{Instant, Io};
 use crate::log::checkpoint::{self, CheckpointReader, Covered, Item, Slice, Unusable};
 use crate::log::lifecycle::{FreeFiles, free_file_name, parse_free_file_name};
 use crate::log::segment::{SEGMENTS_DIR, parse_file_name};
-use crate::log::writer::{Log, LogOptions};
+use crate::log::writer::{Log, LogOptions, Purpose};
 use crate::log::{SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN};
 use crate::memory::Frames;
 use crate::probe::{self, Event as ProbeEvent};
 use crate::runtime::mailbox::Receiver;
 use crate::store::accounting::Accounting;
+use crate::store::background::Worker;
 use crate::store::calls::Calls;
 use crate::store::hashing::Sessions;
 use crate::store::locks::Locks;
@@ -29,7 +31,7 @@ use crate::store::recent::Recent;
 use crate::store::reclaim::{Event, Reclaimer};
 use crate::store::replay::Replay;
 use crate::store::shard::{Inner, Shard, Store};
-use crate::store::{OpenError, identity};
+use crate::store::{OpenError, identity, scrub};
 use crate::sync::Notify;
 use crate::types::{CoreId, SegmentId, Sequence};
 
@@ -49,7 +51,7 @@ pub(super) async fn open<I: Io>(
     let started = io.now();
     if core == CoreId(0) {
         let plan = Arc::new(make_plan(&store, &io).await);
-        for mailbox in &store.0.mailboxes {
+        for mailbox in store.0.core_mailboxes() {
             let _ = mailbox.send(Message::Recovery(Recovery::Plan(plan.clone())));
         }
     }
@@ -71,7 +73,7 @@ pub(super) async fn open<I: Io>(
     };
     plan.result.clone()?;
     let (max_sequence, result) = read_share(&store, core, &io, &plan).await;
-    for mailbox in &store.0.mailboxes {
+    for mailbox in store.0.core_mailboxes() {
         let _ = mailbox.send(Message::Recovery(Recovery::Scanned { max_sequence, result: result.clone() }));
     }
     while scans.len() < usize::from(store.0.options.cores) {
@@ -91,7 +93,11 @@ pub(super) async fn open<I: Io>(
         sequence = above_unread(sequence, store.0.table.watermark());
     }
     let shard = build(&store, core, io, &plan, replay, sequence);
-    for mailbox in &store.0.mailboxes {
+    if core == CoreId(0) && !store.0.options.read_only && !store.0.table.all().is_empty() {
+        // Before anybody can take the space.
+        shard.keep_reserve().await;
+    }
+    for mailbox in store.0.core_mailboxes() {
         let _ = mailbox.send(Message::Recovery(Recovery::Ready));
     }
     let mut early = Vec::new();
@@ -134,32 +140,83 @@ fn build<I: Io>(
     sequence: Sequence,
 ) -> Shard<I> {
     let options = &store.0.options;
+    store.0.identity.get_or_init(|| plan.store);
     let free = store.0.free.get_or_init(|| Arc::new(FreeFiles::new(&plan.segment_sizes))).clone();
     let logs = dirs_of(core, options.cores, options.dirs.len())
-        .map(|dir_index| {
-            let events = store.0.events.clone();
-            let log_options = LogOptions {
-                dir_index,
-                dir: options.dirs[dir_index].clone(),
-                store: plan.store,
-                segment_size: plan.segment_sizes[dir_index],
-                table: store.0.table.clone(),
-                free: free.clone(),
-                sealed: Box::new(move |segment, bytes| {
-                    let _ = events.send(Event::Sealed { segment, bytes });
-                }),
-            };
-            Log::start(io.clone(), log_options)
-        })
+        .map(|dir_index| start_log(store, &io, plan.store, &free, Purpose::Clients, dir_index))
         .collect();
+    let frames = Frames::new(options.buffers_per_core());
+    assemble(store, core, io, plan.store, replay.finish(), sequence, logs, frames)
+}
+
+fn start_log<I: Io>(
+    store: &Store<I::File>,
+    io: &I,
+    identity: [u8; 16],
+    free: &Arc<FreeFiles<I::File>>,
+    purpose: Purpose,
+    dir_index: usize,
+) -> Log<I> {
+    let shared = store.0.clone();
+    let options = LogOptions {
+        purpose,
+        dir_index,
+        dir: shared.options.dirs[dir_index].clone(),
+        store: identity,
+        segment_size: free.segment_size(dir_index),
+        table: shared.table.clone(),
+        free: free.clone(),
+        sealed: Box::new(move |segment, bytes| {
+            let _ = shared.events.send(Event::Sealed { segment, bytes });
+            shared.background.space_changed();
+        }),
+    };
+    Log::start(io.clone(), options)
+}
+
+/// Bytes of memory that a worker has for frames.
+const WORKER_BUFFERS: usize = 16 << 20;
+
+/// Opens the shard of a worker, once the cores have opened theirs; `None` when the store is being closed. It must be closed by
+/// [`Shard::close_worker`], or the cores can't be.
+pub(super) fn open_worker<I: Io>(store: &Store<I::File>, worker: Worker, io: I) -> Option<Shard<I>> {
+    let shared = &store.0;
+    if !shared.background.enter() {
+        return None;
+    }
+    let options = &shared.options;
+    let identity = *shared.identity.get().expect("workers begin when the cores are open");
+    let free = shared.free.get().expect("set with the identity");
+    let dirs = if worker == Worker::Compaction { 0..options.dirs.len() } else { 0..0 };
+    let logs = dirs.map(|dir_index| start_log(store, &io, identity, free, Purpose::Compaction, dir_index)).collect();
+    let core = worker.core(options.cores);
+    let frames = Frames::new(WORKER_BUFFERS);
+    let shard = assemble(store, core, io, identity, Index::new(), Sequence(0), logs, frames);
+    let mailbox = store.take_receiver(core);
+    shard.0.io.spawn(shard.clone().serve(Vec::new(), mailbox));
+    shared.background.set_running(worker);
+    Some(shard)
+}
+
+#[allow(clippy::too_many_arguments)]
+fn assemble<I: Io>(
+    store: &Store<I::File>,
+    core: CoreId,
+    io: I,
+    store_uuid: [u8; 16],
+    index: Index,
+    sequence: Sequence,
+    logs: Vec<Log<I>>,
+    frames: Frames,
+) -> Shard<I> {
     Shard(Rc::new(Inner {
-        frames: Frames::new(options.buffers_per_core()),
+        frames,
         hash_sessions: Sessions::default(),
         io,
         core,
         store: store.clone(),
-        store_uuid: plan.store,
-        index: RefCell::new(replay.finish()),
+        store_uuid,
+        index: RefCell::new(index),
         locks: Locks::new(Sequence(sequence.0 + 1)),
         calls: Calls::default(),
         recent: Recent::default(),
@@ -170,6 +227,7 @@ fn build<I: Io>(
         operations: Cell::new(0),
         operation_ended: Notify::default(),
         closing: Cell::new(false),
+        paid_until: Cell::new(Instant(0)),
         closed_cores: RefCell::default(),
         core_closed: Notify::default(),
         reclaimer: Reclaimer::default(),
@@ -222,7 +280,10 @@ async fn make_plan<I: Io>(store: &Store<I::File>, io: &I) -> Plan {
 
 async fn fill_plan<I: Io>(store: &Store<I::File>, io: &I, plan: &mut Plan) -> Result<(), OpenError> {
     let options = &store.0.options;
-    plan.store = identity::agree(io, &options.dirs, options.read_only).await?;
+    let agreed = identity::agree(io, &options.dirs, options.read_only).await?;
+    plan.store = agreed.store;
+    store.0.superblocks.get_or_init(|| agreed.superblocks);
+    scrub::saved::recover(io, store, agreed.store).await;
     for (dir_index, dir) in options.dirs.iter().enumerate() {
         let fail = |error: io::Error| OpenError(format!("data directory {} can't be read: {error}", dir.display()));
         plan.segment_sizes.push(match options.segment_size {
@@ -297,7 +358,7 @@ async fn read_checkpoint<I: Io>(
     };
     probe::hit(ProbeEvent::CheckpointRefused);
     tracing::warn!(why, "the checkpoint can't be used: every footer is read instead");
-    for mailbox in &store.0.mailboxes {
+    for mailbox in store.0.core_mailboxes() {
         let _ = mailbox.send(Message::Recovery(Recovery::DiscardSlices));
     }
     if !store.0.options.read_only {
@@ -336,11 +397,13 @@ fn send_slice<F>(store: &Store<F>, slice: Slice, existing: &Existing) {
     let cores = store.0.options.cores;
     let mut parts: Vec<Slice> = (0..cores).map(|_| slice.clone_without_entries()).collect();
     for entry in slice.entries {
+        // The number of one that is gone must not come again while something names it.
+        store.0.table.reserve_above(entry.location.segment);
         if existing.contains(&entry.location.segment) {
             parts[usize::from(entry.id.owner(cores).0)].entries.push(entry);
         }
     }
-    for (mailbox, part) in store.0.mailboxes.iter().zip(parts) {
+    for (mailbox, part) in store.0.core_mailboxes().iter().zip(parts) {
         let _ = mailbox.send(Message::Recovery(Recovery::Slice(part)));
     }
 }

@@ -65,10 +65,7 @@ impl Replay {
                         length_units: location_length(record.entry.length_units, record.entry.layout != Layout::Inline),
                         sequence,
                     };
-                    // A record that was moved has its sequence still, in a younger segment.
-                    let older = self.index.get(&id).is_none_or(|present| {
-                        (present.sequence, present.segment) < (location.sequence, location.segment)
-                    });
+                    let older = self.index.get(&id).is_none_or(|present| present.sequence < location.sequence);
                     if older && !gone {
                         self.index.insert(Entry { id, location });
                     }

@@ -5,21 +5,24 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::cache::CacheStatus;
 use crate::index::{Entry, Index, Location};
-use crate::io::Io;
+use crate::io::{Instant, Io};
 use crate::log::bytes;
 use crate::log::checkpoint::{SLICE_ENTRIES_MAX, Slice};
 use crate::log::lifecycle::FreeFiles;
-use crate::log::segment::{Segment, SegmentTable};
+use crate::log::segment::{Segment, SegmentTable, State};
+use crate::log::superblock::Superblock;
 use crate::log::writer::Log;
 use crate::memory::Frames;
 use crate::runtime::mailbox::{Receiver, Sender, mailbox};
 use crate::store::accounting::Accounting;
+use crate::store::background::{Background, Worker};
 use crate::store::cached::Cache;
 use crate::store::calls::Calls;
 use crate::store::hashing::Sessions;
@@ -85,11 +88,17 @@ pub(super) struct Shared<F> {
     pub options: StoreOptions,
     pub table: Arc<SegmentTable<F>>,
     pub free: OnceLock<Arc<FreeFiles<F>>>,
+    /// Of the cores, and behind them of the workers.
     pub mailboxes: Vec<Sender<Message>>,
     receivers: Mutex<Vec<Option<Receiver<Message>>>>,
     /// What the reclaimer on core 0 should look at.
     pub events: Sender<Event<F>>,
     pub events_receiver: Mutex<Option<Receiver<Event<F>>>>,
+    /// The number of the store, known when it is recovered.
+    pub identity: OnceLock<[u8; 16]>,
+    /// What the superblocks of the directories say, in their order.
+    pub superblocks: OnceLock<Vec<Superblock>>,
+    pub background: Background,
     /// Cores that have not counted their live bytes yet.
     pub unaccounted_cores: AtomicU32,
     pub damage_count: AtomicU64,
@@ -104,6 +113,11 @@ pub(super) struct Shared<F> {
 }
 
 impl<F> Shared<F> {
+    /// The mailboxes of the cores, without those of the workers.
+    pub fn core_mailboxes(&self) -> &[Sender<Message>] {
+        &self.mailboxes[..usize::from(self.options.cores)]
+    }
+
     /// Whether recovery could not read, or not trust, all that is on the disk. It may be there at the next start, so until then nothing is
     /// concluded from its absence: no segment is reclaimed, no checkpoint is written, and every id counts as in doubt.
     pub fn is_incomplete(&self) -> bool {
@@ -119,6 +133,11 @@ impl<F> Shared<F> {
 }
 
 impl<F: Clone + Send + Sync + fmt::Debug + 'static> Store<F> {
+    /// The data directories.
+    pub fn dirs(&self) -> &[PathBuf] {
+        &self.0.options.dirs
+    }
+
     /// Has memory for the cache made ready ahead of its use, for as long as the warmer lives.
     pub fn warm_up(&self) -> Warmer {
         Warmer::start(self.0.cache.clone())
@@ -133,7 +152,7 @@ impl<F: Clone + Send + Sync + fmt::Debug + 'static> Store<F> {
     /// If `options` has no data directory or no core.
     pub fn new(options: StoreOptions) -> Store<F> {
         assert!(!options.dirs.is_empty() && options.cores > 0, "a store has a directory and a core");
-        let (mailboxes, receivers) = (0..options.cores)
+        let (mailboxes, receivers) = (0..options.cores + Worker::COUNT)
             .map(|_| {
                 let (sender, receiver) = mailbox();
                 (sender, Some(receiver))
@@ -147,6 +166,9 @@ impl<F: Clone + Send + Sync + fmt::Debug + 'static> Store<F> {
             receivers: Mutex::new(receivers),
             events,
             events_receiver: Mutex::new(Some(events_receiver)),
+            identity: OnceLock::new(),
+            superblocks: OnceLock::new(),
+            background: Background::default(),
             unaccounted_cores: AtomicU32::new(u32::from(options.cores)),
             damage_count: AtomicU64::new(0),
             incomplete: AtomicBool::new(false),
@@ -158,13 +180,21 @@ impl<F: Clone + Send + Sync + fmt::Debug + 'static> Store<F> {
         }))
     }
 
+    /// Opens the shard of a worker; see [`recovery::open_worker`].
+    pub(crate) fn open_worker<I: Io<File = F>>(&self, worker: Worker, io: I) -> Option<Shard<I>> {
+        recovery::open_worker(self, worker, io)
+    }
+
     /// Opens the shard of one core: recovery. Every core must call it once, each on its own thread; the calls end together, when the
     /// whole store is recovered.
     pub async fn open<I: Io<File = F>>(&self, core: CoreId, io: I) -> Result<Shard<I>, OpenError> {
-        let receiver = self.0.receivers.lock().expect("no panic under the lock")[usize::from(core.0)]
-            .take()
-            .expect("each core opens its shard once");
+        let receiver = self.take_receiver(core);
         recovery::open(self.clone(), core, io, receiver).await
+    }
+
+    pub(super) fn take_receiver(&self, core: CoreId) -> Receiver<Message> {
+        let receiver = self.0.receivers.lock().expect("no panic under the lock")[usize::from(core.0)].take();
+        receiver.expect("each core opens its shard once")
     }
 }
 
@@ -197,6 +227,8 @@ pub(super) struct Inner<I: Io> {
     pub operations: Cell<u32>,
     pub operation_ended: Notify,
     pub closing: Cell<bool>,
+    /// Until when the bytes of uploads have waited for space.
+    pub paid_until: Cell<Instant>,
     /// Calls of cores that have closed their logs, on core 0.
     pub closed_cores: RefCell<Vec<(CoreId, Option<u64>)>>,
     pub core_closed: Notify,
@@ -218,6 +250,11 @@ impl<I: Io> Shard<I> {
 
     pub(super) fn cache(&self) -> &Cache {
         &self.shared().cache
+    }
+
+    /// The store that this is a part of.
+    pub fn store(&self) -> &Store<I::File> {
+        &self.0.store
     }
 
     /// The handle of this core.
@@ -257,13 +294,34 @@ impl<I: Io> Shard<I> {
                     return;
                 }
             },
+            Request::Locate(ids) => {
+                let index = self.0.index.borrow();
+                Reply::Located(ids.iter().map(|id| index.get(id)).collect())
+            }
+            Request::Hold(records) => Reply::Held(records.into_iter().map(|(id, at)| self.hold(id, at)).collect()),
+            Request::Moved(records) => {
+                for (id, location) in records {
+                    self.apply_move(id, location);
+                }
+                Reply::Moved
+            }
             Request::Release { id, outcome } => Reply::Released(self.apply(id, outcome)),
             Request::List { after, limit } => Reply::Listed(self.list_own(after, limit)),
             Request::Slice { after } => {
                 let (slice, more) = self.slice_own(after);
                 Reply::Slice { slice, more }
             }
-            Request::Status => Reply::Status(self.status_own()),
+            Request::Rotate => {
+                let shard = self.clone();
+                self.0.io.spawn(async move {
+                    for log in &shard.0.logs {
+                        log.seal_active().await;
+                    }
+                    shard.reply(from, call, Reply::Rotated);
+                });
+                return;
+            }
+            Request::Status => Reply::Status(Box::new(self.status_own())),
             Request::Bury(head) => {
                 let shard = self.clone();
                 self.0.io.spawn(async move {
@@ -344,13 +402,46 @@ impl<I: Io> Shard<I> {
         }
     }
 
+    /// Locks an id to move its record, if it still lies there and nobody else is at it.
+    fn hold(&self, id: BlobId, location: Location) -> Option<Sequence> {
+        let is_there = self.0.index.borrow().get(&id) == Some(location) || cfg!(feature = "mutant-move-blindly");
+        is_there.then(|| self.0.locks.try_acquire(id)).flatten()
+    }
+
     fn acquired(&self, id: BlobId, sequence: Sequence) -> Acquired {
         let in_doubt = self.shared().is_incomplete() || self.0.locks.is_in_doubt(&id);
         Acquired { current: self.0.index.borrow().get(&id), in_doubt, sequence }
     }
 
-    /// Enters an outcome into the index and passes the lock on.
+    /// Enters an outcome into the index and passes the lock on. What was under quarantine and is replaced or removed is so no longer.
     pub(super) fn apply(&self, id: BlobId, outcome: Outcome) -> Released {
+        let released = self.enter(id, outcome);
+        if let Some(before) = released.before
+            && self.shared().background.release(&id, before.sequence)
+            && let Some(segment) = self.segment(&before)
+        {
+            // What is live beside it should not lie there.
+            segment.is_damaged.store(true, Ordering::Release);
+            self.shared().background.space_changed();
+        }
+        released
+    }
+
+    /// The same for a blob that was moved: it is what it was.
+    fn apply_move(&self, id: BlobId, to: Option<Location>) {
+        let Some(to) = to else {
+            self.apply(id, Outcome::Nothing);
+            return;
+        };
+        let quarantine = &self.shared().background.quarantine;
+        quarantine.moves(&id, to.sequence);
+        let released = self.enter(id, Outcome::Insert(to));
+        if let Some(before) = released.before {
+            quarantine.moved(&id, before.sequence, to.sequence);
+        }
+    }
+
+    fn enter(&self, id: BlobId, outcome: Outcome) -> Released {
         let mut index = self.0.index.borrow_mut();
         let before = match outcome {
             Outcome::Nothing => None,
@@ -406,12 +497,15 @@ impl<I: Io> Shard<I> {
         let mut status = CoreStatus {
             blob_count: index.len() as u64,
             index_bytes: index.memory_bytes() as u64,
+            frame_bytes: self.0.frames.charged() as u64,
+            frame_budget_bytes: self.0.frames.budget() as u64,
+            frame_waiters: self.0.frames.waiting() as u64,
             ..CoreStatus::default()
         };
         for log in &self.0.logs {
             let counters = log.counters();
-            status.commits += counters.commits;
-            status.committed_records += counters.records;
+            status.log.add(&counters);
+            status.waiting_records += log.waiting_records() as u64;
             status.failed_logs += u64::from(log.has_failed());
         }
         status
@@ -478,26 +572,51 @@ impl<I: Io> Shard<I> {
                 self.status_own()
             } else {
                 match self.call(core, Request::Status).await {
-                    Some(Reply::Status(part)) => part,
+                    Some(Reply::Status(part)) => *part,
                     _ => CoreStatus::default(),
                 }
             };
             status.blob_count += part.blob_count;
             status.index_bytes += part.index_bytes;
-            status.commits += part.commits;
-            status.committed_records += part.committed_records;
+            status.log.add(&part.log);
+            status.waiting_records += part.waiting_records;
+            status.frame_bytes += part.frame_bytes;
+            status.frame_budget_bytes += part.frame_budget_bytes;
+            status.frame_waiters += part.frame_waiters;
             failed_logs += part.failed_logs;
         }
         for segment in self.shared().table.all() {
             status.used_bytes += segment.live_bytes.load(Ordering::Acquire).max(0) as u64;
+            match segment.state() {
+                State::Active => status.segments.active += 1,
+                State::Sealed => status.segments.sealed += 1,
+                State::Fenced => status.segments.fenced += 1,
+            }
         }
         for dir in &self.shared().options.dirs {
-            status.capacity_bytes += self.0.io.space(dir).await.map_or(0, |space| space.total);
+            if let Ok(space) = self.0.io.space(dir).await {
+                status.capacity_bytes += space.total;
+                status.available_bytes += space.available;
+            }
         }
+        status.free_files = self.shared().free.get().map_or(0, |free| free.count_all() as u64);
+        status.is_incomplete = self.shared().is_incomplete();
         status.damage_count = self.shared().damage_count.load(Ordering::Relaxed);
         status.failed_dirs = failed_logs;
+        status.quarantined = self.shared().background.quarantine.count() as u64;
+        status.compaction = self.shared().background.compaction.status();
+        status.scrub = self.shared().background.scrub.status();
         status.cache = self.cache().status();
         status
+    }
+
+    /// Ends a worker, which must have ended its work.
+    pub(crate) async fn close_worker(&self) {
+        self.0.closing.set(true);
+        for log in &self.0.logs {
+            log.close().await;
+        }
+        self.call(CoreId(0), Request::Closed).await;
     }
 
     /// Ends this core's part: refuses new operations, waits for those in flight, seals, and writes the checkpoint together with the
@@ -513,8 +632,9 @@ impl<I: Io> Shard<I> {
             return;
         }
         self.0.closed_cores.borrow_mut().push((CoreId(0), None));
-        let all = usize::from(self.cores());
-        self.0.core_closed.wait_for(|| (self.0.closed_cores.borrow().len() == all).then_some(())).await;
+        self.shared().background.stop();
+        let all = || usize::from(self.cores()) + self.shared().background.worker_count();
+        self.0.core_closed.wait_for(|| (self.0.closed_cores.borrow().len() == all()).then_some(())).await;
         self.stop_reclaimer().await;
         self.write_checkpoint().await;
         for (core, call) in self.0.closed_cores.take() {

@@ -6,7 +6,7 @@
 
 mod commit;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::store::hashing::{Hashing, Progress, UploadHash};
 use crate::store::shard::Shard;
 use crate::store::{BLOB_SIZE_MAX, CommitOptions, StoreError, Stored};
 use crate::sync::{Promised, promise};
-use crate::types::BlobId;
+use crate::types::{BlobId, SegmentId};
 
 /// Payload bytes of the frames that an upload uses.
 const FRAME_SIZES: [usize; 5] = [4 << 10, 16 << 10, CHECK_SIZE, 256 << 10, FRAME_SIZE];
@@ -72,6 +72,10 @@ struct State<I: Io> {
     /// Pieces written since the last page.
     extents: Vec<Extent>,
     pages: Vec<Extent>,
+    /// How long it has waited for space.
+    waited: Duration,
+    /// Where all the pieces lie.
+    homes: BTreeSet<SegmentId>,
     ordinal: u64,
     /// The last piece in each segment that is not durable yet.
     undurable: Vec<Placed<I::File>>,
@@ -114,6 +118,8 @@ impl<I: Io> Shard<I> {
             writes: VecDeque::new(),
             extents: Vec::new(),
             pages: Vec::new(),
+            waited: Duration::ZERO,
+            homes: BTreeSet::new(),
             ordinal: 0,
             undurable: Vec::new(),
             keeps_pieces: false,
@@ -281,6 +287,7 @@ impl<I: Io> State<I> {
         if length == 0 {
             return Ok(());
         }
+        self.shard.pay(length as u64, &mut self.waited).await;
         let is_hashed = progress.hashed == length;
         let most = if is_hashed { WRITES_MAX } else { WRITES_AND_HASHES_MAX };
         while self.writes.len() >= most {
@@ -326,6 +333,7 @@ impl<I: Io> State<I> {
     /// Keeps the piece of each segment that lies last, until it is durable. Pieces written at the same time need not lie in their order.
     fn note_undurable(&mut self, placed: Placed<I::File>) {
         let id = placed.segment().id;
+        self.homes.insert(id);
         self.undurable.retain(|other| !other.is_durable());
         match self.undurable.iter_mut().find(|other| other.segment().id == id) {
             Some(other) if other.offset_units > placed.offset_units => {}

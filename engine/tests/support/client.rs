@@ -154,7 +154,7 @@ impl Client {
             Err(error @ (StoreError::HashMismatch { .. } | StoreError::Collision { .. } | StoreError::TooLarge)) => {
                 world.model.violate(format!("blob {}: {error}", begun.blob));
             }
-            Err(StoreError::Damaged { .. }) => {
+            Err(StoreError::Damaged { .. } | StoreError::Quarantined { .. }) => {
                 world.model.violate(format!("blob {}: a damaged record must not refuse an upload", begun.blob));
             }
             Err(StoreError::ReadFailed { .. } | StoreError::Busy) => world.model.without_effect(begun),
@@ -259,7 +259,7 @@ impl Client {
                 world.model.seen(begun, false);
             }
             Err(error) => {
-                let damage = matches!(error, StoreError::Damaged { .. });
+                let damage = matches!(error, StoreError::Damaged { .. } | StoreError::Quarantined { .. });
                 count_error(&mut world.totals, &error);
                 if damage && world.model.demand == Demand::All {
                     world.model.violate(format!("blob {blob}: damaged, though nothing was damaged"));
@@ -300,6 +300,7 @@ fn count_error(totals: &mut Totals, error: &StoreError) {
         StoreError::WriteFailed { .. } => totals.write_failed += 1,
         StoreError::ReadFailed { .. } => totals.read_failed += 1,
         StoreError::Damaged { .. } => totals.damaged += 1,
+        StoreError::Quarantined { .. } => totals.refused += 1,
         StoreError::Busy => totals.busy += 1,
         _ => {}
     }

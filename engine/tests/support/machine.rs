@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use nabu_engine::io::Io;
 use nabu_engine::sim::{CrashMode, Sim, SimIo};
-use nabu_engine::store::{OpenError, Shard, Store, StoreOptions};
+use nabu_engine::store::{OpenError, ScrubOptions, Shard, Store, StoreOptions, compact, scrub};
 use nabu_engine::sync::promise;
 use nabu_engine::types::CoreId;
 
@@ -39,6 +39,18 @@ pub async fn open(ios: Vec<SimIo>, options: StoreOptions) -> Result<Shards, Open
         Some(error) => Err(error),
         None => Ok(shards),
     }
+}
+
+/// Starts the scrub of an open store, on a core of its own.
+pub fn start_scrub(shards: &Shards, io: SimIo, options: ScrubOptions) {
+    let store = shards[0].store().clone();
+    io.clone().spawn(async move { scrub(&store, io, options).await });
+}
+
+/// Starts compaction of an open store, on a core of its own.
+pub fn start_compaction(shards: &Shards, io: SimIo) {
+    let store = shards[0].store().clone();
+    io.clone().spawn(async move { compact(&store, io).await });
 }
 
 /// Closes the store on all cores together.

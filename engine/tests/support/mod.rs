@@ -3,17 +3,21 @@
 //! | file | noun |
 //! | --- | --- |
 //! | [`content`] | the blobs of a seed |
+//! | [`anatomy`] | the bytes on the disk by what they mean |
 //! | [`model`] | what each blob may be by now: the checker |
 //! | [`client`] | one client at work |
 //! | [`machine`] | the simulated machine, its shards, and how they go up and down |
 //! | [`scenario`] | a whole run from one seed |
 //! | [`rot`] | one flipped bit, and how little it may cost |
+//! | [`flips`] | one flipped bit of a store that runs, and how the scrub finds it |
 //! | [`totals`] | what happened over all seeds |
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub mod anatomy;
 pub mod client;
 pub mod content;
+pub mod flips;
 pub mod machine;
 pub mod model;
 pub mod rot;

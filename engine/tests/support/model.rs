@@ -75,6 +75,8 @@ pub struct Model {
     pub demand: Demand,
     /// What is seen now will be there after any crash.
     pub can_pin: bool,
+    /// An upload may write anew what is stored, because it could not be read.
+    pub may_mend: bool,
     violation: Option<String>,
     log: Vec<String>,
     pub is_verbose: bool,
@@ -94,6 +96,7 @@ impl Model {
             blobs: (0..blobs).map(|_| blob()).collect(),
             demand: Demand::All,
             can_pin: true,
+            may_mend: false,
             violation: None,
             log: Vec::new(),
             is_verbose: false,
@@ -144,7 +147,7 @@ impl Model {
     pub fn put(&mut self, begun: Begun, created: bool) {
         let token = self.end(begun);
         let strict = self.demand == Demand::All && self.can_pin && !token.met_failure && !token.was_in_doubt;
-        if strict && created && !token.at_start.absent && !token.met_delete {
+        if strict && created && !self.may_mend && !token.at_start.absent && !token.met_delete {
             self.violate(format!("blob {}: created, though it was present", begun.blob));
         }
         if strict && !created && !token.at_start.present && !token.met_put {

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use nabu_engine::io::Io;
 use nabu_engine::sim::{CrashMode, Faults, Random, Sim, SimOptions};
-use nabu_engine::store::{OpenError, StoreError, StoreOptions};
+use nabu_engine::store::{OpenError, ScrubOptions, StoreError, StoreOptions};
 use nabu_engine::sync::promise;
 
 use super::client::{Client, Habits, Shared, World};
 use super::content;
+use super::flips;
 use super::machine::{self, Shards};
 use super::model::{Demand, Model};
 use super::rot;
@@ -31,7 +32,7 @@ pub enum Mode {
     Corruption,
     /// Everything that is an error of the disk, and none of its lies.
     AllErrors,
-    /// One flipped bit: see [`super::rot`].
+    /// One flipped bit: see [`super::rot`] and [`super::flips`].
     BitRot,
 }
 
@@ -79,6 +80,8 @@ struct Scenario {
     faults: Faults,
     habits: Habits,
     clients: usize,
+    /// Whether compaction runs beside the clients.
+    compacts: bool,
     twist: Twist,
 }
 
@@ -100,7 +103,8 @@ pub fn replay(seed: u64, mode: Mode) -> String {
 pub fn run(seed: u64, mode: Mode, twist: Twist) -> Outcome {
     if mode == Mode::BitRot {
         let totals = Totals { seeds: 1, flipped_bits: 1, ..Totals::default() };
-        return Outcome { totals, trace_hash: 0, violation: rot::run(seed).err() };
+        let violation = if seed.is_multiple_of(2) { rot::run(seed).err() } else { flips::run(seed).err() };
+        return Outcome { totals, trace_hash: 0, violation };
     }
     let mut scenario = Scenario::new(seed, mode, twist);
     let result = scenario.run();
@@ -148,6 +152,7 @@ impl Scenario {
             operations: 3 + random.below(12),
         };
         let clients = 1 + random.index(6);
+        let compacts = random.chance(0.75);
         let world = World { contents, model, totals: Totals::default() };
         Self {
             seed,
@@ -159,6 +164,7 @@ impl Scenario {
             faults,
             habits,
             clients,
+            compacts,
             twist,
         }
     }
@@ -262,6 +268,10 @@ impl Scenario {
                         _ if failed_reads => Demand::Incomplete,
                         _ => Demand::All,
                     };
+                    if self.compacts {
+                        let cores = self.options.cores;
+                        machine::start_compaction(&shards, self.sim().io(cores));
+                    }
                     let world = &mut *self.world.borrow_mut();
                     world.totals.lives += 1;
                     world.totals.recoveries_incomplete += u64::from(demand == Demand::Incomplete);
@@ -292,6 +302,21 @@ impl Scenario {
         self.sim().run_steps(STEPS_MAX, verify(client)).ok_or_else(|| "verification hangs".to_string())
     }
 
+    /// Starts the scrub in a share of the lives, in a hurry.
+    fn start_scrub(&mut self, shards: &Shards) {
+        if self.random.chance(0.5) {
+            let interval = Duration::from_millis(20 + self.random.below(200));
+            let retry_pause = Duration::from_nanos(1 + self.random.below(1_000_000));
+            let io = self.sim().io(shards.len() as u16 + 1);
+            machine::start_scrub(shards, io, ScrubOptions { interval: Some(interval), retry_pause });
+            self.count(|totals| totals.scrubbed_lives += 1);
+            // Where reads fail, what is sound may be listed as unreadable, and is then written anew by an upload.
+            if self.faults.read_error > 0.0 {
+                self.world.borrow_mut().model.may_mend = true;
+            }
+        }
+    }
+
     /// Clients at work until they are done, or until the machine goes down.
     fn live(&mut self, shards: Shards) -> Result<(), String> {
         if self.random.chance(0.8) {
@@ -303,6 +328,7 @@ impl Scenario {
             let seed = self.random.next_u64();
             clients.push(Client { shards: shards.clone(), world: self.world.clone(), random: Random::new(seed) });
         }
+        self.start_scrub(&shards);
         let habits = self.habits;
         let io = self.sim().io(0);
         let working = async move {
@@ -330,6 +356,13 @@ impl Scenario {
         let worked = self.sim().run_steps(steps, working);
         if worked.is_none() && !is_crashing {
             return Err(format!("clients take more than {STEPS_MAX} steps"));
+        }
+        if worked.is_some() && self.compacts && self.random.chance(0.7) {
+            // Time for what goes on in the background; a crash may come in its midst.
+            let steps = if self.random.chance(0.4) { self.random.below(3_000) } else { STEPS_MAX };
+            let io = self.sim().io(0);
+            let pause = Duration::from_millis(100 + self.random.below(900));
+            self.sim().run_steps(steps, async move { io.sleep(pause).await });
         }
         if self.mode == Mode::Corruption {
             let flips = self.random.index(4);

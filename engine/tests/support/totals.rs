@@ -27,6 +27,7 @@ macro_rules! totals {
 totals! {
     seeds,
     lives,
+    scrubbed_lives,
     crashes_process,
     crashes_power,
     crashes_in_recovery,
@@ -44,6 +45,7 @@ totals! {
     reads_absent,
     bytes_verified,
     damaged,
+    refused,
     read_failed,
     write_failed,
     full_puts,

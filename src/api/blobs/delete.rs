@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::blob_not_found;
 use crate::api::error::ApiError;
-use crate::server::Exchange;
+use crate::server::{Exchange, Phase};
 
 #[derive(Serialize)]
 struct Deleted {
@@ -15,6 +15,7 @@ struct Deleted {
 }
 
 pub async fn delete(exchange: &mut Exchange, shard: &Shard<RingIo>, id: BlobId) -> Result<(), ApiError> {
+    exchange.enter_at_once(Phase::Commit);
     if !shard.delete(id).await? {
         return Err(blob_not_found(id));
     }

@@ -7,7 +7,7 @@ use nabu_net::http::target::{query_pairs, split_query};
 use serde::Serialize;
 
 use crate::api::error::ApiError;
-use crate::server::Exchange;
+use crate::server::{Exchange, Phase};
 
 /// Ids of a page when the client does not say, and at most.
 const LIMIT_DEFAULT: usize = 100;
@@ -29,6 +29,7 @@ struct PageQuery {
 
 pub async fn list(exchange: &mut Exchange, shard: &Shard<RingIo>) -> Result<(), ApiError> {
     let query = parse_query(split_query(exchange.target()).1)?;
+    exchange.enter_at_once(Phase::Read);
     let page = shard.list(query.after, query.limit).await?;
     let ids: Vec<String> = page.ids.iter().map(BlobId::to_string).collect();
     let next_cursor = if page.has_more { ids.last().cloned() } else { None };

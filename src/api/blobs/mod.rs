@@ -3,6 +3,7 @@
 mod base64;
 pub mod delete;
 mod digest;
+mod encrypting;
 mod labels;
 pub mod list;
 mod policy;

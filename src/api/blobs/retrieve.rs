@@ -12,7 +12,7 @@ use super::blob_not_found;
 use super::digest::repr_digest;
 use super::sending::send;
 use crate::api::error::ApiError;
-use crate::server::Exchange;
+use crate::server::{Exchange, Phase};
 
 /// A blob never changes under its id, so caches may keep it for good.
 const CACHE_CONTROL: &str = "public, max-age=31536000, immutable";
@@ -37,6 +37,7 @@ struct Conditions<'f> {
 }
 
 pub async fn retrieve(exchange: &mut Exchange, shard: &Shard<RingIo>, id: BlobId) -> Result<(), ApiError> {
+    exchange.enter_at_once(Phase::Read);
     let Some(blob) = shard.open(id).await? else { return Err(blob_not_found(id)) };
     let meta = blob.meta();
     let etag = format!("\"{}\"", meta.hash.to_hex());

@@ -13,7 +13,7 @@ use super::labels::Labels;
 use super::policy::{effective_policy, effective_policy_of_field};
 use crate::api::error::{ApiError, blob_too_large};
 use crate::api::json::Document;
-use crate::server::Exchange;
+use crate::server::{Exchange, Phase};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum MediaType {
@@ -52,9 +52,11 @@ async fn store_bytes(exchange: &mut Exchange, shard: &Shard<RingIo>) -> Result<(
     if size.is_some_and(|size| size > size_max) {
         return Err(blob_too_large(size_max));
     }
+    exchange.enter_at_once(Phase::Buffer);
     let mut upload = shard.upload(size).await?;
     exchange.receive_upload(&mut upload, size_max).await?;
     let policy = options.policy;
+    exchange.enter(Phase::Commit);
     Ok((upload.commit(options).await?, policy))
 }
 
@@ -62,6 +64,7 @@ async fn store_json(exchange: &mut Exchange, shard: &Shard<RingIo>) -> Result<(S
     let expected_hash = expected_hash(exchange.field("repr-digest"), exchange.field("x-nabu-content-sha256"))?;
     let size_max = exchange.core.limits().json_bytes_max;
     let mut body = exchange.receive_json(size_max).await?;
+    exchange.enter(Phase::Prepare);
     let document = Document::parse(&mut body.bytes)?;
     let policy = effective_policy(document.optional_integer("policy")?.unwrap_or(0))?;
     let labels = Labels::from_pairs(&document.optional_strings("labels")?)?.into_vec();
@@ -70,16 +73,20 @@ async fn store_json(exchange: &mut Exchange, shard: &Shard<RingIo>) -> Result<(S
     if data.decoded_size() > blob_bytes_max {
         return Err(blob_too_large(blob_bytes_max));
     }
+    exchange.enter(Phase::Buffer);
     let mut upload = shard.upload(Some(data.decoded_size())).await?;
+    exchange.enter(Phase::Hash);
     let mut scratch = exchange.core.vector();
     while data.next(&mut scratch).map_err(bad_base64)? {
         upload.write(&scratch).await?;
     }
     exchange.core.recycle(scratch);
+    exchange.enter(Phase::Commit);
     Ok((upload.commit(CommitOptions { policy, labels, expected_hash }).await?, policy))
 }
 
 fn answer(exchange: &mut Exchange, stored: &Stored, policy: u8) {
+    exchange.blob_id.set(Some(stored.id));
     let id = stored.id.to_string();
     let location = format!("/v1/blobs/{id}");
     let policy = policy.to_string();

@@ -1,7 +1,5 @@
 //! The end of an upload: its hash decides the id, the id's owner gives the turn, and the record makes it durable and visible.
 
-use std::sync::atomic::Ordering;
-
 use crate::index::Location;
 use crate::io::Io;
 use crate::log::committer::PackedPayload;
@@ -14,7 +12,7 @@ use crate::store::hashing::Progress;
 use crate::store::message::Outcome;
 use crate::store::shard::location_length;
 use crate::store::written::Kept;
-use crate::store::{CommitOptions, StoreError, Stored};
+use crate::store::{Ailment, CommitOptions, StoreError, Stored};
 use crate::types::{BlobId, ContentHash};
 
 use super::State;
@@ -35,6 +33,8 @@ impl<I: Io> State<I> {
         let in_pieces = self.ordinal > 0;
         if in_pieces {
             self.finish_pieces().await?;
+        } else {
+            self.shard.pay(self.size, &mut self.waited).await;
         }
         let acquired = self.shard.acquire(id).await?;
         let present = match acquired.current {
@@ -73,8 +73,11 @@ impl<I: Io> State<I> {
                     sequence: acquired.sequence,
                 };
                 self.keeps_pieces = true;
+                for home in self.homes.iter().filter_map(|home| self.shard.shared().table.get(*home)) {
+                    home.add_tenant(id);
+                }
                 let released = self.shard.release(id, Outcome::Insert(location)).await?;
-                placed.segment().unapplied.fetch_sub(1, Ordering::AcqRel);
+                self.shard.applied(placed.segment());
                 let stored = stored(true);
                 // Only a record that is damaged or in doubt is replaced; what it held is dead now.
                 self.shard.forget(released).await;
@@ -92,8 +95,15 @@ impl<I: Io> State<I> {
         }
     }
 
-    /// Whether this very content is stored and readable. A damaged record counts as absent, so that an upload mends it.
+    /// Whether this very content is stored and readable. A damaged record counts as absent, so that an upload mends it, and so does one that the
+    /// scrub could not read and that can't be read now.
     async fn is_present(&self, id: BlobId, hash: ContentHash, location: &Location) -> Result<bool, StoreError> {
+        match self.shard.shared().background.quarantine.ailment(&id, location.sequence) {
+            None => {}
+            Some(Ailment::Damaged) => return Ok(false),
+            Some(Ailment::Unreadable) if !self.shard.is_readable(id, location).await => return Ok(false),
+            Some(Ailment::Unreadable) => {}
+        }
         let Some(segment) = self.shard.segment(location) else { return Ok(false) };
         match self.shard.open_record(id, location, segment).await {
             Ok(record) if record.decoded.head.hash == hash => Ok(true),

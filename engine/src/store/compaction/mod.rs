@@ -1,0 +1,383 @@
+//! Compaction: what is live in segments that are mostly dead moves to new segments, and the old ones are retired.
+//!
+//! The mover writes to logs of its own, never to those of the cores. A move is an operation on the blob like any other: its owner locks the id if the
+//! record still lies where it was found and gives it a sequence; the record is written with that and made durable; then the owner enters the new
+//! place and unlocks. So whatever happens meanwhile, and wherever it stops, recovery finds the old record or the new one, and a deletion that comes
+//! later overrules both. Readers are not held up; what they read stays where it is until they are done (`readers.rs`).
+//!
+//! A segment that has become dead this way is the reclaimer's, like any other: it sees to its tombstones and retires it.
+//!
+//! | file | question |
+//! | --- | --- |
+//! | [`policy`] | which segment is next? |
+//! | [`pace`] | how fast? |
+//! | [`records`] | how do records move? |
+//! | [`pieces`] | how do the pieces of large blobs move? |
+
+pub(in crate::store) mod pace;
+mod pieces;
+mod policy;
+mod records;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use self::pace::Space;
+use self::policy::{Balance, Candidate, Cause};
+use crate::index::Location;
+use crate::io::{Instant, Io};
+use crate::log::HEAD_ROOM;
+use crate::log::extent::{EXTENT_SIZE, PAGE_EXTENTS_MAX};
+use crate::log::footer::{FooterEntry, footer_bytes};
+use crate::log::lifecycle::RESERVED_FILES;
+use crate::log::record::{Kind, Layout};
+use crate::log::segment::{Contents, DATA_START, Segment, State};
+use crate::probe::{self, Event};
+use crate::store::StoreError;
+use crate::store::background::Worker;
+use crate::store::message::{Reply, Request};
+use crate::store::shard::{Shard, Store, has_extents, record_bytes};
+use crate::sync::race;
+use crate::types::{BlobId, CoreId, SegmentId, Sequence};
+
+/// After something died or was sealed, it is waited so long for more of it before anything is decided.
+const GATHERING: Duration = Duration::from_millis(100);
+/// A segment that could not be emptied is left alone for so long.
+const STUCK_FOR: Duration = Duration::from_secs(60);
+/// What a page of extents takes.
+const PAGE_BYTES: u64 = (HEAD_ROOM + PAGE_EXTENTS_MAX * EXTENT_SIZE) as u64;
+/// Ids asked for in one message.
+const IDS_AT_ONCE: usize = 1024;
+
+/// Runs compaction until the store is closed. The cores must be open.
+pub async fn compact<I: Io>(store: &Store<I::File>, io: I) {
+    let Some(shard) = store.open_worker(Worker::Compaction, io) else { return };
+    let mut compaction = Compaction { shard: shard.clone(), stuck: HashMap::new(), can_help: false, is_full: false };
+    compaction.run().await;
+    shard.shared().background.pressure.set(Space::default(), 0, false);
+    shard.close_worker().await;
+}
+
+struct Compaction<I: Io> {
+    shard: Shard<I>,
+    /// Segments that could not be emptied, and when that was.
+    stuck: HashMap<SegmentId, Instant>,
+    /// Whether it could make space if it had to.
+    can_help: bool,
+    /// The last segment was not emptied for want of space.
+    is_full: bool,
+}
+
+/// Why a segment was not emptied.
+enum Halt {
+    /// The store is being closed.
+    Stopped,
+    Failed(StoreError),
+}
+
+impl From<StoreError> for Halt {
+    fn from(error: StoreError) -> Self {
+        if matches!(error, StoreError::Closed) { Halt::Stopped } else { Halt::Failed(error) }
+    }
+}
+
+impl<I: Io> Compaction<I> {
+    async fn run(&mut self) {
+        let shard = self.shard.clone();
+        let background = &shard.shared().background;
+        while !background.is_stopping() {
+            let candidates = self.candidates().await;
+            let space = self.space().await;
+            let next = shard.shared().table.watermark();
+            match policy::choose(&candidates, next, space.is_urgent()) {
+                Some((id, cause)) => {
+                    let candidate = *candidates.iter().find(|candidate| candidate.id == id).expect("one of them");
+                    let done = match candidate.is_active {
+                        true => self.seal_all(candidate.id).await,
+                        false => self.empty(candidate, cause).await,
+                    };
+                    if let Err(Halt::Stopped) = done {
+                        return;
+                    }
+                    if std::mem::take(&mut self.is_full) {
+                        self.rest().await;
+                    }
+                }
+                None => self.rest().await,
+            }
+        }
+    }
+
+    /// Waits until there may be something to do.
+    async fn rest(&mut self) {
+        let io = self.shard.io();
+        let background = &self.shard.shared().background;
+        if self.stuck.is_empty() {
+            background.bell(Worker::Compaction).heard().await;
+        } else {
+            race(background.bell(Worker::Compaction).heard(), io.sleep(STUCK_FOR)).await;
+        }
+        if !background.is_stopping() {
+            race(background.stopped(Worker::Compaction), io.sleep(GATHERING)).await;
+        }
+    }
+
+    /// The sealed segments; none before everything is counted.
+    async fn candidates(&mut self) -> Vec<Candidate> {
+        let shared = self.shard.shared();
+        let now = self.shard.io().now();
+        self.stuck.retain(|_, since| now.since(*since) < STUCK_FOR);
+        if shared.unaccounted_cores.load(Ordering::Acquire) > 0 {
+            return Vec::new();
+        }
+        let all: Vec<_> = shared.table.all().into_iter().filter(|segment| !segment.is_unused()).collect();
+        let mut candidates = Vec::with_capacity(all.len());
+        // What has no blob keeps no tombstone needed.
+        let live = |segment: &&Arc<Segment<I::File>>| segment.live_bytes.load(Ordering::Acquire) > 0;
+        let oldest = all.iter().filter(live).map(|segment| segment.id).min();
+        for segment in all.iter().filter(|segment| !segment.is_fenced()) {
+            let contents = self.contents(segment).await;
+            let needed = oldest.is_some_and(|oldest| oldest.0 < contents.watermark);
+            let live_bytes = segment.live_bytes.load(Ordering::Acquire).max(0) as u64;
+            let overhead =
+                u128::from(contents.overhead_bytes) * u128::from(live_bytes) / u128::from(contents.data_bytes.max(1));
+            candidates.push(Candidate {
+                id: segment.id,
+                file_bytes: segment.file_bytes.load(Ordering::Acquire),
+                live_bytes,
+                kept_bytes: live_bytes + overhead as u64 + DATA_START + footer_bytes(0),
+                tombstone_bytes: if needed { contents.tombstone_bytes } else { 0 },
+                is_damaged: segment.is_damaged.load(Ordering::Acquire),
+                is_stuck: self.stuck.contains_key(&segment.id),
+                is_active: segment.state() == State::Active,
+            });
+        }
+        let balance = Balance::of(&candidates);
+        let counters = &shared.background.compaction;
+        counters.sealed_bytes.store(balance.sealed_bytes, Ordering::Relaxed);
+        counters.dead_bytes.store(balance.dead_bytes + balance.tombstone_bytes, Ordering::Relaxed);
+        self.can_help = policy::can_help(&candidates);
+        candidates
+    }
+
+    /// What a segment holds; of one that the checkpoint covered its footer tells.
+    async fn contents(&self, segment: &Arc<Segment<I::File>>) -> Contents {
+        if let Some(known) = segment.contents() {
+            return known;
+        }
+        let contents = Contents::of(&self.shard.read_entries(segment).await.unwrap_or_default());
+        segment.set_contents(contents);
+        contents
+    }
+
+    /// Has everybody seal what they write to: a segment that has become the oldest keeps tombstones needed.
+    async fn seal_all(&mut self, oldest: SegmentId) -> Result<(), Halt> {
+        for log in &self.shard.0.logs {
+            log.seal_active().await;
+        }
+        for core in (0..self.shard.cores()).map(CoreId) {
+            let Some(Reply::Rotated) = self.shard.call(core, Request::Rotate).await else { return Err(Halt::Stopped) };
+        }
+        // One that could not be sealed, because the disk is full, is not tried again and again.
+        if self.shard.shared().table.get(oldest).is_some_and(|segment| segment.state() == State::Active) {
+            self.stuck.insert(oldest, self.shard.io().now());
+        }
+        Ok(())
+    }
+
+    /// Moves everything that is live out of a segment.
+    async fn empty(&mut self, candidate: Candidate, cause: Cause) -> Result<(), Halt> {
+        let Some(segment) = self.shard.shared().table.get(candidate.id) else { return Ok(()) };
+        if cause == Cause::Dead && self.overhead(&segment).await? * 2 > candidate.gain() {
+            self.stuck.insert(segment.id, self.shard.io().now());
+            return Ok(());
+        }
+        let counters = &self.shard.shared().background.compaction;
+        let moved = counters.moved_bytes.load(Ordering::Relaxed);
+        let result = self.move_all(&segment).await;
+        let moved = counters.moved_bytes.load(Ordering::Relaxed) - moved;
+        let left = segment.live_bytes.load(Ordering::Acquire);
+        let is_empty = left == 0;
+        tracing::debug!(segment = %segment.id, ?cause, moved, left, "compaction went over a segment");
+        match result {
+            Ok(()) if is_empty => {
+                probe::hit(Event::SegmentEmptied);
+                counters.segments.fetch_add(1, Ordering::Relaxed);
+                counters.freed_bytes.fetch_add(candidate.file_bytes.saturating_sub(moved), Ordering::Relaxed);
+            }
+            // Somebody is at a blob of it, or reads it: another time.
+            Ok(()) => {
+                self.stuck.insert(segment.id, self.shard.io().now());
+            }
+            // No space, not even in reserve: another time, when something has gone.
+            Err(Halt::Failed(StoreError::Full)) => self.is_full = true,
+            Err(Halt::Failed(error)) => {
+                counters.failures.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(segment = %segment.id, %error, "compaction could not empty a segment: it is tried again later");
+                self.stuck.insert(segment.id, self.shard.io().now());
+            }
+            Err(Halt::Stopped) => return Err(Halt::Stopped),
+        }
+        Ok(())
+    }
+
+    /// Bytes of records that become dead elsewhere when the pieces in a segment move, because they list them.
+    async fn overhead(&self, segment: &Arc<Segment<I::File>>) -> Result<u64, Halt> {
+        let tenants = segment.tenants();
+        let mut overhead = 0;
+        for some in tenants.chunks(IDS_AT_ONCE) {
+            for (id, from) in some.iter().zip(self.locate(some).await.or(Err(Halt::Stopped))?) {
+                let Some(from) = from.filter(has_extents) else { continue };
+                overhead += record_bytes(&from);
+                let Some(home) = self.shard.segment(&from) else { continue };
+                // One that can't be read is found when it is to be moved.
+                let Ok(record) = self.shard.open_record(*id, &from, home).await else { continue };
+                if record.decoded.head.layout == Layout::ExtentPages {
+                    overhead += PAGE_BYTES;
+                }
+            }
+        }
+        Ok(overhead)
+    }
+
+    async fn move_all(&self, segment: &Arc<Segment<I::File>>) -> Result<(), Halt> {
+        let mut failure = None;
+        // First what large blobs have here: their records move with their pieces.
+        for id in segment.tenants() {
+            match self.move_pieces(segment, id).await {
+                Ok(()) => {}
+                Err(Halt::Failed(error)) => failure = Some(error),
+                Err(Halt::Stopped) => return Err(Halt::Stopped),
+            }
+        }
+        let Some(entries) = self.shard.read_entries(segment).await else {
+            return Err(Halt::Failed(StoreError::ReadFailed { id: BlobId([0; 16]), reason: "its records".into() }));
+        };
+        let blobs: Vec<FooterEntry> = entries.into_iter().filter(|entry| entry.kind == Kind::Blob).collect();
+        let live = self.live(segment, &blobs).await?;
+        match self.move_records(segment, live).await {
+            Ok(()) => {}
+            Err(Halt::Failed(error)) => failure = Some(error),
+            Err(Halt::Stopped) => return Err(Halt::Stopped),
+        }
+        failure.map_or(Ok(()), |error| Err(Halt::Failed(error)))
+    }
+
+    /// Those records of blobs that the index knows to lie in a segment, in the order of their places.
+    async fn live(
+        &self,
+        segment: &Segment<I::File>,
+        entries: &[FooterEntry],
+    ) -> Result<Vec<(BlobId, Location)>, StoreError> {
+        let mut live = Vec::new();
+        for some in entries.chunks(IDS_AT_ONCE) {
+            let ids: Vec<BlobId> = some.iter().map(|entry| entry.id).collect();
+            for (entry, found) in some.iter().zip(self.locate(&ids).await?) {
+                let is_here = |at: &Location| at.segment == segment.id && at.offset_units == entry.offset_units;
+                live.extend(found.filter(is_here).map(|at| (entry.id, at)));
+            }
+        }
+        live.sort_by_key(|(_, at)| at.offset_units);
+        Ok(live)
+    }
+
+    /// Where these blobs are, in their order.
+    async fn locate(&self, ids: &[BlobId]) -> Result<Vec<Option<Location>>, StoreError> {
+        let mut found = vec![None; ids.len()];
+        for (core, part) in self.by_owner(ids.iter().copied().enumerate(), |(_, id)| *id) {
+            let wanted = part.iter().map(|(_, id)| *id).collect();
+            let Some(Reply::Located(places)) = self.shard.call(core, Request::Locate(wanted)).await else {
+                return Err(StoreError::Closed);
+            };
+            for ((index, _), place) in part.iter().zip(places) {
+                found[*index] = place;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Locks records to be moved, and gets their sequences, in their order. What is not where it was, or in use, is left alone.
+    async fn hold(&self, records: &[(BlobId, Location)]) -> Result<Vec<Option<Sequence>>, StoreError> {
+        let mut held = vec![None; records.len()];
+        for (core, part) in self.by_owner(records.iter().copied().enumerate(), |(_, (id, _))| *id) {
+            let wanted = part.iter().map(|(_, record)| *record).collect();
+            let Some(Reply::Held(sequences)) = self.shard.call(core, Request::Hold(wanted)).await else {
+                return Err(StoreError::Closed);
+            };
+            for ((index, _), sequence) in part.iter().zip(sequences) {
+                held[*index] = sequence;
+            }
+        }
+        Ok(held)
+    }
+
+    /// Unlocks what was held, and enters the new places.
+    async fn release(&self, records: Vec<(BlobId, Option<Location>)>) -> Result<(), StoreError> {
+        for (core, part) in self.by_owner(records.into_iter(), |(id, _)| *id) {
+            let Some(Reply::Moved) = self.shard.call(core, Request::Moved(part)).await else {
+                return Err(StoreError::Closed);
+            };
+        }
+        Ok(())
+    }
+
+    /// The space there is; told to the uploads.
+    async fn space(&self) -> Space {
+        let space = self.shard.space().await;
+        let shared = self.shard.shared();
+        // What each core may take next, and what nobody but compaction takes.
+        let last = self.segment_bytes() * (u64::from(shared.options.cores) + RESERVED_FILES as u64);
+        shared.background.pressure.set(space, last, self.can_help);
+        space
+    }
+
+    /// Bytes of the largest segment that is written now.
+    fn segment_bytes(&self) -> u64 {
+        let free = self.shard.shared().free.get().expect("set at recovery");
+        (0..self.shard.shared().options.dirs.len()).map(|dir| free.segment_size(dir)).max().expect("there is one")
+    }
+
+    fn by_owner<T>(&self, items: impl Iterator<Item = T>, id: impl Fn(&T) -> BlobId) -> Vec<(CoreId, Vec<T>)> {
+        let mut parts: Vec<(CoreId, Vec<T>)> = Vec::new();
+        for item in items {
+            let owner = self.shard.owner(&id(&item));
+            match parts.iter_mut().find(|(core, _)| *core == owner) {
+                Some((_, part)) => part.push(item),
+                None => parts.push((owner, vec![item])),
+            }
+        }
+        parts
+    }
+
+    /// Counts bytes that were moved, and waits as the space allows; ends when the store is being closed.
+    async fn paced(&self, moved: u64) -> Result<(), Halt> {
+        let shared = self.shard.shared();
+        shared.background.compaction.moved_bytes.fetch_add(moved, Ordering::Relaxed);
+        let pause = self.space().await.pause(moved);
+        if !pause.is_zero() {
+            race(shared.background.stopped(Worker::Compaction), self.shard.io().sleep(pause)).await;
+        }
+        if shared.background.is_stopping() { Err(Halt::Stopped) } else { Ok(()) }
+    }
+}
+
+impl<I: Io> Shard<I> {
+    /// The space of the tightest data directory.
+    pub(in crate::store) async fn space(&self) -> Space {
+        let shared = self.shared();
+        let free_files = shared.free.get().expect("set at recovery");
+        let mut tightest: Option<Space> = None;
+        for (index, dir) in shared.options.dirs.iter().enumerate() {
+            // Without the answer of the file system nothing is urgent.
+            let Ok(of_dir) = self.io().space(dir).await else { continue };
+            let kept = free_files.count(index) as u64 * free_files.segment_size(index);
+            let space = Space { total: of_dir.total, free: of_dir.available + kept };
+            if tightest.is_none_or(|tightest| space.shortage() > tightest.shortage()) {
+                tightest = Some(space);
+            }
+        }
+        tightest.unwrap_or_default()
+    }
+}

@@ -1,0 +1,120 @@
+//! What uploads do when space is short: they slow down before there is none.
+//!
+//! Compaction says how much space there is and whether it can make more. While it can, uploads wait a little for their bytes, the longer the less is
+//! free, so that compaction gets the disk and the cores; on the last segments they wait for it to come forward. When it can't, nobody waits: the log
+//! takes what fits and refuses the rest.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::io::Io;
+use crate::store::compaction::pace::Space;
+use crate::store::shard::Shard;
+
+/// Uploads begin to wait below this part of the capacity, in percent.
+const SLOW_PERCENT: u64 = 4;
+/// The wait for a MiB on a core when hardly anything is left.
+const WAIT_PER_MIB: Duration = Duration::from_millis(60);
+/// The longest single wait while there is space.
+const WAIT_MAX: Duration = Duration::from_millis(80);
+/// On the last segments: how often to look whether there are more, and how long in all. The first is the time that compaction takes to see that there
+/// is something to do.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+const PATIENCE_MIN: Duration = Duration::from_millis(500);
+const PATIENCE_MAX: Duration = Duration::from_secs(5);
+
+/// What compaction says of the space, for all cores.
+#[derive(Default)]
+pub(crate) struct Pressure {
+    free: AtomicU64,
+    total: AtomicU64,
+    /// Below this, hardly anything is left: segments that the cores would take next.
+    last: AtomicU64,
+    can_help: AtomicBool,
+}
+
+impl Pressure {
+    pub fn set(&self, space: Space, last: u64, can_help: bool) {
+        self.free.store(space.free, Ordering::Relaxed);
+        self.total.store(space.total, Ordering::Relaxed);
+        self.last.store(last, Ordering::Relaxed);
+        self.can_help.store(can_help, Ordering::Relaxed);
+    }
+
+    /// How long these bytes wait.
+    fn wait(&self, bytes: u64) -> Duration {
+        if !self.can_help.load(Ordering::Relaxed) {
+            return Duration::ZERO;
+        }
+        let slow = self.total.load(Ordering::Relaxed) / 100 * SLOW_PERCENT;
+        let last = self.last.load(Ordering::Relaxed);
+        let free = self.free.load(Ordering::Relaxed).max(last);
+        if free >= slow {
+            return Duration::ZERO;
+        }
+        let missing = (slow - free) * 1000 / (slow - last).max(1);
+        let per_mib = WAIT_PER_MIB.as_nanos() as u64 * missing / 1000 * missing / 1000;
+        Duration::from_nanos(per_mib.saturating_mul(bytes) >> 20)
+    }
+
+    /// Whether it is worth while to wait for space, having waited for this long.
+    fn may_help(&self, waited: Duration) -> bool {
+        waited < PATIENCE_MIN || (waited < PATIENCE_MAX && self.can_help.load(Ordering::Relaxed))
+    }
+
+    fn is_last(&self) -> bool {
+        self.can_help.load(Ordering::Relaxed) && self.free.load(Ordering::Relaxed) <= self.last.load(Ordering::Relaxed)
+    }
+}
+
+impl<I: Io> Shard<I> {
+    /// Waits as the space demands before so many bytes are written for an upload.
+    ///
+    /// `waited`: how long this upload has waited for the last segments, over all its parts.
+    pub(super) async fn pay(&self, bytes: u64, waited: &mut Duration) {
+        let pressure = &self.shared().background.pressure;
+        let wait = pressure.wait(bytes);
+        if wait.is_zero() {
+            return;
+        }
+        let now = self.io().now();
+        // The uploads of a core wait one after another.
+        let until = self.0.paid_until.get().max(now).after(wait).min(now.after(WAIT_MAX));
+        self.0.paid_until.set(until);
+        self.io().sleep(until.since(now)).await;
+        while pressure.is_last() && self.waits_for_space(*waited).await {
+            *waited += LOOK_EVERY;
+        }
+    }
+
+    /// Waits a little for compaction to make space, on behalf of somebody who has waited for so long; false when that helps no more.
+    pub(super) async fn waits_for_space(&self, waited: Duration) -> bool {
+        if self.0.closing.get() || !self.shared().background.pressure.may_help(waited) {
+            return false;
+        }
+        self.io().sleep(LOOK_EVERY).await;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pressure(free: u64, can_help: bool) -> Pressure {
+        let pressure = Pressure::default();
+        pressure.set(Space { total: 10_000 << 20, free: free << 20 }, 40 << 20, can_help);
+        pressure
+    }
+
+    #[test]
+    fn the_less_is_free_the_longer_uploads_wait_and_never_when_that_helps_nobody() {
+        let waits: Vec<Duration> =
+            [5000, 400, 300, 200, 100, 40, 0].map(|free| pressure(free, true).wait(1 << 20)).into();
+        assert!(waits.is_sorted(), "{waits:?}");
+        assert_eq!((waits[1], waits[5], waits[6]), (Duration::ZERO, WAIT_PER_MIB, WAIT_PER_MIB));
+        assert!(waits[2] > Duration::ZERO);
+        assert_eq!(pressure(0, false).wait(1 << 20), Duration::ZERO);
+        assert!(pressure(0, true).is_last() && !pressure(0, false).is_last() && !pressure(41, true).is_last());
+    }
+}

@@ -1,0 +1,121 @@
+//! The files beside the segments: superblocks and checkpoint. Each is written anew when it is damaged.
+
+use std::io;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use super::{Halt, RETRIES_UNREADABLE, Scrub};
+use crate::io::{AlignedBuf, BLOCK_SIZE, Io, OpenMode};
+use crate::log::checkpoint::{CheckpointReader, Item, Unusable};
+use crate::log::superblock::{FILE_NAME, Superblock};
+use crate::probe::{self, Event};
+use crate::store::identity;
+use crate::store::reclaim::Event as ReclaimerEvent;
+
+/// Bytes of a checkpoint's entry, about: what its reading counts.
+const CHECKPOINT_ENTRY_BYTES: u64 = 36;
+
+impl<I: Io> Scrub<I> {
+    pub(super) async fn check_files(&self) -> Result<(), Halt> {
+        let shared = self.shard.shared();
+        let superblocks = shared.superblocks.get().expect("agreed on at the start");
+        for (dir, superblock) in shared.options.dirs.iter().zip(superblocks) {
+            self.check_superblock(dir, superblock).await?;
+        }
+        self.check_checkpoint().await
+    }
+
+    async fn check_superblock(&self, dir: &Path, known: &Superblock) -> Result<(), Halt> {
+        let Some(why) = self.persists(async || self.compare_superblock(dir, known).await).await? else { return Ok(()) };
+        let path = dir.join(FILE_NAME);
+        self.found_file(&path, &why);
+        match identity::write(self.shard.io(), dir, known).await {
+            Ok(()) => self.background().mended(1),
+            Err(error) => {
+                tracing::error!(%error, path = %path.display(), "it can't be written anew: the next start will refuse it");
+            }
+        }
+        Ok(())
+    }
+
+    /// What is wrong with a superblock.
+    async fn compare_superblock(&self, dir: &Path, known: &Superblock) -> Result<Option<String>, Halt> {
+        let mut expected = vec![0; BLOCK_SIZE];
+        known.encode(&mut expected);
+        Ok(match read_block(self.shard.io(), &dir.join(FILE_NAME)).await {
+            Ok(block) if block[..] == expected[..] => None,
+            Ok(_) => Some("it is not what was written".into()),
+            Err(error) => Some(error.to_string()),
+        })
+    }
+
+    async fn check_checkpoint(&self) -> Result<(), Halt> {
+        let Some(why) = self.persists(async || self.read_checkpoint().await).await? else { return Ok(()) };
+        let path = self.shard.shared().options.dirs[0].join(crate::log::checkpoint::FILE_NAME);
+        self.found_file(&path, &why);
+        self.shard.tell_reclaimer(ReclaimerEvent::CheckpointDamaged);
+        Ok(())
+    }
+
+    async fn read_checkpoint(&self) -> Result<Option<String>, Halt> {
+        let dir = &self.shard.shared().options.dirs[0];
+        let mut reader = match CheckpointReader::open(self.shard.io(), dir, self.shard.0.store_uuid).await {
+            Ok(reader) => reader,
+            Err(unusable) => return Ok(told(unusable)),
+        };
+        loop {
+            let bytes = match reader.next().await {
+                Ok(Item::End) => break,
+                Ok(Item::Slice(slice)) => slice.entries.len() as u64 * CHECKPOINT_ENTRY_BYTES,
+                Ok(Item::Covered(covered)) => covered.len() as u64 * 16,
+                Err(unusable) => return Ok(told(unusable)),
+            };
+            self.pacer.paced(bytes).await?;
+        }
+        Ok(match reader.is_blank_behind().await {
+            Ok(true) => None,
+            Ok(false) => Some("something lies behind its end".into()),
+            Err(error) => Some(error.to_string()),
+        })
+    }
+
+    /// What is wrong with a file, if it is so each time that it is looked at.
+    async fn persists(
+        &self,
+        mut look: impl AsyncFnMut() -> Result<Option<String>, Halt>,
+    ) -> Result<Option<String>, Halt> {
+        let mut why = look().await?;
+        for _ in 0..RETRIES_UNREADABLE {
+            if why.is_none() {
+                break;
+            }
+            self.pacer.pause(self.options.retry_pause).await?;
+            why = look().await?;
+        }
+        Ok(why)
+    }
+
+    pub(super) fn found_file(&self, path: &Path, why: &str) {
+        probe::hit(Event::ScrubFound);
+        self.counters().findings.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(path = %path.display(), why, "a file of the store is damaged: it is written anew");
+    }
+}
+
+/// `None`: there is nothing that could be damaged.
+fn told(unusable: Unusable) -> Option<String> {
+    match unusable {
+        Unusable::Missing => None,
+        Unusable::Damaged(why) => Some(why.into()),
+        Unusable::Io(error) => Some(error.to_string()),
+    }
+}
+
+async fn read_block<I: Io>(io: &I, path: &Path) -> io::Result<AlignedBuf> {
+    let file = io.open(path, OpenMode::Read).await?;
+    let (result, block) = io.read_at(&file, AlignedBuf::zeroed(BLOCK_SIZE), 0..BLOCK_SIZE, 0).await;
+    if result? < BLOCK_SIZE {
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it is too short"));
+    }
+    Ok(block)
+}

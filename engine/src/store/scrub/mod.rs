@@ -1,0 +1,336 @@
+//! The scrub: reads everything that is stored at a set rate, and compares it with its checksums and hashes.
+//!
+//! A pass goes over the segments in the order of their numbers. Each is read from its first byte to its last, then the large blobs whose records lie in it are
+//! read through their pieces. At its start the cores seal what they write to, so it covers all that was acknowledged before. Superblocks and checkpoint
+//! belong to it, too. What readers find damaged on their way is looked at before the pass goes on.
+//!
+//! What fails is read again first. Then a blob is put under quarantine: it is refused until it is stored again or deleted. One that the disk refuses to read
+//! is listed and not refused: should the disk give it after all, its checksums decide as ever. Damage to anything else costs nobody a byte yet: the segment is
+//! marked, compaction moves what is live elsewhere, and files beside the segments are written anew.
+//!
+//! | file | question |
+//! | --- | --- |
+//! | [`pace`] | how fast? |
+//! | [`window`] | how is a segment read? |
+//! | [`verify`] | are these bytes what was written? |
+//! | [`segment`] | what is wrong with a segment? |
+//! | [`content`] | is the content of a blob what its hash says? |
+//! | [`blob`] | what becomes of a blob that fails? |
+//! | [`files`] | what of the other files? |
+//! | [`saved`] | what outlives a restart? |
+
+mod blob;
+mod content;
+mod files;
+mod pace;
+pub(in crate::store) mod saved;
+mod segment;
+mod verify;
+mod window;
+
+use std::cell::Cell;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use self::pace::Pacer;
+use self::saved::Saved;
+use crate::io::{Instant, Io};
+use crate::log::segment::{Segment, State};
+use crate::probe::{self, Event};
+use crate::store::background::{Background, Position, ScrubCounters, Worker};
+use crate::store::message::Request;
+use crate::store::shard::{Shard, Store};
+use crate::sync::race;
+use crate::types::{CoreId, SegmentId};
+
+/// How often what the disk refused is read again before it counts as unreadable.
+const RETRIES_UNREADABLE: u32 = 2;
+/// The position is saved after this much work.
+const SAVE_BYTES: u64 = 1 << 30;
+const SAVE_TIME: Duration = Duration::from_secs(60);
+/// A quarantine that changes often is not saved more often than this.
+const SAVE_PAUSE: Duration = Duration::from_secs(1);
+/// After a long stop the rest of a pass is spread over this part of the interval at least.
+const REST_DIVISOR: u32 = 10;
+const PPM: u64 = 1_000_000;
+
+/// What the scrub is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ScrubOptions {
+    /// From the beginning of a pass to that of the next; `None`: there is no scrub.
+    pub interval: Option<Duration>,
+    /// How long after a failure a place is read again.
+    pub retry_pause: Duration,
+}
+
+impl Default for ScrubOptions {
+    fn default() -> Self {
+        Self { interval: Some(Duration::from_secs(14 * 24 * 3600)), retry_pause: Duration::from_secs(1) }
+    }
+}
+
+/// Runs the scrub until the store is closed. The cores must be open.
+pub async fn scrub<I: Io>(store: &Store<I::File>, io: I, options: ScrubOptions) {
+    let Some(interval) = options.interval else { return };
+    let Some(shard) = store.open_worker(Worker::Scrub, io) else { return };
+    let scrub = Scrub::new(shard.clone(), options, interval);
+    let Err(Halt::Stopped) = scrub.run().await;
+    scrub.save().await;
+    shard.close_worker().await;
+}
+
+struct Scrub<I: Io> {
+    shard: Shard<I>,
+    pacer: Pacer<I>,
+    options: ScrubOptions,
+    interval: Duration,
+    position: Cell<Position>,
+    saved_at: Cell<Instant>,
+    /// Bytes that had been read then, and the changes of the quarantine.
+    saved_read: Cell<u64>,
+    saved_changes: Cell<u64>,
+}
+
+/// Why the scrub goes no further.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Halt {
+    /// The store is being closed.
+    Stopped,
+}
+
+/// Nothing.
+enum Never {}
+
+/// What is wrong with bytes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Fault {
+    Damaged(&'static str),
+    /// All checksums hold, and the content is another.
+    Hash,
+    /// What should be zero is not: nothing that is in use is touched.
+    Padding,
+    Unreadable(String),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Damaged(what) => formatter.write_str(what),
+            Fault::Hash => formatter.write_str("its content has another SHA-256"),
+            Fault::Padding => formatter.write_str("something lies where zeros were written"),
+            Fault::Unreadable(reason) => write!(formatter, "the disk refuses to read it: {reason}"),
+        }
+    }
+}
+
+/// Why something could not be compared, or how it failed.
+#[derive(Debug)]
+enum Trouble {
+    Stopped(Halt),
+    Fault(Fault),
+    /// It is another now: to be looked up again.
+    Moved,
+    /// Something else comes first.
+    Interrupted,
+    /// No memory came free.
+    Busy,
+}
+
+impl From<Halt> for Trouble {
+    fn from(halt: Halt) -> Self {
+        Trouble::Stopped(halt)
+    }
+}
+
+impl From<Fault> for Trouble {
+    fn from(fault: Fault) -> Self {
+        Trouble::Fault(fault)
+    }
+}
+
+impl<I: Io> Scrub<I> {
+    fn new(shard: Shard<I>, options: ScrubOptions, interval: Duration) -> Self {
+        let background = &shard.shared().background;
+        let position = *background.scrub_position.lock().unwrap_or_else(PoisonError::into_inner);
+        let changes = background.quarantine.changes();
+        Self {
+            pacer: Pacer::new(shard.clone()),
+            options,
+            interval,
+            position: Cell::new(position),
+            saved_at: Cell::new(shard.io().now()),
+            saved_read: Cell::new(0),
+            saved_changes: Cell::new(changes),
+            shard,
+        }
+    }
+
+    fn background(&self) -> &Background {
+        &self.shard.shared().background
+    }
+
+    fn counters(&self) -> &ScrubCounters {
+        &self.background().scrub
+    }
+
+    async fn run(&self) -> Result<Never, Halt> {
+        loop {
+            let position = self.position.get();
+            if position.began_ns > 0 && !position.is_complete {
+                tracing::info!(segment = %position.segment, "the scrub goes on where it stopped");
+            } else {
+                self.counters().progress_ppm.store(PPM as u32, Ordering::Relaxed);
+                self.rest(position).await?;
+                self.begin().await?;
+            }
+            self.pass().await?;
+        }
+    }
+
+    /// Waits until the next pass is due.
+    async fn rest(&self, position: Position) -> Result<(), Halt> {
+        let io = self.shard.io();
+        let passed = Duration::from_nanos(io.wall_clock_ns().saturating_sub(position.began_ns));
+        let due =
+            io.now().after(if position.began_ns == 0 { Duration::ZERO } else { self.interval.saturating_sub(passed) });
+        loop {
+            self.tend().await?;
+            let left = due.since(io.now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            let pause = if self.is_list_changed() { left.min(SAVE_PAUSE) } else { left };
+            race(self.background().bell(Worker::Scrub).heard(), io.sleep(pause)).await;
+        }
+    }
+
+    async fn begin(&self) -> Result<(), Halt> {
+        // What is written from now on is the next pass's.
+        for core in (0..self.shard.cores()).map(CoreId) {
+            self.ask(core, Request::Rotate).await?;
+        }
+        if self.background().is_running(Worker::Compaction) {
+            self.ask(Worker::Compaction.core(self.shard.cores()), Request::Rotate).await?;
+        }
+        let last_end_ns = self.position.get().last_end_ns;
+        let began_ns = self.shard.io().wall_clock_ns();
+        self.position.set(Position { began_ns, last_end_ns, ..Position::default() });
+        self.save().await;
+        Ok(())
+    }
+
+    async fn pass(&self) -> Result<(), Halt> {
+        let table = &self.shard.shared().table;
+        let Position { segment: first, offset_units, began_ns, .. } = self.position.get();
+        let all = table.all();
+        let total = all.len().max(1) as u64;
+        let ids: Vec<SegmentId> = all.iter().map(|segment| segment.id).filter(|id| *id >= first).collect();
+        let work: u64 = all.iter().filter(|segment| segment.id >= first).map(|segment| bytes_to_read(segment)).sum();
+        drop(all);
+        let passed = Duration::from_nanos(self.shard.io().wall_clock_ns().saturating_sub(began_ns));
+        self.pacer.spread(work, self.interval.saturating_sub(passed).max(self.interval / REST_DIVISOR));
+        self.review().await?;
+        self.check_files().await?;
+        for (index, id) in ids.iter().enumerate() {
+            let done = total.saturating_sub((ids.len() - index) as u64);
+            self.counters().progress_ppm.store((done * PPM / total) as u32, Ordering::Relaxed);
+            if let Some(segment) = table.get(*id) {
+                let from_units = if *id == first { offset_units } else { 0 };
+                match segment.state() {
+                    State::Active => self.check_active(&segment).await?,
+                    State::Sealed | State::Fenced => self.check_segment(&segment, from_units).await?,
+                }
+            }
+            self.advance(SegmentId(id.0 + 1), 0).await;
+            self.tend().await?;
+        }
+        let now = self.shard.io().wall_clock_ns();
+        let position = Position { is_complete: true, last_end_ns: now, ..self.position.get() };
+        self.position.set(position);
+        self.save().await;
+        self.counters().passes.fetch_add(1, Ordering::Relaxed);
+        self.counters().last_pass_end_ns.store(now, Ordering::Relaxed);
+        probe::hit(Event::ScrubPassed);
+        tracing::info!(
+            segments = ids.len(),
+            quarantined = self.background().quarantine.count(),
+            "the scrub has read everything"
+        );
+        Ok(())
+    }
+
+    /// Everything before this place is done.
+    async fn advance(&self, segment: SegmentId, offset_units: u32) {
+        self.position.set(Position { segment, offset_units, ..self.position.get() });
+        let is_due = self.pacer.read() - self.saved_read.get() >= SAVE_BYTES
+            || self.shard.io().now().since(self.saved_at.get()) >= SAVE_TIME;
+        if is_due {
+            self.save().await;
+        }
+    }
+
+    /// Damage that costs nobody anything yet.
+    fn found(&self, segment: &Arc<Segment<I::File>>, offset: u64, what: &str, fault: &Fault) {
+        let is_new = self.background().add_damage(segment.id, offset);
+        if is_new {
+            probe::hit(Event::ScrubFound);
+            self.counters().findings.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(segment = %segment.id, offset, what, %fault, "a segment is damaged: what is in use in it is moved elsewhere");
+        }
+        if !segment.is_damaged.swap(true, Ordering::AcqRel) || is_new {
+            self.background().space_changed();
+        }
+    }
+
+    fn is_list_changed(&self) -> bool {
+        self.background().quarantine.changes() != self.saved_changes.get()
+    }
+
+    /// Saves the quarantine when it has changed, and not too often.
+    async fn save_list(&self) {
+        if self.is_list_changed() && self.shard.io().now().since(self.saved_at.get()) >= SAVE_PAUSE {
+            self.save().await;
+        }
+    }
+
+    /// Saves position and quarantine.
+    async fn save(&self) {
+        let io = self.shard.io();
+        let changes = self.background().quarantine.changes();
+        let saved = Saved { position: self.position.get(), quarantined: self.background().quarantine.list() };
+        let dir = &self.shard.shared().options.dirs[0];
+        // Also after a failure: it is not tried at every step.
+        self.saved_at.set(io.now());
+        self.saved_read.set(self.pacer.read());
+        // Looked at before it is replaced: so nothing that happened to it goes unseen.
+        let damage = saved::read(io, dir, self.shard.0.store_uuid).await.err();
+        if let Some(why) = &damage {
+            self.found_file(&dir.join(saved::FILE_NAME), why);
+        }
+        match saved::write(io, dir, self.shard.0.store_uuid, &saved).await {
+            Ok(()) => {
+                self.saved_changes.set(changes);
+                if damage.is_some() {
+                    self.background().mended(1);
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the position of the scrub could not be saved"),
+        }
+    }
+}
+
+/// What a segment costs: itself, and the pieces in it once more with their blobs.
+fn bytes_to_read<F>(segment: &Segment<F>) -> u64 {
+    let pieces = if segment.has_tenants() { segment.live_bytes.load(Ordering::Acquire).max(0) as u64 } else { 0 };
+    segment.file_bytes.load(Ordering::Acquire) + pieces
+}
+
+impl Trouble {
+    /// What can't be helped now is left to the next pass.
+    fn or_later(self) -> Result<(), Halt> {
+        if let Trouble::Stopped(halt) = self { Err(halt) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,110 @@
+//! The text of a scrape, read by a strict reader, and beside its documentation.
+
+use std::time::SystemTime;
+
+use nabu_engine::store::StoreStatus;
+use nabu_engine::types::CoreId;
+use nabu_net::http::head::Method;
+
+use super::process::Process;
+use super::recorder::{Ended, Recorder};
+use super::render::{Snapshot, render, slug};
+use super::route::Route;
+
+#[path = "../../tests/support/exposition.rs"]
+mod exposition;
+
+use exposition::{Exposition, check_documented};
+
+/// Two cores that served the same and a third that does not answer.
+fn snapshot() -> Snapshot {
+    let core = |number| {
+        let recorder = Recorder::default();
+        for (status, method, milliseconds) in [(200, Method::Get, 1), (404, Method::Get, 3), (201, Method::Post, 7)] {
+            recorder.request_began();
+            recorder.request_ended(&Ended {
+                route: if method == Method::Post { Route::Blobs } else { Route::Blob },
+                method,
+                status,
+                duration_ns: milliseconds * 1_000_000,
+                first_byte_ns: Some(milliseconds * 500_000),
+                received_body_bytes: 10,
+                sent_body_bytes: 100,
+                complete: true,
+            });
+        }
+        recorder.failed("blob not found");
+        (CoreId(number), Some(recorder.snapshot(CoreId(number))))
+    };
+    let process = Process {
+        start_time_seconds: 1.7e9,
+        cpu_seconds: Some(0.25),
+        resident_bytes: Some(1),
+        threads: Some(1),
+        open_fds: Some(1),
+        max_fds: Some(1),
+    };
+    let mut store = StoreStatus { blob_count: 7, ..StoreStatus::default() };
+    store.log.count_commit(3, 250_000);
+    Snapshot {
+        cores: vec![core(0), core(1), (CoreId(2), None)],
+        store: Some(store),
+        process,
+        is_ready: true,
+        connections_max: 9,
+    }
+}
+
+fn parsed(snapshot: &Snapshot) -> Exposition {
+    Exposition::parse(std::str::from_utf8(&render(snapshot)).expect("text"))
+}
+
+#[test]
+fn a_scrape_is_valid_and_the_documentation_lists_each_of_its_families_and_no_other() {
+    check_documented(&parsed(&snapshot()));
+}
+
+#[test]
+fn the_cores_are_added_up_and_one_that_is_silent_shows() {
+    let scrape = parsed(&snapshot());
+    let get = [("route", "/v1/blobs/{id}"), ("method", "GET")];
+    assert_eq!(scrape.value("nabu_http_requests_total", &[get[0], get[1], ("status", "200")]), 2.0);
+    assert_eq!(scrape.sum("nabu_http_requests_total"), 6.0);
+    assert_eq!(scrape.value("nabu_errors_total", &[("error", "blob_not_found")]), 2.0);
+    assert_eq!(scrape.value("nabu_http_received_body_bytes_total", &[]), 60.0);
+    let name = "nabu_http_request_duration_seconds";
+    assert_eq!(scrape.value(&format!("{name}_count"), &get), 4.0);
+    assert_eq!(scrape.value(&format!("{name}_sum"), &get), 0.008);
+    assert_eq!(scrape.value(&format!("{name}_bucket"), &[get[0], get[1], ("le", "0.001")]), 2.0);
+    assert_eq!(scrape.value("nabu_log_commit_records_sum", &[]), 3.0);
+    assert_eq!(scrape.value("nabu_core_answered", &[("core", "1")]), 1.0);
+    assert_eq!(scrape.find("nabu_core_answered", &[("core", "2")]), Some(0.0));
+    assert_eq!(scrape.find("nabu_connections", &[("core", "2")]), None);
+}
+
+#[test]
+fn before_recovery_nothing_is_said_of_the_store() {
+    let scrape = parsed(&Snapshot { store: None, is_ready: false, ..snapshot() });
+    assert_eq!(scrape.find("nabu_ready", &[]), Some(0.0));
+    assert!(!scrape.0.keys().any(|name| name.starts_with("nabu_store") || name.starts_with("nabu_log")));
+    assert_eq!(scrape.sum("nabu_http_requests_total"), 6.0);
+}
+
+#[test]
+fn a_server_that_has_served_nothing_gives_a_valid_scrape() {
+    let snapshot = Snapshot {
+        cores: vec![(CoreId(0), Some(Recorder::default().snapshot(CoreId(0))))],
+        store: None,
+        process: Process::read(SystemTime::now()),
+        is_ready: false,
+        connections_max: 1,
+    };
+    assert_eq!(parsed(&snapshot).sum("nabu_http_requests_total"), 0.0);
+}
+
+#[test]
+fn an_error_is_a_label_of_plain_characters() {
+    assert_eq!(slug("blob not found"), "blob_not_found");
+    assert_eq!(slug("HTTP version not supported"), "http_version_not_supported");
+    assert_eq!(slug("bad Host field"), "bad_host_field");
+}

@@ -1,0 +1,106 @@
+//! The work in the background: on a thread of its own, or on the first core where there can be none.
+//!
+//! It begins when every core has opened its shard, and ends with the store: core 0 does not close before the workers have. The thread is started from
+//! one that is not pinned to a CPU, which waits for that moment.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use nabu_engine::io::Io;
+use nabu_engine::log::superblock;
+use nabu_engine::maintenance::{MaintenanceThread, Queues, Work};
+use nabu_engine::runtime::RingIo;
+use nabu_engine::store::{ScrubOptions, Store, compact, scrub};
+use nabu_engine::sync::promise;
+
+/// The files that a store has open.
+type File = <RingIo as Io>::File;
+
+/// Told once, when the store is open.
+#[derive(Default)]
+pub struct Start(Mutex<Option<Sender<()>>>);
+
+impl Start {
+    /// The store is open: the work may begin.
+    pub fn begin(&self) {
+        if let Some(sender) = self.take() {
+            // Nobody listens any more when the server is ending.
+            let _ = sender.send(());
+        }
+    }
+
+    fn take(&self) -> Option<Sender<()>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// The thread that waits for the store to be open, and then for the work to end.
+pub struct Maintenance(JoinHandle<()>);
+
+impl Maintenance {
+    /// Prepares the work on a store. `instead` is called when there can be no thread for it.
+    pub fn prepare(
+        start: &Start,
+        store: Store<File>,
+        options: ScrubOptions,
+        instead: impl FnOnce() + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let (sender, receiver) = mpsc::channel();
+        *start.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        let thread = thread::Builder::new().name("maint-start".to_owned());
+        Ok(Self(thread.spawn(move || wait_and_work(&receiver, store, options, instead))?))
+    }
+
+    /// Waits for the end of the work; the store is closed, or was never open.
+    pub fn end(self, start: &Start) {
+        drop(start.take());
+        if let Err(payload) = self.0.join() {
+            std::panic::resume_unwind(payload);
+        }
+    }
+}
+
+fn wait_and_work(start: &Receiver<()>, store: Store<File>, options: ScrubOptions, instead: impl FnOnce()) {
+    if start.recv().is_err() {
+        return;
+    }
+    let superblocks: Vec<PathBuf> = store.dirs().iter().map(|dir| dir.join(superblock::FILE_NAME)).collect();
+    match MaintenanceThread::start(superblocks, move |queues| work_on_thread(store, options, queues)) {
+        Ok(thread) => {
+            tracing::info!("compaction and scrub run on a thread of their own");
+            thread.join();
+        }
+        Err(error) => {
+            tracing::warn!(%error, "compaction and scrub have no thread of their own: they run beside the requests of the first core");
+            instead();
+        }
+    }
+}
+
+async fn work_on_thread(store: Store<File>, options: ScrubOptions, queues: Queues) {
+    work(store, options, queues.io(Work::Compaction), queues.io(Work::Scrub)).await;
+}
+
+/// All kinds of work, each as a task of its own, until the store is closed.
+pub async fn work<I: Io<File = File>>(store: Store<File>, options: ScrubOptions, for_compaction: I, for_scrub: I) {
+    let (scrubbed, io) = (store.clone(), for_scrub.clone());
+    let scrubbing = task(&for_scrub, async move { scrub(&scrubbed, io, options).await });
+    let io = for_compaction.clone();
+    let compacting = task(&for_compaction, async move { compact(&store, io).await });
+    for ended in [scrubbing.await, compacting.await] {
+        ended.expect("a task runs to its end");
+    }
+}
+
+/// Runs a task, and tells its end.
+fn task<I: Io>(io: &I, future: impl Future<Output = ()> + 'static) -> impl Future<Output = Option<()>> {
+    let (ended, promised) = promise();
+    io.spawn(async move {
+        future.await;
+        ended.keep(());
+    });
+    promised
+}

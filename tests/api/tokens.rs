@@ -1,0 +1,208 @@
+//! JWTs and rate limits, through the port.
+
+use std::fs;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use rcgen::{KeyPair, PKCS_ED25519};
+use simd_json::{OwnedValue, json};
+
+use super::start_with;
+use super::support::content::id_of;
+use super::support::exposition::Exposition;
+use super::support::http::{Request, Response};
+use super::support::server::{ADMIN_TOKEN, Options, READ_TOKEN, Server, WRITE_TOKEN, directory};
+use super::support::wait_for;
+
+/// An identity provider.
+struct Provider(KeyPair);
+
+impl Provider {
+    fn new() -> Self {
+        Self(KeyPair::generate_for(&PKCS_ED25519).expect("a key"))
+    }
+
+    fn token(&self, claims: &OwnedValue) -> String {
+        let key = EncodingKey::from_ed_pem(self.0.serialize_pem().as_bytes()).expect("a key");
+        encode(&Header::new(Algorithm::EdDSA), claims, &key).expect("it can be signed")
+    }
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is set").as_secs()
+}
+
+fn list(server: &Server, token: &str) -> Response {
+    server.exchange(&Request::get("/v1/blobs").token(token))
+}
+
+#[test]
+fn a_jwt_may_do_what_its_role_may() {
+    let (provider, keys) = (Provider::new(), directory());
+    let path = keys.path().join("keys.pem");
+    fs::write(&path, provider.0.public_key_pem()).expect("written");
+    let (server, _data) = start_with(&format!(
+        "auth: {{jwt: {{keys: {}, issuer: https://idp, audience: [nabu]}}}}\nlog: {{level: debug}}\n",
+        path.display()
+    ));
+    let token = |role: OwnedValue| {
+        provider.token(&json!({"exp": now() + 600, "iss": "https://idp", "aud": "nabu", "sub": "fleet", "role": role}))
+    };
+    let (read, write, admin, none) =
+        (token(json!("read")), token(json!("write")), token(json!(["admin"])), token(json!("viewer")));
+    for _ in 0..2 {
+        list(&server, &read).expect(200);
+        server.exchange(&Request::get("/v1/blobs").field("X-API-Key", &read)).expect(200);
+        let message = server.exchange(&Request::upload(b"abc").token(&read)).expect_error(403, "forbidden");
+        assert_eq!(message, "this needs a token with the role write, and the token sent has the role read");
+        let message = list(&server, &none).expect_error(403, "forbidden");
+        assert_eq!(
+            message,
+            "this needs a token with the role read, and the token sent names none of read, write and admin"
+        );
+    }
+    assert_eq!(server.exchange(&Request::upload(b"abc").token(&write)).expect(201).string("id"), id_of(b"abc"));
+    let join = Request::json("/v1/cluster/join", "{}");
+    server.exchange(&join.clone().token(&write)).expect_error(403, "forbidden");
+    assert_ne!(server.exchange(&join.token(&admin)).status(), 403);
+    // Static tokens go on beside them.
+    list(&server, READ_TOKEN).expect(200);
+
+    let expired = provider.token(&json!({"exp": now() - 3600, "iss": "https://idp", "aud": "nabu", "role": "admin"}));
+    let elsewhere = provider.token(&json!({"exp": now() + 600, "iss": "https://idp", "aud": "other", "role": "admin"}));
+    let stranger =
+        Provider::new().token(&json!({"exp": now() + 600, "iss": "https://idp", "aud": "nabu", "role": "admin"}));
+    for (token, reason) in [
+        (&expired, "it has expired (claim `exp`)"),
+        (&elsewhere, "it is for somebody else (claim `aud`)"),
+        (&stranger, "its signature is wrong"),
+        (&"a.b.c".to_owned(), "its header is malformed, or names an unknown algorithm"),
+    ] {
+        let response = list(&server, token);
+        let message = response.expect_error(401, "unauthorized");
+        assert_eq!(message, format!("the token that was sent is not believed: {reason}"));
+        assert_eq!(response.field("WWW-Authenticate"), Some("Bearer"));
+    }
+    let log = server.stop();
+    for token in [&read, &expired, &stranger] {
+        let signature = token.rsplit('.').next().expect("three parts");
+        assert!(!log.contains(token.as_str()) && !log.contains(signature), "a token is in the log");
+    }
+}
+
+#[test]
+fn new_keys_end_what_the_old_ones_signed() {
+    let (old, new, keys) = (Provider::new(), Provider::new(), directory());
+    let path = keys.path().join("keys.pem");
+    fs::write(&path, old.0.public_key_pem()).expect("written");
+    let (server, _data) = start_with(&format!("auth:\n  jwt:\n    keys: {}\n", path.display()));
+    let claims = json!({"exp": now() + 600, "role": "read"});
+    let (first, second) = (old.token(&claims), new.token(&claims));
+    // Often enough that every core knows the first one.
+    for _ in 0..16 {
+        list(&server, &first).expect(200);
+    }
+    list(&server, &second).expect(401);
+    fs::write(&path, new.0.public_key_pem()).expect("written");
+    server.process.signal("HUP");
+    wait_for("the new keys", || (list(&server, &second).status() == 200).then_some(()));
+    for _ in 0..16 {
+        list(&server, &first).expect(401);
+        list(&server, &second).expect(200);
+    }
+}
+
+#[test]
+fn a_server_does_not_start_with_keys_that_it_can_not_use() {
+    let data = directory();
+    let mut options = Options::new(data.path());
+    let path = data.path().join("keys");
+    fs::write(&path, "{}").expect("written");
+    options.config.push_str(&format!("auth: {{jwt: {{keys: {}}}}}\n", path.display()));
+    let (status, log) = options.refused();
+    assert_eq!(status.code(), Some(2), "{log}");
+    assert!(log.contains("keys: is no JWKS: it has no list `keys`"), "{log}");
+}
+
+/// Requests that come within one second many times over, however slow the machine is: at a request a second they would need minutes.
+const MANY: usize = 200;
+
+#[test]
+fn who_asks_too_often_is_told_to_wait_and_others_are_not() {
+    let (server, _data) = start_with("rate_limit: {requests_per_second: 1, burst: 5}\n");
+    let mut connection = server.connect();
+    let mut granted = 0;
+    let mut refused = Vec::new();
+    for _ in 0..MANY {
+        let response = connection.exchange(&Request::get("/v1/blobs").token(READ_TOKEN));
+        match response.status() {
+            200 => granted += 1,
+            429 => refused.push(response),
+            status => panic!("{status}"),
+        }
+    }
+    assert!(granted >= 5 && !refused.is_empty(), "{granted} granted, {} refused", refused.len());
+    for response in &refused {
+        let message = response.expect_error(429, "too many requests");
+        assert!(message.starts_with("this token may ask for 1 requests a second"), "{message}");
+        assert!((1..=5).contains(&response.number("Retry-After")), "{:?}", response.head);
+    }
+    // The limit is each token's own, and health is nobody's.
+    list(&server, ADMIN_TOKEN).expect(200);
+    // Who watches the server sees the refusals.
+    let scrape = server.exchange(&Request::get("/metrics").token(ADMIN_TOKEN)).expect(200);
+    let scrape = Exposition::parse(std::str::from_utf8(&scrape.body).expect("text"));
+    assert_eq!(scrape.value("nabu_errors_total", &[("error", "too_many_requests")]), refused.len() as f64);
+    for _ in 0..MANY {
+        server.exchange(&Request::get("/healthz").token(READ_TOKEN)).expect(200);
+        connection.exchange(&Request::get("/readyz").token(READ_TOKEN)).expect(200);
+    }
+    // An upload that is refused costs no transfer.
+    let mut connection = server.connect();
+    let upload = Request::upload(&[1; 100_000]).token(WRITE_TOKEN).field("Expect", "100-continue");
+    let refused = (0..MANY).any(|_| {
+        connection.send(&upload.head_bytes()).expect("sent");
+        let head = connection.head().expect("an answer");
+        if head.status == 429 {
+            return true;
+        }
+        assert_eq!(head.status, 100);
+        connection.send(upload.body_bytes()).expect("sent");
+        connection.response(false).expect("an answer");
+        false
+    });
+    assert!(refused);
+}
+
+#[test]
+fn bytes_are_limited_in_both_directions() {
+    let (server, _data) = start_with("rate_limit: {bytes_per_second: 64KiB}\n");
+    // A minute's worth at once, so that the next request comes too early however slow the machine is.
+    let bytes = vec![7; 60 * (64 << 10)];
+    let id = server.put(&bytes).expect(201).string("id");
+    let message = server.put(b"abc").expect_error(429, "too many requests");
+    assert!(message.starts_with("this token may ask for 65536 bytes a second"), "{message}");
+    assert!(server.get(&id).expect(200).body == bytes);
+    server.get(&id).expect_error(429, "too many requests");
+    assert!(server.get(&id).number("Retry-After") > 1);
+    list(&server, ADMIN_TOKEN).expect(200);
+}
+
+#[test]
+fn subjects_of_jwts_have_limits_of_their_own_whatever_token_they_show() {
+    let (provider, keys) = (Provider::new(), directory());
+    let path = keys.path().join("keys.pem");
+    fs::write(&path, provider.0.public_key_pem()).expect("written");
+    let (server, _data) = start_with(&format!(
+        "auth: {{jwt: {{keys: {}}}}}\nrate_limit: {{requests_per_second: 1, burst: 3}}\n",
+        path.display()
+    ));
+    let mut connection = server.connect();
+    let mut ask = |subject: &str, number: usize| {
+        let token = provider.token(&json!({"exp": now() + 600 + number as u64, "sub": subject, "role": "read"}));
+        connection.exchange(&Request::get("/v1/blobs").token(&token)).status()
+    };
+    let refused = (0..MANY).filter(|number| ask("greedy", *number) == 429).count();
+    assert!(refused > 0);
+    assert_eq!(ask("modest", 0), 200);
+}

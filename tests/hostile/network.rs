@@ -1,0 +1,71 @@
+//! A client machine: a network namespace with a link to this one that can be cut without a word to either side.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use crate::run;
+
+pub struct Network {
+    name: String,
+    /// Of this end.
+    pub address: String,
+    inner: String,
+}
+
+impl Network {
+    /// An error says what this machine lacks.
+    pub fn new() -> Result<Self, String> {
+        let id = std::process::id();
+        let (name, outer, inner) = (format!("nabu-{id}"), format!("nabu{id}a"), format!("nabu{id}b"));
+        // Of the range for tests of devices (RFC 2544), which nobody routes.
+        let (address, peer) = ("198.18.77.1".to_owned(), "198.18.77.2/30");
+        run("ip", &["netns", "add", &name])?;
+        let network = Self { name, address, inner };
+        let here = format!("{}/30", network.address);
+        run("ip", &["link", "add", &outer, "type", "veth", "peer", "name", &network.inner, "netns", &network.name])?;
+        run("ip", &["addr", "add", &here, "dev", &outer])?;
+        run("ip", &["link", "set", &outer, "up"])?;
+        run("ip", &["-n", &network.name, "addr", "add", peer, "dev", &network.inner])?;
+        run("ip", &["-n", &network.name, "link", "set", &network.inner, "up"])?;
+        Ok(network)
+    }
+
+    /// A client there that sends these bytes and then neither reads nor closes, until it is dropped. Returns once they are sent.
+    pub fn silent_client(&self, port: u16, bytes: &str) -> SilentClient {
+        let script = r#"exec 3<>"/dev/tcp/$0/$1"; printf '%b' "$2" >&3; echo sent; exec sleep 1000"#;
+        let port = port.to_string();
+        let arguments = ["netns", "exec", &self.name, "bash", "-c", script, &self.address, &port, bytes];
+        let mut command = Command::new("ip");
+        let mut child = command.args(arguments).stdout(Stdio::piped()).spawn().expect("ip can be run");
+        let mut line = String::new();
+        let output = child.stdout.take().expect("it is piped");
+        BufReader::new(output).read_line(&mut line).expect("its output can be read");
+        let client = SilentClient(child);
+        assert_eq!(line, "sent\n", "the client reaches the server");
+        client
+    }
+
+    /// From now on what either side sends is lost.
+    pub fn cut(&self) {
+        run("ip", &["-n", &self.name, "link", "set", &self.inner, "down"]).expect("the link can be cut");
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        // The link goes with it.
+        if let Err(error) = run("ip", &["netns", "del", &self.name]) {
+            eprintln!("{error}");
+        }
+    }
+}
+
+/// Killed when dropped.
+pub struct SilentClient(Child);
+
+impl Drop for SilentClient {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
