@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
 use crate::run;
+use crate::support::wait_for;
 
 pub struct Network {
     name: String,
@@ -27,22 +28,26 @@ impl Network {
         run("ip", &["link", "set", &outer, "up"])?;
         run("ip", &["-n", &network.name, "addr", "add", peer, "dev", &network.inner])?;
         run("ip", &["-n", &network.name, "link", "set", &network.inner, "up"])?;
+        // There alone: a connection attempt that a link which only just came up swallowed is soon made again.
+        let retries = "echo 1 > /proc/sys/net/ipv4/tcp_syn_retries";
+        run("ip", &["netns", "exec", &network.name, "bash", "-c", retries])?;
         Ok(network)
     }
 
     /// A client there that sends these bytes and then neither reads nor closes, until it is dropped. Returns once they are sent.
     pub fn silent_client(&self, port: u16, bytes: &str) -> SilentClient {
-        let script = r#"exec 3<>"/dev/tcp/$0/$1"; printf '%b' "$2" >&3; echo sent; exec sleep 1000"#;
+        let script = r#"exec 3<>"/dev/tcp/$0/$1" || exit; printf '%b' "$2" >&3 && echo sent; exec sleep 1000"#;
         let port = port.to_string();
         let arguments = ["netns", "exec", &self.name, "bash", "-c", script, &self.address, &port, bytes];
-        let mut command = Command::new("ip");
-        let mut child = command.args(arguments).stdout(Stdio::piped()).spawn().expect("ip can be run");
-        let mut line = String::new();
-        let output = child.stdout.take().expect("it is piped");
-        BufReader::new(output).read_line(&mut line).expect("its output can be read");
-        let client = SilentClient(child);
-        assert_eq!(line, "sent\n", "the client reaches the server");
-        client
+        wait_for("a client to reach the server", || {
+            let mut command = Command::new("ip");
+            let mut child = command.args(arguments).stdout(Stdio::piped()).spawn().expect("ip can be run");
+            let output = child.stdout.take().expect("it is piped");
+            let client = SilentClient(child);
+            let mut line = String::new();
+            BufReader::new(output).read_line(&mut line).expect("its output can be read");
+            (line == "sent\n").then_some(client)
+        })
     }
 
     /// From now on what either side sends is lost.
