@@ -59,6 +59,8 @@ pub struct Exchange {
     sent_bytes: u64,
     /// Whose limit of bytes this request counts against.
     charged: OnceCell<Arc<Bucket>>,
+    /// Bytes that were charged so far.
+    charged_bytes: u64,
     /// Bytes of the head of the answer, once it is known how many.
     head_bytes: u64,
     /// Bytes of the body that lie in `out`.
@@ -108,6 +110,7 @@ impl Exchange {
             close,
             sent_bytes: 0,
             charged: OnceCell::new(),
+            charged_bytes: 0,
             head_bytes: 0,
             body_in_out: 0,
             received_body_bytes: 0,
@@ -185,9 +188,25 @@ impl Exchange {
         }
     }
 
-    /// What is written is about to leave. Returns the time.
-    fn leaves(&mut self) -> Instant {
+    /// So many bytes are about to be sent. They are charged before they leave: who has the last one may ask again at once. Returns the time.
+    pub fn departs(&mut self, bytes: usize) -> Instant {
         let now = self.enter(Phase::Send);
+        self.charge(now, bytes);
+        now
+    }
+
+    /// Charges what was received and sent, and what is about to be sent.
+    fn charge(&mut self, now: Instant, leaving: usize) {
+        let Some(bucket) = self.charged.get() else { return };
+        let moved = self.received_body_bytes + self.sent_bytes + leaving as u64;
+        // A send that failed was charged whole.
+        bucket.charge_bytes(now, moved.saturating_sub(self.charged_bytes));
+        self.charged_bytes = self.charged_bytes.max(moved);
+    }
+
+    /// What is written is about to leave, with so many bytes behind it. Returns the time.
+    fn leaves(&mut self, behind: usize) -> Instant {
+        let now = self.departs(self.out.len() + behind);
         if self.first_byte.is_none() {
             self.first_byte = Some(now);
             self.head_bytes = self.out.len() as u64 - self.body_in_out;
@@ -275,7 +294,7 @@ impl Exchange {
     /// Sends what is written of the head, and a part of the body behind it, in one operation. `None` when the peer is gone.
     pub async fn send_body(&mut self, body: SendBody, range: Range<usize>) -> Option<SendBody> {
         assert_eq!(self.answer, Answer::Begun, "the head comes first");
-        let now = self.leaves();
+        let now = self.leaves(range.len());
         let head = std::mem::take(&mut self.out);
         let bytes = head.len() + range.len();
         self.core.set_send_deadline(&self.stream, now, bytes);
@@ -305,7 +324,7 @@ impl Exchange {
     /// Takes the head that is written, for a sender of its own.
     pub fn take_head(&mut self) -> Vec<u8> {
         assert_eq!(self.answer, Answer::Begun, "the head comes first");
-        self.leaves();
+        self.leaves(0);
         std::mem::take(&mut self.out)
     }
 
@@ -314,7 +333,7 @@ impl Exchange {
         if self.answer == Answer::Broken || self.out.is_empty() {
             return;
         }
-        let now = self.leaves();
+        let now = self.leaves(0);
         let out = std::mem::take(&mut self.out);
         let bytes = out.len();
         self.core.set_send_deadline(&self.stream, now, bytes);
@@ -332,9 +351,6 @@ impl Exchange {
         assert_ne!(self.answer, Answer::None, "a handler answers, or fails");
         self.flush().await;
         self.report(self.answer == Answer::Begun);
-        if let Some(bucket) = self.charged.get() {
-            bucket.charge_bytes(self.core.io.now(), self.sent_bytes + self.received_body_bytes);
-        }
         let mut keep = !self.close;
         if self.answer == Answer::Broken {
             self.stream.shutdown(Half::Both);
@@ -345,6 +361,7 @@ impl Exchange {
             } else {
                 linger(&self.core, &self.stream).await;
             }
+            self.charge(self.core.io.now(), 0);
         }
         let mut input = self.input;
         if keep {

@@ -56,7 +56,7 @@ pub async fn encrypt(
             };
             core.recycle(std::mem::take(&mut head));
             range.start = piece.end;
-            let now = exchange.enter(Phase::Send);
+            let now = exchange.departs(piece.len());
             core.set_send_deadline(session.stream(), now, size);
             let mut sending = pin!(session.stream().send_with_head(before, Body::Owned(records), 0..size));
             let (result, _, returned) = match race(sending.as_mut(), core.io.sleep(PATIENCE)).await {

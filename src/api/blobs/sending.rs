@@ -101,7 +101,7 @@ async fn splice(
     let mut next = Some((buf, range));
     while let Some((buf, range)) = next {
         let length = range.len();
-        let now = exchange.enter(Phase::Send);
+        let now = exchange.departs(length);
         exchange.core.set_send_deadline(&stream, now, length);
         if !stream.count_spliced(length) {
             reader.unread(length);
