@@ -127,12 +127,14 @@ impl<I: Io> Scrub<I> {
             {
                 self.check_blob(id, Haste::GivesWay).await?;
                 if self.is_listed(id).await? {
+                    // The list says what was found first in the blob: this may be another place.
+                    self.confirm(segment, place, Some(id)).await?;
                     continue;
                 }
             }
             // Of a segment that is not sealed only what is live has a meaning.
             if is_sealed {
-                self.confirm(segment, place).await?;
+                self.confirm(segment, place, None).await?;
             }
         }
         Ok(())
@@ -213,8 +215,13 @@ impl<I: Io> Scrub<I> {
         self.check_place(&mut window, segment, place).await
     }
 
-    /// Reads a place again, as often as it takes to be sure, and says so if it is damaged.
-    async fn confirm(&self, segment: &Arc<Segment<I::File>>, place: Place) -> Result<(), Halt> {
+    /// Reads a place again, as often as it takes to be sure, and says so if it is damaged. It may belong to a blob that is under quarantine for it already.
+    async fn confirm(
+        &self,
+        segment: &Arc<Segment<I::File>>,
+        place: Place,
+        listed: Option<BlobId>,
+    ) -> Result<(), Halt> {
         let mut is_refused = false;
         for attempt in 1.. {
             if is_refused {
@@ -226,6 +233,11 @@ impl<I: Io> Scrub<I> {
                 Ok(()) | Err(Trouble::Fault(Fault::Hash)) => return Ok(()),
                 Err(Trouble::Busy | Trouble::Moved | Trouble::Interrupted) => return Ok(()),
                 Err(Trouble::Fault(Fault::Unreadable(_))) if attempt <= RETRIES_UNREADABLE => is_refused = true,
+                Err(Trouble::Fault(fault)) if let Some(id) = listed => {
+                    let (segment, offset) = (segment.id, place.range.start);
+                    tracing::warn!(%id, %segment, offset, %fault, "a part of a blob under quarantine is damaged");
+                    return Ok(());
+                }
                 Err(Trouble::Fault(fault)) => {
                     let what = match place.meaning {
                         Meaning::Header => "its header",
@@ -245,7 +257,7 @@ impl<I: Io> Scrub<I> {
         let place = Place { range: 0..DATA_START, meaning: Meaning::Header };
         match self.look_at(segment, &place).await {
             Err(Trouble::Stopped(halt)) => Err(halt),
-            Err(Trouble::Fault(_)) => self.confirm(segment, place).await,
+            Err(Trouble::Fault(_)) => self.confirm(segment, place, None).await,
             _ => Ok(()),
         }
     }
