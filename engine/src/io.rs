@@ -141,6 +141,10 @@ pub trait Io: Clone + 'static {
 
     /// Counts bulk work that was done without a turn.
     fn count_bulk(&self, bytes: usize);
+
+    /// Says whether the work in the background is pressing: if not, its thread lets others go first. Nothing where it has no thread of its own.
+    fn set_pressing(&self, _is_pressing: bool) {}
+
     /// Whether a core has had time to spare lately, so that others may ask it for work. An estimate, by chance in a simulation.
     fn is_idle(&self, core: CoreId) -> bool;
 

@@ -11,7 +11,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use crate::cache::Cache;
-use crate::ring::{frames, sys};
+use crate::ring::sys::{self, Scheduling};
+use crate::ring::frames;
 
 /// Bytes that are kept ready, at most a quarter of the budget.
 const READY_MAX: usize = 256 << 20;
@@ -33,7 +34,8 @@ impl Warmer {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let work = move || {
-            sys::run_when_idle();
+            // About speed alone, so a refusal changes nothing.
+            let _ = sys::schedule_thread(sys::THIS_THREAD, Scheduling::Idle);
             let ready_max = READY_MAX.min(cache.status().budget_bytes as usize / 4);
             let mut has_filled = false;
             while cache.is_growing() && !stopped.load(Ordering::Relaxed) {

@@ -327,22 +327,44 @@ fn a_panic_of_a_task_goes_on_where_the_thread_is_joined() {
     });
 }
 
-#[test]
-fn the_thread_has_its_name_and_is_nicer_than_who_started_it() {
-    fn niceness() -> i64 {
-        let stat = fs::read_to_string("/proc/thread-self/stat").unwrap();
-        // After the name, which may hold spaces, the state is the third field of the file and the niceness the nineteenth.
-        let fields = stat.rsplit_once(')').unwrap().1;
-        fields.split_whitespace().nth(19 - 3).unwrap().parse().unwrap()
-    }
-    let before = niceness();
-    on_maintenance(move |_, _| async move {
-        assert_eq!(fs::read_to_string("/proc/thread-self/comm").unwrap().trim(), "nabu-maint");
-        assert_eq!(niceness(), (before + 10).min(19));
-        let blocking = glommio::executor().spawn_blocking(niceness).await;
-        assert_eq!(blocking, (before + 10).min(19));
+/// Niceness and policy of the calling thread.
+fn priority() -> (i64, i64) {
+    let stat = fs::read_to_string("/proc/thread-self/stat").unwrap();
+    // After the name, which may hold spaces, the state is the third field of the file, the niceness the 19th and the policy the 41st (proc_pid_stat(5)).
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    let field = |number: usize| fields[number - 3].parse().unwrap();
+    (field(19), field(41))
+}
+
+/// Whether a thread may leave `SCHED_IDLE` again here, which takes a privilege.
+fn may_come_back() -> bool {
+    let attempt = std::thread::spawn(|| {
+        let parameters = libc::sched_param { sched_priority: 0 };
+        // SAFETY: the parameters outlive the calls, and 0 is the calling thread.
+        let set = |policy| unsafe { libc::sched_setscheduler(0, policy, &parameters) };
+        set(libc::SCHED_IDLE) == 0 && set(libc::SCHED_OTHER) == 0
     });
-    assert_eq!(niceness(), before);
+    attempt.join().unwrap()
+}
+
+#[test]
+fn the_thread_has_its_name_and_gives_way_to_others_unless_its_work_is_pressing() {
+    let before = priority();
+    let lowered = match may_come_back() {
+        true => (before.0, i64::from(libc::SCHED_IDLE)),
+        false => ((before.0 + 10).min(19), i64::from(libc::SCHED_OTHER)),
+    };
+    let pressing = if may_come_back() { before } else { lowered };
+    on_maintenance(move |io, _| async move {
+        assert_eq!(fs::read_to_string("/proc/thread-self/comm").unwrap().trim(), "nabu-maint");
+        for (is_pressing, expected) in [(false, lowered), (true, pressing), (false, lowered)] {
+            io.set_pressing(is_pressing);
+            assert_eq!(priority(), expected, "{is_pressing}");
+            let blocking = glommio::executor().spawn_blocking(priority).await;
+            assert_eq!(blocking, expected, "{is_pressing}");
+        }
+    });
+    assert_eq!(priority(), before);
 }
 
 #[test]

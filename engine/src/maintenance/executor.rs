@@ -1,8 +1,4 @@
-//! The maintenance thread: one `glommio` executor, unpinned and nice, with a task queue for each kind of work.
-//!
-//! Niceness rather than `SCHED_BATCH` or `SCHED_IDLE`: a batch thread still takes half of a CPU that a core is pinned to, and an idle one may
-//! never run on a machine that is never idle, where compaction is what keeps the disk from filling up. [`NICENESS`] leaves it about a
-//! tenth of a CPU that a core wants all of. The thread for blocking calls and the kernel's workers inherit it.
+//! The maintenance thread: one `glommio` executor, unpinned and of low priority, with a task queue for each kind of work.
 //!
 //! Traps of `glommio` 0.9 that this file keeps away from:
 //! - It asks by one read whether a device can be polled, of the first file that it opens there. A read that needs no disk (an empty file, or
@@ -30,13 +26,12 @@ use glommio::{Latency, LocalExecutor, LocalExecutorBuilder, Placement, Shares, T
 
 use super::files::{self, close, plain};
 use super::io::{MaintenanceIo, Plane};
+use super::priority::{self, Priority};
 use crate::io::BLOCK_SIZE;
 use crate::ring::sys::Limit;
 use crate::ring::{probe, sys};
 
 const THREAD_NAME: &str = "nabu-maint";
-/// Steps of niceness over the cores'.
-const NICENESS: i32 = 10;
 /// Memory for transfers that is locked once for each of three rings, where the limit allows. It is the least that glommio takes: larger
 /// transfers use other memory, and what may be locked is left to the cores' zero-copy sends.
 const LOCKED_BYTES: usize = 64 << 10;
@@ -71,11 +66,11 @@ pub struct Queues {
 
 impl Queues {
     /// To be called on the executor.
-    fn new() -> Self {
+    fn new(priority: Priority) -> Self {
         let queue =
             |shares, name| glommio::executor().create_task_queue(Shares::Static(shares), Latency::NotImportant, name);
         Self {
-            plane: Rc::default(),
+            plane: Rc::new(Plane::new(priority)),
             compaction: queue(COMPACTION_SHARES, "compaction"),
             scrub: queue(SCRUB_SHARES, "scrub"),
         }
@@ -115,9 +110,10 @@ impl MaintenanceThread {
         for path in &probe_files {
             check_device(path).map_err(|error| context(error, path))?;
         }
+        let may_come_back = priority::may_come_back()?;
         let (told, outcome) = mpsc::channel();
         let thread = thread::Builder::new().name(THREAD_NAME.into()).spawn(move || {
-            sys::be_nicer(NICENESS);
+            let priority = Priority::lowered(may_come_back);
             let executor = match executor() {
                 Ok(executor) => executor,
                 Err(error) => return tell(&told, Err(error)),
@@ -128,7 +124,7 @@ impl MaintenanceThread {
                         return tell(&told, Err(context(error, path)));
                     }
                 }
-                let queues = Queues::new();
+                let queues = Queues::new(priority);
                 let plane = queues.plane.clone();
                 tell(&told, Ok(()));
                 main(queues).await;

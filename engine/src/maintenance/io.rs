@@ -20,6 +20,7 @@ use glommio::io::DmaFile;
 
 use super::files::{DirectFiles, LINGER, plain};
 use super::operations::{Operations, block};
+use super::priority::Priority;
 use super::tasks::Tasks;
 use crate::io::{AlignedBuf, BLOCK_SIZE, DirEntry, Instant, Io, OpenMode, Space, WithBuf};
 use crate::ring::sys;
@@ -36,15 +37,25 @@ const TIMER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 const _: () = assert!(TRANSFER_MAX.is_multiple_of(BLOCK_SIZE) && ZEROS.is_multiple_of(BLOCK_SIZE));
 
 /// What all handles of one executor share.
-#[derive(Default)]
 pub(super) struct Plane {
     tasks: Rc<Tasks>,
     operations: Rc<Operations>,
     files: DirectFiles,
     is_closing_unused: Cell<bool>,
+    priority: Priority,
 }
 
 impl Plane {
+    pub fn new(priority: Priority) -> Self {
+        Self {
+            tasks: Rc::default(),
+            operations: Rc::default(),
+            files: DirectFiles::default(),
+            is_closing_unused: Cell::default(),
+            priority,
+        }
+    }
+
     /// Ends every task, then waits for what is in flight, then closes the files.
     pub async fn end(&self) {
         self.tasks.end().await;
@@ -308,6 +319,10 @@ impl Io for MaintenanceIo {
     }
 
     fn count_bulk(&self, _bytes: usize) {}
+
+    fn set_pressing(&self, is_pressing: bool) {
+        self.plane.priority.set_pressing(is_pressing);
+    }
 
     /// No core: maintenance asks none of them to help.
     fn is_idle(&self, _core: CoreId) -> bool {

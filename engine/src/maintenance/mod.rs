@@ -8,6 +8,7 @@ mod executor;
 mod files;
 mod io;
 mod operations;
+mod priority;
 mod tasks;
 
 pub use executor::{MaintenanceThread, Queues, Work};

@@ -1,4 +1,4 @@
-//! Plain system calls that the standard library does not wrap: sockets with `SO_REUSEPORT`, CPU affinity, niceness, limits,
+//! Plain system calls that the standard library does not wrap: sockets with `SO_REUSEPORT`, CPU affinity, priorities, limits,
 //! syncs that are not repeated, `statvfs`, `uname` and event descriptors.
 //!
 //! Every function here is safe to call: it passes the kernel only memory that it owns for the length of the call.
@@ -11,6 +11,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::io::Space;
 
@@ -234,18 +235,54 @@ pub fn restrict_to(cpus: &[usize]) -> io::Result<()> {
     check(unsafe { libc::sched_setaffinity(0, mem::size_of_val(&set), &set) }).map(drop)
 }
 
-/// Lets the calling thread run only where nobody else wants the CPU (`SCHED_IDLE`). About speed alone, so a refusal changes nothing.
-pub fn run_when_idle() {
-    let parameters = libc::sched_param { sched_priority: 0 };
-    // SAFETY: the parameters outlive the call, and 0 is the calling thread.
-    let _ = unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &parameters) };
+/// How a thread stands beside others that want its CPU.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scheduling {
+    /// It runs where nobody else wants to, and whoever wakes takes its place at once (`SCHED_IDLE`). Taking a thread out of this state again needs a privilege.
+    Idle,
+    /// Of CPU time that others want, each step of niceness takes a fifth from its share. With a slice longer than theirs it is the one that waits when others
+    /// wake, on Linux 6.12 and later; `None` leaves that to the kernel.
+    Normal { niceness: i32, slice: Option<Duration> },
 }
 
-/// Makes the calling thread, and those that it starts from now on, nicer by `steps` than it was: of CPU time that others want, each step takes a
-/// fifth from its share. About speed alone, so a refusal changes nothing.
-pub fn be_nicer(steps: i32) {
-    // SAFETY: `nice` takes no pointers. On Linux niceness is a thread's, not the process's.
-    let _ = unsafe { libc::nice(steps) };
+/// The calling thread.
+pub const THIS_THREAD: i32 = 0;
+
+/// Says how a thread of this process is scheduled, and those that it starts from now on.
+///
+/// # Errors
+/// `PermissionDenied` when that would be more than it had, without `CAP_SYS_NICE` or enough of `RLIMIT_NICE` (sched(7)).
+pub fn schedule_thread(thread: i32, scheduling: Scheduling) -> io::Result<()> {
+    let (policy, niceness, slice) = match scheduling {
+        Scheduling::Idle => (libc::SCHED_IDLE, 0, None),
+        Scheduling::Normal { niceness, slice } => (libc::SCHED_OTHER, niceness, slice),
+    };
+    let attributes = libc::sched_attr {
+        size: mem::size_of::<libc::sched_attr>() as u32,
+        sched_policy: policy as u32,
+        sched_flags: 0,
+        sched_nice: niceness,
+        sched_priority: 0,
+        // Of a normal thread this is its slice; 0 is the default.
+        sched_runtime: slice.map_or(0, |slice| slice.as_nanos() as u64),
+        sched_deadline: 0,
+        sched_period: 0,
+    };
+    // SAFETY: the attributes outlive the call and say their own size, which is all that the kernel reads.
+    let result = unsafe { libc::syscall(libc::SYS_sched_setattr, thread, &raw const attributes, 0) };
+    check(result as libc::c_int).map(drop)
+}
+
+/// The niceness of the calling thread.
+pub fn niceness() -> i32 {
+    // SAFETY: `getpriority` takes no pointers; on Linux 0 is the calling thread, and its niceness is a thread's own. It can't fail for that one.
+    unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) }
+}
+
+/// The number by which the kernel knows the calling thread.
+pub fn thread_id() -> i32 {
+    // SAFETY: `gettid` takes nothing and can't fail.
+    unsafe { libc::gettid() }
 }
 
 /// Whether a file was opened to write.

@@ -1,0 +1,92 @@
+//! How the maintenance thread stands beside others that want a CPU.
+//!
+//! Its work is a few percent of a CPU, so what it costs a request is not its share but its slice: a request that comes while it runs on that core's CPU
+//! waits until it has had its turn, some milliseconds at any niceness. As long as nothing presses it runs as `SCHED_IDLE`, which gives way at once
+//! (`benches/background`). But on a machine whose CPUs are never idle such a thread gets next to nothing, and compaction is what keeps the disk
+//! from filling up. So when space is short it becomes a thread like any other.
+//!
+//! The way back out of `SCHED_IDLE` needs `CAP_SYS_NICE`, or `RLIMIT_NICE` of 20 or more. Without, it is always [`NICENESS`] steps nicer than the cores, with
+//! the longest slice there is: threads with shorter ones go first when they wake, from Linux 6.12 on.
+
+use std::cell::Cell;
+use std::fs;
+use std::io;
+use std::thread;
+use std::time::Duration;
+
+use crate::ring::sys::{self, Scheduling, THIS_THREAD};
+
+/// Steps of niceness over the cores' where there is no way back from `SCHED_IDLE`. It leaves about a tenth of a CPU that a core wants all of.
+const NICENESS: i32 = 10;
+const NICENESS_MAX: i32 = 19;
+/// The longest that the kernel takes.
+const SLICE: Duration = Duration::from_millis(100);
+
+/// Whether a thread of this process may come back from `SCHED_IDLE`: found out by one that tries.
+pub fn may_come_back() -> io::Result<bool> {
+    let attempt = thread::Builder::new().name("priority".into()).spawn(|| {
+        let before = Scheduling::Normal { niceness: sys::niceness(), slice: None };
+        let there = sys::schedule_thread(THIS_THREAD, Scheduling::Idle);
+        there.and_then(|()| sys::schedule_thread(THIS_THREAD, before)).is_ok()
+    })?;
+    Ok(attempt.join().expect("two system calls do not panic"))
+}
+
+/// The priority of the maintenance thread, and of those that the kernel and `glommio` start for it.
+pub struct Priority {
+    thread: i32,
+    may_come_back: bool,
+    /// Before it was lowered.
+    niceness: i32,
+    is_pressing: Cell<bool>,
+}
+
+impl Priority {
+    /// Lowers that of the calling thread, before it has started others.
+    pub fn lowered(may_come_back: bool) -> Self {
+        let niceness = sys::niceness();
+        let priority = Self { thread: sys::thread_id(), may_come_back, niceness, is_pressing: Cell::new(false) };
+        priority.apply();
+        priority
+    }
+
+    /// Space is short, or is not any more.
+    pub fn set_pressing(&self, is_pressing: bool) {
+        if self.is_pressing.replace(is_pressing) != is_pressing && self.may_come_back {
+            tracing::debug!(is_pressing, "the priority of the work in the background changes");
+            self.apply();
+        }
+    }
+
+    fn scheduling(&self) -> Scheduling {
+        match (self.may_come_back, self.is_pressing.get()) {
+            (true, true) => Scheduling::Normal { niceness: self.niceness, slice: None },
+            (true, false) => Scheduling::Idle,
+            (false, _) => {
+                let niceness = (self.niceness + NICENESS).min(NICENESS_MAX);
+                Scheduling::Normal { niceness, slice: Some(SLICE) }
+            }
+        }
+    }
+
+    /// About speed alone, so what is refused stays as it is.
+    fn apply(&self) {
+        for thread in self.threads() {
+            let _ = sys::schedule_thread(thread, self.scheduling());
+        }
+    }
+
+    /// This thread; the one for blocking calls, which has its name; and the kernel's workers for its rings.
+    fn threads(&self) -> Vec<i32> {
+        let name = |thread: i32| fs::read_to_string(format!("/proc/self/task/{thread}/comm")).unwrap_or_default();
+        let own = name(self.thread);
+        let worker = format!("iou-wrk-{}\n", self.thread);
+        let tasks = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+        let threads = tasks.filter_map(|task| task.file_name().to_str()?.parse().ok());
+        let others = threads.filter(|thread| {
+            let name = name(*thread);
+            *thread != self.thread && (name == own || name == worker)
+        });
+        std::iter::once(self.thread).chain(others).collect()
+    }
+}
