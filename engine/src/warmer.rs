@@ -11,8 +11,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use crate::cache::Cache;
-use crate::ring::sys::{self, Scheduling};
 use crate::ring::frames;
+use crate::ring::sys::{self, Scheduling};
 
 /// Bytes that are kept ready, at most a quarter of the budget.
 const READY_MAX: usize = 256 << 20;

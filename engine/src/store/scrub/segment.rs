@@ -216,12 +216,7 @@ impl<I: Io> Scrub<I> {
     }
 
     /// Reads a place again, as often as it takes to be sure, and says so if it is damaged. It may belong to a blob that is under quarantine for it already.
-    async fn confirm(
-        &self,
-        segment: &Arc<Segment<I::File>>,
-        place: Place,
-        listed: Option<BlobId>,
-    ) -> Result<(), Halt> {
+    async fn confirm(&self, segment: &Arc<Segment<I::File>>, place: Place, listed: Option<BlobId>) -> Result<(), Halt> {
         let mut is_refused = false;
         for attempt in 1.. {
             if is_refused {
