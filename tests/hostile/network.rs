@@ -1,6 +1,7 @@
 //! A client machine: a network namespace with a link to this one that can be cut without a word to either side.
 
 use std::io::{BufRead, BufReader};
+use std::net::Ipv4Addr;
 use std::process::{Child, Command, Stdio};
 
 use crate::run;
@@ -18,15 +19,17 @@ impl Network {
     pub fn new() -> Result<Self, String> {
         let id = std::process::id();
         let (name, outer, inner) = (format!("nabu-{id}"), format!("nabu{id}a"), format!("nabu{id}b"));
-        // Of the range for tests of devices (RFC 2544), which nobody routes.
-        let (address, peer) = ("198.18.77.1".to_owned(), "198.18.77.2/30");
+        // Of the range for tests of devices (198.18.0.0/15, RFC 2544), which nobody routes. Each process has four addresses of its own, so that one which was
+        // killed and left its link behind does not draw the packets of the next.
+        let first = (198 << 24 | 18 << 16) + (id % (1 << 15)) * 4;
+        let (address, peer) = (Ipv4Addr::from(first + 1).to_string(), format!("{}/30", Ipv4Addr::from(first + 2)));
         run("ip", &["netns", "add", &name])?;
         let network = Self { name, address, inner };
         let here = format!("{}/30", network.address);
         run("ip", &["link", "add", &outer, "type", "veth", "peer", "name", &network.inner, "netns", &network.name])?;
         run("ip", &["addr", "add", &here, "dev", &outer])?;
         run("ip", &["link", "set", &outer, "up"])?;
-        run("ip", &["-n", &network.name, "addr", "add", peer, "dev", &network.inner])?;
+        run("ip", &["-n", &network.name, "addr", "add", &peer, "dev", &network.inner])?;
         run("ip", &["-n", &network.name, "link", "set", &network.inner, "up"])?;
         // There alone: a connection attempt that a link which only just came up swallowed is soon made again.
         let retries = "echo 1 > /proc/sys/net/ipv4/tcp_syn_retries";

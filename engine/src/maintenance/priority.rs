@@ -76,17 +76,18 @@ impl Priority {
         }
     }
 
-    /// This thread; the one for blocking calls, which has its name; and the kernel's workers for its rings.
+    /// This thread; the one for blocking calls, which has its name; and the kernel's workers for its rings. Those are named by a number that is another
+    /// within a container, so they are told from the cores' by being idle like this one.
     fn threads(&self) -> Vec<i32> {
         let name = |thread: i32| fs::read_to_string(format!("/proc/self/task/{thread}/comm")).unwrap_or_default();
         let own = name(self.thread);
-        let worker = format!("iou-wrk-{}\n", self.thread);
+        let is_own = |thread: &i32| {
+            let name = name(*thread);
+            name == own || (name.starts_with("iou-wrk-") && sys::is_scheduled_idle(*thread))
+        };
         let tasks = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
         let threads = tasks.filter_map(|task| task.file_name().to_str()?.parse().ok());
-        let others = threads.filter(|thread| {
-            let name = name(*thread);
-            *thread != self.thread && (name == own || name == worker)
-        });
+        let others = threads.filter(|thread| *thread != self.thread && is_own(thread));
         std::iter::once(self.thread).chain(others).collect()
     }
 }

@@ -15,6 +15,8 @@ use super::sys::{self, Limit};
 
 /// The oldest kernel that has everything: deferred task work, single issuer and zero-copy sends.
 pub const KERNEL_FLOOR: (u32, u32) = (6, 1);
+/// The size of memory pages that buffers and frames are laid out for.
+const PAGE_SIZE: usize = 4096;
 /// Open descriptors below which a server is likely to run out of them.
 pub const DESCRIPTORS_ADVISED: u64 = 1024;
 /// Entries of the ring that is made to look at the kernel.
@@ -45,6 +47,8 @@ const OPERATIONS: &[(u8, &str)] = &[
 pub struct Facts {
     /// As `uname -r` has it.
     pub kernel_release: String,
+    /// Bytes of a page of memory.
+    pub page_size: usize,
     /// `kernel.io_uring_disabled`; `None` where the kernel has no such switch.
     pub disabled: Option<u32>,
     /// The error number of setting a ring up.
@@ -63,6 +67,7 @@ pub struct Facts {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ProbeError {
     KernelTooOld { release: String },
+    PageSize { page_size: usize },
     Disabled { level: u32 },
     Forbidden { errno: i32 },
     OutOfMemory { locked_memory_max: u64 },
@@ -85,6 +90,7 @@ impl Facts {
         let locked_memory_max = sys::raise_limit(Limit::LockedMemory)?;
         let mut facts = Facts {
             kernel_release: sys::kernel_release()?,
+            page_size: sys::page_size(),
             disabled: fs::read_to_string("/proc/sys/kernel/io_uring_disabled")
                 .ok()
                 .and_then(|text| text.trim().parse().ok()),
@@ -113,6 +119,9 @@ impl Facts {
         // The kernel's age explains every other failure, so it goes first. A release that cannot be read is no reason to refuse.
         if parse_release(&release).is_some_and(|version| version < KERNEL_FLOOR) {
             return Err(ProbeError::KernelTooOld { release });
+        }
+        if self.page_size != PAGE_SIZE {
+            return Err(ProbeError::PageSize { page_size: self.page_size });
         }
         match (self.setup_error, self.disabled) {
             (None, _) => {}
@@ -166,6 +175,12 @@ impl fmt::Display for ProbeError {
                     "Linux {release} is too old: version {major}.{minor} or later is needed (io_uring with deferred task work)"
                 )
             }
+            ProbeError::PageSize { page_size } => write!(
+                formatter,
+                "this kernel has pages of {} KiB, and the buffers are laid out for {} KiB: boot a kernel with pages of that size",
+                page_size / 1024,
+                PAGE_SIZE / 1024
+            ),
             ProbeError::Disabled { level: 1 } => formatter.write_str(
                 "io_uring is disabled for unprivileged processes (kernel.io_uring_disabled = 1): allow it with \
                  `sysctl kernel.io_uring_disabled=0`, or put this user into the group that kernel.io_uring_group names",
@@ -232,6 +247,7 @@ mod tests {
     fn good() -> Facts {
         Facts {
             kernel_release: "6.18.5-arch1".into(),
+            page_size: PAGE_SIZE,
             disabled: Some(0),
             setup_error: None,
             missing_operations: Vec::new(),
@@ -266,6 +282,12 @@ mod tests {
         for release in ["6.1.0", "6.1", "7.0-rc1", "unreadable"] {
             assert!(Facts { kernel_release: release.into(), ..good() }.judge().is_ok(), "{release}");
         }
+    }
+
+    #[test]
+    fn other_pages_than_the_buffers_are_made_for_are_named() {
+        let text = message(Facts { page_size: 64 << 10, setup_error: Some(libc::EINVAL), ..good() });
+        assert!(text.contains("64 KiB") && text.contains("for 4 KiB"), "{text}");
     }
 
     #[test]

@@ -273,6 +273,12 @@ pub fn schedule_thread(thread: i32, scheduling: Scheduling) -> io::Result<()> {
     check(result as libc::c_int).map(drop)
 }
 
+/// Whether a thread of this process is [`Scheduling::Idle`].
+pub fn is_scheduled_idle(thread: i32) -> bool {
+    // SAFETY: `sched_getscheduler` takes no pointers.
+    unsafe { libc::sched_getscheduler(thread) == libc::SCHED_IDLE }
+}
+
 /// The niceness of the calling thread.
 pub fn niceness() -> i32 {
     // SAFETY: `getpriority` takes no pointers; on Linux 0 is the calling thread, and its niceness is a thread's own. It can't fail for that one.
@@ -312,7 +318,15 @@ pub fn space(path: &Path) -> io::Result<Space> {
     let mut stat: libc::statvfs = unsafe { mem::zeroed() };
     // SAFETY: the path is terminated, and both outlive the call.
     check(unsafe { libc::statvfs(path.as_ptr(), &mut stat) })?;
-    Ok(Space { total: stat.f_blocks * stat.f_frsize, available: stat.f_bavail * stat.f_frsize })
+    // Some network file systems report more than there can be.
+    let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+    Ok(Space { total: bytes(stat.f_blocks), available: bytes(stat.f_bavail) })
+}
+
+/// Bytes of a page of memory.
+pub fn page_size() -> usize {
+    // SAFETY: `sysconf` takes no pointers, and every kernel knows this value.
+    unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize }
 }
 
 /// The release of the running kernel, such as `6.18.5-arch1`.
