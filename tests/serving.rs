@@ -46,9 +46,15 @@ fn start_quietly(options: &Options) -> Server {
     server
 }
 
-/// Bytes that the process had the disk read; the store reads directly, so nothing hides in the page cache.
+/// Bytes that the process had the disk read, but for what the work in the background looks at; the store reads directly, so nothing hides in the page cache.
 fn disk_bytes_read(server: &Server) -> u64 {
-    number(&format!("/proc/{}/io", server.process.child.id()), "read_bytes:")
+    let process = format!("/proc/{}", server.process.child.id());
+    let tasks = fs::read_dir(format!("{process}/task")).expect("the kernel tells of its threads");
+    let paths = tasks.map(|task| task.expect("an entry").path());
+    let background =
+        paths.filter(|path| fs::read_to_string(path.join("comm")).is_ok_and(|name| name == "nabu-maint\n"));
+    let in_background: u64 = background.map(|path| number(&format!("{}/io", path.display()), "read_bytes:")).sum();
+    number(&format!("{process}/io"), "read_bytes:") - in_background
 }
 
 fn resident_bytes(server: &Server) -> u64 {

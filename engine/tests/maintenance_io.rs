@@ -368,6 +368,26 @@ fn the_thread_has_its_name_and_gives_way_to_others_unless_its_work_is_pressing()
 }
 
 #[test]
+fn who_waits_for_the_thread_can_raise_it() {
+    let store = directory();
+    let before = priority();
+    let (sender, mut receiver) = mailbox();
+    let (answer, answered) = std::sync::mpsc::channel();
+    let thread = MaintenanceThread::start(vec![superblock(&store)], move |_| async move {
+        while receiver.recv().await.is_some() {
+            answer.send(priority()).unwrap();
+        }
+    })
+    .unwrap();
+    let raised = if may_come_back() { before } else { ((before.0 + 10).min(19), i64::from(libc::SCHED_OTHER)) };
+    thread.place().raise();
+    sender.send(()).unwrap();
+    assert_eq!(answered.recv().unwrap(), raised);
+    drop(sender);
+    thread.join();
+}
+
+#[test]
 fn a_probe_file_that_is_missing_or_empty_is_an_error_that_names_it() {
     let directory = directory();
     let sound = superblock(&directory);

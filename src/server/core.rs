@@ -13,7 +13,7 @@ use nabu_engine::types::CoreId;
 use nabu_net::http::head::HeadLimits;
 
 use super::connections::{ConnectionCount, Connections};
-use super::maintenance::Start;
+use super::maintenance::Control;
 use super::report::AccessLog;
 use super::security::{CoreAccess, Security};
 use super::shutdown::Gate;
@@ -46,7 +46,7 @@ pub struct Shared {
     pub address: OnceLock<SocketAddr>,
     pub connection_count: ConnectionCount,
     pub gate: Gate,
-    pub maintenance: Start,
+    pub maintenance: Control,
     pub collector: Collector,
     pub started_at: SystemTime,
     /// The first reason to end in failure.

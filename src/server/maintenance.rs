@@ -6,12 +6,12 @@
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use nabu_engine::io::Io;
 use nabu_engine::log::superblock;
-use nabu_engine::maintenance::{MaintenanceThread, Queues, Work};
+use nabu_engine::maintenance::{MaintenanceThread, Place, Queues, Work};
 use nabu_engine::runtime::RingIo;
 use nabu_engine::store::{ScrubOptions, Store, compact, scrub};
 use nabu_engine::sync::promise;
@@ -19,11 +19,22 @@ use nabu_engine::sync::promise;
 /// The files that a store has open.
 type File = <RingIo as Io>::File;
 
-/// Told once, when the store is open.
+/// What the cores tell the work.
 #[derive(Default)]
-pub struct Start(Mutex<Option<Sender<()>>>);
+pub struct Control {
+    /// Told once, when the store is open.
+    start: Mutex<Option<Sender<()>>>,
+    hurry: Arc<Mutex<Hurry>>,
+}
 
-impl Start {
+/// Whether a stop waits for the work, and for which thread.
+#[derive(Default)]
+struct Hurry {
+    is_wanted: bool,
+    place: Option<Place>,
+}
+
+impl Control {
     /// The store is open: the work may begin.
     pub fn begin(&self) {
         if let Some(sender) = self.take() {
@@ -32,9 +43,32 @@ impl Start {
         }
     }
 
-    fn take(&self) -> Option<Sender<()>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// The store is being closed, and that waits for the work: it no longer lets others go first.
+    pub fn hurry(&self) {
+        let mut hurry = self.hurry.lock().unwrap_or_else(PoisonError::into_inner);
+        hurry.is_wanted = true;
+        if let Some(place) = hurry.place {
+            place.raise();
+        }
     }
+
+    fn take(&self) -> Option<Sender<()>> {
+        self.start.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Runs from when the thread of the work is there until it ends.
+fn wait_for_end(thread: MaintenanceThread, hurry: &Mutex<Hurry>) {
+    let set = |place: Option<Place>| {
+        let mut hurry = hurry.lock().unwrap_or_else(PoisonError::into_inner);
+        hurry.place = place;
+        if let Some(place) = place.filter(|_| hurry.is_wanted) {
+            place.raise();
+        }
+    };
+    set(Some(thread.place()));
+    thread.join();
+    set(None);
 }
 
 /// The thread that waits for the store to be open, and then for the work to end.
@@ -43,27 +77,34 @@ pub struct Maintenance(JoinHandle<()>);
 impl Maintenance {
     /// Prepares the work on a store. `instead` is called when there can be no thread for it.
     pub fn prepare(
-        start: &Start,
+        control: &Control,
         store: Store<File>,
         options: ScrubOptions,
         instead: impl FnOnce() + Send + 'static,
     ) -> std::io::Result<Self> {
         let (sender, receiver) = mpsc::channel();
-        *start.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        *control.start.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        let hurry = control.hurry.clone();
         let thread = thread::Builder::new().name("maint-start".to_owned());
-        Ok(Self(thread.spawn(move || wait_and_work(&receiver, store, options, instead))?))
+        Ok(Self(thread.spawn(move || wait_and_work(&receiver, &hurry, store, options, instead))?))
     }
 
     /// Waits for the end of the work; the store is closed, or was never open.
-    pub fn end(self, start: &Start) {
-        drop(start.take());
+    pub fn end(self, control: &Control) {
+        drop(control.take());
         if let Err(payload) = self.0.join() {
             std::panic::resume_unwind(payload);
         }
     }
 }
 
-fn wait_and_work(start: &Receiver<()>, store: Store<File>, options: ScrubOptions, instead: impl FnOnce()) {
+fn wait_and_work(
+    start: &Receiver<()>,
+    hurry: &Mutex<Hurry>,
+    store: Store<File>,
+    options: ScrubOptions,
+    instead: impl FnOnce(),
+) {
     if start.recv().is_err() {
         return;
     }
@@ -71,7 +112,7 @@ fn wait_and_work(start: &Receiver<()>, store: Store<File>, options: ScrubOptions
     match MaintenanceThread::start(superblocks, move |queues| work_on_thread(store, options, queues)) {
         Ok(thread) => {
             tracing::info!("compaction and scrub run on a thread of their own");
-            thread.join();
+            wait_for_end(thread, hurry);
         }
         Err(error) => {
             tracing::warn!(%error, "compaction and scrub have no thread of their own: they run beside the requests of the first core");

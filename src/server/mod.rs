@@ -36,7 +36,7 @@ use nabu_engine::types::CoreId;
 
 use self::connections::ConnectionCount;
 use self::lock::DirectoryLocks;
-use self::maintenance::{Maintenance, Start};
+use self::maintenance::{Control, Maintenance};
 use self::shutdown::{Gate, SignalThread};
 use crate::config::Config;
 use crate::metrics::collector::Collector;
@@ -115,7 +115,7 @@ pub fn run(config: Config, security: Security) -> Result<(), String> {
         store,
         address: OnceLock::new(),
         gate: Gate::default(),
-        maintenance: Start::default(),
+        maintenance: Control::default(),
         collector: Collector::new(cores),
         started_at: SystemTime::now(),
         failure: Mutex::new(None),
@@ -179,6 +179,7 @@ async fn core_main(shared: Arc<Shared>, mailboxes: Mailboxes, id: CoreId, io: Ri
         shared.gate.step(|steps| steps.abandoned += 1);
     }
     core.stop();
+    shared.maintenance.hurry();
     drain(&core).await;
     shared.gate.step(|steps| steps.drained += 1);
     // A shard serves the other cores too, so none is closed before the last connection of all cores has ended; and since closing is a step

@@ -26,7 +26,7 @@ use glommio::{Latency, LocalExecutor, LocalExecutorBuilder, Placement, Shares, T
 
 use super::files::{self, close, plain};
 use super::io::{MaintenanceIo, Plane};
-use super::priority::{self, Priority};
+use super::priority::{self, Place, Priority};
 use crate::io::BLOCK_SIZE;
 use crate::ring::sys::Limit;
 use crate::ring::{probe, sys};
@@ -88,7 +88,10 @@ impl Queues {
 
 /// The running thread. It ends when its main future does: whoever started it tells that future to end, and then joins.
 #[must_use = "a panic of the thread is seen by joining it"]
-pub struct MaintenanceThread(JoinHandle<()>);
+pub struct MaintenanceThread {
+    thread: JoinHandle<()>,
+    place: Place,
+}
 
 impl MaintenanceThread {
     /// Starts the thread, and returns when its executor is ready, or can't be. To be called from a thread that is not pinned.
@@ -114,6 +117,7 @@ impl MaintenanceThread {
         let (told, outcome) = mpsc::channel();
         let thread = thread::Builder::new().name(THREAD_NAME.into()).spawn(move || {
             let priority = Priority::lowered(may_come_back);
+            let place = priority.place();
             let executor = match executor() {
                 Ok(executor) => executor,
                 Err(error) => return tell(&told, Err(error)),
@@ -126,29 +130,38 @@ impl MaintenanceThread {
                 }
                 let queues = Queues::new(priority);
                 let plane = queues.plane.clone();
-                tell(&told, Ok(()));
+                tell(&told, Ok(place));
                 main(queues).await;
                 plane.end().await;
             });
         })?;
         match outcome.recv() {
-            Ok(Ok(())) => Ok(Self(thread)),
+            Ok(Ok(place)) => Ok(Self { thread, place }),
             Ok(Err(error)) => {
-                Self(thread).join();
+                join(thread);
                 Err(error)
             }
             Err(mpsc::RecvError) => {
-                Self(thread).join();
+                join(thread);
                 Err(io::Error::other("the maintenance thread ended before it began"))
             }
         }
     }
 
+    /// Where it stands among the threads of this process, for those who want to raise it.
+    pub fn place(&self) -> Place {
+        self.place
+    }
+
     /// Waits for the thread to end. A panic there goes on here.
     pub fn join(self) {
-        if let Err(payload) = self.0.join() {
-            panic::resume_unwind(payload);
-        }
+        join(self.thread);
+    }
+}
+
+fn join(thread: JoinHandle<()>) {
+    if let Err(payload) = thread.join() {
+        panic::resume_unwind(payload);
     }
 }
 
@@ -158,7 +171,7 @@ impl fmt::Debug for MaintenanceThread {
     }
 }
 
-fn tell(told: &mpsc::Sender<io::Result<()>>, outcome: io::Result<()>) {
+fn tell(told: &mpsc::Sender<io::Result<Place>>, outcome: io::Result<Place>) {
     told.send(outcome).expect("the one who starts the thread waits to be told");
 }
 

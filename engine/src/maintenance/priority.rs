@@ -3,7 +3,7 @@
 //! Its work is a few percent of a CPU, so what it costs a request is not its share but its slice: a request that comes while it runs on that core's CPU
 //! waits until it has had its turn, some milliseconds at any niceness. As long as nothing presses it runs as `SCHED_IDLE`, which gives way at once
 //! (`benches/background`). But on a machine whose CPUs are never idle such a thread gets next to nothing, and compaction is what keeps the disk
-//! from filling up. So when space is short it becomes a thread like any other.
+//! from filling up. So when space is short, or a stop waits for it, it becomes a thread like any other.
 //!
 //! The way back out of `SCHED_IDLE` needs `CAP_SYS_NICE`, or `RLIMIT_NICE` of 20 or more. Without, it is always [`NICENESS`] steps nicer than the cores, with
 //! the longest slice there is: threads with shorter ones go first when they wake, from Linux 6.12 on.
@@ -34,32 +34,55 @@ pub fn may_come_back() -> io::Result<bool> {
 
 /// The priority of the maintenance thread, and of those that the kernel and `glommio` start for it.
 pub struct Priority {
-    thread: i32,
-    may_come_back: bool,
-    /// Before it was lowered.
-    niceness: i32,
+    place: Place,
     is_pressing: Cell<bool>,
 }
 
 impl Priority {
     /// Lowers that of the calling thread, before it has started others.
     pub fn lowered(may_come_back: bool) -> Self {
-        let niceness = sys::niceness();
-        let priority = Self { thread: sys::thread_id(), may_come_back, niceness, is_pressing: Cell::new(false) };
-        priority.apply();
-        priority
+        let place = Place { thread: sys::thread_id(), may_come_back, niceness: sys::niceness() };
+        place.take(false);
+        Self { place, is_pressing: Cell::new(false) }
     }
 
     /// Space is short, or is not any more.
     pub fn set_pressing(&self, is_pressing: bool) {
-        if self.is_pressing.replace(is_pressing) != is_pressing && self.may_come_back {
+        if self.is_pressing.replace(is_pressing) != is_pressing && self.place.may_come_back {
             tracing::debug!(is_pressing, "the priority of the work in the background changes");
-            self.apply();
+            self.place.take(is_pressing);
         }
     }
 
-    fn scheduling(&self) -> Scheduling {
-        match (self.may_come_back, self.is_pressing.get()) {
+    pub fn place(&self) -> Place {
+        self.place
+    }
+}
+
+/// Where the thread stands among others; known to them, too.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    thread: i32,
+    may_come_back: bool,
+    /// Before it was lowered.
+    niceness: i32,
+}
+
+impl Place {
+    /// Has the thread run like those around it from now on: somebody waits for it. To be called from any thread, while this one lives.
+    pub fn raise(&self) {
+        self.take(true);
+    }
+
+    /// About speed alone, so what is refused stays as it is.
+    fn take(&self, is_pressing: bool) {
+        for thread in self.threads() {
+            let _ = sys::schedule_thread(thread, self.scheduling(is_pressing));
+        }
+    }
+
+    fn scheduling(&self, is_pressing: bool) -> Scheduling {
+        match (self.may_come_back, is_pressing) {
             (true, true) => Scheduling::Normal { niceness: self.niceness, slice: None },
             (true, false) => Scheduling::Idle,
             (false, _) => {
@@ -69,18 +92,15 @@ impl Priority {
         }
     }
 
-    /// About speed alone, so what is refused stays as it is.
-    fn apply(&self) {
-        for thread in self.threads() {
-            let _ = sys::schedule_thread(thread, self.scheduling());
-        }
-    }
-
     /// This thread; the one for blocking calls, which has its name; and the kernel's workers for its rings. Those are named by a number that is another
     /// within a container, so they are told from the cores' by being idle like this one.
     fn threads(&self) -> Vec<i32> {
         let name = |thread: i32| fs::read_to_string(format!("/proc/self/task/{thread}/comm")).unwrap_or_default();
         let own = name(self.thread);
+        if own.is_empty() {
+            // It has ended, and its number may be that of a stranger's thread.
+            return Vec::new();
+        }
         let is_own = |thread: &i32| {
             let name = name(*thread);
             name == own || (name.starts_with("iou-wrk-") && sys::is_scheduled_idle(*thread))

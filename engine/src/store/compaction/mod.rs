@@ -326,7 +326,8 @@ impl<I: Io> Compaction<I> {
     /// The space there is; told to the uploads, and to the scheduler.
     async fn space(&self) -> Space {
         let space = self.shard.space().await;
-        self.shard.io().set_pressing(space.shortage() > 0);
+        // A stop waits for it, too.
+        self.shard.io().set_pressing(space.shortage() > 0 || self.shard.shared().background.is_stopping());
         let shared = self.shard.shared();
         // What each core may take next, and what nobody but compaction takes.
         let last = self.segment_bytes() * (u64::from(shared.options.cores) + RESERVED_FILES as u64);
