@@ -13,10 +13,12 @@ use crate::index::Entry;
 use crate::io::Io;
 use crate::log::segment::{Segment, State};
 use crate::store::StoreError;
+use crate::store::location::{has_extents, record_bytes};
 use crate::store::message::{Outcome, Released};
+use crate::store::ownership::first_owned;
 use crate::store::readers::Condemned;
 use crate::store::reclaim::Event;
-use crate::store::shard::{Inner, Shard, first_owned, has_extents, record_bytes};
+use crate::store::shard::{Inner, Shard};
 use crate::sync::Notify;
 use crate::types::{BlobId, SegmentId, Sequence};
 

@@ -7,9 +7,10 @@ use crate::io::Io;
 use crate::log::record::Layout;
 use crate::log::segment::Segment;
 use crate::store::cached::{CachedHead, Place};
+use crate::store::location::has_extents;
 use crate::store::reader::BlobReader;
 use crate::store::readers::Pin;
-use crate::store::shard::{Shard, has_extents};
+use crate::store::shard::Shard;
 use crate::store::{BlobMeta, StoreError};
 use crate::types::BlobId;
 

@@ -13,9 +13,12 @@ mod delete;
 mod fetch;
 mod hashing;
 mod identity;
+mod location;
 mod locks;
 mod message;
 pub mod offline;
+mod owner;
+mod ownership;
 mod pressure;
 mod quarantine;
 mod reader;
@@ -28,6 +31,7 @@ mod recovery;
 mod replay;
 mod scrub;
 mod shard;
+mod shared;
 mod upload;
 mod written;
 
@@ -46,7 +50,8 @@ pub use fetch::SMALL_PAYLOAD_MAX;
 pub use quarantine::{Ailment, Quarantined};
 pub use reader::{BlobReader, Chunk, Pace, Sendable};
 pub use scrub::{ScrubOptions, scrub};
-pub use shard::{Shard, Store};
+pub use shard::Shard;
+pub use shared::Store;
 pub use upload::Upload;
 
 /// The most bytes of one blob: 5 TiB.

@@ -9,9 +9,10 @@ use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
 use crate::io::Io;
+use crate::store::location::has_extents;
 use crate::store::message::Released;
 use crate::store::reclaim::Event;
-use crate::store::shard::{Shard, has_extents};
+use crate::store::shard::Shard;
 use crate::types::{BlobId, SegmentId, Sequence};
 
 /// Who reads what. One lock for all cores, taken twice for each read of a large blob.

@@ -20,7 +20,7 @@ use crate::probe::{self, Event as ProbeEvent};
 use crate::store::OpenError;
 use crate::store::message::{Message, Plan, Recovery, ReplayRecord, SegmentFile};
 use crate::store::reclaim::read_footer;
-use crate::store::shard::Store;
+use crate::store::shared::Store;
 use crate::sync::promise;
 use crate::types::{CoreId, Sequence};
 

@@ -16,7 +16,8 @@ use crate::log::{CHECK_SIZE, HEAD_ROOM, bytes, units};
 use crate::memory::Frame;
 use crate::probe::{self, Event};
 use crate::store::StoreError;
-use crate::store::shard::{Shard, has_extents, record_bytes};
+use crate::store::location::{has_extents, record_bytes};
+use crate::store::shard::Shard;
 use crate::types::BlobId;
 
 /// A record of at most this many bytes is read whole when its head is.

@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use crate::index::{Entry, Index, Location};
 use crate::log::checkpoint::Slice;
 use crate::log::record::{Kind, Layout};
+use crate::store::location::location_length;
 use crate::store::message::ReplayRecord;
-use crate::store::shard::location_length;
 use crate::types::{BlobId, Sequence};
 
 /// The index in the making.

@@ -37,8 +37,10 @@ use crate::log::segment::{Contents, DATA_START, Segment, State};
 use crate::probe::{self, Event};
 use crate::store::StoreError;
 use crate::store::background::Worker;
+use crate::store::location::{has_extents, record_bytes};
 use crate::store::message::{Reply, Request};
-use crate::store::shard::{Shard, Store, has_extents, record_bytes};
+use crate::store::shard::Shard;
+use crate::store::shared::Store;
 use crate::sync::race;
 use crate::types::{BlobId, CoreId, SegmentId, Sequence};
 

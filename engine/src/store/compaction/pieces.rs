@@ -20,8 +20,8 @@ use crate::memory::Frame;
 use crate::probe::{self, Event};
 use crate::store::StoreError;
 use crate::store::cached::Place;
+use crate::store::location::{has_extents, record_bytes};
 use crate::store::readers::Condemned;
-use crate::store::shard::{has_extents, record_bytes};
 use crate::types::{BlobId, SegmentId};
 
 /// Copies of pieces on the way.

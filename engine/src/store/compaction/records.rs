@@ -15,7 +15,7 @@ use crate::memory::Frame;
 use crate::probe::{self, Event};
 use crate::store::StoreError;
 use crate::store::cached::Place;
-use crate::store::shard::{has_extents, location_length, record_bytes};
+use crate::store::location::{has_extents, location_length, record_bytes};
 use crate::sync::{Promised, promise};
 use crate::types::{BlobId, Sequence};
 

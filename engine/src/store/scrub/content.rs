@@ -13,7 +13,8 @@ use crate::io::{BLOCK_SIZE, Io};
 use crate::log::extent::{self, Extent};
 use crate::log::record::{Decoded, Kind, Layout};
 use crate::log::{HEAD_ROOM, bytes, units};
-use crate::store::shard::{Shard, has_extents, record_bytes};
+use crate::store::location::{has_extents, record_bytes};
+use crate::store::shard::Shard;
 use crate::types::{BlobId, SegmentId};
 
 /// A record as a blob's books name it.

@@ -42,7 +42,8 @@ use crate::log::segment::{Segment, State};
 use crate::probe::{self, Event};
 use crate::store::background::{Background, Position, ScrubCounters, Worker};
 use crate::store::message::Request;
-use crate::store::shard::{Shard, Store};
+use crate::store::shard::Shard;
+use crate::store::shared::Store;
 use crate::sync::race;
 use crate::types::{CoreId, SegmentId};
 

@@ -13,7 +13,7 @@ use crate::log::FORMAT_VERSION;
 use crate::log::codec::{crc32c, get_u32, get_u64, put_u32, put_u64};
 use crate::store::background::Position;
 use crate::store::quarantine::{Ailment, QUARANTINED_MAX, Quarantined, REASON_BYTES_MAX};
-use crate::store::shard::Store;
+use crate::store::shared::Store;
 use crate::types::{BlobId, SegmentId, Sequence};
 
 pub(super) const FILE_NAME: &str = "scrub";

@@ -20,8 +20,8 @@ use crate::log::footer::{ENTRY_SIZE, FooterEntry, TRAILER_SIZE, Trailer};
 use crate::log::record::{Kind, Layout};
 use crate::log::scan::scan;
 use crate::log::segment::{DATA_START, Segment, State};
+use crate::store::location::has_extents;
 use crate::store::reclaim::read_footer;
-use crate::store::shard::has_extents;
 use crate::types::BlobId;
 
 /// Ids asked for in one message.

@@ -1,0 +1,146 @@
+//! What the shards of all cores share.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use crate::cache::CacheStatus;
+use crate::io::Io;
+use crate::log::lifecycle::FreeFiles;
+use crate::log::segment::SegmentTable;
+use crate::log::superblock::Superblock;
+use crate::runtime::mailbox::{Receiver, Sender, mailbox};
+use crate::store::background::{Background, Worker};
+use crate::store::cached::Cache;
+use crate::store::message::Message;
+use crate::store::readers::Readers;
+use crate::store::recent::Changes;
+use crate::store::reclaim::Event;
+use crate::store::shard::Shard;
+use crate::store::{OpenError, StoreOptions, recovery};
+use crate::types::CoreId;
+use crate::warmer::Warmer;
+
+/// What the shards of all cores share. Made once, before the cores start; clones share it.
+pub struct Store<F>(pub(super) Arc<Shared<F>>);
+
+impl<F> Clone for Store<F> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+pub(super) struct Shared<F> {
+    pub options: StoreOptions,
+    pub table: Arc<SegmentTable<F>>,
+    pub free: OnceLock<Arc<FreeFiles<F>>>,
+    /// Of the cores, and behind them of the workers.
+    pub mailboxes: Vec<Sender<Message>>,
+    receivers: Mutex<Vec<Option<Receiver<Message>>>>,
+    /// What the reclaimer on core 0 should look at.
+    pub events: Sender<Event<F>>,
+    pub events_receiver: Mutex<Option<Receiver<Event<F>>>>,
+    /// The number of the store, known when it is recovered.
+    pub identity: OnceLock<[u8; 16]>,
+    /// What the superblocks of the directories say, in their order.
+    pub superblocks: OnceLock<Vec<Superblock>>,
+    pub background: Background,
+    /// Cores that have not counted their live bytes yet.
+    pub unaccounted_cores: AtomicU32,
+    pub damage_count: AtomicU64,
+    /// See [`Shared::is_incomplete`].
+    incomplete: AtomicBool,
+    pub readers: Readers,
+    pub cache: Cache,
+    /// Of each core.
+    pub changes: Vec<Changes>,
+    /// Uploads that each core hashes for others.
+    pub helped_uploads: Vec<AtomicU32>,
+}
+
+impl<F> Shared<F> {
+    /// The mailboxes of the cores, without those of the workers.
+    pub fn core_mailboxes(&self) -> &[Sender<Message>] {
+        &self.mailboxes[..usize::from(self.options.cores)]
+    }
+
+    /// Whether recovery could not read, or not trust, all that is on the disk. It may be there at the next start, so until then nothing is
+    /// concluded from its absence: no segment is reclaimed, no checkpoint is written, and every id counts as in doubt.
+    pub fn is_incomplete(&self) -> bool {
+        self.incomplete.load(Ordering::Acquire)
+    }
+
+    pub fn set_incomplete(&self) {
+        if !self.incomplete.swap(true, Ordering::AcqRel) {
+            // Never taken off again: the accounting does not end.
+            self.unaccounted_cores.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+}
+
+impl<F: Clone + Send + Sync + fmt::Debug + 'static> Store<F> {
+    /// The data directories.
+    pub fn dirs(&self) -> &[PathBuf] {
+        &self.0.options.dirs
+    }
+
+    /// Has memory for the cache made ready ahead of its use, for as long as the warmer lives.
+    pub fn warm_up(&self) -> Warmer {
+        Warmer::start(self.0.cache.clone())
+    }
+
+    /// The cache of all cores in numbers; costs a lock for each of its shards.
+    pub fn cache_status(&self) -> CacheStatus {
+        self.0.cache.status()
+    }
+
+    /// # Panics
+    /// If `options` has no data directory or no core.
+    pub fn new(options: StoreOptions) -> Store<F> {
+        assert!(!options.dirs.is_empty() && options.cores > 0, "a store has a directory and a core");
+        let (mailboxes, receivers) = (0..options.cores + Worker::COUNT)
+            .map(|_| {
+                let (sender, receiver) = mailbox();
+                (sender, Some(receiver))
+            })
+            .unzip();
+        let (events, events_receiver) = mailbox();
+        Store(Arc::new(Shared {
+            table: Arc::new(SegmentTable::new()),
+            free: OnceLock::new(),
+            mailboxes,
+            receivers: Mutex::new(receivers),
+            events,
+            events_receiver: Mutex::new(Some(events_receiver)),
+            identity: OnceLock::new(),
+            superblocks: OnceLock::new(),
+            background: Background::default(),
+            unaccounted_cores: AtomicU32::new(u32::from(options.cores)),
+            damage_count: AtomicU64::new(0),
+            incomplete: AtomicBool::new(false),
+            readers: Readers::default(),
+            cache: Cache::new(options.cache_bytes()),
+            changes: (0..options.cores).map(|_| Changes::default()).collect(),
+            helped_uploads: (0..options.cores).map(|_| AtomicU32::new(0)).collect(),
+            options,
+        }))
+    }
+
+    /// Opens the shard of a worker; see [`recovery::open_worker`].
+    pub(crate) fn open_worker<I: Io<File = F>>(&self, worker: Worker, io: I) -> Option<Shard<I>> {
+        recovery::open_worker(self, worker, io)
+    }
+
+    /// Opens the shard of one core: recovery. Every core must call it once, each on its own thread; the calls end together, when the
+    /// whole store is recovered.
+    pub async fn open<I: Io<File = F>>(&self, core: CoreId, io: I) -> Result<Shard<I>, OpenError> {
+        let receiver = self.take_receiver(core);
+        recovery::open(self.clone(), core, io, receiver).await
+    }
+
+    pub(super) fn take_receiver(&self, core: CoreId) -> Receiver<Message> {
+        let receiver = self.0.receivers.lock().expect("no panic under the lock")[usize::from(core.0)].take();
+        receiver.expect("each core opens its shard once")
+    }
+}
