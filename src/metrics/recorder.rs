@@ -40,6 +40,8 @@ pub struct Recorder {
     connections_refused: Cell<u64>,
     handshakes_ok: Cell<u64>,
     handshakes_failed: Cell<u64>,
+    secured_by_kernel: Cell<u64>,
+    secured_by_process: Cell<u64>,
     operations: RefCell<[OfRoute; Route::ALL.len()]>,
     errors: RefCell<Vec<(&'static str, u64)>>,
 }
@@ -71,6 +73,8 @@ pub struct CoreSnapshot {
     pub connections_refused: u64,
     pub handshakes_ok: u64,
     pub handshakes_failed: u64,
+    pub secured_by_kernel: u64,
+    pub secured_by_process: u64,
     pub requests: Vec<RequestCount>,
     pub latencies: Vec<LatencyCount>,
     /// By the phrase of the error.
@@ -151,6 +155,11 @@ impl Recorder {
         add(if ok { &self.handshakes_ok } else { &self.handshakes_failed }, 1);
     }
 
+    /// Counts a TLS connection by who makes and opens its records.
+    pub fn secured(&self, by_kernel: bool) {
+        add(if by_kernel { &self.secured_by_kernel } else { &self.secured_by_process }, 1);
+    }
+
     /// A copy; what the recorder does not count itself is left at zero.
     pub fn snapshot(&self, core: CoreId) -> CoreSnapshot {
         let operations = self.operations.borrow();
@@ -179,6 +188,8 @@ impl Recorder {
             connections_refused: self.connections_refused.get(),
             handshakes_ok: self.handshakes_ok.get(),
             handshakes_failed: self.handshakes_failed.get(),
+            secured_by_kernel: self.secured_by_kernel.get(),
+            secured_by_process: self.secured_by_process.get(),
             requests: requests.collect(),
             latencies: latencies.collect(),
             errors: self.errors.borrow().clone(),

@@ -59,6 +59,9 @@ fn render_server(text: &mut Text, snapshot: &Snapshot) {
     text.family(Kind::Counter, "nabu_tls_handshakes_total", "TLS handshakes, by how they ended.")
         .sample(&[("result", "ok")], snapshot.sum(|core| core.handshakes_ok))
         .sample(&[("result", "failed")], snapshot.sum(|core| core.handshakes_failed));
+    text.family(Kind::Counter, "nabu_tls_connections_total", "TLS connections, by who encrypts.")
+        .sample(&[("by", "kernel")], snapshot.sum(|core| core.secured_by_kernel))
+        .sample(&[("by", "process")], snapshot.sum(|core| core.secured_by_process));
 }
 
 fn render_requests(text: &mut Text, snapshot: &Snapshot) {

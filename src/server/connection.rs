@@ -117,7 +117,10 @@ pub fn secure(
         set_waiting(false);
         core.recorder.handshake_ended(accepted.is_ok());
         match accepted {
-            Ok(transport) => Some(transport),
+            Ok(transport) => {
+                core.recorder.secured(matches!(transport, Transport::Kernel(_)));
+                Some(transport)
+            }
             Err(refused) => {
                 let peer = stream.peer_addr().map_or_else(|_| "unknown".to_owned(), |peer| peer.to_string());
                 tracing::debug!(peer, "{refused}");

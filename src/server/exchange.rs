@@ -93,7 +93,7 @@ struct ErrorBody<'e> {
 impl Exchange {
     pub fn new(core: Rc<Core>, stream: Transport, input: Vec<u8>, head: RequestHead) -> Self {
         let request_id = core.request_ids.choose(head.field(&input, "x-request-id"));
-        let close = !head.keep_alive() || core.is_stopping();
+        let close = !head.keep_alive() || core.is_stopping() || stream.is_worn();
         core.recorder.request_began();
         Self {
             phases: Phases::begin(core.io.now()),

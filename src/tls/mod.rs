@@ -35,16 +35,17 @@ pub struct ServerTls {
 /// Whether the kernel takes connections over.
 pub struct Offload {
     on: AtomicBool,
+    takes_new_keys: bool,
 }
 
 impl Offload {
     /// Asks the kernel, and says in the log what came of it.
     pub fn probe(wanted: bool) -> Self {
-        let on = if wanted {
+        let (on, takes_new_keys) = if wanted {
             match kernel_tls::probe() {
-                Ok(()) => {
+                Ok(abilities) => {
                     tracing::info!("TLS: the kernel encrypts, and large answers leave without a copy");
-                    true
+                    (true, abilities.takes_new_keys)
                 }
                 Err(error) => {
                     let remedy = match error.kind() {
@@ -54,31 +55,48 @@ impl Offload {
                         _ => "",
                     };
                     tracing::info!(%error, "TLS: this process encrypts, since the kernel does not{remedy}");
-                    false
+                    (false, false)
                 }
             }
         } else {
             tracing::info!("TLS: this process encrypts, as configured");
-            false
+            (false, false)
         };
-        Self { on: AtomicBool::new(on) }
+        Self { on: AtomicBool::new(on), takes_new_keys }
     }
 
     /// Without TLS there is nothing to take over.
     pub fn off() -> Self {
-        Self { on: AtomicBool::new(false) }
+        Self { on: AtomicBool::new(false), takes_new_keys: false }
     }
 
     pub fn is_on(&self) -> bool {
         self.on.load(Ordering::Relaxed)
     }
 
-    /// Gives the kernel no more connections after it refused one.
-    pub fn turn_off(&self, error: &io::Error) {
-        if self.on.swap(false, Ordering::Relaxed) {
+    /// Whether the kernel takes new keys for a connection that has some.
+    pub fn takes_new_keys(&self) -> bool {
+        self.takes_new_keys
+    }
+
+    /// The kernel refused a connection. It gets no more of them if it would refuse them all; a client that has left, or a lack of memory, says nothing about the others.
+    pub fn refused(&self, error: &io::Error) {
+        if !is_for_all(error) {
+            tracing::debug!(%error, "TLS: the kernel does not take a connection");
+        } else if self.on.swap(false, Ordering::Relaxed) {
             tracing::warn!(%error, "TLS: the kernel refused a connection; from now on this process encrypts");
         }
     }
+}
+
+/// Whether the kernel refused a connection for a reason that holds for every other one, too.
+fn is_for_all(error: &io::Error) -> bool {
+    /// No such module, option, operation, cipher. The numbers are those of every architecture that this runs on.
+    const ENOENT: i32 = 2;
+    const EINVAL: i32 = 22;
+    const ENOPROTOOPT: i32 = 92;
+    const EOPNOTSUPP: i32 = 95;
+    matches!(error.raw_os_error(), Some(ENOENT | EINVAL | ENOPROTOOPT | EOPNOTSUPP))
 }
 
 /// What is wrong with the certificate, the key or the authorities.
@@ -184,4 +202,31 @@ pub fn load(options: &TlsOptions, offload: Arc<Offload>) -> Result<ServerTls, Tl
     config.ticketer = aws_lc_rs::Ticketer::new().map_err(|error| unusable(&options.key, error))?;
     config.enable_secret_extraction = offload.is_on();
     Ok(ServerTls { config: Arc::new(config), offload })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_on_after(error: i32) -> bool {
+        let offload = Offload { on: AtomicBool::new(true), takes_new_keys: false };
+        offload.refused(&io::Error::from_raw_os_error(error));
+        offload.is_on()
+    }
+
+    #[test]
+    fn a_client_that_has_left_and_a_lack_of_memory_turn_nothing_off() {
+        // ENOTCONN, ENOMEM, ENOBUFS, ECONNRESET, EINTR.
+        for passing in [107, 12, 105, 104, 4] {
+            assert!(is_on_after(passing), "{passing}");
+        }
+    }
+
+    #[test]
+    fn a_kernel_that_has_no_tls_is_asked_no_more() {
+        // ENOENT, EINVAL, ENOPROTOOPT, EOPNOTSUPP.
+        for lasting in [2, 22, 92, 95] {
+            assert!(!is_on_after(lasting), "{lasting}");
+        }
+    }
 }

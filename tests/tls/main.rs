@@ -2,6 +2,7 @@
 
 mod authority;
 mod handshakes;
+mod kernel;
 mod metrics;
 mod reload;
 mod start;

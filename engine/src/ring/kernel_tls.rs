@@ -7,10 +7,14 @@
 //! Only TLS 1.3 is offered here. In TLS 1.2 the kernel counts the explicit nonce on from a start value, which need not stay clear of the nonces that user
 //! space has used.
 
-use std::io;
+use std::io::{self, Read};
 use std::mem;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
+use std::sync::atomic::{Ordering, compiler_fence};
+use std::time::Duration;
+
+use super::request::SendUntil;
 
 /// From `include/uapi/linux/tls.h`.
 const TLS_TX: libc::c_int = 1;
@@ -31,6 +35,8 @@ const IV_BYTES: usize = 12;
 const SALT_BYTES: usize = 4;
 /// The largest `tls12_crypto_info_*` of the ciphers here: AES-256-GCM and ChaCha20-Poly1305.
 const CRYPTO_INFO_BYTES_MAX: usize = 56;
+/// The most that the loopback takes for a record of the probe.
+const PROBE_PATIENCE: Duration = Duration::from_secs(2);
 /// Room for one control message that carries a byte. `CMSG_SPACE(1)` is 24 on 64-bit Linux.
 const CONTROL_BYTES: usize = 64;
 
@@ -66,9 +72,10 @@ pub enum Direction {
     Receive,
 }
 
-/// The keys of one direction as the kernel takes them, one of `struct tls12_crypto_info_*`; wiped when dropped.
+/// The keys of one direction as the kernel takes them, one of `struct tls12_crypto_info_*`; filled in place, on the heap so that no move leaves a copy, and
+/// wiped when dropped.
 pub struct Keys {
-    bytes: [u8; CRYPTO_INFO_BYTES_MAX],
+    bytes: Box<[u8; CRYPTO_INFO_BYTES_MAX]>,
     len: usize,
 }
 
@@ -88,7 +95,7 @@ impl Keys {
             // `iv[12], key[32], salt[0], rec_seq[8]`.
             Cipher::ChaCha20Poly1305 => [&version, &kernel_type, iv, key, &[], &sequence],
         };
-        let mut keys = Self { bytes: [0; CRYPTO_INFO_BYTES_MAX], len: 0 };
+        let mut keys = Self { bytes: Box::new([0; CRYPTO_INFO_BYTES_MAX]), len: 0 };
         for part in parts {
             keys.bytes[keys.len..keys.len + part.len()].copy_from_slice(part);
             keys.len += part.len();
@@ -103,9 +110,11 @@ impl Keys {
 
 impl Drop for Keys {
     fn drop(&mut self) {
-        self.bytes = [0; CRYPTO_INFO_BYTES_MAX];
-        // Keeps the compiler from leaving the stores out as nobody reads them again.
-        std::hint::black_box(&self.bytes);
+        for byte in self.bytes.iter_mut() {
+            // SAFETY: a reference to a byte is good for a write. A volatile one stays, though nobody reads it again.
+            unsafe { std::ptr::write_volatile(byte, 0) };
+        }
+        compiler_fence(Ordering::SeqCst);
     }
 }
 
@@ -135,21 +144,69 @@ pub fn set_keys(socket: &TcpStream, direction: Direction, keys: &Keys) -> io::Re
     set_option(socket, SOL_TLS, option, keys.as_bytes())
 }
 
-/// Finds out on a connection of its own whether the kernel takes TLS 1.3 with every cipher that is offered.
+/// What this kernel does beyond taking connections over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Abilities {
+    /// Takes new keys for a connection that has some (Linux 6.14).
+    pub takes_new_keys: bool,
+}
+
+/// Finds out on connections of its own whether the kernel does TLS 1.3 with every cipher that is offered: whether what is sent as streams send it arrives.
 ///
 /// # Errors
 /// What the kernel said to the first step that it refused.
-pub fn probe() -> io::Result<()> {
+pub fn probe() -> io::Result<Abilities> {
+    let mut takes_new_keys = true;
     for cipher in [Cipher::Aes128Gcm, Cipher::Aes256Gcm, Cipher::ChaCha20Poly1305] {
-        let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
-        let socket = TcpStream::connect(listener.local_addr()?)?;
-        attach(&socket)?;
+        let (server, mut client) = connected_pair()?;
         let key = vec![0; cipher.key_bytes()];
-        for direction in [Direction::Transmit, Direction::Receive] {
-            set_keys(&socket, direction, &Keys::new(cipher, &key, &[0; IV_BYTES], 0))?;
+        let keys = |sequence| Keys::new(cipher, &key, &[0; IV_BYTES], sequence);
+        for socket in [&server, &client] {
+            attach(socket)?;
+            set_keys(socket, Direction::Transmit, &keys(0))?;
+            set_keys(socket, Direction::Receive, &keys(0))?;
         }
+        let sent = *b"a record";
+        send_as_streams_do(&server, &sent)?;
+        let mut received = [0; 8];
+        client.read_exact(&mut received)?;
+        if received != sent {
+            return Err(io::Error::other("the kernel gave other bytes than it took"));
+        }
+        takes_new_keys &= set_keys(&server, Direction::Transmit, &keys(0)).is_ok();
     }
-    Ok(())
+    Ok(Abilities { takes_new_keys })
+}
+
+/// Both ends of a connection within this machine, which don't wait for ever.
+fn connected_pair() -> io::Result<(TcpStream, TcpStream)> {
+    let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    let client = TcpStream::connect(listener.local_addr()?)?;
+    let (server, _) = listener.accept()?;
+    for socket in [&server, &client] {
+        socket.set_read_timeout(Some(PROBE_PATIENCE))?;
+        socket.set_write_timeout(Some(PROBE_PATIENCE))?;
+    }
+    Ok((server, client))
+}
+
+/// With the flags that the ring sends with once a stream has keys.
+fn send_as_streams_do(socket: &TcpStream, bytes: &[u8]) -> io::Result<()> {
+    // SAFETY: the kernel copies the bytes before the call returns, and their length is their own.
+    let sent = unsafe { libc::send(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), SendUntil::Part.flags()) };
+    match sent {
+        sent if sent < 0 => Err(io::Error::last_os_error()),
+        sent if sent as usize == bytes.len() => Ok(()),
+        _ => Err(io::ErrorKind::WriteZero.into()),
+    }
+}
+
+/// Whether the socket takes more now: a third of its room is free, or it has failed.
+pub fn is_writable(socket: &TcpStream) -> io::Result<bool> {
+    let mut polled = libc::pollfd { fd: socket.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
+    // SAFETY: one entry, which outlives the call; without a timeout it does not wait.
+    let result = unsafe { libc::poll(&raw mut polled, 1, 0) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result > 0) }
 }
 
 /// The buffer of a control message, aligned as the kernel's `struct cmsghdr`.
@@ -278,7 +335,7 @@ mod tests {
         let listed = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_available_ulp").unwrap_or_default();
         let is_listed = listed.split_whitespace().any(|name| name == "tls");
         match probe() {
-            Ok(()) => assert!(std::fs::read_to_string("/proc/sys/net/ipv4/tcp_available_ulp").unwrap().contains("tls")),
+            Ok(_) => assert!(std::fs::read_to_string("/proc/sys/net/ipv4/tcp_available_ulp").unwrap().contains("tls")),
             Err(error) => assert!(!is_listed || error.kind() != io::ErrorKind::NotFound, "{error}"),
         }
     }

@@ -21,10 +21,26 @@ use super::sys::RawAddress;
 
 /// Do not try to receive first, arm the poll: what a connection does that has just been answered.
 const RECVSEND_POLL_FIRST: u16 = 1;
-/// Send everything before completing, and report a gone peer as `EPIPE` instead of a signal.
-const SEND_FLAGS: i32 = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
 /// The notification of a zero-copy send says whether the kernel copied after all.
 const SEND_ZC_REPORT_USAGE: u16 = 1 << 3;
+
+/// When a send completes. It reports a gone peer as `EPIPE` in any case, instead of by a signal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SendUntil {
+    /// Everything is sent.
+    All,
+    /// A part is: the kernel's TLS layer refuses `MSG_WAITALL` with `EOPNOTSUPP` (`tls_sw_sendmsg`).
+    Part,
+}
+
+impl SendUntil {
+    pub(super) const fn flags(self) -> i32 {
+        match self {
+            Self::All => libc::MSG_NOSIGNAL | libc::MSG_WAITALL,
+            Self::Part => libc::MSG_NOSIGNAL,
+        }
+    }
+}
 
 /// Memory that the kernel may touch until the last completion; comes back with it.
 pub enum Resource {
@@ -202,10 +218,10 @@ impl Request {
     }
 
     /// Sends `bytes[from..]`.
-    pub fn send(stream: &Rc<TcpStream>, bytes: Vec<u8>, from: usize) -> Self {
+    pub fn send(stream: &Rc<TcpStream>, bytes: Vec<u8>, from: usize, until: SendUntil) -> Self {
         let rest = &bytes[from..];
         let len = u32::try_from(rest.len()).unwrap_or(1 << 30);
-        let entry = opcode::Send::new(fd(stream.as_ref()), rest.as_ptr(), len).flags(SEND_FLAGS).build();
+        let entry = opcode::Send::new(fd(stream.as_ref()), rest.as_ptr(), len).flags(until.flags()).build();
         Self::new(entry, Resource::Bytes(bytes), stream_guard(stream))
     }
 
@@ -214,14 +230,20 @@ impl Request {
     pub fn send_zero_copy(stream: &Rc<TcpStream>, body: Body, range: Range<usize>) -> Self {
         let source = &body[range.clone()];
         let entry = opcode::SendZc::new(fd(stream.as_ref()), source.as_ptr(), length(&range))
-            .flags(SEND_FLAGS)
+            .flags(SendUntil::All.flags())
             .zc_flags(SEND_ZC_REPORT_USAGE)
             .build();
         Self::new(entry, Resource::Body(body), stream_guard(stream)).with_shape(Shape::ZeroCopy)
     }
 
     /// Sends what follows the first `sent` bytes of `head` and `body[range]`, in one operation.
-    pub fn send_message(stream: &Rc<TcpStream>, message: Message, range: Range<usize>, sent: usize) -> Self {
+    pub fn send_message(
+        stream: &Rc<TcpStream>,
+        message: Message,
+        range: Range<usize>,
+        sent: usize,
+        until: SendUntil,
+    ) -> Self {
         let head = &message.head[sent.min(message.head.len())..];
         let body = &message.body[range][sent.saturating_sub(message.head.len())..];
         let vectors = [(head.as_ptr(), head.len()), (body.as_ptr(), body.len())]
@@ -235,7 +257,7 @@ impl Request {
             (*raw).header.msg_iovlen = 2;
             &raw const (*raw).header
         };
-        let entry = opcode::SendMsg::new(fd(stream.as_ref()), header).flags(SEND_FLAGS as u32).build();
+        let entry = opcode::SendMsg::new(fd(stream.as_ref()), header).flags(until.flags() as u32).build();
         Self::new(entry, Resource::Message(message), stream_guard(stream))
     }
 

@@ -22,7 +22,7 @@ use super::deadlines::shut_down;
 use crate::io::{AlignedBuf, Body, Instant, WithBuf};
 use crate::ring::Completion;
 use crate::ring::provided::Lease;
-use crate::ring::request::{Message, MessageHeader, Request, Resource};
+use crate::ring::request::{Message, MessageHeader, Request, Resource, SendUntil};
 use crate::ring::sys::{self, RawAddress};
 
 /// How often an operation that was interrupted before it did anything is tried again.
@@ -46,6 +46,8 @@ pub(super) struct Socket {
     deadline: Cell<Option<u32>>,
     /// Kept from one vectored send to the next.
     header: Cell<Option<MessageHeader>>,
+    /// What sends wait for; every send is resumed until it is whole.
+    pub send_until: Cell<SendUntil>,
 }
 
 /// Bytes in a buffer that the kernel picked from the core's provided-buffer ring; the buffer goes back when dropped, so keep it
@@ -104,6 +106,7 @@ impl Stream {
             drained: Cell::new(false),
             deadline: Cell::new(None),
             header: Cell::new(None),
+            send_until: Cell::new(SendUntil::All),
         }))
     }
 
@@ -186,13 +189,13 @@ impl Stream {
 
     /// Sends all of `bytes`, and hands the vector back for reuse.
     pub async fn send(&self, bytes: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
-        let Socket { io, socket, sending, .. } = &*self.0;
+        let Socket { io, socket, sending, send_until, .. } = &*self.0;
         let _busy = Busy::new(sending, "send");
         let mut bytes = bytes;
         let mut sent = 0;
         let mut retries = Retries::default();
         while sent < bytes.len() {
-            let mut completion = io.ring().submit(Request::send(socket, bytes, sent)).await;
+            let mut completion = io.ring().submit(Request::send(socket, bytes, sent, send_until.get())).await;
             bytes = match std::mem::replace(&mut completion.resource, Resource::None) {
                 Resource::Bytes(bytes) => bytes,
                 _ => unreachable!("a send gives its bytes back"),
@@ -215,7 +218,7 @@ impl Stream {
         body: Body,
         range: Range<usize>,
     ) -> (io::Result<()>, Vec<u8>, Body) {
-        let Socket { io, socket, sending, header, .. } = &*self.0;
+        let Socket { io, socket, sending, header, send_until, .. } = &*self.0;
         let _busy = Busy::new(sending, "send");
         let total = head.len() + body[range.clone()].len();
         let mut message = Message { header: header.take().unwrap_or_default(), head, body };
@@ -223,7 +226,7 @@ impl Stream {
         let mut retries = Retries::default();
         let mut outcome = Ok(());
         while sent < total {
-            let request = Request::send_message(socket, message, range.clone(), sent);
+            let request = Request::send_message(socket, message, range.clone(), sent, send_until.get());
             let mut completion = io.ring().submit(request).await;
             message = match std::mem::replace(&mut completion.resource, Resource::None) {
                 Resource::Message(message) => message,

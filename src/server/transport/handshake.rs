@@ -12,8 +12,8 @@ use std::sync::Arc;
 use nabu_engine::io::{AlignedBuf, Io};
 use nabu_engine::ring::kernel_tls::Direction;
 use nabu_engine::runtime::{Half, Stream};
-use rustls::ProtocolVersion;
 use rustls::server::UnbufferedServerConnection;
+use rustls::{ConnectionTrafficSecrets, ProtocolVersion};
 
 use super::Transport;
 use super::kernel::{KernelSession, kernel_keys};
@@ -137,25 +137,27 @@ async fn receive(stream: &Stream, mut buf: AlignedBuf, mut from: usize, to: usiz
     Ok(buf)
 }
 
-/// Gives the connection's keys to the kernel. Where its TLS layer can't be had the connection stays in this process; after that there is no way back, as
-/// rustls gives the keys away with the connection.
+/// Gives the connection's keys to the kernel. Where its TLS layer can't be had the connection stays in this process: a client that has ended its sending
+/// is served here, since the kernel takes established connections alone (`ENOTCONN`). After that there is no way back, as rustls gives the keys away with
+/// the connection.
 fn hand_over(core: Rc<Core>, stream: Stream, state: State, tls: &ServerTls) -> Result<Transport, Refused> {
     if let Err(error) = stream.attach_tls() {
-        tls.offload.turn_off(&error);
+        tls.offload.refused(&error);
         return Ok(Transport::Tls(Rc::new(Session::new(core, stream, state))));
     }
     let (secrets, connection) = state.connection.dangerous_into_kernel_connection().map_err(Refused::Protocol)?;
-    let records = secrets.tx.0;
-    let keys = [(Direction::Receive, secrets.rx), (Direction::Transmit, secrets.tx)];
-    for (direction, (sequence, secrets)) in keys {
-        let given = match kernel_keys(sequence, &secrets) {
+    let give = |direction, (sequence, secrets): &(u64, ConnectionTrafficSecrets)| {
+        let given = match kernel_keys(*sequence, secrets) {
             Some(keys) => stream.give_keys(direction, &keys),
             None => Err(io::Error::other("a cipher that was not offered")),
         };
         given.map_err(|error| {
-            tls.offload.turn_off(&error);
+            tls.offload.refused(&error);
             Refused::Kernel(error)
-        })?;
-    }
-    Ok(Transport::Kernel(Rc::new(KernelSession::new(stream, connection, records))))
+        })
+    };
+    give(Direction::Receive, &secrets.rx)?;
+    give(Direction::Transmit, &secrets.tx)?;
+    let session = KernelSession::new(stream, connection, secrets.tx.0, tls.offload.takes_new_keys());
+    Ok(Transport::Kernel(Rc::new(session)))
 }

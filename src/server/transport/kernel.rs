@@ -4,7 +4,10 @@
 //! key update changes the keys of the kernel, which takes new ones from Linux 6.14 on. Before, the connection ends there: only peers that send hundreds
 //! of gigabytes over one connection update their keys.
 //!
-//! Sent records are counted, since AES-GCM keys are good for 2^24 of them: then this side updates its keys, or ends the connection where the kernel can't.
+//! Sent records are counted, since AES-GCM keys are good for 2^24 of them. Then this side updates its keys; where the kernel takes no new ones, the connection
+//! ends after the answer in which half of them were used ([`KernelSession::is_worn`]).
+//!
+//! Invariant: what is sent after a key change that failed half way could be read by nobody, so nothing is (`broken`).
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -39,10 +42,35 @@ const KEY_UPDATES_MAX: u32 = 1024;
 pub struct KernelSession {
     stream: Stream,
     connection: RefCell<KernelConnection<ServerConnectionData>>,
-    /// Records sent with the key in use, at the most.
-    records: Cell<u64>,
+    /// Whether the kernel takes new keys.
+    takes_new_keys: bool,
+    sent: Sent,
     key_updates: Cell<u32>,
+    /// The peer wants new keys before anything else is sent.
+    update_requested: Cell<bool>,
+    /// A change of the sending key was begun and not finished.
+    broken: Cell<bool>,
     said_goodbye: Cell<bool>,
+}
+
+/// Records sent with the key in use, at the most.
+struct Sent(Cell<u64>);
+
+impl Sent {
+    /// Counts a send of this many bytes, if the key is good for it.
+    fn count_if_good(&self, bytes: usize) -> bool {
+        let records = self.0.get() + bytes as u64 / RECORD_BYTES + 1;
+        let is_good = records <= RECORDS_MAX;
+        if is_good {
+            self.0.set(records);
+        }
+        is_good
+    }
+
+    /// Whether what is left should be kept for the answer in progress.
+    fn is_worn(&self) -> bool {
+        self.0.get() >= RECORDS_MAX / 2
+    }
 }
 
 /// What a control record means for the reading.
@@ -67,12 +95,20 @@ pub fn kernel_keys(sequence: u64, secrets: &ConnectionTrafficSecrets) -> Option<
 
 impl KernelSession {
     /// A connection that the kernel has the keys of already; `records` were sent with them.
-    pub fn new(stream: Stream, connection: KernelConnection<ServerConnectionData>, records: u64) -> Self {
+    pub fn new(
+        stream: Stream,
+        connection: KernelConnection<ServerConnectionData>,
+        records: u64,
+        takes_new_keys: bool,
+    ) -> Self {
         Self {
             stream,
             connection: RefCell::new(connection),
-            records: Cell::new(records),
+            takes_new_keys,
+            sent: Sent(Cell::new(records)),
             key_updates: Cell::new(0),
+            update_requested: Cell::new(false),
+            broken: Cell::new(false),
             said_goodbye: Cell::new(false),
         }
     }
@@ -123,7 +159,8 @@ impl KernelSession {
                 }
                 self.update_receive_key()?;
                 if *message == KEY_UPDATE_REQUESTED {
-                    self.update_transmit_key()?;
+                    // An answer may be on its way now. The next send sees to it, which is early enough (RFC 8446, section 4.6.3).
+                    self.update_requested.set(true);
                 }
                 Ok(Control::Handled)
             }
@@ -136,50 +173,65 @@ impl KernelSession {
     }
 
     fn update_receive_key(&self) -> io::Result<()> {
+        if !self.takes_new_keys {
+            return Err(refused("a key update, for which the kernel takes no new keys"));
+        }
         let (sequence, secrets) = self.connection.borrow_mut().update_rx_secret().map_err(io::Error::other)?;
         let keys = kernel_keys(sequence, &secrets).ok_or_else(|| refused("a cipher that the kernel has not"))?;
         self.stream.give_keys(Direction::Receive, &keys)
     }
 
     /// Announces new keys with the old ones, and goes on with the new ones.
-    fn update_transmit_key(&self) -> io::Result<()> {
+    async fn update_transmit_key(&self) -> io::Result<()> {
+        if !self.takes_new_keys {
+            return Err(refused("the keys are used up, and the kernel takes no new ones"));
+        }
+        assert!(!self.broken.replace(true), "nothing is sent on a broken connection");
         let (sequence, secrets) = self.connection.borrow_mut().update_tx_secret().map_err(io::Error::other)?;
         let keys = kernel_keys(sequence, &secrets).ok_or_else(|| refused("a cipher that the kernel has not"))?;
-        self.stream.send_control(HANDSHAKE, &KEY_UPDATE)?;
-        self.records.set(0);
-        self.stream.give_keys(Direction::Transmit, &keys)
-    }
-
-    /// Counts a send of this many bytes, before it.
-    ///
-    /// # Errors
-    /// The keys are used up, and the kernel takes no new ones.
-    pub fn count_sent(&self, bytes: usize) -> io::Result<()> {
-        if !self.count_if_good(bytes) {
-            self.update_transmit_key().inspect_err(|error| {
-                tracing::debug!(%error, "the keys of a connection are used up, and the kernel takes no new ones");
-            })?;
-            assert!(self.count_if_good(bytes), "new keys are good for any send");
-        }
+        self.stream.send_control(HANDSHAKE, &KEY_UPDATE).await?;
+        self.stream.give_keys(Direction::Transmit, &keys)?;
+        self.broken.set(false);
+        self.update_requested.set(false);
+        self.sent.0.set(0);
         Ok(())
     }
 
-    /// Counts a send of this many bytes, if the keys are good for it.
-    pub fn count_if_good(&self, bytes: usize) -> bool {
-        let records = self.records.get() + bytes as u64 / RECORD_BYTES + 1;
-        let is_good = records <= RECORDS_MAX;
-        if is_good {
-            self.records.set(records);
+    /// Counts a send of this many bytes, before it; changes the keys before if that is due.
+    ///
+    /// # Errors
+    /// The keys are used up, and the kernel takes no new ones; or a change of them failed.
+    pub async fn count_sent(&self, bytes: usize) -> io::Result<()> {
+        if self.count_if_good(bytes) {
+            return Ok(());
         }
-        is_good
+        if self.broken.get() {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        self.update_transmit_key().await.inspect_err(|error| {
+            tracing::debug!(%error, "the keys of a connection could not be changed");
+        })?;
+        assert!(self.count_if_good(bytes), "new keys are good for any send");
+        Ok(())
     }
 
-    pub fn say_goodbye(&self) {
-        if self.said_goodbye.replace(true) {
+    /// Counts a send of this many bytes, if it may be sent with the keys as they are.
+    pub fn count_if_good(&self, bytes: usize) -> bool {
+        !self.broken.get() && !self.update_requested.get() && self.sent.count_if_good(bytes)
+    }
+
+    /// Whether the connection should end after the answer in progress, as the kernel takes no new keys when these are used up.
+    pub fn is_worn(&self) -> bool {
+        !self.takes_new_keys && self.sent.is_worn()
+    }
+
+    /// Tells the peer that nothing more will come, once everything before that is TCP's; as long as the deadline lets it.
+    pub async fn say_goodbye(&self) {
+        if self.said_goodbye.replace(true) || self.broken.get() {
             return;
         }
         // The peer may be gone, or take nothing: then there is nobody to tell.
-        let _ = self.stream.send_control(ALERT, &CLOSE_NOTIFY);
+        let _ = self.stream.send_last_control(ALERT, &CLOSE_NOTIFY).await;
     }
 }
 
@@ -192,4 +244,23 @@ fn is_control(error: &io::Error) -> bool {
 
 fn refused(reason: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_good_for_its_records_and_no_more_and_worn_at_half_of_them() {
+        let sent = Sent(Cell::new(0));
+        assert!(sent.count_if_good(1) && sent.count_if_good(RECORD_BYTES as usize));
+        assert_eq!(sent.0.get(), 3, "a send may share none of its records, and begin in the middle of one");
+        assert!(!sent.is_worn());
+        sent.0.set(RECORDS_MAX / 2);
+        assert!(sent.is_worn());
+        sent.0.set(RECORDS_MAX - 1);
+        assert!(!sent.count_if_good(RECORD_BYTES as usize), "two records are too many");
+        assert_eq!(sent.0.get(), RECORDS_MAX - 1, "what is not sent is not counted");
+        assert!(sent.count_if_good(1) && !sent.count_if_good(1));
+    }
 }

@@ -107,7 +107,7 @@ impl Transport {
                 let result = Box::pin(session.send(&bytes, &[])).await;
                 (result, bytes)
             }
-            Transport::Kernel(session) => match session.count_sent(bytes.len()) {
+            Transport::Kernel(session) => match counted(session, bytes.len()).await {
                 Ok(()) => session.stream().send(bytes).await,
                 Err(error) => (Err(error), bytes),
             },
@@ -127,7 +127,7 @@ impl Transport {
                 let result = Box::pin(session.send(&head, &body[range])).await;
                 (result, head, body)
             }
-            Transport::Kernel(session) => match session.count_sent(head.len() + range.len()) {
+            Transport::Kernel(session) => match counted(session, head.len() + range.len()).await {
                 Ok(()) => session.stream().send_with_head(head, body, range).await,
                 Err(error) => (Err(error), head, body),
             },
@@ -152,12 +152,20 @@ impl Transport {
         }
     }
 
+    /// Whether the connection should end after this answer.
+    pub fn is_worn(&self) -> bool {
+        match self {
+            Transport::Kernel(session) => session.is_worn(),
+            Transport::Plain(_) | Transport::Tls(_) => false,
+        }
+    }
+
     /// Tells the peer that nothing more will come, as far as the transport has a word for it besides closing. It may take as long as the deadline.
     pub async fn say_goodbye(&self) {
         match self {
             Transport::Plain(_) => {}
             Transport::Tls(session) => Box::pin(session.say_goodbye()).await,
-            Transport::Kernel(session) => session.say_goodbye(),
+            Transport::Kernel(session) => Box::pin(session.say_goodbye()).await,
         }
     }
 
@@ -166,4 +174,9 @@ impl Transport {
         self.say_goodbye().await;
         self.shutdown(Half::Write);
     }
+}
+
+/// Counts a send of the kernel, which usually takes no waiting.
+async fn counted(session: &KernelSession, bytes: usize) -> io::Result<()> {
+    if session.count_if_good(bytes) { Ok(()) } else { Box::pin(session.count_sent(bytes)).await }
 }
