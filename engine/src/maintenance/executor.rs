@@ -116,8 +116,6 @@ impl MaintenanceThread {
         let may_come_back = priority::may_come_back()?;
         let (told, outcome) = mpsc::channel();
         let thread = thread::Builder::new().name(THREAD_NAME.into()).spawn(move || {
-            let priority = Priority::lowered(may_come_back);
-            let place = priority.place();
             let executor = match executor() {
                 Ok(executor) => executor,
                 Err(error) => return tell(&told, Err(error)),
@@ -128,6 +126,9 @@ impl MaintenanceThread {
                         return tell(&told, Err(context(error, path)));
                     }
                 }
+                // Not before: whoever waits for the start would wait for a thread that everybody else goes before.
+                let priority = Priority::lowered(may_come_back);
+                let place = priority.place();
                 let queues = Queues::new(priority);
                 let plane = queues.plane.clone();
                 tell(&told, Ok(place));

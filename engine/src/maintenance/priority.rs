@@ -22,14 +22,15 @@ const NICENESS_MAX: i32 = 19;
 /// The longest that the kernel takes.
 const SLICE: Duration = Duration::from_millis(100);
 
-/// Whether a thread of this process may come back from `SCHED_IDLE`: found out by one that tries.
+/// Whether a thread of this process may come back from `SCHED_IDLE`. The kernel asks the same there as of one that wants to be less nice (`can_nice`), and
+/// that can be tried without the risk of never getting a CPU again.
 pub fn may_come_back() -> io::Result<bool> {
     let attempt = thread::Builder::new().name("priority".into()).spawn(|| {
-        let before = Scheduling::Normal { niceness: sys::niceness(), slice: None };
-        let there = sys::schedule_thread(THIS_THREAD, Scheduling::Idle);
-        there.and_then(|()| sys::schedule_thread(THIS_THREAD, before)).is_ok()
+        let before = sys::niceness();
+        let set = |niceness| sys::schedule_thread(THIS_THREAD, Scheduling::Normal { niceness, slice: None }).is_ok();
+        before < NICENESS_MAX && set(before + 1) && set(before)
     })?;
-    Ok(attempt.join().expect("two system calls do not panic"))
+    Ok(attempt.join().expect("system calls do not panic"))
 }
 
 /// The priority of the maintenance thread, and of those that the kernel and `glommio` start for it.
@@ -39,7 +40,7 @@ pub struct Priority {
 }
 
 impl Priority {
-    /// Lowers that of the calling thread, before it has started others.
+    /// Lowers that of the calling thread, and of those that were started for it.
     pub fn lowered(may_come_back: bool) -> Self {
         let place = Place { thread: sys::thread_id(), may_come_back, niceness: sys::niceness() };
         place.take(false);
