@@ -179,12 +179,13 @@ async fn core_main(shared: Arc<Shared>, mailboxes: Mailboxes, id: CoreId, io: Ri
         shared.gate.step(|steps| steps.abandoned += 1);
     }
     core.stop();
-    shared.maintenance.hurry();
     drain(&core).await;
     shared.gate.step(|steps| steps.drained += 1);
     // A shard serves the other cores too, so none is closed before the last connection of all cores has ended; and since closing is a step
     // that all take together, none is closed when one never opened.
     let steps = shared.gate.wait(|steps| steps.drained == cores).await;
+    // Not while requests are still answered: it is the closing that waits for the work.
+    shared.maintenance.hurry();
     if let Some(shard) = core.take_shard()
         && steps.abandoned == 0
     {

@@ -7,8 +7,8 @@
 //!   for. Polling would also burn a CPU for as long as the disk works, and hang on requests larger than the device takes at once.
 //! - It panics where `/sys` has the device otherwise than it thinks. So that is looked at first, and makes an error.
 //! - It panics, or ends the process, where there is no io_uring. So that is looked at first as well.
-//! - It may go to sleep over a completion that has come, seen once in some hundreds of starts on Linux 6.12 and 6.18: the thread waits in `io_uring_enter`
-//!   while the entry lies in the queue, and anything that wakes it sets it right. So a timer does, once a second ([`HEARTBEAT`]).
+//! - Now and then it sleeps on though something has come, seen once in some hundreds of starts on Linux 6.12 and 6.18. Its thread waited in `io_uring_enter`
+//!   with nothing left to do for the kernel, and went on as soon as it was disturbed; why is not known. So a timer disturbs it once a second ([`HEARTBEAT`]).
 //! - It refuses to start where less than [`LOCKED_MEMORY_MIN`] may be locked, root or not; that too is asked first.
 
 use std::fmt;
