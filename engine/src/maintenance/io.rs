@@ -313,7 +313,7 @@ impl Io for MaintenanceIo {
         glommio::executor().yield_task_queue_now().await;
     }
 
-    /// Nobody's small request waits for this thread, so the turn is as long as the executor's slice.
+    /// Nobody's small request waits for this thread, so the turn is as long as the executor's slice, or until the next transfer.
     async fn bulk_turn(&self, _bytes: usize) {
         glommio::yield_if_needed().await;
     }

@@ -40,9 +40,9 @@ pub struct Priority {
 }
 
 impl Priority {
-    /// Lowers that of the calling thread, and of those that were started for it.
-    pub fn lowered(may_come_back: bool) -> Self {
-        let place = Place { thread: sys::thread_id(), may_come_back, niceness: sys::niceness() };
+    /// Lowers that of the calling thread, and of those that were started for it: `blocking` is the one for blocking calls, and has its name.
+    pub fn lowered(may_come_back: bool, blocking: i32) -> Self {
+        let place = Place { thread: sys::thread_id(), blocking, may_come_back, niceness: sys::niceness() };
         place.take(false);
         Self { place, is_pressing: Cell::new(false) }
     }
@@ -64,6 +64,7 @@ impl Priority {
 #[derive(Clone, Copy, Debug)]
 pub struct Place {
     thread: i32,
+    blocking: i32,
     may_come_back: bool,
     /// Before it was lowered.
     niceness: i32,
@@ -93,7 +94,7 @@ impl Place {
         }
     }
 
-    /// This thread; the one for blocking calls, which has its name; and the kernel's workers for its rings. Those are named by a number that is another
+    /// This thread; the one for blocking calls; and the kernel's workers for its rings. Those are named by a number that is another
     /// within a container, so they are told from the cores' by being idle like this one.
     fn threads(&self) -> Vec<i32> {
         let name = |thread: i32| fs::read_to_string(format!("/proc/self/task/{thread}/comm")).unwrap_or_default();
@@ -102,13 +103,13 @@ impl Place {
             // It has ended, and its number may be that of a stranger's thread.
             return Vec::new();
         }
-        let is_own = |thread: &i32| {
-            let name = name(*thread);
-            name == own || (name.starts_with("iou-wrk-") && sys::is_scheduled_idle(*thread))
+        let is_for_it = |thread: i32| match thread == self.blocking {
+            true => name(thread) == own,
+            false => name(thread).starts_with("iou-wrk-") && sys::is_scheduled_idle(thread),
         };
         let tasks = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
         let threads = tasks.filter_map(|task| task.file_name().to_str()?.parse().ok());
-        let others = threads.filter(|thread| *thread != self.thread && is_own(thread));
+        let others = threads.filter(|thread| *thread != self.thread && is_for_it(*thread));
         std::iter::once(self.thread).chain(others).collect()
     }
 }
