@@ -4,11 +4,12 @@
 //! not pass here; the committer only syncs what they wait for.
 
 use crate::io::{AlignedBuf, BLOCK_SIZE, Instant, Io};
-use crate::log::record::{Head, Kind, Shape, checksums, encode_head};
-use crate::log::writer::{Claim, Log, LogError, Placed, RECORD_DIVISOR, Reservation, in_doubt};
+use crate::log::error::{LogError, in_doubt};
+use crate::log::open_segment::{Claim, Reservation};
+use crate::log::packed::Packed;
+use crate::log::record::{Shape, checksums, encode_head};
+use crate::log::writer::{Log, RECORD_DIVISOR};
 use crate::log::{HEAD_ROOM, PACKED_PAYLOAD_MAX, RECORD_ALIGN, SEGMENT_SIZE_MIN, bytes};
-use crate::memory::Frame;
-use crate::sync::Promise;
 
 /// The most bytes of one batch. Bounds the memory of the committer and the time until the first of a batch is acknowledged.
 pub const BATCH_BYTES_MAX: usize = 1 << 20;
@@ -20,37 +21,6 @@ const _: () = assert!((PACKED_PAYLOAD_MAX + HEAD_ROOM).next_multiple_of(BLOCK_SI
 const fn batch_max(segment_size: u64) -> usize {
     let room = (segment_size / RECORD_DIVISOR) as usize;
     if room < BATCH_BYTES_MAX { room / BLOCK_SIZE * BLOCK_SIZE } else { BATCH_BYTES_MAX }
-}
-
-/// The payload of a packed record.
-pub enum PackedPayload {
-    None,
-    Bytes(Vec<u8>),
-    /// The part of a frame behind its head room.
-    Frame(Frame, usize),
-}
-
-impl PackedPayload {
-    pub(super) fn bytes(&self) -> &[u8] {
-        match self {
-            PackedPayload::None => &[],
-            PackedPayload::Bytes(bytes) => bytes,
-            PackedPayload::Frame(frame, length) => &frame[HEAD_ROOM..HEAD_ROOM + length],
-        }
-    }
-}
-
-/// A record that waits for its batch.
-pub(super) struct Packed<F> {
-    pub head: Head,
-    pub payload: PackedPayload,
-    pub reply: Promise<Result<Placed<F>, LogError>>,
-}
-
-impl<F> Packed<F> {
-    fn claim(&self) -> Claim {
-        if self.head.kind == Kind::Tombstone { Claim::Tombstone } else { Claim::Data }
-    }
 }
 
 impl<I: Io> Log<I> {
@@ -151,14 +121,14 @@ impl<I: Io> Log<I> {
         for packed in data.into_iter().chain(tombstones) {
             let payload = packed.payload.bytes();
             let shape = Shape::packed(&packed.head, payload.len());
-            let placement = self.placement(&open, offset + at as u64);
+            let placement = open.placement(offset + at as u64);
             let length = bytes(shape.length_units()) as usize;
             let out = &mut buf[at..at + length];
             encode_head(out, &packed.head, shape, placement, open.segment.nonce, checksums(payload));
             let payload_end = shape.payload_offset + payload.len();
             out[shape.payload_offset..payload_end].copy_from_slice(payload);
             out[payload_end..].fill(0);
-            let placed = self.place(&open, &packed.head, placement.offset_units, shape.length_units(), end);
+            let placed = open.place(&packed.head, placement.offset_units, shape.length_units(), end);
             replies.push((packed.reply, placed));
             at += length;
         }

@@ -1,135 +1,23 @@
-//! The life of a segment's file: prepared, rotated in, sealed, retired, recycled.
+//! The life of a log's segments: prepared, rotated in, sealed.
 //!
-//! A file carries the name `NUMBER.seg` only while its header is durable and its records count. In preparation, and after it was
-//! retired, it is called `NUMBER.free`: recovery never reads such a file, so nothing of a retired segment comes back.
+//! A file carries the name `NUMBER.seg` only while its header is durable and its records count; before and after that it is one of the
+//! [free files](super::free_files).
 
 use std::io;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
 
-use crate::io::{AlignedBuf, BLOCK_SIZE, Io, OpenMode};
-use crate::log::SEGMENT_SIZE_MIN;
+use crate::io::{AlignedBuf, BLOCK_SIZE, Io};
+use crate::log::error::LogError;
 use crate::log::footer;
+use crate::log::free_files::{FreeFile, Need, allocate, create, free_file_name, remove_or_say, retire};
+use crate::log::open_segment::OpenSegment;
 use crate::log::segment::{DATA_START, SEGMENTS_DIR, Segment, SegmentHeader, State, file_path};
-use crate::log::writer::{Log, LogError, OpenSegment, Purpose};
+use crate::log::writer::{Log, Purpose};
 use crate::probe::{self, Event};
 use crate::sync::promise;
-use crate::types::SegmentId;
-
-/// Free files that are kept for reuse in one data directory; more are removed, so that the file system gets its space back.
-const FREE_FILES_MAX: usize = 8;
-/// Free files of a data directory that uploads leave to those that make space: one that compaction fills, one more that it may need before
-/// it has emptied another, and one for tombstones.
-pub const RESERVED_FILES: usize = 3;
-/// A file that is shorter than a segment is made longer when it is used again. Where the disk is too full for that it makes do, if no more than
-/// this part of a segment is missing.
-const MISSING_DIVISOR: u64 = 4;
-
-/// A file without live records, to become a segment again.
-pub struct FreeFile<F> {
-    pub number: SegmentId,
-    pub file: F,
-    pub size: u64,
-}
-
-/// The free files of each data directory, for all cores.
-pub struct FreeFiles<F>(Vec<FreeInDir<F>>);
-
-struct FreeInDir<F> {
-    segment_size: u64,
-    files: Mutex<Kept<F>>,
-}
-
-struct Kept<F> {
-    files: Vec<FreeFile<F>>,
-    /// One of them is for tombstones.
-    for_tombstones: bool,
-}
-
-impl<F> Default for Kept<F> {
-    fn default() -> Self {
-        Self { files: Vec::new(), for_tombstones: false }
-    }
-}
-
-impl<F> FreeFiles<F> {
-    /// The bytes of a segment in each data directory.
-    pub fn new(segment_sizes: &[u64]) -> Self {
-        Self(
-            segment_sizes
-                .iter()
-                .map(|segment_size| FreeInDir { segment_size: *segment_size, files: Mutex::default() })
-                .collect(),
-        )
-    }
-
-    fn take(&self, dir: usize, need: Need) -> Option<FreeFile<F>> {
-        let mut kept = self.0[dir].files.lock().expect("no panic under the lock");
-        let left = match need {
-            Need::Data => RESERVED_FILES,
-            // One, until there are as many as before.
-            Need::Tombstone if kept.for_tombstones => 0,
-            Need::Tombstone => RESERVED_FILES,
-            Need::Compaction => usize::from(kept.for_tombstones),
-        };
-        let file = if kept.files.len() > left { kept.files.pop() } else { None };
-        kept.for_tombstones &= need != Need::Tombstone || file.is_none();
-        file
-    }
-
-    /// Keeps a file; false when there are enough, or it has another size.
-    pub fn give(&self, dir: usize, file: FreeFile<F>) -> bool {
-        let FreeInDir { segment_size, files } = &self.0[dir];
-        let mut kept = files.lock().expect("no panic under the lock");
-        let keep = kept.files.len() < FREE_FILES_MAX && is_usable(file.size, *segment_size);
-        if keep {
-            kept.files.push(file);
-            kept.for_tombstones |= kept.files.len() >= RESERVED_FILES;
-        }
-        keep
-    }
-
-    /// Files of all directories.
-    pub fn count_all(&self) -> usize {
-        (0..self.0.len()).map(|dir| self.count(dir)).sum()
-    }
-
-    pub fn count(&self, dir: usize) -> usize {
-        self.0[dir].files.lock().expect("no panic under the lock").files.len()
-    }
-
-    /// The bytes of a segment in a data directory.
-    pub fn segment_size(&self, dir: usize) -> u64 {
-        self.0[dir].segment_size
-    }
-}
-
-/// Whether a file of this size can become a segment, also when it can't grow.
-fn is_usable(size: u64, segment_size: u64) -> bool {
-    size <= segment_size && size >= segment_size - segment_size / MISSING_DIVISOR && size >= SEGMENT_SIZE_MIN
-}
-
-/// What a segment is needed for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Need {
-    Data,
-    /// Deleting, on a full disk.
-    Tombstone,
-    /// Making space.
-    Compaction,
-}
-
-/// The name of a file that is no segment now.
-pub fn free_file_name(number: SegmentId) -> String {
-    format!("{number}.free")
-}
-
-/// The number in the name of a free file.
-pub fn parse_free_file_name(name: &str) -> Option<SegmentId> {
-    super::segment::parse_file_name(&format!("{}.seg", name.strip_suffix(".free")?))
-}
 
 impl<I: Io> Log<I> {
     /// Makes a fresh segment the active one: the spare, or a new one of this size; on a full disk one of at least so many bytes. Called under the
@@ -308,44 +196,6 @@ struct Inner<'l, I: Io> {
     index: usize,
 }
 
-/// A new file of this size, under the name of a free one.
-async fn create<I: Io>(io: &I, segments: &Path, path: &Path, size: u64) -> io::Result<I::File> {
-    let file = io.open(path, OpenMode::Create).await?;
-    if let Err(error) = allocate(io, segments, &file, 0, size).await {
-        remove_or_say(io, path).await;
-        return Err(error);
-    }
-    Ok(file)
-}
-
-async fn allocate<I: Io>(io: &I, segments: &Path, file: &I::File, from: u64, to: u64) -> io::Result<()> {
-    // Some file systems allocate up to the last block before they refuse, and starve everybody else meanwhile.
-    if io.space(segments).await?.available < to - from {
-        return Err(io::Error::from_raw_os_error(libc::ENOSPC));
-    }
-    io.allocate(file, to).await
-}
-
-/// Makes free files of a data directory until there are those that uploads leave alone. `next`: numbers that were never given out.
-pub async fn fill_reserve<I: Io>(
-    io: &I,
-    dir: &Path,
-    dir_index: usize,
-    free: &FreeFiles<I::File>,
-    next: impl Fn() -> SegmentId,
-) -> io::Result<()> {
-    let segments = dir.join(SEGMENTS_DIR);
-    while free.count(dir_index) < RESERVED_FILES {
-        let (number, size) = (next(), free.segment_size(dir_index));
-        let path = segments.join(free_file_name(number));
-        let file = create(io, &segments, &path, size).await?;
-        if !free.give(dir_index, FreeFile { number, file, size }) {
-            io.remove(&path).await?;
-        }
-    }
-    Ok(())
-}
-
 /// Writes the footer of a segment whose records are durable, cuts the file to what it holds, and makes that durable. So nothing in a sealed
 /// segment is without a meaning, or unchecked.
 pub async fn write_footer<I: Io>(
@@ -366,32 +216,5 @@ pub async fn write_footer<I: Io>(
     }
     io.sync(&segment.file).await?;
     segment.file_bytes.store(size, Ordering::Release);
-    Ok(())
-}
-
-async fn remove_or_say<I: Io>(io: &I, path: &Path) {
-    if let Err(error) = io.remove(path).await
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        tracing::warn!(%error, path = %path.display(), "a file that was given up could not be removed");
-    }
-}
-
-/// Turns the file of a segment that nobody refers to any more into a free one: kept for reuse, or removed.
-pub async fn retire<I: Io>(
-    io: &I,
-    dir: &Path,
-    dir_index: usize,
-    file: FreeFile<I::File>,
-    free: &FreeFiles<I::File>,
-) -> io::Result<()> {
-    let segments = dir.join(SEGMENTS_DIR);
-    let free_path = segments.join(free_file_name(file.number));
-    io.rename(&file_path(dir, file.number), &free_path).await?;
-    io.sync_dir(&segments).await?;
-    probe::hit(Event::SegmentRetired);
-    if !free.give(dir_index, file) {
-        io.remove(&free_path).await?;
-    }
     Ok(())
 }

@@ -6,10 +6,14 @@
 //! | [`segment`] | one file of the log, and the table of all of them |
 //! | [`footer`] | the index at the end of a sealed segment |
 //! | [`superblock`] | the identity of a data directory |
-//! | [`writer`] | the log of one core in one directory: its books, and appends |
-//! | [`committer`] | small records packed into batches, one sync for all |
+//! | [`writer`] | the log of one core in one directory: room for records, and appends |
+//! | [`open_segment`] | the books of a segment while it is written to |
+//! | [`packed`] | small records that wait for a batch |
+//! | [`committer`] | packs them into batches, one sync for all |
+//! | [`error`] | why a record was not written |
 //! | [`counters`] | what a log counts of itself |
-//! | [`lifecycle`] | a segment file from its preparation to its reuse |
+//! | [`lifecycle`] | a segment from its preparation until it is sealed |
+//! | [`free_files`] | files that are no segments: made ahead, kept for reuse, given up |
 //! | [`scan`] | what a segment without a valid footer holds: the decision table for torn tails |
 //! | [`checkpoint`] | the index as of a moment, so that recovery need not read every footer |
 //!
@@ -19,9 +23,13 @@ pub mod checkpoint;
 pub mod codec;
 pub mod committer;
 pub mod counters;
+pub mod error;
 pub mod extent;
 pub mod footer;
+pub mod free_files;
 pub mod lifecycle;
+pub mod open_segment;
+pub mod packed;
 pub mod record;
 pub mod scan;
 pub mod segment;

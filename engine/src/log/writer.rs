@@ -8,27 +8,26 @@
 //!   report success for data that is gone.
 //! - Only tombstones may use the last [`Inner::reserve`] bytes of a segment, so that a full disk can still delete.
 //!
-//! Preparing and sealing segments lies in [`super::lifecycle`].
+//! Preparing and sealing segments lies in [`super::lifecycle`], what is known of the one that is written to in [`super::open_segment`].
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::io::{BLOCK_SIZE, Instant, Io};
-use crate::log::committer::{Packed, PackedPayload};
 use crate::log::counters::LogCounters;
-use crate::log::footer::{FooterEntry, footer_bytes};
-use crate::log::lifecycle::{FreeFiles, Need};
-use crate::log::record::{Head, Kind, Placement, Shape, encode_head};
+use crate::log::error::{LogError, in_doubt};
+use crate::log::footer::footer_bytes;
+use crate::log::free_files::{FreeFiles, Need};
+use crate::log::open_segment::{Claim, OpenSegment, Placed, Reservation};
+use crate::log::packed::{Packed, PackedPayload};
+use crate::log::record::{Head, Shape, encode_head};
 use crate::log::segment::{DATA_START, Segment, SegmentTable};
-use crate::log::{CHECK_SIZE, FRAME_SIZE, HEAD_ROOM, PACKED_PAYLOAD_MAX, SEGMENT_SIZE_MIN, bytes, units};
+use crate::log::{CHECK_SIZE, FRAME_SIZE, HEAD_ROOM, PACKED_PAYLOAD_MAX, SEGMENT_SIZE_MIN};
 use crate::memory::Frame;
-use crate::probe::{self, Event};
 use crate::sync::{Notify, Turns, promise};
 use crate::types::SegmentId;
 
@@ -54,23 +53,6 @@ const fn payload_max(segment_size: u64) -> usize {
     if room < FRAME_SIZE { room / CHECK_SIZE * CHECK_SIZE } else { FRAME_SIZE }
 }
 
-/// Why a record was not written.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum LogError {
-    /// No space for another segment.
-    Full,
-    /// The log has given up after too many failures, or no segment could be prepared. Nothing was written.
-    Failed(String),
-    /// A write or sync failed. The next start may find the record or not.
-    InDoubt {
-        /// For want of space.
-        full: bool,
-        reason: String,
-    },
-    /// The log is being closed.
-    Closed,
-}
-
 /// What a log is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Purpose {
@@ -92,111 +74,6 @@ pub struct LogOptions<F> {
     pub free: Arc<FreeFiles<F>>,
     /// Told of every segment that is sealed, with the bytes it holds.
     pub sealed: Box<dyn Fn(SegmentId, u64)>,
-}
-
-/// A record on the disk. Durable only if it came from [`Log::commit`], or [`Log::durable`] was awaited.
-pub struct Placed<F> {
-    pub(super) open: Rc<OpenSegment<F>>,
-    pub offset_units: u32,
-    pub length_units: u32,
-    end: u64,
-}
-
-impl<F> Clone for Placed<F> {
-    fn clone(&self) -> Self {
-        Self {
-            open: self.open.clone(),
-            offset_units: self.offset_units,
-            length_units: self.length_units,
-            end: self.end,
-        }
-    }
-}
-
-impl<F> Placed<F> {
-    pub fn segment(&self) -> &Arc<Segment<F>> {
-        &self.open.segment
-    }
-
-    /// Whether it needs no more waiting for.
-    pub fn is_durable(&self) -> bool {
-        self.open.durable_to.get() >= self.end
-    }
-
-    /// Bytes that the record takes.
-    pub fn length(&self) -> u64 {
-        bytes(self.length_units)
-    }
-}
-
-/// A segment that is written to.
-pub(super) struct OpenSegment<F> {
-    pub(super) segment: Arc<Segment<F>>,
-    /// Where the next record goes, in bytes.
-    pub(super) append: Cell<u64>,
-    /// Everything below is durable.
-    pub(super) durable_to: Cell<u64>,
-    /// Somebody waits for everything below to be durable.
-    pub(super) wanted: Cell<u64>,
-    /// Offsets of writes in flight.
-    pub(super) in_flight: RefCell<BTreeSet<u64>>,
-    pub(super) entries: RefCell<Vec<FooterEntry>>,
-    /// A write ended, a sync ended, or the segment was fenced.
-    pub(super) changed: Notify,
-}
-
-impl<F> OpenSegment<F> {
-    pub(super) fn new(segment: Arc<Segment<F>>) -> Self {
-        Self {
-            segment,
-            append: Cell::new(super::segment::DATA_START),
-            durable_to: Cell::new(super::segment::DATA_START),
-            wanted: Cell::new(0),
-            in_flight: RefCell::default(),
-            entries: RefCell::default(),
-            changed: Notify::default(),
-        }
-    }
-
-    /// Every write below has completed.
-    pub(super) fn written_to(&self) -> u64 {
-        self.in_flight.borrow().first().copied().unwrap_or(self.append.get())
-    }
-
-    /// Waits until every write below `end` has completed; false if the segment was fenced.
-    pub(super) async fn written(&self, end: u64) -> bool {
-        self.changed
-            .wait_for(|| {
-                if self.segment.is_fenced() {
-                    return Some(false);
-                }
-                (self.written_to() >= end).then_some(true)
-            })
-            .await
-    }
-
-    pub(super) fn fence(&self, what: &str, error: &io::Error) {
-        if !self.segment.is_fenced() {
-            tracing::error!(segment = %self.segment.id, %error, "a {what} failed: the segment is fenced, and nothing in it is acknowledged any more");
-            self.segment.fence();
-            probe::hit(Event::SegmentFenced);
-        }
-        self.changed.notify();
-    }
-}
-
-/// Room for bytes in a segment.
-pub(super) struct Reservation<F> {
-    pub open: Rc<OpenSegment<F>>,
-    pub offset: u64,
-}
-
-/// Who asks for room.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Claim {
-    Data,
-    /// May use the reserve.
-    Tombstone,
 }
 
 pub(super) struct Inner<I: Io> {
@@ -299,11 +176,11 @@ impl<I: Io> Log<I> {
         let shape = Shape::direct(head, payload_length);
         let total = shape.direct_bytes();
         let Reservation { open, offset } = self.claim(total as u64, 1, Claim::Data).await?;
-        let placement = self.placement(&open, offset);
+        let placement = open.placement(offset);
         let nonce = open.segment.nonce;
         encode_head(frame, head, shape, placement, nonce, checks.into_iter());
         frame[HEAD_ROOM + payload_length..total].fill(0);
-        let placed = self.place(&open, head, placement.offset_units, shape.length_units(), offset + total as u64);
+        let placed = open.place(head, placement.offset_units, shape.length_units(), offset + total as u64);
         let buf = frame.lend();
         let (result, buf) = self.0.io.write_at(&open.segment.file, buf, 0..total, offset).await;
         frame.put_back(buf);
@@ -367,14 +244,6 @@ impl<I: Io> Log<I> {
             inner.tasks.set(inner.tasks.get() - 1);
             inner.task_ended.notify();
         });
-    }
-
-    pub(super) fn placement(&self, open: &OpenSegment<I::File>, offset: u64) -> Placement {
-        Placement {
-            segment: open.segment.id,
-            offset_units: units(offset),
-            durable_to_units: units(open.durable_to.get()),
-        }
     }
 
     /// Room for `size` bytes (whole blocks) with `records` records; the write counts as in flight from here on.
@@ -444,35 +313,6 @@ impl<I: Io> Log<I> {
         Some(Reservation { open: open.clone(), offset })
     }
 
-    /// Enters a record into the books of its segment.
-    pub(super) fn place(
-        &self,
-        open: &Rc<OpenSegment<I::File>>,
-        head: &Head,
-        offset_units: u32,
-        length_units: u32,
-        end: u64,
-    ) -> Placed<I::File> {
-        let entry = FooterEntry {
-            kind: head.kind,
-            layout: head.layout,
-            offset_units,
-            length_units,
-            id: head.id,
-            sequence: head.sequence,
-            watermark: head.link as u32,
-        };
-        open.entries.borrow_mut().push(entry);
-        open.segment.add_record(&entry);
-        if matches!(head.kind, Kind::Blob | Kind::Tombstone) {
-            open.segment.unapplied.fetch_add(1, Ordering::AcqRel);
-        }
-        if head.kind != Kind::Tombstone {
-            open.segment.add_live(bytes(length_units));
-        }
-        Placed { open: open.clone(), offset_units, length_units, end }
-    }
-
     pub(super) fn write_ended(
         &self,
         open: &OpenSegment<I::File>,
@@ -533,8 +373,4 @@ impl<I: Io> Log<I> {
             }
         }
     }
-}
-
-pub(super) fn in_doubt(segment: SegmentId, full: bool) -> LogError {
-    LogError::InDoubt { full, reason: format!("the disk refused a write or a sync of segment {segment}") }
 }

@@ -1,9 +1,9 @@
 //! Deleting a blob: a tombstone becomes durable, then the blob leaves the index.
 
 use crate::io::Io;
-use crate::log::committer::PackedPayload;
+use crate::log::error::LogError;
+use crate::log::packed::PackedPayload;
 use crate::log::record::Head;
-use crate::log::writer::LogError;
 use crate::store::StoreError;
 use crate::store::message::{Outcome, Reply, Request};
 use crate::store::shard::Shard;

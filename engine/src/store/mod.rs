@@ -39,7 +39,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::log::counters::LogCounters;
-use crate::log::writer::LogError;
+use crate::log::error::LogError;
 use crate::types::{BlobId, ContentHash};
 
 pub use crate::cache::CacheStatus;

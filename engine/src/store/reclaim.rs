@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::io::{AlignedBuf, BLOCK_SIZE, Io};
-use crate::log::committer::PackedPayload;
 use crate::log::footer::{FooterEntry, Trailer, footer_bytes};
-use crate::log::lifecycle::{FreeFile, fill_reserve, retire};
+use crate::log::free_files::{FreeFile, fill_reserve, retire};
+use crate::log::packed::PackedPayload;
 use crate::log::record::{FIXED_SIZE, Head, Kind};
 use crate::log::scan::scan;
 use crate::log::segment::{Segment, State};

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use crate::index::Index;
 use crate::io::{Instant, Io};
 use crate::log::checkpoint::{self, CheckpointReader, Covered, Item, Slice, Unusable};
-use crate::log::lifecycle::{FreeFiles, free_file_name, parse_free_file_name};
+use crate::log::free_files::{FreeFiles, free_file_name, parse_free_file_name};
 use crate::log::segment::{SEGMENTS_DIR, parse_file_name};
 use crate::log::writer::{Log, LogOptions, Purpose};
 use crate::log::{SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN};

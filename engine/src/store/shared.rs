@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::cache::CacheStatus;
 use crate::io::Io;
-use crate::log::lifecycle::FreeFiles;
+use crate::log::free_files::FreeFiles;
 use crate::log::segment::SegmentTable;
 use crate::log::superblock::Superblock;
 use crate::runtime::mailbox::{Receiver, Sender, mailbox};

@@ -11,9 +11,11 @@ use std::ops::Range;
 use std::time::Duration;
 
 use crate::io::{AlignedBuf, Instant, Io};
+use crate::log::error::LogError;
 use crate::log::extent::{self, EXTENT_SIZE, Extent, PAGE_EXTENTS_MAX};
+use crate::log::open_segment::Placed;
 use crate::log::record::{Head, Kind, checksums};
-use crate::log::writer::{Log, LogError, Placed};
+use crate::log::writer::Log;
 use crate::log::{CHECK_SIZE, FRAME_SIZE, HEAD_ROOM, RECORD_ALIGN};
 use crate::memory::Frame;
 use crate::probe::{self, Event};

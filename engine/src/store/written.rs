@@ -6,8 +6,8 @@
 use crate::cache::Cause;
 use crate::io::{AlignedBuf, Io, SharedBuf};
 use crate::log::HEAD_ROOM;
+use crate::log::open_segment::Placed;
 use crate::log::record::{Decoded, Head, Placement, Shape};
-use crate::log::writer::Placed;
 use crate::memory::Frame;
 use crate::store::cached::{Cached, Payload, Place};
 use crate::store::fetch::SMALL_PAYLOAD_MAX;

@@ -31,7 +31,7 @@ use crate::io::{Instant, Io};
 use crate::log::HEAD_ROOM;
 use crate::log::extent::{EXTENT_SIZE, PAGE_EXTENTS_MAX};
 use crate::log::footer::{FooterEntry, footer_bytes};
-use crate::log::lifecycle::RESERVED_FILES;
+use crate::log::free_files::RESERVED_FILES;
 use crate::log::record::{Kind, Layout};
 use crate::log::segment::{Contents, DATA_START, Segment, State};
 use crate::probe::{self, Event};

@@ -2,10 +2,11 @@
 
 use crate::index::Location;
 use crate::io::Io;
-use crate::log::committer::PackedPayload;
+use crate::log::error::LogError;
 use crate::log::extent::{self, EXTENT_SIZE};
+use crate::log::open_segment::Placed;
+use crate::log::packed::PackedPayload;
 use crate::log::record::{Head, Kind, Layout, Shape, checksums};
-use crate::log::writer::{LogError, Placed};
 use crate::log::{HEAD_ROOM, PACKED_PAYLOAD_MAX};
 use crate::memory::Frame;
 use crate::store::hashing::Progress;

@@ -1,0 +1,151 @@
+//! A segment while it is written to: what lies in it, how far it is written and durable, and what is to become its footer.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::log::footer::FooterEntry;
+use crate::log::record::{Head, Kind, Placement};
+use crate::log::segment::{DATA_START, Segment};
+use crate::log::{bytes, units};
+use crate::probe::{self, Event};
+use crate::sync::Notify;
+
+/// A record on the disk. Durable only if it came from [`Log::commit`], or [`Log::durable`] was awaited.
+pub struct Placed<F> {
+    pub(super) open: Rc<OpenSegment<F>>,
+    pub offset_units: u32,
+    pub length_units: u32,
+    pub(super) end: u64,
+}
+
+impl<F> Clone for Placed<F> {
+    fn clone(&self) -> Self {
+        Self {
+            open: self.open.clone(),
+            offset_units: self.offset_units,
+            length_units: self.length_units,
+            end: self.end,
+        }
+    }
+}
+
+impl<F> Placed<F> {
+    pub fn segment(&self) -> &Arc<Segment<F>> {
+        &self.open.segment
+    }
+
+    /// Whether it needs no more waiting for.
+    pub fn is_durable(&self) -> bool {
+        self.open.durable_to.get() >= self.end
+    }
+
+    /// Bytes that the record takes.
+    pub fn length(&self) -> u64 {
+        bytes(self.length_units)
+    }
+}
+
+/// A segment that is written to.
+pub(super) struct OpenSegment<F> {
+    pub(super) segment: Arc<Segment<F>>,
+    /// Where the next record goes, in bytes.
+    pub(super) append: Cell<u64>,
+    /// Everything below is durable.
+    pub(super) durable_to: Cell<u64>,
+    /// Somebody waits for everything below to be durable.
+    pub(super) wanted: Cell<u64>,
+    /// Offsets of writes in flight.
+    pub(super) in_flight: RefCell<BTreeSet<u64>>,
+    pub(super) entries: RefCell<Vec<FooterEntry>>,
+    /// A write ended, a sync ended, or the segment was fenced.
+    pub(super) changed: Notify,
+}
+
+impl<F> OpenSegment<F> {
+    pub(super) fn new(segment: Arc<Segment<F>>) -> Self {
+        Self {
+            segment,
+            append: Cell::new(DATA_START),
+            durable_to: Cell::new(DATA_START),
+            wanted: Cell::new(0),
+            in_flight: RefCell::default(),
+            entries: RefCell::default(),
+            changed: Notify::default(),
+        }
+    }
+
+    /// Every write below has completed.
+    pub(super) fn written_to(&self) -> u64 {
+        self.in_flight.borrow().first().copied().unwrap_or(self.append.get())
+    }
+
+    /// Waits until every write below `end` has completed; false if the segment was fenced.
+    pub(super) async fn written(&self, end: u64) -> bool {
+        self.changed
+            .wait_for(|| {
+                if self.segment.is_fenced() {
+                    return Some(false);
+                }
+                (self.written_to() >= end).then_some(true)
+            })
+            .await
+    }
+
+    /// Where a record at this offset says that it lies.
+    pub(super) fn placement(&self, offset: u64) -> Placement {
+        Placement {
+            segment: self.segment.id,
+            offset_units: units(offset),
+            durable_to_units: units(self.durable_to.get()),
+        }
+    }
+
+    /// Enters a record into the books of the segment.
+    pub(super) fn place(self: &Rc<Self>, head: &Head, offset_units: u32, length_units: u32, end: u64) -> Placed<F> {
+        let entry = FooterEntry {
+            kind: head.kind,
+            layout: head.layout,
+            offset_units,
+            length_units,
+            id: head.id,
+            sequence: head.sequence,
+            watermark: head.link as u32,
+        };
+        self.entries.borrow_mut().push(entry);
+        self.segment.add_record(&entry);
+        if matches!(head.kind, Kind::Blob | Kind::Tombstone) {
+            self.segment.unapplied.fetch_add(1, Ordering::AcqRel);
+        }
+        if head.kind != Kind::Tombstone {
+            self.segment.add_live(bytes(length_units));
+        }
+        Placed { open: self.clone(), offset_units, length_units, end }
+    }
+
+    pub(super) fn fence(&self, what: &str, error: &io::Error) {
+        if !self.segment.is_fenced() {
+            tracing::error!(segment = %self.segment.id, %error, "a {what} failed: the segment is fenced, and nothing in it is acknowledged any more");
+            self.segment.fence();
+            probe::hit(Event::SegmentFenced);
+        }
+        self.changed.notify();
+    }
+}
+
+/// Room for bytes in a segment.
+pub(super) struct Reservation<F> {
+    pub open: Rc<OpenSegment<F>>,
+    pub offset: u64,
+}
+
+/// Who asks for room.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Claim {
+    Data,
+    /// May use the reserve.
+    Tombstone,
+}
