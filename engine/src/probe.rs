@@ -39,6 +39,10 @@ events! {
     RecordMoved,
     PiecesMoved,
     SegmentEmptied,
+    /// A blob was deleted or stored anew before compaction came to move it; was in use; pieces were moved that somebody was reading.
+    MoveOvertaken,
+    MoveRefused,
+    MovedWhileRead,
     /// The scrub ended a pass; found damage beside what is live; put a blob under quarantine, or only listed it; something was put right.
     ScrubPassed,
     ScrubFound,

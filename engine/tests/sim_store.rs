@@ -77,6 +77,8 @@ fn nothing_acknowledged_is_lost_in_crashes() {
             Event::RecordMoved,
             Event::PiecesMoved,
             Event::SegmentEmptied,
+            Event::MoveOvertaken,
+            Event::MoveRefused,
         ],
     );
 }

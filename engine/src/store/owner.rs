@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use crate::index::{Entry, Location};
 use crate::io::Io;
 use crate::log::checkpoint::{SLICE_ENTRIES_MAX, Slice};
+use crate::probe::{self, Event};
 use crate::store::StoreError;
 use crate::store::message::{Acquired, CoreStatus, Outcome, Released, Reply, Request};
 use crate::store::ownership::{first_owned, last_owned, successor};
@@ -121,8 +122,16 @@ impl<I: Io> Shard<I> {
 
     /// Locks an id to move its record, if it still lies there and nobody else is at it.
     fn hold(&self, id: BlobId, location: Location) -> Option<Sequence> {
-        let is_there = self.0.index.borrow().get(&id) == Some(location) || cfg!(feature = "mutant-move-blindly");
-        is_there.then(|| self.0.locks.try_acquire(id)).flatten()
+        let is_there = self.0.index.borrow().get(&id) == Some(location);
+        if !is_there {
+            probe::hit(Event::MoveOvertaken);
+        }
+        let sequence =
+            if is_there || cfg!(feature = "mutant-move-blindly") { self.0.locks.try_acquire(id) } else { None };
+        if is_there && sequence.is_none() {
+            probe::hit(Event::MoveRefused);
+        }
+        sequence
     }
 
     fn acquired(&self, id: BlobId, sequence: Sequence) -> Acquired {

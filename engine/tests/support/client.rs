@@ -30,7 +30,12 @@ pub struct Habits {
     pub list: u64,
     /// The rest are reads.
     pub operations: u64,
+    /// Whether it pauses now and then for about as long as compaction gathers, so that it goes on when that is at work.
+    pub comes_back: bool,
 }
+
+/// The shortest and the longest such pause, around the `GATHERING` of `store::compaction`.
+const ABSENCE: [Duration; 2] = [Duration::from_millis(99), Duration::from_millis(105)];
 
 pub struct Client {
     pub shards: Vec<Shard<SimIo>>,
@@ -65,6 +70,11 @@ impl Client {
                 let io = self.shard().io().clone();
                 let pause = self.random.below(20_000_000);
                 io.sleep(Duration::from_nanos(pause)).await;
+            }
+            if habits.comes_back && self.random.chance(0.35) {
+                let io = self.shard().io().clone();
+                let pause = self.random.below((ABSENCE[1] - ABSENCE[0]).as_nanos() as u64);
+                io.sleep(ABSENCE[0] + Duration::from_nanos(pause)).await;
             }
         }
     }

@@ -150,6 +150,7 @@ impl Scenario {
             abort: random.below(6),
             list: random.below(4),
             operations: 3 + random.below(12),
+            comes_back: Random::new(seed ^ 0x000a_b5e7).chance(0.5),
         };
         let clients = 1 + random.index(6);
         let compacts = random.chance(0.75);
@@ -305,7 +306,11 @@ impl Scenario {
     /// Starts the scrub in a share of the lives, in a hurry.
     fn start_scrub(&mut self, shards: &Shards) {
         if self.random.chance(0.5) {
-            let interval = Duration::from_millis(20 + self.random.below(200));
+            let mut interval = Duration::from_millis(20 + self.random.below(200));
+            if self.habits.comes_back {
+                // A longer life has as many passes.
+                interval *= 4;
+            }
             let retry_pause = Duration::from_nanos(1 + self.random.below(1_000_000));
             let io = self.sim().io(shards.len() as u16 + 1);
             machine::start_scrub(shards, io, ScrubOptions { interval: Some(interval), retry_pause });

@@ -96,8 +96,10 @@ impl<I: Io> Compaction<I> {
             true => Some(Condemned::Moved(dead)),
             false => shard.shared().readers.condemn(id, from.sequence, Condemned::Moved(dead)),
         };
-        if let Some(Condemned::Moved(dead)) = condemned {
-            shard.count_records_dead(&dead);
+        match condemned {
+            Some(Condemned::Moved(dead)) => shard.count_records_dead(&dead),
+            // The last reader does.
+            _ => probe::hit(Event::MovedWhileRead),
         }
         probe::hit(Event::PiecesMoved);
         self.paced(replaced).await
