@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nabu_engine::io::Io;
+use nabu_engine::log::footer::footer_bytes;
 use nabu_engine::probe::{self, Event};
 use nabu_engine::sim::{CrashMode, Faults, Sim, SimIo, SimOptions};
 use nabu_engine::store::{CommitOptions, Pace, Shard, StoreError, StoreOptions, Stored};
@@ -163,6 +164,71 @@ fn a_number_that_a_checkpoint_covers_is_not_given_to_another_segment() {
             assert!(machine.holds(&shards[0], content), "seed {seed}");
         }
     }
+}
+
+/// What the power leaves of a segment that was sealed by a process which died before its last sync, and that a checkpoint covers: the footer may be
+/// gone, and the file be as long as before.
+#[test]
+fn a_sealed_segment_without_its_footer_or_its_cut_gives_its_space_back() {
+    for (keeps_footer, is_cut) in [(true, false), (false, false), (false, true)] {
+        let mut machine = Machine::new(1, 1, 1);
+        let contents = contents(3, 3_000);
+        let shards = machine.open();
+        for content in &contents {
+            machine.put(&shards[0], content).expect("stored");
+        }
+        machine.close(shards);
+        machine.restart(CrashMode::Power);
+        let segments = machine.segments();
+        let [path] = &segments[..] else { panic!("one segment") };
+        let size = machine.sim().read_file(path).expect("a file").len() as u64;
+        let data_end = size - footer_bytes(contents.len());
+        if !keeps_footer {
+            machine.sim().truncate(path, data_end).expect("a file");
+        }
+        machine.sim().truncate(path, if is_cut { size } else { SEGMENT_SIZE }).expect("a file");
+        let used = probe::count(Event::CheckpointUsed);
+        let shards = machine.open();
+        assert!(probe::count(Event::CheckpointUsed) > used);
+        for content in &contents {
+            assert!(machine.holds(&shards[0], content), "footer {keeps_footer}, cut {is_cut}");
+            machine.delete(&shards[0], content.id).expect("deleted");
+        }
+        machine.sim().run_for(Duration::from_secs(1));
+        machine.close(shards);
+        assert!(!machine.segments().contains(path), "footer {keeps_footer}, cut {is_cut}");
+        machine.restart(CrashMode::Power);
+        let shards = machine.open();
+        for content in &contents {
+            assert!(!machine.holds(&shards[0], content), "footer {keeps_footer}, cut {is_cut}");
+        }
+    }
+}
+
+/// But not when what is behind the last record may have been a record.
+#[test]
+fn a_sealed_segment_whose_end_is_damaged_is_kept() {
+    let mut machine = Machine::new(1, 1, 1);
+    let contents = contents(3, 3_000);
+    let shards = machine.open();
+    for content in &contents {
+        machine.put(&shards[0], content).expect("stored");
+    }
+    machine.close(shards);
+    machine.restart(CrashMode::Power);
+    let segments = machine.segments();
+    let [path] = &segments[..] else { panic!("one segment") };
+    let size = machine.sim().read_file(path).expect("a file").len() as u64;
+    machine.sim().truncate(path, size - footer_bytes(contents.len())).expect("a file");
+    machine.sim().truncate(path, SEGMENT_SIZE).expect("a file");
+    machine.sim().overwrite(path, size - footer_bytes(contents.len()), &[1; 64]).expect("a file");
+    let shards = machine.open();
+    for content in &contents {
+        machine.delete(&shards[0], content.id).expect("deleted");
+    }
+    machine.sim().run_for(Duration::from_secs(1));
+    machine.close(shards);
+    assert!(machine.segments().contains(path));
 }
 
 #[test]

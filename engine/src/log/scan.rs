@@ -43,6 +43,8 @@ pub struct Scan {
     pub damage: Vec<Damage>,
     /// Where a torn tail was cut.
     pub cut: Option<u64>,
+    /// There was more than zeros.
+    pub is_torn: bool,
     /// Bytes that the disk refused to read.
     pub unreadable_bytes: u64,
 }
@@ -78,6 +80,7 @@ pub async fn scan<I: Io>(io: &I, segment: &Segment<I::File>, file_size: u64) -> 
             let durable = offset < durable_to && !cfg!(feature = "mutant-cut-in-the-middle");
             if !durable && scan.unreadable_bytes == 0 {
                 scan.cut = Some(offset);
+                scan.is_torn = torn;
                 if torn {
                     probe::hit(Event::TornTailCut);
                 }

@@ -15,7 +15,7 @@ use crate::log::footer::{FooterEntry, Trailer, footer_bytes};
 use crate::log::free_files::{FreeFile, fill_reserve, retire};
 use crate::log::packed::PackedPayload;
 use crate::log::record::{FIXED_SIZE, Head, Kind};
-use crate::log::scan::scan;
+use crate::log::scan::{Scan, scan};
 use crate::log::segment::{Segment, State};
 use crate::probe::{self, Event as ProbeEvent};
 use crate::runtime::mailbox::Receiver;
@@ -198,8 +198,8 @@ impl<I: Io> Shard<I> {
         });
     }
 
-    /// What a dead segment holds, by its footer. A footer may have been lost with the power after a start had read it, while the records were
-    /// durable all along: then by a scan.
+    /// What a sealed segment holds, by its footer. The footer, and the cut to what it holds, may have been lost with the power after a start had
+    /// seen them, while the records were durable all along: then by a scan.
     pub(super) async fn read_entries(&self, segment: &Segment<I::File>) -> Option<Vec<FooterEntry>> {
         let size = segment.file_bytes.load(Ordering::Acquire);
         let found = match read_footer(&self.0.io, segment, size).await {
@@ -208,23 +208,28 @@ impl<I: Io> Shard<I> {
             Err(error) => Err(error),
         };
         match found {
-            // A sealed segment is cut to what it holds: behind the last record nothing but the footer may be missing.
-            Ok(scan)
-                if scan.damage.is_empty()
-                    && scan.unreadable_bytes == 0
-                    && scan.data_end + footer_bytes(scan.records.len()) == size =>
-            {
-                Some(scan.records)
-            }
+            Ok(scan) if self.is_whole(segment, size, &scan).await => Some(scan.records),
             Ok(_) => {
-                tracing::error!(segment = %segment.id, "a dead segment is damaged: its space is kept");
+                tracing::error!(segment = %segment.id, "a sealed segment is damaged: its space is kept");
                 None
             }
             Err(error) => {
-                tracing::error!(segment = %segment.id, %error, "a dead segment can't be read: its space is kept");
+                tracing::error!(segment = %segment.id, %error, "a sealed segment can't be read: its space is kept");
                 None
             }
         }
+    }
+
+    /// Whether a scan without the footer found all that a sealed segment held: behind the last record nothing but the footer may be missing.
+    async fn is_whole(&self, segment: &Segment<I::File>, size: u64, scan: &Scan) -> bool {
+        if !scan.damage.is_empty() || scan.unreadable_bytes > 0 {
+            return false;
+        }
+        let cut_to = scan.data_end + footer_bytes(scan.records.len());
+        // As long as it was before the cut, it is as it was then, or has its footer where the cut was.
+        size == cut_to
+            || (size == segment.size
+                && (!scan.is_torn || matches!(read_footer(&self.0.io, segment, cut_to).await, Ok(Some(_)))))
     }
 
     /// Writes tombstones again, with their sequences. False when that failed.
@@ -256,8 +261,8 @@ impl<I: Io> Shard<I> {
         true
     }
 
-    /// Makes the free files that uploads leave to those that make space; not before there is a sealed segment, as there is nothing to make it of. A disk that has no room for them gets them from the next segments that
-    /// are retired.
+    /// Makes the free files that uploads leave to those that make space; not before there is a sealed segment, as there is nothing to make it
+    /// of. A disk that has no room for them gets them from the next segments that are retired.
     pub(super) async fn keep_reserve(&self) {
         let free = self.shared().free.get().expect("set at recovery");
         let table = &self.shared().table;
