@@ -166,27 +166,32 @@ fn a_number_that_a_checkpoint_covers_is_not_given_to_another_segment() {
     }
 }
 
+/// A store that was closed, with three blobs in one segment: the file of that, and its bytes.
+fn closed_store() -> (Machine, Vec<Content>, PathBuf, u64) {
+    let mut machine = Machine::new(1, 1, 1);
+    let contents = contents(3, 3_000);
+    let shards = machine.open();
+    for content in &contents {
+        machine.put(&shards[0], content).expect("stored");
+    }
+    machine.close(shards);
+    machine.restart(CrashMode::Power);
+    let path = machine.segments().pop().expect("one segment");
+    let size = machine.sim().read_file(&path).expect("a file").len() as u64;
+    (machine, contents, path, size)
+}
+
 /// What the power leaves of a segment that was sealed by a process which died before its last sync, and that a checkpoint covers: the footer may be
 /// gone, and the file be as long as before.
 #[test]
 fn a_sealed_segment_without_its_footer_or_its_cut_gives_its_space_back() {
     for (keeps_footer, is_cut) in [(true, false), (false, false), (false, true)] {
-        let mut machine = Machine::new(1, 1, 1);
-        let contents = contents(3, 3_000);
-        let shards = machine.open();
-        for content in &contents {
-            machine.put(&shards[0], content).expect("stored");
-        }
-        machine.close(shards);
-        machine.restart(CrashMode::Power);
-        let segments = machine.segments();
-        let [path] = &segments[..] else { panic!("one segment") };
-        let size = machine.sim().read_file(path).expect("a file").len() as u64;
+        let (mut machine, contents, path, size) = closed_store();
         let data_end = size - footer_bytes(contents.len());
         if !keeps_footer {
-            machine.sim().truncate(path, data_end).expect("a file");
+            machine.sim().truncate(&path, data_end).expect("a file");
         }
-        machine.sim().truncate(path, if is_cut { size } else { SEGMENT_SIZE }).expect("a file");
+        machine.sim().truncate(&path, if is_cut { size } else { SEGMENT_SIZE }).expect("a file");
         let used = probe::count(Event::CheckpointUsed);
         let shards = machine.open();
         assert!(probe::count(Event::CheckpointUsed) > used);
@@ -196,7 +201,7 @@ fn a_sealed_segment_without_its_footer_or_its_cut_gives_its_space_back() {
         }
         machine.sim().run_for(Duration::from_secs(1));
         machine.close(shards);
-        assert!(!machine.segments().contains(path), "footer {keeps_footer}, cut {is_cut}");
+        assert!(!machine.segments().contains(&path), "footer {keeps_footer}, cut {is_cut}");
         machine.restart(CrashMode::Power);
         let shards = machine.open();
         for content in &contents {
@@ -208,27 +213,17 @@ fn a_sealed_segment_without_its_footer_or_its_cut_gives_its_space_back() {
 /// But not when what is behind the last record may have been a record.
 #[test]
 fn a_sealed_segment_whose_end_is_damaged_is_kept() {
-    let mut machine = Machine::new(1, 1, 1);
-    let contents = contents(3, 3_000);
-    let shards = machine.open();
-    for content in &contents {
-        machine.put(&shards[0], content).expect("stored");
-    }
-    machine.close(shards);
-    machine.restart(CrashMode::Power);
-    let segments = machine.segments();
-    let [path] = &segments[..] else { panic!("one segment") };
-    let size = machine.sim().read_file(path).expect("a file").len() as u64;
-    machine.sim().truncate(path, size - footer_bytes(contents.len())).expect("a file");
-    machine.sim().truncate(path, SEGMENT_SIZE).expect("a file");
-    machine.sim().overwrite(path, size - footer_bytes(contents.len()), &[1; 64]).expect("a file");
+    let (mut machine, contents, path, size) = closed_store();
+    machine.sim().truncate(&path, size - footer_bytes(contents.len())).expect("a file");
+    machine.sim().truncate(&path, SEGMENT_SIZE).expect("a file");
+    machine.sim().overwrite(&path, size - footer_bytes(contents.len()), &[1; 64]).expect("a file");
     let shards = machine.open();
     for content in &contents {
         machine.delete(&shards[0], content.id).expect("deleted");
     }
     machine.sim().run_for(Duration::from_secs(1));
     machine.close(shards);
-    assert!(machine.segments().contains(path));
+    assert!(machine.segments().contains(&path));
 }
 
 #[test]
