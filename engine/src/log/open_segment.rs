@@ -14,7 +14,8 @@ use crate::log::{bytes, units};
 use crate::probe::{self, Event};
 use crate::sync::Notify;
 
-/// A record on the disk. Durable only if it came from [`Log::commit`], or [`Log::durable`] was awaited.
+/// A record on the disk. Durable only if it came from [`Log::commit`](super::writer::Log::commit), or
+/// [`Log::durable`](super::writer::Log::durable) was awaited.
 pub struct Placed<F> {
     pub(super) open: Rc<OpenSegment<F>>,
     pub offset_units: u32,
