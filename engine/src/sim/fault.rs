@@ -1,12 +1,17 @@
 //! What may go wrong on the simulated disk, how likely it is, and how often it did.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 /// The probability of each fault per operation, from 0 to 1. All 0 is a disk that only crashes.
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
     /// `EIO` of a read; the buffer is scribbled over.
     pub read_error: f64,
+    /// A read that reports success and gives one block wrongly: a flipped bit, zeros or anything. The
+    /// disk holds the right bytes, and whoever reads any block of that read again in this life gets
+    /// them.
+    pub read_flip: f64,
     /// `EIO` of a write, after a random part of its sectors was written.
     pub write_error: f64,
     /// `ENOSPC` of a write, after a random part of its sectors was written.
@@ -26,10 +31,36 @@ pub struct Faults {
     pub metadata_error: f64,
     /// An operation that takes up to [`SLOW_FACTOR`] times the usual longest.
     pub slow: f64,
-    /// An operation that does not end before [`super::Sim::release_stuck`].
+    /// An operation that does not end before [`super::Sim::release_stuck`]. A crash meets it in
+    /// flight, like any other.
     pub stuck: f64,
-    /// Where faults strike; everywhere if `None`.
+    /// Where faults strike; everywhere if `None`. Different faults for different directories:
+    /// [`super::Sim::faults_of`].
     pub within: Option<PathBuf>,
+}
+
+impl Faults {
+    fn strike(&self, path: &Path) -> bool {
+        self.within.as_ref().is_none_or(|within| path.starts_with(within))
+    }
+}
+
+/// The faults of a machine: some for everything, and others for single directories.
+#[derive(Clone, Debug, Default)]
+pub struct FaultMap {
+    pub everywhere: Faults,
+    /// By the path of the directory; the innermost counts, and alone.
+    pub of_dirs: BTreeMap<PathBuf, Faults>,
+}
+
+impl FaultMap {
+    /// How likely a fault is to strike what lies at a path.
+    pub fn rate(&self, path: &Path, fault: impl FnOnce(&Faults) -> f64) -> f64 {
+        let of_dir = |dir| self.of_dirs.get(dir);
+        let faults = if self.of_dirs.is_empty() { None } else { path.ancestors().find_map(of_dir) };
+        let faults = faults.unwrap_or(&self.everywhere);
+        if faults.strike(path) { fault(faults) } else { 0.0 }
+    }
 }
 
 /// How many times the usual longest delay a slow operation may take.
@@ -52,6 +83,8 @@ pub struct Stats {
     /// Pages that a crash threw away although their write had been reported done.
     pub vanished_pages: u64,
     pub read_errors: u64,
+    /// Reads that reported success and gave wrong bytes.
+    pub flipped_reads: u64,
     pub write_errors: u64,
     /// Injected or for want of space.
     pub no_space: u64,
@@ -62,6 +95,7 @@ pub struct Stats {
     pub dir_sync_errors: u64,
     pub metadata_errors: u64,
     pub slow_operations: u64,
+    /// Operations that got stuck, released since or not.
     pub stuck_operations: u64,
     pub flipped_bits: u64,
 }

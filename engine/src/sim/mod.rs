@@ -21,6 +21,7 @@ mod state;
 mod tests;
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::io::Result;
 use std::path::{Path, PathBuf};
@@ -37,6 +38,7 @@ pub use random::Random;
 
 use crate::types::CoreId;
 use disk::Disk;
+use fault::FaultMap;
 use operation::Device;
 use state::{MAIN_TASK, State, TaskWaker};
 
@@ -95,9 +97,10 @@ impl Sim {
         let device = Device {
             disk: Disk::new(&options.dirs, options.capacity_bytes),
             random: Random::new(seed),
-            faults: options.faults,
+            faults: FaultMap { everywhere: options.faults, ..FaultMap::default() },
             stats: Stats::default(),
             life: 0,
+            misread: BTreeSet::new(),
         };
         let state = State::new(device, 0, WALL_CLOCK_START_NS, options.delay_ns_max);
         Self { seed, steps_max: options.steps_max, state: Rc::new(RefCell::new(state)) }
@@ -182,9 +185,10 @@ impl Sim {
         let blank = Device {
             disk: Disk::default(),
             random: Random::new(self.seed),
-            faults: Faults::default(),
+            faults: FaultMap::default(),
             stats: Stats::default(),
             life: 0,
+            misread: BTreeSet::new(),
         };
         let (mut device, operations, mut next) = {
             let mut old = self.state.borrow_mut();
@@ -198,6 +202,7 @@ impl Sim {
         let faults = std::mem::take(&mut device.faults);
         in_flight.into_iter().for_each(|operation| device.abandon(operation));
         device.faults = faults;
+        device.misread.clear();
         let Device { disk, random, stats, life, .. } = &mut device;
         *life += 1;
         match mode {
@@ -212,12 +217,29 @@ impl Sim {
 
     /// Switches faults.
     pub fn faults(&self, change: impl FnOnce(&mut Faults)) {
-        change(&mut self.state.borrow_mut().device.faults);
+        change(&mut self.state.borrow_mut().device.faults.everywhere);
+    }
+
+    /// Switches the faults of a directory and all in it, which has its own from then on: none
+    /// before the first call, whatever [`Sim::faults`] says.
+    pub fn faults_of(&self, dir: &Path, change: impl FnOnce(&mut Faults)) {
+        let faults = &mut self.state.borrow_mut().device.faults;
+        change(faults.of_dirs.entry(dir.into()).or_default());
+    }
+
+    /// Faults of [`Sim::faults`] strike everywhere again.
+    pub fn forget_faults_of_dirs(&self) {
+        self.state.borrow_mut().device.faults.of_dirs.clear();
     }
 
     /// Lets stuck operations go on.
     pub fn release_stuck(&self) {
         self.state.borrow_mut().release_stuck();
+    }
+
+    /// How many operations are stuck now.
+    pub fn stuck_count(&self) -> usize {
+        self.state.borrow().stuck_count()
     }
 
     /// Changes the size of the disk. What is allocated stays, also over it.

@@ -2,14 +2,15 @@
 //!
 //! An operation takes effect at the instant it completes. Until then it is in flight, and a crash decides whether it happened.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::disk::{Disk, InodeId, errno};
-use super::fault::{Faults, Stats};
-use super::inode::{ALL_SECTORS, SectorMask, Survival};
+use super::fault::{FaultMap, Faults, Stats};
+use super::inode::{ALL_SECTORS, PAGE_SIZE, SectorMask, Survival};
 use super::random::Random;
 use crate::io::{AlignedBuf, BLOCK_SIZE, DirEntry, OpenMode, Space};
 
@@ -63,10 +64,12 @@ pub enum Outcome {
 pub struct Device {
     pub disk: Disk,
     pub random: Random,
-    pub faults: Faults,
+    pub faults: FaultMap,
     pub stats: Stats,
     /// Counts the crashes, so that a file opened before one is recognised.
     pub life: u64,
+    /// Pages of reads that gave wrong bytes in this life: they are not read wrongly again.
+    pub misread: BTreeSet<(InodeId, u64)>,
 }
 
 impl Device {
@@ -130,9 +133,31 @@ impl Device {
             self.random.fill(&mut buf[range.start..range.start + BLOCK_SIZE]);
             return Outcome::Read(Err(errno(libc::EIO)), buf);
         }
-        let count = self.disk.inode(file.inode).read(offset, &mut buf[range]);
+        let bytes = &mut buf[range];
+        let count = self.disk.inode(file.inode).read(offset, bytes);
         self.stats.bytes_read += count as u64;
+        if count > 0 && self.strikes(file.inode, |faults| faults.read_flip) {
+            self.misread(file.inode, offset, &mut bytes[..count]);
+        }
         Outcome::Read(Ok(count), buf)
+    }
+
+    /// Gives one block of what was read wrongly, unless any of it was read wrongly before.
+    fn misread(&mut self, inode: InodeId, offset: u64, bytes: &mut [u8]) {
+        let first = offset / PAGE_SIZE;
+        let pages = first..first + (bytes.len() as u64).div_ceil(PAGE_SIZE);
+        if pages.clone().any(|page| self.misread.contains(&(inode, page))) {
+            return;
+        }
+        self.misread.extend(pages.map(|page| (inode, page)));
+        self.stats.flipped_reads += 1;
+        let block = self.random.index(bytes.len().div_ceil(BLOCK_SIZE));
+        let block = bytes.chunks_mut(BLOCK_SIZE).nth(block).expect("it is one of the blocks");
+        match self.random.below(4) {
+            0 => self.random.fill(block),
+            1 if block.iter().any(|byte| *byte != 0) => block.fill(0),
+            _ => block[self.random.index(block.len())] ^= 1 << self.random.below(8),
+        }
     }
 
     fn write(&mut self, transfer: Transfer) -> Outcome {
@@ -224,16 +249,13 @@ impl Device {
     }
 
     fn strikes(&mut self, inode: InodeId, fault: impl FnOnce(&Faults) -> f64) -> bool {
-        let is_within = match &self.faults.within {
-            Some(within) => self.disk.inode(inode).path.starts_with(within),
-            None => true,
-        };
-        is_within && self.random.chance(fault(&self.faults))
+        let rate = self.faults.rate(&self.disk.inode(inode).path, fault);
+        self.random.chance(rate)
     }
 
     fn strikes_path(&mut self, path: &Path, fault: impl FnOnce(&Faults) -> f64) -> bool {
-        let is_within = self.faults.within.as_ref().is_none_or(|within| path.starts_with(within));
-        is_within && self.random.chance(fault(&self.faults))
+        let rate = self.faults.rate(path, fault);
+        self.random.chance(rate)
     }
 }
 

@@ -263,12 +263,11 @@ impl State {
 
     fn faults_of_time(&mut self, operation: &Operation) -> (bool, bool) {
         let device = &mut self.device;
-        let faults = &device.faults;
-        if faults.within.as_ref().is_some_and(|within| !operation.path(&device.disk).starts_with(within)) {
-            return (false, false);
-        }
-        let is_stuck = device.random.chance(faults.stuck);
-        let is_slow = device.random.chance(faults.slow);
+        let path = operation.path(&device.disk);
+        let stuck = device.faults.rate(path, |faults| faults.stuck);
+        let slow = device.faults.rate(path, |faults| faults.slow);
+        let is_stuck = device.random.chance(stuck);
+        let is_slow = device.random.chance(slow);
         device.stats.stuck_operations += u64::from(is_stuck);
         device.stats.slow_operations += u64::from(is_slow);
         (is_stuck, is_slow)

@@ -108,6 +108,30 @@ fn a_write_in_flight_may_happen_tear_or_not_happen() {
     }
 }
 
+#[test]
+fn a_crash_ends_what_is_stuck() {
+    for mode in [CrashMode::Process, CrashMode::Power] {
+        assert!(varies(|seed| {
+            let mut sim = sim(seed);
+            let io = sim.io(0);
+            sim.faults(|faults| faults.stuck = 1.0);
+            let task_io = io.clone();
+            io.spawn(async move { task_io.create_dir(&path("dir")).await.unwrap() });
+            sim.run_for(Duration::from_secs(60));
+            assert_eq!(sim.stuck_count(), 1);
+            sim.faults(|faults| faults.stuck = 0.0);
+            let mut sim = sim.restart(mode);
+            assert_eq!(sim.stuck_count(), 0);
+            sim.release_stuck();
+            let io = sim.io(0);
+            let entries = sim.run(io.list_dir(Path::new("/data"))).unwrap();
+            sim.run_for(Duration::from_secs(60));
+            assert_eq!(sim.run(io.list_dir(Path::new("/data"))).unwrap(), entries, "nothing comes later");
+            entries.len() == 1
+        }));
+    }
+}
+
 /// Calls a sync, then does something that completes while it is in flight; `None` where it did not.
 fn during_the_sync<T>(
     sim: &mut Sim,

@@ -178,6 +178,75 @@ fn a_stuck_operation_ends_when_it_is_released() {
 }
 
 #[test]
+fn a_directory_has_faults_of_its_own() {
+    let mut sim = sim(12);
+    let io = sim.io(0);
+    let (sick, well) = sim.run(async {
+        io.create_dir(&path("sick")).await.unwrap();
+        (create_durable(&io, "sick/file", 1).await, create_durable(&io, "well", 1).await)
+    });
+    sim.faults(|faults| faults.sync_error = 1.0);
+    sim.faults_of(&path("sick"), |faults| faults.stuck = 1.0);
+    for _ in 0..2 {
+        let (file, task_io) = (sick.clone(), io.clone());
+        io.spawn(async move { write(&task_io, &file, 0, 1, 4).await.unwrap() });
+    }
+    sim.run_for(Duration::from_secs(60));
+    assert_eq!((sim.stuck_count(), sim.stats().stuck_operations), (2, 2));
+    assert!(sim.run(io.sync(&well)).is_err());
+    assert_eq!(sim.run(block(&io, &well, 0)), Some(0), "what lies beside it is not stuck");
+    sim.faults_of(&path("sick"), |faults| faults.stuck = 0.0);
+    sim.run(io.sync(&sick)).unwrap();
+    sim.release_stuck();
+    sim.run_for(Duration::from_secs(1));
+    assert_eq!((sim.stuck_count(), sim.run(block(&io, &sick, 0))), (0, Some(4)));
+    sim.forget_faults_of_dirs();
+    assert!(sim.run(io.sync(&sick)).is_err());
+}
+
+/// Reads some blocks of a file.
+async fn read(io: &SimIo, file: &SimFile, first: usize, blocks: usize) -> Vec<u8> {
+    let len = blocks * BLOCK_SIZE;
+    let buf = AlignedBuf::zeroed(len);
+    let (count, buf) = io.read_at(file, buf, 0..len, (first * BLOCK_SIZE) as u64).await;
+    buf[..count.unwrap()].to_vec()
+}
+
+#[test]
+fn a_bad_read_gives_one_wrong_block_and_the_next_one_is_right() {
+    let (mut bits, mut zeros, mut others) = (0, 0, 0);
+    for seed in SEEDS {
+        let mut sim = sim(seed);
+        let io = sim.io(0);
+        let file = sim.run(create(&io, "file", 8));
+        sim.run(write(&io, &file, 0, 8, 7)).unwrap();
+        sim.faults(|faults| faults.read_flip = 1.0);
+        let content = sim.run(read(&io, &file, 0, 4));
+        let wrong: Vec<&[u8]> =
+            content.chunks(BLOCK_SIZE).filter(|block| block.iter().any(|byte| *byte != 7)).collect();
+        assert_eq!(wrong.len(), 1, "seed {seed}");
+        match wrong[0].iter().map(|byte| (*byte ^ 7).count_ones()).sum() {
+            1 => bits += 1,
+            _ if wrong[0].iter().all(|byte| *byte == 0) => zeros += 1,
+            _ => others += 1,
+        }
+        assert!(sim.read_file(&path("file")).unwrap().iter().all(|byte| *byte == 7), "the disk is right");
+        for block in 0..4 {
+            let again = sim.run(read(&io, &file, block, 1));
+            assert!(again.iter().all(|byte| *byte == 7), "seed {seed}: block {block}");
+        }
+        assert_eq!(sim.stats().flipped_reads, 1);
+        assert!(sim.run(read(&io, &file, 4, 4)).iter().any(|byte| *byte != 7), "others are not spared");
+        let mut sim = sim.restart(crate::sim::CrashMode::Process);
+        let io = sim.io(0);
+        let file = sim.run(io.open(&path("file"), OpenMode::Read)).unwrap();
+        assert!(sim.run(read(&io, &file, 0, 4)).iter().any(|byte| *byte != 7), "the next life meets it again");
+        assert_eq!((sim.stats().flipped_reads, sim.stats().read_errors), (3, 0));
+    }
+    assert!(bits > zeros && zeros > 0 && others > 0, "{bits}, {zeros}, {others}");
+}
+
+#[test]
 fn a_slow_operation_takes_longer_than_any_other() {
     assert!(varies(|seed| {
         let mut sim = sim_with(seed, Faults { slow: 0.5, ..Faults::default() });
