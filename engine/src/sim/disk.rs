@@ -278,9 +278,11 @@ impl Disk {
         Some(flipped)
     }
 
-    /// The process dies: what completed stays, though not durable.
-    pub fn lose_process(&mut self) {
+    /// The process dies: what completed stays, though not durable. What the kernel still writes to
+    /// is opened again by `reopen`.
+    pub fn lose_process(&mut self, reopen: impl FnOnce(&Self)) {
         self.inodes.values_mut().for_each(Inode::close_all);
+        reopen(self);
         self.forget_orphans();
     }
 

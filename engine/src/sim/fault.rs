@@ -80,6 +80,8 @@ pub struct Stats {
     pub crashes: u64,
     /// Writes of which a crash kept some sectors and lost others.
     pub torn_writes: u64,
+    /// Parts of writes of a killed process that reached the disk after the next one had started.
+    pub late_writes: u64,
     /// Pages that a crash threw away although their write had been reported done.
     pub vanished_pages: u64,
     pub read_errors: u64,

@@ -14,6 +14,7 @@ mod disk;
 mod fault;
 mod inode;
 mod io;
+mod late;
 mod operation;
 mod random;
 mod state;
@@ -39,6 +40,7 @@ pub use random::Random;
 use crate::types::CoreId;
 use disk::Disk;
 use fault::FaultMap;
+use late::LateWrites;
 use operation::Device;
 use state::{MAIN_TASK, State, TaskWaker};
 
@@ -59,6 +61,9 @@ pub struct SimOptions {
     /// The longest a disk operation takes, unless it is slow or stuck.
     pub delay_ns_max: u64,
     pub faults: Faults,
+    /// How long after the start of the next process a write of a killed one may still land; 0 for
+    /// never.
+    pub late_write_ns_max: u64,
     /// Polls and events after which a run counts as a livelock.
     pub steps_max: u64,
 }
@@ -70,6 +75,7 @@ impl Default for SimOptions {
             capacity_bytes: 64 << 20,
             delay_ns_max: 200_000,
             faults: Faults::default(),
+            late_write_ns_max: 0,
             steps_max: 20_000_000,
         }
     }
@@ -78,7 +84,8 @@ impl Default for SimOptions {
 /// How the machine goes down.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CrashMode {
-    /// The process is killed: what completed stays, durable or not; what was in flight happens, partly happens, or does not.
+    /// The process is killed: what completed stays, durable or not; what was in flight happens, partly happens, or does not. Writes
+    /// may happen while the next process runs already: [`SimOptions::late_write_ns_max`].
     Process,
     /// The power fails: as above, and what was not durable survives by chance.
     Power,
@@ -88,6 +95,7 @@ pub enum CrashMode {
 pub struct Sim {
     seed: u64,
     steps_max: u64,
+    late_write_ns_max: u64,
     state: Rc<RefCell<State>>,
 }
 
@@ -101,9 +109,15 @@ impl Sim {
             stats: Stats::default(),
             life: 0,
             misread: BTreeSet::new(),
+            late: LateWrites::default(),
         };
         let state = State::new(device, 0, WALL_CLOCK_START_NS, options.delay_ns_max);
-        Self { seed, steps_max: options.steps_max, state: Rc::new(RefCell::new(state)) }
+        Self {
+            seed,
+            steps_max: options.steps_max,
+            late_write_ns_max: options.late_write_ns_max,
+            state: Rc::new(RefCell::new(state)),
+        }
     }
 
     pub fn seed(&self) -> u64 {
@@ -189,6 +203,7 @@ impl Sim {
             stats: Stats::default(),
             life: 0,
             misread: BTreeSet::new(),
+            late: LateWrites::default(),
         };
         let (mut device, operations, mut next) = {
             let mut old = self.state.borrow_mut();
@@ -199,20 +214,26 @@ impl Sim {
         device.stats.crashes += 1;
         let mut in_flight: Vec<_> = operations.into_values().filter_map(|operation| operation.operation).collect();
         device.random.shuffle(&mut in_flight);
+        let held_back = match mode {
+            CrashMode::Process if self.late_write_ns_max > 0 => late::hold_back(&mut in_flight, &mut device.random),
+            _ => Vec::new(),
+        };
         let faults = std::mem::take(&mut device.faults);
         in_flight.into_iter().for_each(|operation| device.abandon(operation));
         device.faults = faults;
         device.misread.clear();
-        let Device { disk, random, stats, life, .. } = &mut device;
-        *life += 1;
-        match mode {
-            CrashMode::Process => disk.lose_process(),
-            CrashMode::Power => disk.lose_power(random, stats),
-        }
-        next.0 += 1 + random.below(1_000_000_000);
+        device.life += 1;
+        let late = device.end_life(mode, held_back);
+        next.0 += 1 + device.random.below(1_000_000_000);
         let mut state = State::new(device, next.0, next.1, next.2);
         state.set_trace_hash(next.3);
-        Sim { seed: self.seed, steps_max: self.steps_max, state: Rc::new(RefCell::new(state)) }
+        late.into_iter().for_each(|part| state.write_late(part, self.late_write_ns_max));
+        Sim {
+            seed: self.seed,
+            steps_max: self.steps_max,
+            late_write_ns_max: self.late_write_ns_max,
+            state: Rc::new(RefCell::new(state)),
+        }
     }
 
     /// Switches faults.

@@ -8,9 +8,11 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::CrashMode;
 use super::disk::{Disk, InodeId, errno};
 use super::fault::{FaultMap, Faults, Stats};
 use super::inode::{ALL_SECTORS, PAGE_SIZE, SectorMask, Survival};
+use super::late::{self, LateWrite, LateWrites};
 use super::random::Random;
 use crate::io::{AlignedBuf, BLOCK_SIZE, DirEntry, OpenMode, Space};
 
@@ -70,6 +72,7 @@ pub struct Device {
     pub life: u64,
     /// Pages of reads that gave wrong bytes in this life: they are not read wrongly again.
     pub misread: BTreeSet<(InodeId, u64)>,
+    pub late: LateWrites,
 }
 
 impl Device {
@@ -80,12 +83,14 @@ impl Device {
             Operation::Write(transfer) => self.write(transfer),
             Operation::Sync { file, up_to } => Outcome::Done(self.sync(&file, up_to)),
             Operation::Allocate { file, size } => {
+                self.wait_for_late(file.inode);
                 let path = self.disk.inode(file.inode).path.clone();
                 let result = self.metadata(&path, |disk| disk.allocate(file.inode, size));
                 self.stats.no_space += u64::from(result.as_ref().is_err_and(is_no_space));
                 Outcome::Done(result)
             }
             Operation::Truncate { file, size } => {
+                self.wait_for_late(file.inode);
                 let path = self.disk.inode(file.inode).path.clone();
                 Outcome::Done(self.metadata(&path, |disk| disk.cut(file.inode, size)))
             }
@@ -117,6 +122,34 @@ impl Device {
             }
             operation if survival.keeps(&mut self.random) => drop(self.perform(operation)),
             _ => {}
+        }
+    }
+
+    /// What the end of a life does to the disk. Hands out the late writes, those of lives before
+    /// among them.
+    pub fn end_life(&mut self, mode: CrashMode, held_back: Vec<Transfer>) -> Vec<LateWrite> {
+        let mut late = self.late.take_all();
+        for transfer in held_back {
+            late.extend(late::parts(transfer, &mut self.random));
+        }
+        match mode {
+            CrashMode::Process => {
+                self.disk.lose_process(|disk| late.iter_mut().for_each(|write| write.reopen(disk)));
+            }
+            CrashMode::Power => {
+                for write in late.drain(..) {
+                    late::land(write, &mut self.disk, &mut self.random, &mut self.stats);
+                }
+                self.disk.lose_power(&mut self.random, &mut self.stats);
+            }
+        }
+        late
+    }
+
+    /// Late writes of the file land now at the latest.
+    fn wait_for_late(&mut self, inode: InodeId) {
+        for write in self.late.take_of(inode) {
+            late::land(write, &mut self.disk, &mut self.random, &mut self.stats);
         }
     }
 

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Wake, Waker};
 
 use super::fault::SLOW_FACTOR;
+use super::late::{self, LateWrite};
 use super::operation::{Device, Operation, Outcome};
 
 pub type TaskFuture = Pin<Box<dyn Future<Output = ()>>>;
@@ -192,6 +193,14 @@ impl State {
         self.operations.values().filter(|in_flight| in_flight.is_stuck).count()
     }
 
+    /// Lets a write of a life before land within this time.
+    pub fn write_late(&mut self, part: LateWrite, delay_ns_max: u64) {
+        let id = self.event_id();
+        let delay = 1 + self.device.random.below(delay_ns_max);
+        self.device.late.insert(id, part);
+        self.schedule(id, self.now + delay);
+    }
+
     pub fn start_timer(&mut self, at: u64) -> EventId {
         let id = self.event_id();
         self.timers.insert(id, None);
@@ -218,7 +227,9 @@ impl State {
     pub fn next_due(&mut self) -> Option<u64> {
         loop {
             let Reverse((at, _, id)) = self.due.peek()?;
-            if self.timers.contains_key(id) || self.operations.contains_key(id) {
+            let is_wanted =
+                self.timers.contains_key(id) || self.operations.contains_key(id) || self.device.late.contains(*id);
+            if is_wanted {
                 return Some(*at);
             }
             self.due.pop();
@@ -234,6 +245,11 @@ impl State {
         self.trace(id.0 << 1);
         if let Some(waker) = self.timers.remove(&id) {
             return Some((waker, None));
+        }
+        if let Some(write) = self.device.late.take(id) {
+            let Device { disk, random, stats, .. } = &mut self.device;
+            late::land(write, disk, random, stats);
+            return Some((None, None));
         }
         let in_flight = self.operations.get_mut(&id).expect("next_due found it");
         let operation = in_flight.operation.take().expect("an operation completes once");

@@ -141,6 +141,7 @@ impl Scenario {
             delay_ns_max: 1 + random.below(400_000),
             faults: Faults::default(),
             steps_max: STEPS_MAX,
+            ..SimOptions::default()
         };
         let sim = Sim::new(seed, options);
         let put = 25 + random.below(35);

@@ -108,6 +108,98 @@ fn a_write_in_flight_may_happen_tear_or_not_happen() {
     }
 }
 
+/// A machine whose process was killed with a write of eight blocks in flight, and which keeps late
+/// writes for a millisecond at most.
+fn killed_while_writing(seed: u64) -> Sim {
+    let mut sim = Sim::new(seed, SimOptions { late_write_ns_max: 1_000_000, ..SimOptions::default() });
+    let io = sim.io(0);
+    let file = sim.run(create_durable(&io, "file", 8));
+    sim.faults(|faults| faults.stuck = 1.0);
+    let writer = io.clone();
+    io.spawn(async move { write(&writer, &file, 0, 8, 1).await.unwrap() });
+    sim.run_for(Duration::from_millis(1));
+    sim.faults(|faults| faults.stuck = 0.0);
+    sim.restart(CrashMode::Process)
+}
+
+#[test]
+fn a_write_of_a_killed_process_may_land_while_the_next_one_runs() {
+    let (mut whole, mut partial) = (0, 0);
+    let comes_late = |seed| {
+        let mut sim = killed_while_writing(seed);
+        let before = blocks(&sim, "file");
+        sim.run_for(Duration::from_millis(1));
+        let after = blocks(&sim, "file");
+        assert_eq!(before != after, sim.stats().late_writes > 0 && after != [Some(0); 8], "seed {seed}");
+        if before != after {
+            assert_eq!(before, [Some(0); 8], "seed {seed}: what comes late has not come before");
+            *(if after == [Some(1); 8] { &mut whole } else { &mut partial }) += 1;
+        }
+        sim.run_for(Duration::from_secs(1));
+        assert_eq!(blocks(&sim, "file"), after, "seed {seed}: the delay is bounded");
+        before != after
+    };
+    assert!(varies(comes_late));
+    assert!(whole > 0 && partial > 0, "{whole} whole, {partial} in part");
+}
+
+#[test]
+fn what_reserves_space_or_cuts_a_file_waits_for_late_writes() {
+    for cuts in [false, true] {
+        let mut landed = 0;
+        for seed in SEEDS {
+            let mut sim = killed_while_writing(seed);
+            let io = sim.io(0);
+            let file = sim.run(io.open(&path("file"), OpenMode::ReadWrite)).unwrap();
+            sim.run(async {
+                let size = 8 * BLOCK_SIZE as u64;
+                let done = if cuts { io.truncate(&file, size).await } else { io.allocate(&file, size).await };
+                done.unwrap();
+            });
+            let after = blocks(&sim, "file");
+            landed += sim.stats().late_writes;
+            sim.run_for(Duration::from_secs(1));
+            assert_eq!(blocks(&sim, "file"), after, "seed {seed}");
+        }
+        assert!(landed > 0);
+    }
+}
+
+#[test]
+fn a_late_write_survives_another_kill_and_its_file_stays_while_it_is_late() {
+    let used = |sim: &mut Sim| {
+        let io = sim.io(0);
+        let space = sim.run(io.space(Path::new("/data"))).unwrap();
+        space.total - space.available
+    };
+    let (mut landed, mut held) = (0, 0);
+    for seed in SEEDS {
+        let mut sim = killed_while_writing(seed);
+        let io = sim.io(0);
+        sim.run(async {
+            io.remove(&path("file")).await.unwrap();
+            io.sync_dir(Path::new("/data")).await.unwrap();
+        });
+        held += used(&mut sim);
+        let mut sim = sim.restart(CrashMode::Process);
+        sim.run_for(Duration::from_secs(1));
+        landed += sim.stats().late_writes;
+        assert_eq!(used(&mut sim), 0, "seed {seed}");
+    }
+    assert!(landed > 0 && held > 0);
+}
+
+#[test]
+fn nothing_comes_late_after_a_power_failure() {
+    for seed in SEEDS {
+        let sim = killed_while_writing(seed);
+        let mut sim = sim.restart(CrashMode::Power);
+        let before = (blocks(&sim, "file"), sim.stats().late_writes);
+        sim.run_for(Duration::from_secs(1));
+        assert_eq!((blocks(&sim, "file"), sim.stats().late_writes), before, "seed {seed}");
+    }
+}
+
 #[test]
 fn a_crash_ends_what_is_stuck() {
     for mode in [CrashMode::Process, CrashMode::Power] {
