@@ -2,6 +2,7 @@
 //!
 //! Names have two states, as content has: what a process sees, and what is durable. Between them lies a journal of changes, each atomic.
 //! Directories are entries like files; the tree is one map from full paths, in which the children of a directory are neighbours.
+//! A directory may be a file system of its own: then it has its own space, and no name moves in or out.
 //!
 //! Nothing here fails by injection: that is [`super::operation`]'s.
 
@@ -48,7 +49,10 @@ impl NameChange {
 
 #[derive(Default)]
 pub struct Disk {
+    /// Of the file system in which everything lies that has no other.
     pub capacity: u64,
+    /// The directories that are file systems of their own, with what all files in each may take.
+    file_systems: BTreeMap<PathBuf, u64>,
     names: BTreeMap<PathBuf, Node>,
     durable_names: BTreeMap<PathBuf, Node>,
     journal: Vec<NameChange>,
@@ -70,6 +74,11 @@ impl Disk {
             }
         }
         disk
+    }
+
+    /// Makes a directory a file system of its own, or changes its size.
+    pub fn set_capacity_of(&mut self, dir: &Path, bytes: u64) {
+        self.file_systems.insert(dir.into(), bytes);
     }
 
     /// The number of the last completed change: what a sync called now must cover.
@@ -124,7 +133,7 @@ impl Disk {
     pub fn allocate(&mut self, id: InodeId, size: u64) -> io::Result<()> {
         let old = self.inode(id).size;
         assert!(size >= old, "{}: fallocate cannot shrink {old} to {size}", self.inode(id).path.display());
-        if size - old > self.available() {
+        if size - old > self.space_at(&self.inode(id).path).available {
             return Err(errno(libc::ENOSPC));
         }
         if size > old {
@@ -155,6 +164,9 @@ impl Disk {
     pub fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
         let id = self.file(from)?;
         self.require_parent(to)?;
+        if self.file_system_of(from) != self.file_system_of(to) {
+            return Err(errno(libc::EXDEV));
+        }
         match self.names.get(to) {
             Some(Node::Dir) => return Err(errno(libc::EISDIR)),
             Some(Node::File(replaced)) if *replaced == id => return Ok(()),
@@ -228,7 +240,7 @@ impl Disk {
         if !self.names.contains_key(path) {
             return Err(errno(libc::ENOENT));
         }
-        Ok(Space { total: self.capacity, available: self.available() })
+        Ok(self.space_at(path))
     }
 
     /// Every file that a process sees.
@@ -313,10 +325,22 @@ impl Disk {
         self.forget_orphans();
     }
 
-    fn available(&self) -> u64 {
+    /// The directory of the file system in which a path lies; `None` is the one of all the rest.
+    fn file_system_of(&self, path: &Path) -> Option<&Path> {
+        if self.file_systems.is_empty() {
+            return None;
+        }
+        path.ancestors().find_map(|dir| self.file_systems.get_key_value(dir)).map(|(dir, _)| dir.as_path())
+    }
+
+    fn space_at(&self, path: &Path) -> Space {
+        let file_system = self.file_system_of(path);
+        let total = file_system.map_or(self.capacity, |dir| self.file_systems[dir]);
         let named: BTreeSet<InodeId> = self.files().map(|(_, id)| id).collect();
-        let used = self.inodes.iter().filter(|(id, inode)| inode.is_open() || named.contains(id));
-        self.capacity.saturating_sub(used.map(|(_, inode)| inode.size).sum())
+        let used = self.inodes.iter().filter(|(id, inode)| {
+            (inode.is_open() || named.contains(id)) && self.file_system_of(&inode.path) == file_system
+        });
+        Space { total, available: total.saturating_sub(used.map(|(_, inode)| inode.size).sum()) }
     }
 
     fn require_parent(&self, path: &Path) -> io::Result<()> {

@@ -268,6 +268,12 @@ impl Sim {
         self.state.borrow_mut().device.disk.capacity = bytes;
     }
 
+    /// Makes a directory a file system of its own, with its own space, or changes its size. What is
+    /// allocated stays, also over it.
+    pub fn set_capacity_of(&self, dir: &Path, bytes: u64) {
+        self.state.borrow_mut().device.disk.set_capacity_of(dir, bytes);
+    }
+
     /// Moves the wall clock, and not the monotonic one.
     pub fn jump_wall_clock(&self, nanoseconds: i64) {
         let mut state = self.state.borrow_mut();

@@ -92,6 +92,41 @@ fn a_full_disk_reserves_nothing_and_removal_frees_after_the_last_close() {
 }
 
 #[test]
+fn a_directory_can_be_a_file_system_of_its_own() {
+    let dirs = vec!["/data".into(), "/data/small".into()];
+    let mut sim = Sim::new(3, SimOptions { dirs, capacity_bytes: 8 * MIB, ..SimOptions::default() });
+    sim.set_capacity_of(&path("small"), 2 * MIB);
+    let io = sim.io(0);
+    let space = async |io: &SimIo, dir: &str| {
+        let space = io.space(Path::new(dir)).await.unwrap();
+        (space.total / MIB, space.available / MIB)
+    };
+    let file = sim.run(async {
+        let file = io.open(&path("small/a"), OpenMode::Create).await.unwrap();
+        assert_eq!(io.allocate(&file, 3 * MIB).await.unwrap_err().kind(), ErrorKind::StorageFull);
+        io.allocate(&file, 2 * MIB).await.unwrap();
+        assert_eq!(space(&io, "/data/small").await, (2, 0));
+        assert_eq!(space(&io, "/data").await, (8, 8), "each has its own space");
+        let other = io.open(&path("b"), OpenMode::Create).await.unwrap();
+        io.allocate(&other, 7 * MIB).await.unwrap();
+        assert_eq!(space(&io, "/data").await, (8, 1));
+        let moved = io.rename(&path("b"), &path("small/b")).await.unwrap_err();
+        assert_eq!(moved.raw_os_error(), Some(libc::EXDEV));
+        io.remove(&path("small/a")).await.unwrap();
+        assert_eq!(space(&io, "/data/small").await, (2, 0), "it is still open");
+        file
+    });
+    drop(file);
+    assert_eq!(sim.run(space(&io, "/data/small")), (2, 2));
+    sim.set_capacity_of(&path("small"), MIB);
+    sim.set_capacity(7 * MIB);
+    let mut sim = sim.restart(crate::sim::CrashMode::Process);
+    let io = sim.io(0);
+    assert_eq!(sim.run(space(&io, "/data/small")), (1, 1));
+    assert_eq!(sim.run(space(&io, "/data")), (7, 0));
+}
+
+#[test]
 fn a_failed_write_leaves_any_part_of_its_sectors() {
     let mut partial = 0;
     for seed in SEEDS {
