@@ -14,14 +14,21 @@ use std::time::Instant;
 
 use nabu_engine::io::Io;
 use nabu_engine::runtime::{RingIo, RuntimeOptions, run};
-use nabu_engine::store::{CommitOptions, Shard, Store, StoreOptions};
+use nabu_engine::store::{CommitOptions, Limits, Shard, Store, StoreOptions};
 use nabu_engine::sync::Notify;
 
 /// Puts under way at the same time on each core.
 const CLIENTS: u64 = 64;
 
 fn options(dir: &str, cores: u16) -> StoreOptions {
-    StoreOptions { dirs: vec![PathBuf::from(dir)], cores, memory_bytes: 1 << 30, segment_size: None, read_only: false }
+    StoreOptions {
+        dirs: vec![PathBuf::from(dir)],
+        cores,
+        memory_bytes: 1 << 30,
+        segment_size: None,
+        read_only: false,
+        limits: Limits::default(),
+    }
 }
 
 fn main() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use nabu_engine::io::Io;
 use nabu_engine::probe::{self, Event};
 use nabu_engine::sim::{CrashMode, Sim, SimIo, SimOptions};
-use nabu_engine::store::{BlobReader, CommitOptions, Pace, Shard, StoreError, StoreOptions};
+use nabu_engine::store::{BlobReader, CommitOptions, Limits, Pace, Shard, StoreError, StoreOptions};
 use support::content::Content;
 use support::machine::{self, Shards};
 
@@ -24,6 +24,7 @@ fn options(cores: u16) -> StoreOptions {
         memory_bytes: 32 << 20,
         segment_size: Some(SEGMENT_SIZE),
         read_only: false,
+        limits: Limits::default(),
     }
 }
 

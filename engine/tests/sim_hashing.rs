@@ -7,7 +7,7 @@ use std::rc::Rc;
 use nabu_engine::io::Io;
 use nabu_engine::probe::{self, Event};
 use nabu_engine::sim::{Sim, SimIo, SimOptions};
-use nabu_engine::store::{CommitOptions, Pace, Shard, StoreOptions};
+use nabu_engine::store::{CommitOptions, Limits, Pace, Shard, StoreOptions};
 use nabu_engine::sync::promise;
 use support::client::read_range;
 use support::content::Content;
@@ -36,8 +36,14 @@ fn an_upload_has_its_hash_and_its_bytes_whichever_cores_hash_it() {
         let dirs = machine::dirs(1);
         let mut sim = Sim::new(seed, SimOptions { dirs: dirs.clone(), ..SimOptions::default() });
         let cores = 2 + (seed % 3) as u16;
-        let options =
-            StoreOptions { dirs, cores, memory_bytes: 32 << 20, segment_size: Some(SEGMENT_SIZE), read_only: false };
+        let options = StoreOptions {
+            dirs,
+            cores,
+            memory_bytes: 32 << 20,
+            segment_size: Some(SEGMENT_SIZE),
+            read_only: false,
+            limits: Limits::default(),
+        };
         let ios = machine::ios(&sim, cores);
         let shards = sim.run(machine::open(ios, options)).expect("it opens");
         sim.run(async move {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nabu_engine::io::Io;
 use nabu_engine::sim::{CrashMode, Sim, SimIo, SimOptions};
-use nabu_engine::store::{CommitOptions, Pace, Sendable, Shard, StoreError, StoreOptions, Stored};
+use nabu_engine::store::{CommitOptions, Limits, Pace, Sendable, Shard, StoreError, StoreOptions, Stored};
 use support::content::Content;
 use support::machine;
 
@@ -20,7 +20,14 @@ async fn put(shard: Shard<SimIo>, content: &Content) -> Result<Stored, StoreErro
 
 fn options(memory_bytes: u64, segment_size: u64) -> StoreOptions {
     let segment_size = Some(segment_size);
-    StoreOptions { dirs: machine::dirs(1), cores: 1, memory_bytes, segment_size, read_only: false }
+    StoreOptions {
+        dirs: machine::dirs(1),
+        cores: 1,
+        memory_bytes,
+        segment_size,
+        read_only: false,
+        limits: Limits::default(),
+    }
 }
 
 fn simulation(seed: u64) -> Sim {

@@ -9,7 +9,7 @@ use nabu_engine::io::Io;
 use nabu_engine::log::footer::footer_bytes;
 use nabu_engine::probe::{self, Event};
 use nabu_engine::sim::{CrashMode, Faults, Sim, SimIo, SimOptions};
-use nabu_engine::store::{CommitOptions, Pace, Shard, StoreError, StoreOptions, Stored};
+use nabu_engine::store::{CommitOptions, Limits, Pace, Shard, StoreError, StoreOptions, Stored};
 use nabu_engine::sync::promise;
 use nabu_engine::types::BlobId;
 use support::client::read_range;
@@ -27,8 +27,14 @@ impl Machine {
     fn new(seed: u64, cores: u16, dirs: usize) -> Self {
         let dirs = machine::dirs(dirs);
         let sim = SimOptions { dirs: dirs.clone(), capacity_bytes: 1 << 30, ..SimOptions::default() };
-        let options =
-            StoreOptions { dirs, cores, memory_bytes: 32 << 20, segment_size: Some(SEGMENT_SIZE), read_only: false };
+        let options = StoreOptions {
+            dirs,
+            cores,
+            memory_bytes: 32 << 20,
+            segment_size: Some(SEGMENT_SIZE),
+            read_only: false,
+            limits: Limits::default(),
+        };
         Self { sim: Some(Sim::new(seed, sim)), options }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nabu_engine::io::Io;
 use nabu_engine::sim::{Sim, SimIo, SimOptions};
-use nabu_engine::store::{BlobReader, CommitOptions, Pace, Shard, StoreError, StoreOptions};
+use nabu_engine::store::{BlobReader, CommitOptions, Limits, Pace, Shard, StoreError, StoreOptions};
 use support::content::Content;
 use support::machine::{self, Shards};
 
@@ -20,6 +20,7 @@ fn options(cores: u16, segment_size: u64) -> StoreOptions {
         memory_bytes: 64 << 20,
         segment_size: Some(segment_size),
         read_only: false,
+        limits: Limits::default(),
     }
 }
 

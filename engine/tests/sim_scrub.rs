@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nabu_engine::log::record::{Kind, Layout};
 use nabu_engine::sim::{CrashMode, Random, Sim, SimIo, SimOptions};
-use nabu_engine::store::{CommitOptions, Pace, ScrubOptions, Shard, StoreError, StoreOptions, StoreStatus};
+use nabu_engine::store::{CommitOptions, Limits, Pace, ScrubOptions, Shard, StoreError, StoreOptions, StoreStatus};
 use support::anatomy::{self, Meaning, Part};
 use support::client::read_range;
 use support::content::Content;
@@ -36,8 +36,14 @@ impl Machine {
         let dirs = machine::dirs(2);
         let mut sim =
             Sim::new(seed, SimOptions { dirs: dirs.clone(), capacity_bytes: 1 << 30, ..SimOptions::default() });
-        let options =
-            StoreOptions { dirs, cores: 2, memory_bytes: 8 << 20, segment_size: Some(SEGMENT_SIZE), read_only: false };
+        let options = StoreOptions {
+            dirs,
+            cores: 2,
+            memory_bytes: 8 << 20,
+            segment_size: Some(SEGMENT_SIZE),
+            read_only: false,
+            limits: Limits::default(),
+        };
         let shards = sim.run(machine::open(machine::ios(&sim, 2), options.clone())).expect("opens");
         let mut machine = Self { sim, options, shards, contents, deleted };
         for number in 0..machine.contents.len() {

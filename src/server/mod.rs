@@ -31,7 +31,7 @@ use std::time::{Duration, SystemTime};
 use nabu_engine::io::Io;
 use nabu_engine::runtime::mailbox::{Receiver, Sender, mailbox};
 use nabu_engine::runtime::{self, Listener, RingIo, RuntimeOptions};
-use nabu_engine::store::{ScrubOptions, Store, StoreOptions};
+use nabu_engine::store::{Limits, ScrubOptions, Store, StoreOptions};
 use nabu_engine::types::CoreId;
 
 use self::connections::ConnectionCount;
@@ -107,6 +107,7 @@ pub fn run(config: Config, security: Security) -> Result<(), String> {
         memory_bytes: config.memory_bytes,
         segment_size: config.segment_size,
         read_only: false,
+        limits: Limits::default(),
     });
     let shared = Arc::new(Shared {
         connection_count: ConnectionCount::new(config.limits.connections_max),

@@ -25,7 +25,7 @@ use crate::types::SegmentId;
 
 /// Shards of a large cache; a small one has fewer, so that each has room for some of the largest entries.
 const SHARDS_MAX: usize = 64;
-const SHARD_BYTES_MIN: usize = 64 << 20;
+pub const SHARD_BYTES_MIN: usize = 64 << 20;
 /// Entries that one reservation evicts at most, beyond those that make up its size: memory that readers hold does not come free by evicting more.
 const FUTILE_EVICTIONS_MAX: usize = 16;
 /// Entries of at least this size use memory that was made ready; smaller ones come from the allocator.
@@ -167,7 +167,12 @@ fn count(counter: &AtomicU64) {
 impl<V: Clone> Cache<V> {
     /// An empty cache that charges up to `budget` bytes.
     pub fn new(budget: usize) -> Self {
-        let count = (budget / SHARD_BYTES_MIN).clamp(1, SHARDS_MAX);
+        Self::sharded(budget, SHARD_BYTES_MIN)
+    }
+
+    /// The same, with a lock for each so many bytes.
+    pub fn sharded(budget: usize, shard_bytes_min: usize) -> Self {
+        let count = (budget / shard_bytes_min).clamp(1, SHARDS_MAX);
         let shards =
             (0..count).map(|_| Mutex::new(Shard { entries: S3Fifo::default(), flights: KeyMap::default() })).collect();
         let zero = || AtomicU64::new(0);

@@ -33,7 +33,7 @@ const ENTRY_SIZE: usize = 36;
 const OPERATION_SIZE: usize = 24;
 const SLICE_HEADER_SIZE: usize = 48;
 
-/// The most entries of one slice: what the owner copies without a pause for others.
+/// The most entries that a slice may be given.
 pub const SLICE_ENTRIES_MAX: usize = 16 << 10;
 /// The most bytes of a section that is believed.
 const SECTION_BYTES_MAX: usize = 64 << 20;

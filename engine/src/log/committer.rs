@@ -11,19 +11,25 @@ use crate::log::record::{Shape, checksums, encode_head};
 use crate::log::writer::{Log, RECORD_DIVISOR};
 use crate::log::{HEAD_ROOM, PACKED_PAYLOAD_MAX, RECORD_ALIGN, SEGMENT_SIZE_MIN, bytes};
 
-/// The most bytes of one batch. Bounds the memory of the committer and the time until the first of a batch is acknowledged.
+/// The most bytes that a batch may be given.
 pub const BATCH_BYTES_MAX: usize = 1 << 20;
 
 const _: () = assert!(PACKED_PAYLOAD_MAX + HEAD_ROOM <= BATCH_BYTES_MAX);
-const _: () = assert!((PACKED_PAYLOAD_MAX + HEAD_ROOM).next_multiple_of(BLOCK_SIZE) <= batch_max(SEGMENT_SIZE_MIN));
+const _: () = assert!(
+    (PACKED_PAYLOAD_MAX + HEAD_ROOM).next_multiple_of(BLOCK_SIZE) <= batch_max(SEGMENT_SIZE_MIN, BATCH_BYTES_MAX)
+);
 
 /// The most bytes of a batch in segments of this size: whole blocks.
-const fn batch_max(segment_size: u64) -> usize {
+const fn batch_max(segment_size: u64, most: usize) -> usize {
     let room = (segment_size / RECORD_DIVISOR) as usize;
-    if room < BATCH_BYTES_MAX { room / BLOCK_SIZE * BLOCK_SIZE } else { BATCH_BYTES_MAX }
+    if room < most { room / BLOCK_SIZE * BLOCK_SIZE } else { most }
 }
 
 impl<I: Io> Log<I> {
+    fn batch_max(&self) -> usize {
+        batch_max(self.0.options.segment_size, self.0.options.batch_bytes_max)
+    }
+
     /// The committer: one batch after the other, for as long as the log is open.
     pub(super) async fn committer(self) {
         let mut batch_buf = None;
@@ -65,7 +71,7 @@ impl<I: Io> Log<I> {
         let mut count = 0;
         for packed in waiting.iter() {
             size += bytes(Shape::packed(&packed.head, packed.payload.bytes().len()).length_units()) as usize;
-            if size > batch_max(self.0.options.segment_size) {
+            if size > self.batch_max() {
                 break;
             }
             count += 1;
@@ -114,7 +120,7 @@ impl<I: Io> Log<I> {
             Ok(reservation) => reservation,
             Err(error) => return Err((error, data, tombstones)),
         };
-        let mut buf = batch_buf.take().unwrap_or_else(|| AlignedBuf::zeroed(batch_max(self.0.options.segment_size)));
+        let mut buf = batch_buf.take().unwrap_or_else(|| AlignedBuf::zeroed(self.batch_max()));
         let end = offset + total as u64;
         let mut at = 0;
         let mut replies = Vec::with_capacity(records);

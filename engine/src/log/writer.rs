@@ -31,8 +31,8 @@ use crate::memory::Frame;
 use crate::sync::{Notify, Turns, promise};
 use crate::types::SegmentId;
 
-/// The most bytes that only tombstones may use in a segment.
-const RESERVE_BYTES_MAX: u64 = 256 << 10;
+/// The most bytes of a segment that may be left to tombstones alone.
+pub const RESERVE_BYTES_MAX: u64 = 256 << 10;
 /// What tombstones make do with when there is no room for a segment of the usual size, as after a restart on a full disk.
 const SMALL_SEGMENT: u64 = SEGMENT_SIZE_MIN;
 /// After this many segments fenced in a row the log takes no more writes until the next start: the disk is gone.
@@ -70,6 +70,10 @@ pub struct LogOptions<F> {
     pub dir: PathBuf,
     pub store: [u8; 16],
     pub segment_size: u64,
+    /// The most bytes of one batch.
+    pub batch_bytes_max: usize,
+    /// The most bytes that only tombstones may use in a segment.
+    pub reserve_bytes_max: u64,
     pub table: Arc<SegmentTable<F>>,
     pub free: Arc<FreeFiles<F>>,
     /// Told of every segment that is sealed, with the bytes it holds.
@@ -106,7 +110,7 @@ impl<I: Io> Clone for Log<I> {
 
 impl<I: Io> Inner<I> {
     fn reserve(&self) -> u64 {
-        RESERVE_BYTES_MAX.min(self.options.segment_size / 32)
+        self.options.reserve_bytes_max.min(self.options.segment_size / 32)
     }
 }
 

@@ -22,9 +22,6 @@ use crate::store::shard::{Inner, Shard};
 use crate::sync::Notify;
 use crate::types::{BlobId, SegmentId, Sequence};
 
-/// Entries counted before others get their turn.
-const ENTRIES_PER_TURN: usize = 1024;
-
 /// How often a list of pieces that looks damaged is read again before it counts as lost, and after how long.
 const DAMAGED_RETRIES: u32 = 2;
 const DAMAGED_PAUSE: Duration = Duration::from_millis(500);
@@ -54,10 +51,11 @@ impl<I: Io> Shard<I> {
     /// Counts what was there at the start.
     pub(super) async fn account(self) {
         let Inner { accounting, index, io, .. } = &*self.0;
+        let per_turn = self.shared().options.limits.counted_per_turn;
         let mut after = None;
         loop {
-            let mut entries = Vec::with_capacity(ENTRIES_PER_TURN);
-            index.borrow().after(after.as_ref(), ENTRIES_PER_TURN, &mut entries);
+            let mut entries = Vec::with_capacity(per_turn);
+            index.borrow().after(after.as_ref(), per_turn, &mut entries);
             if self.0.closing.get() {
                 // Not everything is counted: what looks dead need not be, and nothing may be reclaimed.
                 return;

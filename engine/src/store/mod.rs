@@ -13,6 +13,7 @@ mod delete;
 mod fetch;
 mod hashing;
 mod identity;
+mod limits;
 mod location;
 mod locks;
 mod message;
@@ -47,6 +48,7 @@ pub use background::{CompactionStatus, ScrubStatus, Worker};
 pub use blob::Blob;
 pub use compaction::compact;
 pub use fetch::SMALL_PAYLOAD_MAX;
+pub use limits::{CompactionLimits, Limits};
 pub use quarantine::{Ailment, Quarantined};
 pub use reader::{BlobReader, Chunk, Pace, Sendable};
 pub use scrub::{ScrubOptions, scrub};
@@ -73,6 +75,8 @@ pub struct StoreOptions {
     pub segment_size: Option<u64>,
     /// Change nothing on the disk: for inspection, and without uploads or deletes.
     pub read_only: bool,
+    /// What a program leaves at its default.
+    pub limits: Limits,
 }
 
 /// The least memory that a core keeps for uploads and for reads beside the cache, where there is twice as much of it.

@@ -14,7 +14,7 @@ use crate::log::record::Kind;
 use crate::log::scan::{Damage, Scan, scan};
 use crate::log::segment::{DATA_START, Segment};
 use crate::store::reclaim::read_footer;
-use crate::store::{OpenError, Pace, Quarantined, Shard, Store, StoreError, StoreOptions};
+use crate::store::{Limits, OpenError, Pace, Quarantined, Shard, Store, StoreError, StoreOptions};
 use crate::types::{BlobId, ContentHash, CoreId, SegmentId};
 
 /// Ids listed at a time.
@@ -98,6 +98,7 @@ impl<I: Io> Offline<I> {
             memory_bytes: MEMORY_BYTES,
             segment_size: None,
             read_only: true,
+            limits: Limits::default(),
         });
         let shard = store.open(CoreId(0), io).await?;
         Ok(Self { shard })

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use crate::index::{Entry, Location};
 use crate::io::Io;
-use crate::log::checkpoint::{SLICE_ENTRIES_MAX, Slice};
+use crate::log::checkpoint::Slice;
 use crate::probe::{self, Event};
 use crate::store::StoreError;
 use crate::store::message::{Acquired, CoreStatus, Outcome, Released, Reply, Request};
@@ -206,11 +206,12 @@ impl<I: Io> Shard<I> {
             Some(after) => successor(after).expect("more follow only below the last id"),
             None => first_owned(self.0.core, self.cores()),
         };
+        let most = self.shared().options.limits.slice_entries_max;
         let mut entries = Vec::new();
-        self.0.index.borrow().after(after.as_ref(), SLICE_ENTRIES_MAX, &mut entries);
+        self.0.index.borrow().after(after.as_ref(), most, &mut entries);
         let end = last_owned(self.0.core, self.cores());
         let last = match entries.last() {
-            Some(entry) if entries.len() == SLICE_ENTRIES_MAX => entry.id,
+            Some(entry) if entries.len() == most => entry.id,
             _ => end,
         };
         let operations = self.0.locks.under_way(first, last);

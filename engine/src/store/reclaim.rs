@@ -23,15 +23,6 @@ use crate::store::shard::Shard;
 use crate::sync::promise;
 use crate::types::SegmentId;
 
-/// A segment of tombstones is not retired while it would take more than this part of its size to write them again.
-const CARRY_DIVISOR: u64 = 4;
-/// Tombstones that are written again at once.
-const CARRIED_AT_ONCE: usize = 64;
-/// A checkpoint is written when this many bytes were sealed since the last.
-const CHECKPOINT_BYTES_MIN: u64 = 1 << 30;
-/// Or this many times the size of the last, so that checkpoints stay a small part of what is written.
-const CHECKPOINT_RATIO: u64 = 64;
-
 /// What the reclaimer is told.
 pub(super) enum Event<F> {
     /// Nothing in this segment is live any more.
@@ -113,7 +104,9 @@ impl<I: Io> Shard<I> {
                 Event::Stop(_) => break,
             }
             self.reclaim_candidates(&mut work).await;
-            if work.sealed_bytes >= CHECKPOINT_BYTES_MIN.max(work.checkpoint_bytes * CHECKPOINT_RATIO) {
+            let limits = &self.shared().options.limits;
+            let enough = limits.checkpoint_bytes_min.max(work.checkpoint_bytes * limits.checkpoint_ratio);
+            if work.sealed_bytes > 0 && work.sealed_bytes >= enough {
                 work.sealed_bytes = 0;
                 work.checkpoint_bytes = self.write_checkpoint().await.unwrap_or(work.checkpoint_bytes);
             }
@@ -177,7 +170,9 @@ impl<I: Io> Shard<I> {
                 .collect();
             let carried = (needed.len() * FIXED_SIZE) as u64;
             // One with blobs goes at any price: it is itself what the tombstones of others wait for.
-            if !has_blobs && carried * CARRY_DIVISOR > segment.file_bytes.load(Ordering::Acquire) {
+            if !has_blobs
+                && carried * self.shared().options.limits.carry_divisor > segment.file_bytes.load(Ordering::Acquire)
+            {
                 let until = needed.iter().map(|entry| entry.watermark).max().expect("there are some");
                 work.blocked.insert(id, SegmentId(until));
                 return;
@@ -234,7 +229,7 @@ impl<I: Io> Shard<I> {
 
     /// Writes tombstones again, with their sequences. False when that failed.
     async fn carry(&self, needed: Vec<FooterEntry>) -> bool {
-        for some in needed.chunks(CARRIED_AT_ONCE) {
+        for some in needed.chunks(self.shared().options.limits.carried_at_once) {
             let mut results = Vec::with_capacity(some.len());
             for entry in some {
                 let now = self.0.io.wall_clock_ns();

@@ -165,6 +165,8 @@ fn start_log<I: Io>(
         dir: shared.options.dirs[dir_index].clone(),
         store: identity,
         segment_size: free.segment_size(dir_index),
+        batch_bytes_max: shared.options.limits.batch_bytes_max,
+        reserve_bytes_max: shared.options.limits.tombstone_reserve_bytes_max,
         table: shared.table.clone(),
         free: free.clone(),
         sealed: Box::new(move |segment, bytes| {

@@ -96,9 +96,10 @@ impl<F: Clone + Send + Sync + fmt::Debug + 'static> Store<F> {
     }
 
     /// # Panics
-    /// If `options` has no data directory or no core.
+    /// If `options` has no data directory or no core, or limits that contradict each other.
     pub fn new(options: StoreOptions) -> Store<F> {
         assert!(!options.dirs.is_empty() && options.cores > 0, "a store has a directory and a core");
+        options.limits.check();
         let (mailboxes, receivers) = (0..options.cores + Worker::COUNT)
             .map(|_| {
                 let (sender, receiver) = mailbox();
@@ -120,7 +121,7 @@ impl<F: Clone + Send + Sync + fmt::Debug + 'static> Store<F> {
             damage_count: AtomicU64::new(0),
             incomplete: AtomicBool::new(false),
             readers: Readers::default(),
-            cache: Cache::new(options.cache_bytes()),
+            cache: Cache::sharded(options.cache_bytes(), options.limits.cache_shard_bytes_min),
             changes: (0..options.cores).map(|_| Changes::default()).collect(),
             helped_uploads: (0..options.cores).map(|_| AtomicU32::new(0)).collect(),
             options,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nabu_engine::log::record::Kind;
 use nabu_engine::sim::{Random, Sim, SimIo, SimOptions};
-use nabu_engine::store::{CommitOptions, Pace, ScrubOptions, Shard, StoreError, StoreOptions, StoreStatus};
+use nabu_engine::store::{CommitOptions, Limits, Pace, ScrubOptions, Shard, StoreError, StoreOptions, StoreStatus};
 
 use super::anatomy::{self, Meaning, Part};
 use super::client::read_range;
@@ -30,7 +30,8 @@ pub fn run(seed: u64) -> Result<(), String> {
     let cores = 1 + random.below(2) as u16;
     let sim = Sim::new(seed, SimOptions { dirs: dirs.clone(), capacity_bytes: 256 << 20, ..SimOptions::default() });
     let segment_size = Some(256 << 10);
-    let options = StoreOptions { dirs, cores, memory_bytes: 4 << 20, segment_size, read_only: false };
+    let options =
+        StoreOptions { dirs, cores, memory_bytes: 4 << 20, segment_size, read_only: false, limits: Limits::default() };
     let mut size = || match random.below(8) {
         0 => 100_000 + random.index(300_000),
         1 | 2 => 4_000 + random.index(80_000),

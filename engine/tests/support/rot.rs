@@ -2,7 +2,7 @@
 
 use nabu_engine::io::BLOCK_SIZE;
 use nabu_engine::sim::{CrashMode, Random, Sim, SimOptions};
-use nabu_engine::store::{CommitOptions, Pace, StoreOptions};
+use nabu_engine::store::{CommitOptions, Limits, Pace, StoreOptions};
 
 use super::client::read_range;
 use super::content::Content;
@@ -15,8 +15,14 @@ pub fn run(seed: u64) -> Result<(), String> {
     let mut random = Random::new(seed ^ 0x0b17_0f10);
     let dirs = machine::dirs(1);
     let mut sim = Sim::new(seed, SimOptions { dirs: dirs.clone(), ..SimOptions::default() });
-    let options =
-        StoreOptions { dirs, cores: 1, memory_bytes: 16 << 20, segment_size: Some(256 << 10), read_only: false };
+    let options = StoreOptions {
+        dirs,
+        cores: 1,
+        memory_bytes: 16 << 20,
+        segment_size: Some(256 << 10),
+        read_only: false,
+        limits: Limits::default(),
+    };
     let contents: Vec<Content> = (0..3 + random.index(8))
         .map(|number| Content::new(seed.wrapping_mul(1000) + number as u64, 1 + random.index(8 << 10)))
         .collect();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nabu_engine::io::Io;
 use nabu_engine::sim::{CrashMode, Faults, Random, Sim, SimOptions};
-use nabu_engine::store::{OpenError, ScrubOptions, StoreError, StoreOptions};
+use nabu_engine::store::{CompactionLimits, Limits, OpenError, ScrubOptions, StoreError, StoreOptions};
 use nabu_engine::sync::promise;
 
 use super::client::{Client, Habits, Shared, World};
@@ -162,7 +162,14 @@ impl Scenario {
             random,
             sim: Some(sim),
             world: Rc::new(RefCell::new(world)),
-            options: StoreOptions { dirs, cores: 1, memory_bytes, segment_size: Some(segment_size), read_only: false },
+            options: StoreOptions {
+                dirs,
+                cores: 1,
+                memory_bytes,
+                segment_size: Some(segment_size),
+                read_only: false,
+                limits: draw_limits(seed),
+            },
             faults,
             habits,
             clients,
@@ -468,6 +475,40 @@ async fn verify(mut client: Client) {
     if page.ids.iter().any(|id| world.contents.iter().all(|content| content.id != *id)) {
         world.model.violate("the list names a blob that nobody stored".into());
     }
+}
+
+/// What makes the store do something: most often little enough that it happens within a scenario. From a stream of its own.
+fn draw_limits(seed: u64) -> Limits {
+    let mut random = Random::new(seed ^ 0x0011_a175);
+    let usual = Limits::default();
+    let mut pick = |choices: &[u64]| choices[random.index(choices.len())];
+    let worth_percent = pick(&[1, 5, 8, 8]);
+    let gathering = Duration::from_millis(pick(&[1, 20, 100, 100]));
+    let compaction = CompactionLimits {
+        dead_percent: worth_percent + pick(&[0, 4, 4, 20]),
+        worth_percent,
+        worth_percent_urgent: worth_percent.min(pick(&[1, 5, 5])),
+        tombstone_percent: pick(&[0, 3, 3]),
+        tombstone_segments: pick(&[1, 1, 4]),
+        gathering,
+        stuck_for: gathering * 2 + Duration::from_millis(pick(&[10, 1_000, 60_000])),
+        records_at_once: pick(&[1, 3, 2048, 2048]) as usize,
+        ids_at_once: pick(&[1, 3, 1024, 1024]) as usize,
+    };
+    let limits = Limits {
+        checkpoint_bytes_min: pick(&[0, 0, 512 << 10, 1 << 30]),
+        checkpoint_ratio: pick(&[0, 0, 1, 64]),
+        slice_entries_max: pick(&[1, 3, 16 << 10, 16 << 10]) as usize,
+        batch_bytes_max: pick(&[80 << 10, usual.batch_bytes_max as u64]) as usize,
+        tombstone_reserve_bytes_max: pick(&[4 << 10, usual.tombstone_reserve_bytes_max]),
+        cache_shard_bytes_min: pick(&[2 << 20, 64 << 20]) as usize,
+        carry_divisor: pick(&[1, 4, 4, 1_000]),
+        carried_at_once: pick(&[1, 64]) as usize,
+        counted_per_turn: pick(&[1, 1024]) as usize,
+        compaction,
+    };
+    limits.check();
+    limits
 }
 
 fn draw_faults(mode: Mode, random: &mut Random) -> Faults {

@@ -22,7 +22,6 @@ mod records;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use self::pace::Space;
 use self::policy::{Balance, Candidate, Cause};
@@ -37,6 +36,7 @@ use crate::log::segment::{Contents, DATA_START, Segment, State};
 use crate::probe::{self, Event};
 use crate::store::StoreError;
 use crate::store::background::Worker;
+use crate::store::limits::CompactionLimits;
 use crate::store::location::{has_extents, record_bytes};
 use crate::store::message::{Reply, Request};
 use crate::store::shard::Shard;
@@ -44,14 +44,8 @@ use crate::store::shared::Store;
 use crate::sync::race;
 use crate::types::{BlobId, CoreId, SegmentId, Sequence};
 
-/// After something died or was sealed, it is waited so long for more of it before anything is decided.
-const GATHERING: Duration = Duration::from_millis(100);
-/// A segment that could not be emptied is left alone for so long.
-const STUCK_FOR: Duration = Duration::from_secs(60);
 /// What a page of extents takes.
 const PAGE_BYTES: u64 = (HEAD_ROOM + PAGE_EXTENTS_MAX * EXTENT_SIZE) as u64;
-/// Ids asked for in one message.
-const IDS_AT_ONCE: usize = 1024;
 
 /// Runs compaction until the store is closed. The cores must be open.
 pub async fn compact<I: Io>(store: &Store<I::File>, io: I) {
@@ -93,7 +87,7 @@ impl<I: Io> Compaction<I> {
             let candidates = self.candidates().await;
             let space = self.space().await;
             let next = shard.shared().table.watermark();
-            match policy::choose(&candidates, next, space.is_urgent()) {
+            match policy::choose(&candidates, next, space.is_urgent(), &self.limits()) {
                 Some((id, cause)) => {
                     let candidate = *candidates.iter().find(|candidate| candidate.id == id).expect("one of them");
                     let done = match candidate.is_active {
@@ -112,6 +106,10 @@ impl<I: Io> Compaction<I> {
         }
     }
 
+    fn limits(&self) -> CompactionLimits {
+        self.shard.shared().options.limits.compaction
+    }
+
     /// Waits until there may be something to do.
     async fn rest(&mut self) {
         let io = self.shard.io();
@@ -119,10 +117,10 @@ impl<I: Io> Compaction<I> {
         if self.stuck.is_empty() {
             background.bell(Worker::Compaction).heard().await;
         } else {
-            race(background.bell(Worker::Compaction).heard(), io.sleep(STUCK_FOR)).await;
+            race(background.bell(Worker::Compaction).heard(), io.sleep(self.limits().stuck_for)).await;
         }
         if !background.is_stopping() {
-            race(background.stopped(Worker::Compaction), io.sleep(GATHERING)).await;
+            race(background.stopped(Worker::Compaction), io.sleep(self.limits().gathering)).await;
         }
     }
 
@@ -130,7 +128,8 @@ impl<I: Io> Compaction<I> {
     async fn candidates(&mut self) -> Vec<Candidate> {
         let shared = self.shard.shared();
         let now = self.shard.io().now();
-        self.stuck.retain(|_, since| now.since(*since) < STUCK_FOR);
+        let stuck_for = self.limits().stuck_for;
+        self.stuck.retain(|_, since| now.since(*since) < stuck_for);
         if shared.unaccounted_cores.load(Ordering::Acquire) > 0 {
             return Vec::new();
         }
@@ -160,7 +159,7 @@ impl<I: Io> Compaction<I> {
         let counters = &shared.background.compaction;
         counters.sealed_bytes.store(balance.sealed_bytes, Ordering::Relaxed);
         counters.dead_bytes.store(balance.dead_bytes + balance.tombstone_bytes, Ordering::Relaxed);
-        self.can_help = policy::can_help(&candidates);
+        self.can_help = policy::can_help(&candidates, &self.limits());
         candidates
     }
 
@@ -229,7 +228,7 @@ impl<I: Io> Compaction<I> {
     async fn overhead(&self, segment: &Arc<Segment<I::File>>) -> Result<u64, Halt> {
         let tenants = segment.tenants();
         let mut overhead = 0;
-        for some in tenants.chunks(IDS_AT_ONCE) {
+        for some in tenants.chunks(self.limits().ids_at_once) {
             for (id, from) in some.iter().zip(self.locate(some).await.or(Err(Halt::Stopped))?) {
                 let Some(from) = from.filter(has_extents) else { continue };
                 overhead += record_bytes(&from);
@@ -274,7 +273,7 @@ impl<I: Io> Compaction<I> {
         entries: &[FooterEntry],
     ) -> Result<Vec<(BlobId, Location)>, StoreError> {
         let mut live = Vec::new();
-        for some in entries.chunks(IDS_AT_ONCE) {
+        for some in entries.chunks(self.limits().ids_at_once) {
             let ids: Vec<BlobId> = some.iter().map(|entry| entry.id).collect();
             for (entry, found) in some.iter().zip(self.locate(&ids).await?) {
                 let is_here = |at: &Location| at.segment == segment.id && at.offset_units == entry.offset_units;

@@ -6,17 +6,8 @@
 //!
 //! Tombstones that must be kept are no gain. When they add up, the oldest segment goes whatever it holds: they are kept for the old segments' sake.
 
+use crate::store::limits::CompactionLimits;
 use crate::types::SegmentId;
-
-/// Compaction begins when more than this part of what is sealed is dead, in percent. The promise is 1.25 bytes of disk for a live one, which is 20 %.
-const DEAD_PERCENT: u64 = 12;
-/// And a segment is worth emptying from this part on.
-const WORTH_PERCENT: u64 = 8;
-/// Where space is short, anything that gives this part of a segment is worth it. More than what packing itself wastes.
-const WORTH_PERCENT_URGENT: u64 = 5;
-/// Tombstones that are kept may take this part of what is sealed, or so many segments.
-const TOMBSTONE_PERCENT: u64 = 3;
-const TOMBSTONE_SEGMENTS: u64 = 4;
 
 /// A segment, as compaction sees it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -88,14 +79,20 @@ pub(super) enum Cause {
 }
 
 /// The segment to empty next. `urgent`: space is short.
-pub(super) fn choose(candidates: &[Candidate], next: SegmentId, urgent: bool) -> Option<(SegmentId, Cause)> {
+pub(super) fn choose(
+    candidates: &[Candidate],
+    next: SegmentId,
+    urgent: bool,
+    limits: &CompactionLimits,
+) -> Option<(SegmentId, Cause)> {
     let able = || candidates.iter().filter(|candidate| candidate.is_able());
     if let Some(damaged) = able().find(|candidate| candidate.is_damaged && candidate.live_bytes > 0) {
         return Some((damaged.id, Cause::Damaged));
     }
     let balance = Balance::of(candidates);
     let segment_bytes = candidates.iter().map(|candidate| candidate.file_bytes).max().unwrap_or(0);
-    let tombstones_max = (balance.sealed_bytes * TOMBSTONE_PERCENT / 100).max(segment_bytes * TOMBSTONE_SEGMENTS);
+    let tombstones_max =
+        (balance.sealed_bytes * limits.tombstone_percent / 100).max(segment_bytes * limits.tombstone_segments);
     if balance.tombstone_bytes > tombstones_max
         // That one and no other: where it can't go, nothing is won by moving the next.
         && let Some(oldest) = candidates.iter().filter(|candidate| candidate.live_bytes > 0).min_by_key(|one| one.id)
@@ -104,25 +101,25 @@ pub(super) fn choose(candidates: &[Candidate], next: SegmentId, urgent: bool) ->
         return Some((oldest.id, Cause::Oldest));
     }
     if urgent {
-        return most_gain(candidates).map(|one| (one.id, Cause::Dead));
+        return most_gain(candidates, limits).map(|one| (one.id, Cause::Dead));
     }
-    if balance.dead_bytes * 100 <= balance.sealed_bytes * DEAD_PERCENT {
+    if balance.dead_bytes * 100 <= balance.sealed_bytes * limits.dead_percent {
         return None;
     }
-    let worth = able().filter(|candidate| candidate.live_bytes > 0 && candidate.is_worth(WORTH_PERCENT));
+    let worth = able().filter(|candidate| candidate.live_bytes > 0 && candidate.is_worth(limits.worth_percent));
     worth.max_by_key(|candidate| (candidate.score(next), candidate.id)).map(|candidate| (candidate.id, Cause::Dead))
 }
 
 /// The quickest way to a free segment.
-fn most_gain(candidates: &[Candidate]) -> Option<&Candidate> {
-    let worth = |one: &&Candidate| one.is_able() && one.live_bytes > 0 && one.is_worth(WORTH_PERCENT_URGENT);
+fn most_gain<'c>(candidates: &'c [Candidate], limits: &CompactionLimits) -> Option<&'c Candidate> {
+    let worth = |one: &&Candidate| one.is_able() && one.live_bytes > 0 && one.is_worth(limits.worth_percent_urgent);
     candidates.iter().filter(worth).max_by_key(|one| (one.gain() * 1000 / one.file_bytes.max(1), one.id))
 }
 
 /// Whether space can be made, if it must: by emptying segments, or because some are dead and about to go.
-pub(super) fn can_help(candidates: &[Candidate]) -> bool {
+pub(super) fn can_help(candidates: &[Candidate], limits: &CompactionLimits) -> bool {
     let is_going = |one: &Candidate| one.live_bytes == 0 && one.tombstone_bytes == 0 && one.is_able();
-    most_gain(candidates).is_some() || candidates.iter().any(is_going)
+    most_gain(candidates, limits).is_some() || candidates.iter().any(is_going)
 }
 
 #[cfg(test)]
@@ -145,7 +142,7 @@ mod tests {
     }
 
     fn chosen(candidates: &[Candidate], urgent: bool) -> Option<u32> {
-        choose(candidates, SegmentId(100), urgent).map(|(id, _)| id.0)
+        choose(candidates, SegmentId(100), urgent, &CompactionLimits::DEFAULT).map(|(id, _)| id.0)
     }
 
     #[test]
@@ -184,7 +181,10 @@ mod tests {
         assert_eq!(chosen(&candidates, false), None, "four segments' worth is allowed");
         let mut many: Vec<Candidate> = (2..8).map(with_tombstones).collect();
         many.push(candidate(1, 1000));
-        assert_eq!(choose(&many, SegmentId(100), false), Some((SegmentId(1), Cause::Oldest)));
+        assert_eq!(
+            choose(&many, SegmentId(100), false, &CompactionLimits::DEFAULT),
+            Some((SegmentId(1), Cause::Oldest))
+        );
     }
 
     #[test]
@@ -194,7 +194,7 @@ mod tests {
         candidates.push(Candidate { is_stuck: true, ..candidate(1, 1000) });
         candidates.push(candidate(2, 1000));
         assert_eq!(
-            choose(&candidates, SegmentId(100), false),
+            choose(&candidates, SegmentId(100), false, &CompactionLimits::DEFAULT),
             None,
             "the tombstones are kept for the first one's sake"
         );

@@ -25,8 +25,6 @@ use crate::types::{BlobId, Sequence};
 const RUN_BYTES: u64 = 1 << 20;
 /// Dead bytes between two records that are read along.
 const GAP_MAX: u64 = 64 << 10;
-/// Records locked at a time: their blobs can't be deleted until they are written.
-const RUN_RECORDS: usize = 2048;
 
 const _: () = assert!(RUN_BYTES as usize <= FRAME_SIZE + HEAD_ROOM);
 
@@ -55,7 +53,7 @@ impl<I: Io> Compaction<I> {
         let mut failure = None;
         live.reverse();
         while !live.is_empty() {
-            let run = next_run(&mut live);
+            let run = next_run(&mut live, self.limits().records_at_once);
             let moving = match self.read_run(segment, &run).await {
                 Ok((moving, damaged)) => {
                     failure = damaged.or(failure);
@@ -202,7 +200,7 @@ fn is_direct(location: &Location) -> bool {
 }
 
 /// Takes records from the end of the list (which is in descending order) that are read together: neighbours, or one that lies alone in its blocks.
-fn next_run(live: &mut Vec<(BlobId, Location)>) -> Vec<(BlobId, Location)> {
+fn next_run(live: &mut Vec<(BlobId, Location)>, most: usize) -> Vec<(BlobId, Location)> {
     let first = live.pop().expect("asked for while there are some");
     let start = bytes(first.1.offset_units);
     let mut run = vec![first];
@@ -213,7 +211,7 @@ fn next_run(live: &mut Vec<(BlobId, Location)>) -> Vec<(BlobId, Location)> {
             !is_direct(next) && from - end <= GAP_MAX && to - start <= RUN_BYTES
         };
         match live.last().filter(|(_, next)| joins(next)) {
-            Some(_) if run.len() < RUN_RECORDS => run.push(live.pop().expect("looked at")),
+            Some(_) if run.len() < most => run.push(live.pop().expect("looked at")),
             _ => break,
         }
     }
