@@ -150,6 +150,33 @@ fn a_fleet_that_pulls_one_cold_blob_has_each_byte_read_from_the_disk_once() {
 }
 
 #[test]
+fn a_second_pass_after_a_restart_reads_nothing_from_the_disk() {
+    let data = directory();
+    let mut options = Options::new(data.path());
+    // The cache gets three quarters of it; less than what is stored is made ready at a start.
+    options.memory = "384MiB".to_owned();
+    let bodies: Vec<Vec<u8>> = (0..20).map(|number| content(700 + number, (10 << 20) + number as usize)).collect();
+    let size: u64 = bodies.iter().map(|body| body.len() as u64).sum();
+    let server = options.start();
+    for body in &bodies {
+        server.put(body).expect(201);
+    }
+    server.stop();
+    let server = start_quietly(&options);
+    let pass = || {
+        let before = disk_bytes_read(&server);
+        for body in &bodies {
+            assert!(server.get(&id_of(body)).expect(200).body == *body);
+        }
+        disk_bytes_read(&server) - before
+    };
+    let first = pass();
+    assert!((size..=size + size / 10).contains(&first), "the first pass read {first} bytes of {size}");
+    assert_eq!(pass(), 0);
+    server.stop();
+}
+
+#[test]
 fn a_range_reads_only_what_it_must() {
     let data = directory();
     let options = Options::new(data.path());

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
 use nabu_engine::cache::policy::S3Fifo;
-use nabu_engine::cache::{Cache, Cause, Charge, ENTRY_OVERHEAD, Key, Lookup};
+use nabu_engine::cache::{Cache, Charge, ENTRY_OVERHEAD, Key, Lookup};
 use nabu_engine::index::{Entry, Index, Location};
 use nabu_engine::log::codec::crc32c;
 use nabu_engine::log::record::{Head, Kind, Layout, Placement, Shape, decode_head, encode_head};
@@ -132,7 +132,7 @@ fn ask(cache: &Cache<Value>, number: u32) -> Value {
     match at_once(cache.lookup(key_of(number))) {
         Lookup::Found(value) => value,
         Lookup::Lead(leader) => {
-            let value = Arc::new(cache.reserve(CACHED_BYTES, Cause::Read).expect("what nobody holds can be evicted"));
+            let value = Arc::new(cache.reserve(CACHED_BYTES).expect("what nobody holds can be evicted"));
             leader.fill(value.clone(), CACHED_BYTES);
             value
         }

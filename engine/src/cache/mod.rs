@@ -7,12 +7,15 @@
 //! the entry is evicted *and* its last reader is done. When nothing can be evicted, there is no charge to be had, and the reader does without the
 //! cache. What is in here never changes; a key names the same bytes for ever (segments are never used twice).
 //!
-//! A cache may be told to grow slowly: it then evicts before its budget is used up, and what it evicts is used again, until somebody has made memory
-//! ready for it, or it has asked for more often enough. Why, `ring::frames` says.
+//! Nothing is evicted while the budget has room. Where memory for it comes from is the business of `ring::frames`, and of [`crate::warmer`].
+//!
+//! No operation takes longer the more entries there are: a lock is held for the steps that [`policy`] bounds, and a reservation evicts
+//! [`EVICTIONS_MAX`] entries at most.
 //!
 //! Which entry goes is the business of [`policy`]; what the values are, of the store.
 
 pub mod policy;
+mod table;
 
 use std::future::poll_fn;
 use std::hash::{BuildHasher, BuildHasherDefault};
@@ -28,13 +31,8 @@ const SHARDS_MAX: usize = 64;
 pub const SHARD_BYTES_MIN: usize = 64 << 20;
 /// Entries that one reservation evicts at most, beyond those that make up its size: memory that readers hold does not come free by evicting more.
 const FUTILE_EVICTIONS_MAX: usize = 16;
-/// Entries of at least this size use memory that was made ready; smaller ones come from the allocator.
-const READY_MIN: usize = 1 << 20;
-/// Of this many reservations that must evict, one lets a slowly growing cache grow instead: of those for what was asked for, of those for what was just
-/// written, which nobody may ever ask for, and of small ones, as nobody makes memory ready for them.
-const READ_GROWTH_TURNS: usize = 8;
-const WRITE_GROWTH_TURNS: usize = 32;
-const SMALL_GROWTH_TURNS: usize = 4;
+/// Entries that one reservation evicts at most before others have a turn: a large entry may need the room of thousands of small ones.
+const EVICTIONS_MAX: usize = 128;
 /// What an entry costs beside its value: key, slot, queue place, ghost and allocations.
 pub const ENTRY_OVERHEAD: usize = 256;
 
@@ -74,10 +72,6 @@ struct Counters {
 
 struct Shared<V> {
     budget: usize,
-    /// What may be charged now; grows up to the budget.
-    grown: AtomicUsize,
-    /// Reservations that found what may be charged used up.
-    crowded: AtomicUsize,
     charged: Arc<AtomicUsize>,
     shards: Vec<Mutex<Shard<V>>>,
     /// Whose turn to give something up it is.
@@ -133,11 +127,14 @@ impl Drop for Charge {
     }
 }
 
-/// Why something is entered.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Cause {
-    Read,
-    Written,
+/// What a reservation comes to.
+#[derive(Debug)]
+pub enum Reserved {
+    Charged(Charge),
+    /// Many entries have gone for it, and more must: to be asked for again after others have had their turn.
+    NotYet,
+    /// Readers hold too much of the budget.
+    Full,
 }
 
 /// What a lookup comes to.
@@ -177,16 +174,8 @@ impl<V: Clone> Cache<V> {
             (0..count).map(|_| Mutex::new(Shard { entries: S3Fifo::default(), flights: KeyMap::default() })).collect();
         let zero = || AtomicU64::new(0);
         let counters = Counters { hits: zero(), misses: zero(), waits: zero(), evictions: zero(), bypasses: zero() };
-        let (grown, crowded) = (AtomicUsize::new(budget), AtomicUsize::new(0));
-        Self(Arc::new(Shared {
-            budget,
-            grown,
-            crowded,
-            charged: Arc::default(),
-            shards,
-            next_evicted: AtomicUsize::new(0),
-            counters,
-        }))
+        let next_evicted = AtomicUsize::new(0);
+        Self(Arc::new(Shared { budget, charged: Arc::default(), shards, next_evicted, counters }))
     }
 
     /// What is there now, counted as a use. Not finding it counts as nothing.
@@ -243,61 +232,47 @@ impl<V: Clone> Cache<V> {
         }
     }
 
-    /// Bytes for a new entry, of a budget that evicting makes room in. `None` when readers hold too much of it.
-    pub fn reserve(&self, bytes: usize, cause: Cause) -> Option<Charge> {
-        let bytes = bytes + ENTRY_OVERHEAD;
-        let mut futile = 0;
-        loop {
-            let charged = &self.0.charged;
-            let grown = self.0.grown.load(Ordering::Relaxed);
-            let fits = |now: usize| (now + bytes <= grown).then_some(now + bytes);
-            if charged.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok() {
-                return Some(Charge { bytes, charged: charged.clone() });
+    /// Bytes for a new entry, of a budget that evicting makes room in. `None` when readers hold too much of it, or when it would take more evictions
+    /// than one reservation may make.
+    pub fn reserve(&self, bytes: usize) -> Option<Charge> {
+        match self.try_reserve(bytes) {
+            Reserved::Charged(charge) => Some(charge),
+            Reserved::Full => None,
+            Reserved::NotYet => {
+                count(&self.0.counters.bypasses);
+                None
             }
-            if grown < self.0.budget && self.grows_for(bytes, cause) {
-                self.grow(bytes);
-                continue;
+        }
+    }
+
+    /// As [`Cache::reserve`], for those who can come again.
+    pub fn try_reserve(&self, bytes: usize) -> Reserved {
+        let bytes = bytes + ENTRY_OVERHEAD;
+        let charged = &self.0.charged;
+        let fits = |now: usize| (now + bytes <= self.0.budget).then_some(now + bytes);
+        let (mut evicted, mut futile) = (0, 0);
+        loop {
+            if charged.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok() {
+                return Reserved::Charged(Charge { bytes, charged: charged.clone() });
+            }
+            if evicted == EVICTIONS_MAX {
+                return Reserved::NotYet;
             }
             let before = charged.load(Ordering::Relaxed);
             if bytes > self.0.budget || futile > FUTILE_EVICTIONS_MAX || !self.evict_one() {
-                if bytes <= self.0.budget && grown < self.0.budget {
-                    // There is more to be had than waiting for readers.
-                    self.grow(bytes);
-                    continue;
-                }
                 count(&self.0.counters.bypasses);
-                return None;
+                return Reserved::Full;
             }
+            evicted += 1;
             if charged.load(Ordering::Relaxed) >= before {
                 futile += 1;
             }
         }
     }
 
-    /// Whether a slowly growing cache grows for an entry.
-    fn grows_for(&self, bytes: usize, cause: Cause) -> bool {
-        let turns = match cause {
-            _ if bytes < READY_MIN => SMALL_GROWTH_TURNS,
-            Cause::Read => READ_GROWTH_TURNS,
-            Cause::Written => WRITE_GROWTH_TURNS,
-        };
-        self.0.crowded.fetch_add(1, Ordering::Relaxed).is_multiple_of(turns)
-    }
-
-    /// From now on charges up to `bytes`, and more as it grows.
-    pub fn grow_slowly(&self, bytes: usize) {
-        self.0.grown.store(bytes.min(self.0.budget), Ordering::Relaxed);
-    }
-
-    /// Allows this much more, within the budget.
-    pub fn grow(&self, bytes: usize) {
-        let more = |grown: usize| Some((grown + bytes).min(self.0.budget));
-        let _ = self.0.grown.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
-    }
-
-    /// Whether it has not reached its budget.
-    pub fn is_growing(&self) -> bool {
-        self.0.grown.load(Ordering::Relaxed) < self.0.budget
+    /// Bytes that are charged now, and the most that may be.
+    pub fn charged_and_budget(&self) -> (usize, usize) {
+        (self.0.charged.load(Ordering::Relaxed), self.0.budget)
     }
 
     /// Evicts from the shards in turn; false when there is nothing.

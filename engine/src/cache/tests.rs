@@ -18,7 +18,7 @@ fn get(cache: &Cache<Value>, number: u32, bytes: usize) -> Option<Value> {
     match poll_once(pin!(cache.lookup(key(number)))) {
         Poll::Ready(Lookup::Found(value)) => Some(value),
         Poll::Ready(Lookup::Lead(leader)) => {
-            let charge = cache.reserve(bytes, Cause::Read)?;
+            let charge = cache.reserve(bytes)?;
             let value = Arc::new((number, charge));
             leader.fill(value.clone(), bytes);
             Some(value)
@@ -33,7 +33,7 @@ fn everybody_who_asks_during_a_read_gets_what_it_brings() {
     let Poll::Ready(Lookup::Lead(leader)) = poll_once(pin!(cache.lookup(key(1)))) else { panic!("the first leads") };
     let mut waiting: Vec<_> = (0..10).map(|_| Box::pin(cache.lookup(key(1)))).collect();
     assert!(waiting.iter_mut().all(|lookup| poll_once(lookup.as_mut()).is_pending()));
-    let value = Arc::new((1, cache.reserve(10, Cause::Read).unwrap()));
+    let value = Arc::new((1, cache.reserve(10).unwrap()));
     leader.fill(value.clone(), 10);
     for mut lookup in waiting {
         let Poll::Ready(Lookup::Found(found)) = poll_once(lookup.as_mut()) else { panic!("it is there") };
@@ -53,7 +53,7 @@ fn when_a_reader_fails_the_next_one_reads() {
     drop(leader);
     let Poll::Ready(Lookup::Lead(leader)) = poll_once(second.as_mut()) else { panic!("the second leads") };
     assert!(poll_once(third.as_mut()).is_pending());
-    leader.fill(Arc::new((1, cache.reserve(10, Cause::Read).unwrap())), 10);
+    leader.fill(Arc::new((1, cache.reserve(10).unwrap())), 10);
     assert!(matches!(poll_once(third.as_mut()), Poll::Ready(Lookup::Found(_))));
 }
 
@@ -79,16 +79,16 @@ fn memory_that_is_still_read_counts_after_its_eviction() {
     let held: Vec<Value> = (0..1000).map_while(|number| get(&cache, number, 1000)).collect();
     assert!(held.len() < 100, "{} fit", held.len());
     assert_eq!(cache.status().bypasses, 1);
-    assert!(cache.reserve(1000, Cause::Read).is_none(), "readers hold it all");
+    assert!(cache.reserve(1000).is_none(), "readers hold it all");
     drop(held);
-    assert!(cache.reserve(1000, Cause::Read).is_some());
+    assert!(cache.reserve(1000).is_some());
 }
 
 #[test]
 fn an_entry_larger_than_the_budget_evicts_nothing() {
     let cache: Cache<Value> = Cache::new(10_000);
     get(&cache, 1, 1000).unwrap();
-    assert!(cache.reserve(10_001, Cause::Read).is_none());
+    assert!(cache.reserve(10_001).is_none());
     assert!(cache.peek(&key(1)).is_some());
 }
 
@@ -108,7 +108,7 @@ fn threads_that_ask_for_the_same_keys_read_each_once() {
                                 break;
                             }
                             Poll::Ready(Lookup::Lead(leader)) => {
-                                leader.fill(Arc::new((number, cache.reserve(100, Cause::Read).unwrap())), 100);
+                                leader.fill(Arc::new((number, cache.reserve(100).unwrap())), 100);
                             }
                             Poll::Pending => std::thread::yield_now(),
                         }
@@ -121,22 +121,36 @@ fn threads_that_ask_for_the_same_keys_read_each_once() {
 }
 
 #[test]
-fn a_slowly_growing_cache_reuses_what_it_has_and_still_gets_to_its_budget() {
+fn nothing_is_evicted_while_the_budget_has_room() {
     const LARGE: usize = 2 << 20;
-    let cache: Cache<Value> = Cache::new(64 * LARGE);
-    cache.grow_slowly(4 * LARGE);
-    let mut asked = 0;
-    while cache.is_growing() {
-        get(&cache, asked, LARGE).expect("nobody holds memory");
-        asked += 1;
-        let most = 4 + asked as usize / READ_GROWTH_TURNS + 1;
-        assert!(cache.status().charged_bytes as usize <= most * (LARGE + ENTRY_OVERHEAD), "after {asked}");
+    let entries = 64;
+    let cache: Cache<Value> = Cache::new(entries * (LARGE + ENTRY_OVERHEAD));
+    for number in 0..entries as u32 {
+        get(&cache, number, LARGE).expect("nobody holds memory");
     }
-    assert!(asked as usize >= 50 * READ_GROWTH_TURNS);
-    // What is ready counts at once, and small entries don't wait.
-    cache.grow_slowly(4 * LARGE);
-    cache.grow(10 * LARGE);
-    assert!(cache.reserve(8 * LARGE, Cause::Read).is_some());
-    let small: Vec<_> = (0..100).map(|_| cache.reserve(LARGE / 4, Cause::Read)).collect();
-    assert!(small.iter().all(Option::is_some));
+    let status = cache.status();
+    assert_eq!((status.evictions, status.entries), (0, entries as u64));
+    assert!((0..entries as u32).all(|number| cache.peek(&key(number)).is_some()));
+}
+
+#[test]
+fn a_large_entry_among_thousands_of_small_ones_finds_its_room_in_turns() {
+    let cache: Cache<Value> = Cache::new(4 << 20);
+    for number in 0..8000 {
+        get(&cache, number, 300).expect("nobody holds memory");
+    }
+    let mut turns = 0;
+    let charge = loop {
+        let before = cache.status().evictions;
+        let reserved = cache.try_reserve(2 << 20);
+        turns += 1;
+        assert!(cache.status().evictions - before <= EVICTIONS_MAX as u64);
+        match reserved {
+            Reserved::Charged(charge) => break charge,
+            Reserved::NotYet => {}
+            Reserved::Full => panic!("nobody holds memory"),
+        }
+    };
+    assert!(charge.bytes() >= 2 << 20);
+    assert!(turns > 10, "{turns} turns");
 }

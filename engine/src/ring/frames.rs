@@ -10,8 +10,8 @@
 //! spliced pages copies from them in half the time (0.13 against 0.23 s of CPU per GB).
 //!
 //! The first touch of memory is the dearest: where the host of a virtual machine takes free memory back (free page reporting), it was 3 s of CPU
-//! per GB, against 0.15 for memory that was in use a moment ago. So whole huge pages can be made *ready* ahead of their use, on a thread that
-//! has nothing better to do; they are given out after the warm ones and before the cold ones.
+//! per GB, against 0.1 for memory that was in use a moment ago. So whole huge pages can be made *ready* ahead of their use, on threads that
+//! have nothing better to do; they are given out after the warm ones and before the cold ones.
 //!
 //! Invariants: a frame is owned by one buffer, or in one list. Its memory is initialised, with zeros at first. Address space is never given
 //! back, so it is bounded by the most that was ever in use at once (and the warm lists).
@@ -19,8 +19,9 @@
 use std::cell::RefCell;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
-use std::thread::Thread;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::{self, Thread, ThreadId};
+use std::time::Duration;
 
 use crate::io::BLOCK_SIZE;
 
@@ -31,7 +32,7 @@ pub(super) const FRAME_MAX: usize = REGION;
 /// Sizes are rounded up to multiples of this.
 const UNIT: usize = 16 << 10;
 /// A huge page.
-const REGION: usize = 2 << 20;
+pub const REGION: usize = 2 << 20;
 /// Bytes of address space that are mapped at once.
 const MAPPED_AT_ONCE: usize = 32 << 20;
 /// Bytes that a thread keeps warm.
@@ -58,8 +59,10 @@ static COLD: Mutex<Lists> = Mutex::new([const { Vec::new() }; CLASSES]);
 /// Whole huge pages that the kernel has backed with memory, and how many.
 static READY: Mutex<Vec<Frame>> = Mutex::new(Vec::new());
 static READY_COUNT: AtomicUsize = AtomicUsize::new(0);
-/// The thread that makes frames ready, told when one is taken.
-static MAKER: OnceLock<Thread> = OnceLock::new();
+/// Huge pages that were given out and had not been in use before, ready or not: how fast what is in use grows.
+static GROWN_COUNT: AtomicUsize = AtomicUsize::new(0);
+/// The threads that make frames ready, told in turn when one is taken.
+static MAKERS: Mutex<Vec<Thread>> = Mutex::new(Vec::new());
 
 thread_local! {
     static WARM: RefCell<Warm> = const { RefCell::new(Warm { frames: [const { Vec::new() }; CLASSES], bytes: 0 }) };
@@ -102,31 +105,38 @@ pub(super) fn take(len: usize, content: Content) -> Option<NonNull<u8>> {
         }
         return Some(frame.0);
     }
-    if class == CLASSES - 1
-        && let Some(frame) = take_ready()
-    {
-        // It was never used since the kernel cleared it.
-        return Some(frame.0);
+    if class == CLASSES - 1 {
+        let grown = GROWN_COUNT.fetch_add(1, Ordering::Relaxed);
+        if let Some(frame) = take_ready(grown) {
+            // It was never used since the kernel cleared it.
+            return Some(frame.0);
+        }
     }
     take_cold(class).map(|frame| frame.0)
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What a lock guards here is whole after each statement.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn take_cold(class: usize) -> Option<Frame> {
-    let mut cold = COLD.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut cold = lock(&COLD);
     if cold[class].is_empty() {
         map(size_of_class(class), &mut cold[class]);
     }
     cold[class].pop()
 }
 
-fn take_ready() -> Option<Frame> {
+fn take_ready(turn: usize) -> Option<Frame> {
     if READY_COUNT.load(Ordering::Relaxed) == 0 {
         return None;
     }
-    let frame = READY.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
+    let frame = lock(&READY).pop()?;
     READY_COUNT.fetch_sub(1, Ordering::Relaxed);
-    if let Some(maker) = MAKER.get() {
-        maker.unpark();
+    let makers = lock(&MAKERS);
+    if !makers.is_empty() {
+        makers[turn % makers.len()].unpark();
     }
     Some(frame)
 }
@@ -136,20 +146,66 @@ pub fn ready_bytes() -> usize {
     READY_COUNT.load(Ordering::Relaxed) * REGION
 }
 
-/// Makes one more frame ready; the bytes of it, or `None` when the kernel has no memory for it. From the first call on, the calling thread is unparked when
-/// one is taken.
-pub fn make_ready() -> Option<usize> {
-    MAKER.get_or_init(std::thread::current);
-    let frame = take_cold(CLASSES - 1)?;
-    // SAFETY: the range is a frame of ours that nobody uses; populating it changes no contents.
-    let result = unsafe { libc::madvise(frame.0.as_ptr().cast(), REGION, libc::MADV_POPULATE_WRITE) };
-    if result != 0 {
-        COLD.lock().unwrap_or_else(PoisonError::into_inner)[CLASSES - 1].push(frame);
-        return None;
+/// Bytes in huge pages by which the memory in use has grown since the start; what shrank meanwhile is not taken off.
+pub fn grown_bytes() -> usize {
+    GROWN_COUNT.load(Ordering::Relaxed).wrapping_mul(REGION)
+}
+
+/// The right of a thread to make frames ready: it is unparked when some are taken.
+pub struct Maker(ThreadId);
+
+/// A frame that was made ready.
+pub struct Made {
+    pub bytes: usize,
+    /// Of the calling thread.
+    pub cpu_time: Duration,
+}
+
+impl Maker {
+    /// For the calling thread.
+    pub fn register() -> Self {
+        let thread = thread::current();
+        let id = thread.id();
+        lock(&MAKERS).push(thread);
+        Self(id)
     }
-    READY.lock().unwrap_or_else(PoisonError::into_inner).push(frame);
-    READY_COUNT.fetch_add(1, Ordering::Relaxed);
-    Some(REGION)
+
+    /// Makes one more frame ready; `None` when the kernel has no memory for it.
+    pub fn make_ready(&self) -> Option<Made> {
+        let frame = take_cold(CLASSES - 1)?;
+        let began = cpu_time_of_thread();
+        // SAFETY: the range is a frame of ours that nobody uses; populating it changes no contents.
+        let result = unsafe { libc::madvise(frame.0.as_ptr().cast(), REGION, libc::MADV_POPULATE_WRITE) };
+        if result != 0 {
+            lock(&COLD)[CLASSES - 1].push(frame);
+            return None;
+        }
+        lock(&READY).push(frame);
+        READY_COUNT.fetch_add(1, Ordering::Relaxed);
+        Some(Made { bytes: REGION, cpu_time: cpu_time_of_thread().saturating_sub(began) })
+    }
+}
+
+impl Drop for Maker {
+    fn drop(&mut self) {
+        lock(&MAKERS).retain(|thread| thread.id() != self.0);
+    }
+}
+
+/// Gives the memory of all frames that are ready back to the kernel.
+pub fn give_up_ready() {
+    loop {
+        let Some(frame) = lock(&READY).pop() else { return };
+        READY_COUNT.fetch_sub(1, Ordering::Relaxed);
+        cool(frame, CLASSES - 1);
+    }
+}
+
+fn cpu_time_of_thread() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes one `timespec`; it knows this clock, so it does not fail.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 /// Takes a frame back. `spliced`: sockets may still read its pages.
@@ -182,7 +238,7 @@ fn cool(frame: Frame, class: usize) {
     let result = unsafe { libc::madvise(frame.0.as_ptr().cast(), size_of_class(class), libc::MADV_DONTNEED) };
     // Only a range that is not mapped, or locked memory, can fail. Such a frame is lost rather than given out with old contents.
     if result == 0 {
-        COLD.lock().unwrap_or_else(PoisonError::into_inner)[class].push(frame);
+        lock(&COLD)[class].push(frame);
     }
 }
 

@@ -5,7 +5,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::cache::{self, Charge, Key};
+use crate::cache::{self, Charge, Key, Reserved};
 use crate::io::{Io, SharedBuf};
 use crate::log::extent::Extent;
 use crate::log::record::Decoded;
@@ -113,7 +113,23 @@ impl Cached {
     }
 }
 
+/// Turns that a reservation may take; with each as many entries go as one may evict.
+const RESERVATION_TURNS_MAX: usize = 64;
+
 impl<I: Io> Shard<I> {
+    /// Bytes of the cache's budget for a large entry, which lets others have their turn while many small ones go for it. `None` when readers hold too
+    /// much of it.
+    pub(super) async fn reserve(&self, bytes: usize) -> Option<Charge> {
+        for _ in 0..RESERVATION_TURNS_MAX {
+            match self.cache().try_reserve(bytes) {
+                Reserved::Charged(charge) => return Some(charge),
+                Reserved::Full => return None,
+                Reserved::NotYet => self.0.io.yield_now().await,
+            }
+        }
+        None
+    }
+
     /// What is known of a record holds for its new place too. (The numbers of the place within a head are those of the first; nobody asks for them.)
     pub(super) fn cache_moved(&self, from: Place, to: Place) {
         for part in [PART_HEAD, PART_EXTENTS, PART_PAYLOAD] {

@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::cache::{Cause, Key, Leader, Lookup};
+use crate::cache::{Key, Leader, Lookup};
 use crate::index::Location;
 use crate::io::{AlignedBuf, BLOCK_SIZE, Io, SharedBuf};
 use crate::log::extent::{self, Extent};
@@ -91,7 +91,7 @@ impl<I: Io> Shard<I> {
         if decoded.head.layout == Layout::Inline
             && let Some(payload) = payload
             && length > SMALL_PAYLOAD_MAX
-            && let Some((copy, size)) = self.copy(payload, Cause::Read)
+            && let Some((copy, size)) = self.copy(payload)
         {
             self.cache().insert(place.payload(), Cached::Payload(copy), size);
             return self.keep_head(decoded, None, leader);
@@ -101,9 +101,9 @@ impl<I: Io> Shard<I> {
     }
 
     /// A payload in memory of the cache; `None` when it has none.
-    pub(super) fn copy(&self, payload: &[u8], cause: Cause) -> Option<(Payload, usize)> {
+    pub(super) fn copy(&self, payload: &[u8]) -> Option<(Payload, usize)> {
         let size = AlignedBuf::footprint(payload.len());
-        let charge = self.cache().reserve(size, cause)?;
+        let charge = self.cache().reserve(size)?;
         let mut buf = AlignedBuf::stale(payload.len());
         buf[..payload.len()].copy_from_slice(payload);
         Some((Payload { buf: SharedBuf::new(buf, charge), range: 0..payload.len(), from: 0 }, size))
@@ -111,7 +111,7 @@ impl<I: Io> Shard<I> {
 
     /// Heads are small: one that finds no room in the cache is used all the same, by its asker alone.
     fn keep_head(&self, decoded: Decoded, payload: Option<Box<[u8]>>, leader: Leader<Cached>) -> Arc<CachedHead> {
-        let (head, size) = self.new_head(decoded, payload, Cause::Read);
+        let (head, size) = self.new_head(decoded, payload);
         if head.charge.is_some() {
             leader.fill(Cached::Head(head.clone()), size);
         }
@@ -119,16 +119,16 @@ impl<I: Io> Shard<I> {
     }
 
     /// Enters a head that nobody asked for.
-    pub(super) fn insert_head(&self, place: Place, decoded: Decoded, payload: Option<Box<[u8]>>, cause: Cause) {
-        let (head, size) = self.new_head(decoded, payload, cause);
+    pub(super) fn insert_head(&self, place: Place, decoded: Decoded, payload: Option<Box<[u8]>>) {
+        let (head, size) = self.new_head(decoded, payload);
         if head.charge.is_some() {
             self.cache().insert(place.head(), Cached::Head(head), size);
         }
     }
 
-    fn new_head(&self, decoded: Decoded, payload: Option<Box<[u8]>>, cause: Cause) -> (Arc<CachedHead>, usize) {
+    fn new_head(&self, decoded: Decoded, payload: Option<Box<[u8]>>) -> (Arc<CachedHead>, usize) {
         let size = head_bytes(&decoded, payload.as_ref().map_or(0, |payload| payload.len()));
-        let charge = self.cache().reserve(size, cause);
+        let charge = self.cache().reserve(size);
         (Arc::new(CachedHead { meta: meta_of(&decoded), decoded, payload, charge }), size)
     }
 
@@ -140,7 +140,7 @@ impl<I: Io> Shard<I> {
         };
         let extents = self.read_extents_of(wanted).await?;
         let size = size_of::<CachedExtents>() + extents.len() * size_of::<Extent>();
-        let charge = self.cache().reserve(size, Cause::Read);
+        let charge = self.cache().reserve(size);
         let is_charged = charge.is_some();
         let extents = Arc::new(CachedExtents { extents, _charge: charge });
         if is_charged {
@@ -232,7 +232,7 @@ impl<I: Io> Shard<I> {
         };
         let (raw, head) = self.plan(wanted, span).await?;
         let size = AlignedBuf::footprint(raw.length);
-        let Some(charge) = self.cache().reserve(size, Cause::Read) else { return Ok(None) };
+        let Some(charge) = self.reserve(size).await else { return Ok(None) };
         let segment = self.segment_of(wanted)?;
         let buf = AlignedBuf::stale(raw.length);
         let (result, buf) = self.0.io.read_at(&segment.file, buf, 0..raw.length, raw.offset).await;

@@ -306,7 +306,7 @@ impl<I: Io> State<I> {
             let checks = progress.into_checks(&frame[HEAD_ROOM..HEAD_ROOM + length]);
             let written = log.append_direct(&head, &mut frame, length, checks).await;
             if let Ok(placed) = &written {
-                shard.piece_written(placed, shard.keep_frame(frame, length));
+                shard.piece_written(placed, shard.keep_frame(frame, length).await);
             }
             result.keep(written);
         });

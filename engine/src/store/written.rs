@@ -3,7 +3,6 @@
 //! Payloads of uploads were hashed and checksummed on their way in, so what lies in memory is what was verified. It enters the cache when its
 //! write has ended well; that nothing asks for it before the blob is in the index, the keys see to: they name the place of the record.
 
-use crate::cache::Cause;
 use crate::io::{AlignedBuf, Io, SharedBuf};
 use crate::log::HEAD_ROOM;
 use crate::log::open_segment::Placed;
@@ -36,16 +35,16 @@ impl<I: Io> Shard<I> {
         if payload.len() <= SMALL_PAYLOAD_MAX {
             return Kept::Small(Box::from(payload));
         }
-        self.copy(payload, Cause::Written).map_or(Kept::Nothing, |(payload, size)| Kept::Large(payload, size))
+        self.copy(payload).map_or(Kept::Nothing, |(payload, size)| Kept::Large(payload, size))
     }
 
     /// Takes over a frame that was written: head room, then a payload of `length` bytes.
-    pub(super) fn keep_frame(&self, frame: Frame, length: usize) -> Kept {
+    pub(super) async fn keep_frame(&self, frame: Frame, length: usize) -> Kept {
         let size = AlignedBuf::footprint(frame.size());
         if length * 100 < size * FILLED_MIN_PERCENT {
             return self.keep_copy(&frame[HEAD_ROOM..HEAD_ROOM + length]);
         }
-        let Some(charge) = self.cache().reserve(size, Cause::Written) else { return Kept::Nothing };
+        let Some(charge) = self.reserve(size).await else { return Kept::Nothing };
         let buf = SharedBuf::new(frame.into_buf(), charge);
         Kept::Large(Payload { buf, range: HEAD_ROOM..HEAD_ROOM + length, from: 0 }, size)
     }
@@ -78,6 +77,6 @@ impl<I: Io> Shard<I> {
             // A head without what comes with it would only be in the way of reading both at once.
             Kept::Nothing => return,
         };
-        self.insert_head(place, decoded, payload, Cause::Written);
+        self.insert_head(place, decoded, payload);
     }
 }

@@ -159,7 +159,7 @@ impl<I: Io> State<I> {
         }
         let shape = Shape::direct(&head, length);
         let placed = self.log.append_direct(&head, &mut frame, length, checks.clone()).await?;
-        let kept = self.shard.keep_frame(frame, length);
+        let kept = self.shard.keep_frame(frame, length).await;
         self.log.durable(&placed).await?;
         self.shard.blob_written(&placed, head, shape, checks, kept);
         Ok(placed)
