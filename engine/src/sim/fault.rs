@@ -66,10 +66,10 @@ impl FaultMap {
 /// How many times the usual longest delay a slow operation may take.
 pub const SLOW_FACTOR: u64 = 100;
 
-/// What happened on a simulated disk since its start, over crashes.
+/// What happened on a simulated machine since its start, over crashes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Tasks polled and events fired.
+    /// Tasks polled and events fired, of all machines together.
     pub steps: u64,
     pub reads: u64,
     pub writes: u64,
@@ -100,6 +100,8 @@ pub struct Stats {
     /// Operations that got stuck, released since or not.
     pub stuck_operations: u64,
     pub flipped_bits: u64,
+    /// Pauses of cores.
+    pub pauses: u64,
 }
 
 /// A bit that was flipped at rest.

@@ -14,36 +14,45 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::operation::{Operation, Outcome, SimFile, Transfer};
-use super::state::{EventId, State};
+use super::schedule::Place;
+use super::state::{EventId, Node, State};
 use crate::io::{AlignedBuf, BLOCK_SIZE, DirEntry, Instant, Io, OpenMode, Space, WithBuf};
 use crate::types::CoreId;
 
-/// Disk, clock and scheduler of one simulated core. Clones are the same core.
+/// Disk, clock and scheduler of one simulated core, for one life of its machine: after a crash nothing
+/// begins through it and nothing ends. Clones are the same core.
 #[derive(Clone)]
 pub struct SimIo {
     pub(super) state: Rc<RefCell<State>>,
-    pub(super) core: CoreId,
+    pub(super) place: Place,
+    pub(super) life: u64,
 }
 
 impl SimIo {
     /// Which core this is.
     pub fn core(&self) -> CoreId {
-        self.core
+        self.place.core
     }
 
-    fn submit(&self, make: impl FnOnce(&State) -> Operation) -> OperationFuture {
-        let mut state = self.state.borrow_mut();
-        // On a machine that is gone nothing begins and nothing ends.
-        let id = if state.is_dead {
-            None
-        } else {
-            let operation = make(&state);
-            Some(state.submit(operation))
-        };
+    /// Of which machine.
+    pub fn node(&self) -> u16 {
+        self.place.node
+    }
+
+    fn is_alive(&self) -> bool {
+        self.state.borrow().is_alive(self.place.node, self.life)
+    }
+
+    fn submit(&self, make: impl FnOnce(&Node) -> Operation) -> OperationFuture {
+        let id = self.is_alive().then(|| {
+            let mut state = self.state.borrow_mut();
+            let operation = make(state.node(self.place.node));
+            state.submit(self.place.node, operation)
+        });
         OperationFuture { state: self.state.clone(), id }
     }
 
-    async fn done(&self, make: impl FnOnce(&State) -> Operation) -> io::Result<()> {
+    async fn done(&self, make: impl FnOnce(&Node) -> Operation) -> io::Result<()> {
         match self.submit(make).await {
             Outcome::Done(result) => result,
             _ => unreachable!("the operation has no other outcome"),
@@ -60,8 +69,8 @@ impl SimIo {
     }
 
     fn check(&self, file: &SimFile) {
-        let state = self.state.borrow();
-        assert!(state.is_dead || file.life == state.device.life, "a file was kept over a crash");
+        assert!(file.node == self.place.node, "a file of another machine");
+        assert!(!self.is_alive() || file.life == self.life, "a file was kept over a crash");
     }
 
     fn check_writable(&self, file: &SimFile) {
@@ -99,7 +108,7 @@ impl Io for SimIo {
 
     async fn sync(&self, file: &SimFile) -> io::Result<()> {
         self.check(file);
-        self.done(|state| Operation::Sync { file: file.clone(), up_to: state.device.disk.sequence() }).await
+        self.done(|node| Operation::Sync { file: file.clone(), up_to: node.device.disk.sequence() }).await
     }
 
     async fn allocate(&self, file: &SimFile, size: u64) -> io::Result<()> {
@@ -125,7 +134,7 @@ impl Io for SimIo {
     }
 
     async fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.done(|state| Operation::SyncDir { path: path.into(), up_to: state.device.disk.sequence() }).await
+        self.done(|node| Operation::SyncDir { path: path.into(), up_to: node.device.disk.sequence() }).await
     }
 
     async fn list_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
@@ -151,21 +160,26 @@ impl Io for SimIo {
     }
 
     fn now(&self) -> Instant {
-        Instant(self.state.borrow().now)
+        let state = self.state.borrow();
+        Instant(state.node(self.place.node).clock.local(state.now))
     }
 
     fn wall_clock_ns(&self) -> u64 {
         let state = self.state.borrow();
-        state.now.wrapping_add(state.wall_clock_offset)
+        state.node(self.place.node).clock.wall_clock(state.now)
     }
 
     async fn sleep(&self, duration: Duration) {
+        if !self.is_alive() {
+            return std::future::pending().await;
+        }
         let until = self.now().after(duration).0;
-        let id = self.state.borrow_mut().start_timer(until);
+        let id = self.state.borrow_mut().start_timer(self.place.node, until);
         let timer = Timer { state: self.state.clone(), id };
         poll_fn(|context| {
+            // A timer that a crash took away never fires.
             let has_fired = timer.state.borrow_mut().poll_timer(timer.id, context.waker());
-            if has_fired { Poll::Ready(()) } else { Poll::Pending }
+            if has_fired && self.is_alive() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await
     }
@@ -189,7 +203,7 @@ impl Io for SimIo {
     fn count_bulk(&self, _bytes: usize) {}
 
     fn is_idle(&self, _core: CoreId) -> bool {
-        self.state.borrow_mut().device.random.chance(0.5)
+        self.state.borrow_mut().random.chance(0.5)
     }
 
     fn lend<T>(&self, work: impl FnOnce() -> T) -> T {
@@ -197,12 +211,13 @@ impl Io for SimIo {
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
-        let refused = self.state.borrow_mut().spawn(Box::pin(task));
-        drop(refused);
+        if self.is_alive() {
+            self.state.borrow_mut().spawn(self.place, Box::pin(task));
+        }
     }
 
     fn random_u64(&self) -> u64 {
-        self.state.borrow_mut().device.random.next_u64()
+        self.state.borrow_mut().random.next_u64()
     }
 }
 

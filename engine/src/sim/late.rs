@@ -27,39 +27,46 @@ pub struct LateWrite {
     _open: Arc<()>,
 }
 
-/// Late writes by the events that let them land.
+/// The late writes of a machine.
 #[derive(Default)]
-pub struct LateWrites(BTreeMap<EventId, LateWrite>);
+pub struct LateWrites {
+    /// By the events that let them land.
+    scheduled: BTreeMap<EventId, LateWrite>,
+    /// Of the life that just ended, in an order that chance has mixed.
+    fresh: Vec<LateWrite>,
+}
 
 impl LateWrites {
+    pub fn add(&mut self, parts: Vec<LateWrite>) {
+        self.fresh.extend(parts);
+    }
+
     pub fn insert(&mut self, id: EventId, write: LateWrite) {
-        self.0.insert(id, write);
-    }
-
-    pub fn contains(&self, id: EventId) -> bool {
-        self.0.contains_key(&id)
-    }
-
-    /// Those of everything, as the power fails.
-    pub fn take_all(&mut self) -> Vec<LateWrite> {
-        std::mem::take(&mut self.0).into_values().collect()
+        self.scheduled.insert(id, write);
     }
 
     pub fn take(&mut self, id: EventId) -> Option<LateWrite> {
-        self.0.remove(&id)
+        self.scheduled.remove(&id)
+    }
+
+    /// All of them. Their events find nothing any more.
+    pub fn take_all(&mut self) -> Vec<LateWrite> {
+        let scheduled = std::mem::take(&mut self.scheduled);
+        scheduled.into_values().chain(std::mem::take(&mut self.fresh)).collect()
     }
 
     /// Those of one file, for an operation that waits for them.
     pub fn take_of(&mut self, inode: InodeId) -> Vec<LateWrite> {
-        let ids: Vec<EventId> = self.0.iter().filter(|(_, write)| write.inode == inode).map(|(id, _)| *id).collect();
-        ids.into_iter().filter_map(|id| self.0.remove(&id)).collect()
+        let ids: Vec<EventId> =
+            self.scheduled.iter().filter(|(_, write)| write.inode == inode).map(|(id, _)| *id).collect();
+        ids.into_iter().filter_map(|id| self.scheduled.remove(&id)).collect()
     }
-}
 
-impl LateWrite {
-    /// The kernel keeps the file open, though the process is gone.
+    /// The kernel keeps their files open, though the process is gone.
     pub fn reopen(&mut self, disk: &Disk) {
-        self._open = disk.inode(self.inode).open.clone();
+        for write in self.scheduled.values_mut().chain(&mut self.fresh) {
+            write._open = disk.inode(write.inode).open.clone();
+        }
     }
 }
 

@@ -1,6 +1,6 @@
-//! Seeded disk, clock and scheduler behind the seam: a whole machine in one thread, and every run of it from one number.
+//! Seeded disk, clock and scheduler behind the seam: one or more machines in one thread, and every run of them from one number.
 //!
-//! [`Sim::io`] gives the [`crate::io::Io`] of each simulated core. [`Sim::run`] polls ready tasks in random order, completes disk operations after
+//! [`Sim::io`] gives the [`crate::io::Io`] of each simulated core. [`Sim::run`] polls ready tasks in random order ([`Schedule`]), completes disk operations after
 //! random delays, and lets virtual time jump when nothing is ready. [`Sim::restart`] is a crash: it drops every task and
 //! returns the machine with what the disk kept. Same seed, same calls: same run.
 //!
@@ -9,14 +9,21 @@
 //! - A name is durable once its directory was synced. A file's size is, once the file was.
 //! - A power failure keeps of the rest any part, by sectors and in any order; a killed process loses only what was in flight.
 //! - What fails by injection, and how: [`Faults`].
+//!
+//! Machines share the queue of what happens next and the stream of chance, and nothing else: each has
+//! its disk, tasks, clocks, faults and counters ([`SimNode`]), and crashes alone. A test of one machine
+//! uses the methods of [`Sim`] itself, which are those of machine 0.
 
+mod clock;
 mod disk;
 mod fault;
 mod inode;
 mod io;
 mod late;
+mod node;
 mod operation;
 mod random;
+mod schedule;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -34,15 +41,18 @@ use std::time::Duration;
 pub use fault::{Faults, FlippedBit, SLOW_FACTOR, Stats};
 pub use inode::SECTOR_SIZE;
 pub use io::SimIo;
+pub use node::SimNode;
 pub use operation::SimFile;
 pub use random::Random;
+pub use schedule::{Pauses, Schedule};
 
-use crate::types::CoreId;
+use clock::Clock;
 use disk::Disk;
 use fault::FaultMap;
 use late::LateWrites;
 use operation::Device;
-use state::{MAIN_TASK, State, TaskWaker};
+use schedule::{MAIN_TASK, Place, Scheduler, TaskId, TaskWaker};
+use state::{Fired, Node, State};
 
 /// A poll takes up to this much virtual time, so that time also passes on a busy machine.
 const POLL_NS_MAX: u64 = 2_000;
@@ -50,20 +60,27 @@ const POLL_NS_MAX: u64 = 2_000;
 const YIELD_POLLS_MAX: u64 = 1_000;
 /// 2026-01-01, in nanoseconds since 1970.
 const WALL_CLOCK_START_NS: u64 = 1_767_225_600_000_000_000;
+/// The longest that machines take to come up after all went down.
+const BOOT_NS_MAX: u64 = 1_000_000_000;
 
-/// The machine that is simulated.
+/// The machines that are simulated: equal ones, to begin with.
 #[derive(Clone, Debug)]
 pub struct SimOptions {
+    /// How many machines there are.
+    pub nodes: u16,
     /// Directories that exist, durably, from the start.
     pub dirs: Vec<PathBuf>,
-    /// Bytes that all files together may take.
+    /// Bytes that all files of a machine together may take.
     pub capacity_bytes: u64,
     /// The longest a disk operation takes, unless it is slow or stuck.
     pub delay_ns_max: u64,
     pub faults: Faults,
-    /// How long after the start of the next process a write of a killed one may still land; 0 for
-    /// never.
+    /// How long after a process was killed a write of it may still land while the next one runs; 0
+    /// for never.
     pub late_write_ns_max: u64,
+    /// How the next task is chosen.
+    pub schedule: Schedule,
+    pub pauses: Pauses,
     /// Polls and events after which a run counts as a livelock.
     pub steps_max: u64,
 }
@@ -71,11 +88,14 @@ pub struct SimOptions {
 impl Default for SimOptions {
     fn default() -> Self {
         Self {
+            nodes: 1,
             dirs: vec![PathBuf::from("/data")],
             capacity_bytes: 64 << 20,
             delay_ns_max: 200_000,
             faults: Faults::default(),
             late_write_ns_max: 0,
+            schedule: Schedule::Uniform,
+            pauses: Pauses::default(),
             steps_max: 20_000_000,
         }
     }
@@ -91,42 +111,55 @@ pub enum CrashMode {
     Power,
 }
 
-/// A simulated machine.
+/// One or more simulated machines.
 pub struct Sim {
     seed: u64,
     steps_max: u64,
-    late_write_ns_max: u64,
     state: Rc<RefCell<State>>,
 }
 
 impl Sim {
     pub fn new(seed: u64, options: SimOptions) -> Self {
         assert!(options.delay_ns_max > 0, "an operation takes some time");
-        let device = Device {
-            disk: Disk::new(&options.dirs, options.capacity_bytes),
-            random: Random::new(seed),
-            faults: FaultMap { everywhere: options.faults, ..FaultMap::default() },
-            stats: Stats::default(),
-            life: 0,
-            misread: BTreeSet::new(),
-            late: LateWrites::default(),
+        assert!(options.nodes > 0, "there is a machine");
+        let node = |node| {
+            let device = Device {
+                node,
+                disk: Disk::new(&options.dirs, options.capacity_bytes),
+                faults: FaultMap { everywhere: options.faults.clone(), ..FaultMap::default() },
+                stats: Stats::default(),
+                life: 0,
+                misread: BTreeSet::new(),
+                late: LateWrites::default(),
+            };
+            Node::new(device, Clock::new(WALL_CLOCK_START_NS), options.delay_ns_max, options.late_write_ns_max)
         };
-        let state = State::new(device, 0, WALL_CLOCK_START_NS, options.delay_ns_max);
-        Self {
-            seed,
-            steps_max: options.steps_max,
-            late_write_ns_max: options.late_write_ns_max,
-            state: Rc::new(RefCell::new(state)),
-        }
+        let nodes = (0..options.nodes).map(node).collect();
+        let scheduler = Scheduler::new(options.schedule, options.pauses);
+        let state = State::new(Random::new(seed), nodes, scheduler);
+        Self { seed, steps_max: options.steps_max, state: Rc::new(RefCell::new(state)) }
     }
 
     pub fn seed(&self) -> u64 {
         self.seed
     }
 
+    /// A machine.
+    ///
+    /// # Panics
+    /// When there are not so many, in what is asked of it.
+    pub fn node(&self, node: u16) -> SimNode<'_> {
+        SimNode { sim: self, node }
+    }
+
     /// The seam of a core. Any number of cores exist.
     pub fn io(&self, core: u16) -> SimIo {
-        SimIo { state: self.state.clone(), core: CoreId(core) }
+        self.node(0).io(core)
+    }
+
+    /// The seam of a core of a machine.
+    pub fn io_of(&self, node: u16, core: u16) -> SimIo {
+        self.node(node).io(core)
     }
 
     /// Runs until the future ends. Tasks that it spawned stay, and go on in the next run.
@@ -147,15 +180,14 @@ impl Sim {
     pub fn run_steps<T>(&mut self, steps: u64, future: impl Future<Output = T>) -> Option<T> {
         let mut main = pin!(future);
         let ready = self.state.borrow().ready.clone();
-        let main_waker = TaskWaker::new(MAIN_TASK, ready.clone());
+        let main_waker = TaskWaker::new(MAIN_TASK, None, ready.clone());
         Waker::from(main_waker.clone()).wake();
         let mut polls_since_yield = 0;
         for _ in 0..steps {
-            self.state.borrow_mut().device.stats.steps += 1;
+            self.state.borrow_mut().steps += 1;
             let fired = self.state.borrow_mut().fire();
-            if let Some((waker, unobserved)) = fired {
-                drop(unobserved);
-                waker.into_iter().for_each(Waker::wake);
+            if let Some(fired) = fired {
+                self.finish_event(fired);
                 continue;
             }
             if polls_since_yield >= YIELD_POLLS_MAX {
@@ -163,21 +195,22 @@ impl Sim {
                 polls_since_yield = 0;
             }
             let picked = {
-                let random = &mut self.state.borrow_mut().device.random;
-                ready.take(|count| random.index(count))
+                let State { scheduler, random, .. } = &mut *self.state.borrow_mut();
+                scheduler.take(&ready, random)
             };
             match picked {
-                Some(MAIN_TASK) => {
+                Some(picked) if picked.task == MAIN_TASK => {
                     main_waker.begin();
                     self.begin_poll(MAIN_TASK);
                     let waker = Waker::from(main_waker.clone());
                     if let Poll::Ready(result) = main.as_mut().poll(&mut Context::from_waker(&waker)) {
+                        self.state.borrow_mut().scheduler.forget(MAIN_TASK);
                         return Some(result);
                     }
                     polls_since_yield += 1;
                 }
-                Some(task) => {
-                    self.poll_task(task);
+                Some(picked) => {
+                    self.poll_task(picked.task);
                     polls_since_yield += 1;
                 }
                 None if self.wake_yielded() => polls_since_yield = 0,
@@ -187,134 +220,122 @@ impl Sim {
         None
     }
 
-    /// Runs nothing but what was spawned, for this much virtual time.
+    /// Runs nothing but what was spawned, for this much virtual time of machine 0.
     pub fn run_for(&mut self, duration: Duration) {
         let io = self.io(0);
         self.run(async move { crate::io::Io::sleep(&io, duration).await });
     }
 
-    /// The machine goes down and comes up again, with what its disk kept. The random stream, the clock, the faults and the counters go on.
+    /// Does something after this much virtual time, while tasks run: a crash, a jump of a clock, a
+    /// change of faults.
+    pub fn after(&self, duration: Duration, act: impl FnOnce(&Sim) + 'static) {
+        self.state.borrow_mut().act_after(duration.as_nanos() as u64, Box::new(act));
+    }
+
+    /// All machines go down and come up again, with what their disks kept. The random stream, the clocks, the faults and the counters go on.
     pub fn restart(self, mode: CrashMode) -> Sim {
-        self.drop_tasks();
-        let blank = Device {
-            disk: Disk::default(),
-            random: Random::new(self.seed),
-            faults: FaultMap::default(),
-            stats: Stats::default(),
-            life: 0,
-            misread: BTreeSet::new(),
-            late: LateWrites::default(),
-        };
-        let (mut device, operations, mut next) = {
-            let mut old = self.state.borrow_mut();
-            let device = std::mem::replace(&mut old.device, blank);
-            let operations = std::mem::take(&mut old.operations);
-            (device, operations, (old.now, old.wall_clock_offset, old.delay_ns_max, old.trace_hash()))
-        };
-        device.stats.crashes += 1;
-        let mut in_flight: Vec<_> = operations.into_values().filter_map(|operation| operation.operation).collect();
-        device.random.shuffle(&mut in_flight);
-        let held_back = match mode {
-            CrashMode::Process if self.late_write_ns_max > 0 => late::hold_back(&mut in_flight, &mut device.random),
-            _ => Vec::new(),
-        };
-        let faults = std::mem::take(&mut device.faults);
-        in_flight.into_iter().for_each(|operation| device.abandon(operation));
-        device.faults = faults;
-        device.misread.clear();
-        device.life += 1;
-        let late = device.end_life(mode, held_back);
-        next.0 += 1 + device.random.below(1_000_000_000);
-        let mut state = State::new(device, next.0, next.1, next.2);
-        state.set_trace_hash(next.3);
-        late.into_iter().for_each(|part| state.write_late(part, self.late_write_ns_max));
-        Sim {
-            seed: self.seed,
-            steps_max: self.steps_max,
-            late_write_ns_max: self.late_write_ns_max,
-            state: Rc::new(RefCell::new(state)),
-        }
+        let nodes = self.state.borrow().nodes.len() as u16;
+        (0..nodes).for_each(|node| self.end_life(node, mode));
+        let mut state = self.state.borrow_mut();
+        // Wakers of tasks that are gone.
+        state.ready.retain(|_| false);
+        state.yielded.clear();
+        let boot = 1 + state.random.below(BOOT_NS_MAX);
+        state.now += boot;
+        (0..nodes).for_each(|node| state.schedule_late(node));
+        drop(state);
+        self
+    }
+
+    /// One machine goes down, and is up again at once; see [`SimNode::crash`].
+    pub fn crash(&self, node: u16, mode: CrashMode) {
+        self.node(node).crash(mode);
+    }
+
+    /// Lets cores pause by chance, or not any more.
+    pub fn set_pauses(&self, pauses: Pauses) {
+        self.state.borrow_mut().scheduler.pauses = pauses;
+    }
+
+    /// How often a task has fallen behind the others; see [`Schedule::Priorities`].
+    pub fn priority_changes(&self) -> u64 {
+        self.state.borrow().scheduler.changes
     }
 
     /// Switches faults.
     pub fn faults(&self, change: impl FnOnce(&mut Faults)) {
-        change(&mut self.state.borrow_mut().device.faults.everywhere);
+        self.node(0).faults(change);
     }
 
     /// Switches the faults of a directory and all in it, which has its own from then on: none
     /// before the first call, whatever [`Sim::faults`] says.
     pub fn faults_of(&self, dir: &Path, change: impl FnOnce(&mut Faults)) {
-        let faults = &mut self.state.borrow_mut().device.faults;
-        change(faults.of_dirs.entry(dir.into()).or_default());
+        self.node(0).faults_of(dir, change);
     }
 
     /// Faults of [`Sim::faults`] strike everywhere again.
     pub fn forget_faults_of_dirs(&self) {
-        self.state.borrow_mut().device.faults.of_dirs.clear();
+        self.node(0).forget_faults_of_dirs();
     }
 
     /// Lets stuck operations go on.
     pub fn release_stuck(&self) {
-        self.state.borrow_mut().release_stuck();
+        self.node(0).release_stuck();
     }
 
     /// How many operations are stuck now.
     pub fn stuck_count(&self) -> usize {
-        self.state.borrow().stuck_count()
+        self.node(0).stuck_count()
     }
 
     /// Changes the size of the disk. What is allocated stays, also over it.
     pub fn set_capacity(&self, bytes: u64) {
-        self.state.borrow_mut().device.disk.capacity = bytes;
+        self.node(0).set_capacity(bytes);
     }
 
     /// Makes a directory a file system of its own, with its own space, or changes its size. What is
     /// allocated stays, also over it.
     pub fn set_capacity_of(&self, dir: &Path, bytes: u64) {
-        self.state.borrow_mut().device.disk.set_capacity_of(dir, bytes);
+        self.node(0).set_capacity_of(dir, bytes);
     }
 
     /// Moves the wall clock, and not the monotonic one.
     pub fn jump_wall_clock(&self, nanoseconds: i64) {
-        let mut state = self.state.borrow_mut();
-        state.wall_clock_offset = state.wall_clock_offset.wrapping_add_signed(nanoseconds);
+        self.node(0).jump_wall_clock(nanoseconds);
     }
 
     /// Flips random bits of what was written and is at rest; fewer than `count` only on a blank disk.
     pub fn flip_bits(&self, count: usize) -> Vec<FlippedBit> {
-        let device = &mut self.state.borrow_mut().device;
-        let flipped: Vec<FlippedBit> = (0..count).map_while(|_| device.disk.flip_bit(&mut device.random)).collect();
-        device.stats.flipped_bits += flipped.len() as u64;
-        flipped
+        self.node(0).flip_bits(count)
     }
 
     /// The files a process would see, in the order of their paths.
     pub fn files(&self) -> Vec<PathBuf> {
-        self.state.borrow().device.disk.files().map(|(path, _)| path.into()).collect()
+        self.node(0).files()
     }
 
     /// The whole content a process would see.
     pub fn read_file(&self, path: &Path) -> Result<Vec<u8>> {
-        let disk = &self.state.borrow().device.disk;
-        let inode = disk.inode(disk.file(path)?);
-        let mut content = vec![0; inode.size as usize];
-        inode.read(0, &mut content);
-        Ok(content)
+        self.node(0).read_file(path)
     }
 
     /// Changes bytes of a file durably behind everyone's back.
     pub fn overwrite(&self, path: &Path, offset: u64, bytes: &[u8]) -> Result<()> {
-        let disk = &mut self.state.borrow_mut().device.disk;
-        (offset..).zip(bytes).try_for_each(|(offset, new)| disk.tamper(path, offset, |byte| *byte = *new))
+        self.node(0).overwrite(path, offset, bytes)
     }
 
     /// Cuts or extends a file durably behind everyone's back.
     pub fn truncate(&self, path: &Path, size: u64) -> Result<()> {
-        self.state.borrow_mut().device.disk.truncate(path, size)
+        self.node(0).truncate(path, size)
     }
 
     pub fn stats(&self) -> Stats {
-        self.state.borrow().device.stats
+        self.stats_of(0)
+    }
+
+    /// What a machine has counted.
+    pub fn stats_of(&self, node: u16) -> Stats {
+        self.node(node).stats()
     }
 
     /// A hash of everything that happened, in order: equal for equal runs.
@@ -322,18 +343,29 @@ impl Sim {
         self.state.borrow().trace_hash()
     }
 
-    fn poll_task(&mut self, id: u64) {
-        let taken = self.state.borrow_mut().tasks.get_mut(&id).map(|task| (task.future.take(), task.waker.clone()));
+    fn finish_event(&self, fired: Fired) {
+        match fired {
+            Fired::Wake(waker) => waker.into_iter().for_each(Waker::wake),
+            Fired::Unobserved(outcome) => drop(outcome),
+            Fired::Action(act) => act(self),
+        }
+    }
+
+    fn poll_task(&self, id: TaskId) {
+        let taken = self.state.borrow_mut().tasks.get_mut(&id).map(|task| {
+            (task.future.take().expect("a task is polled by one at a time"), task.waker.clone(), task.place)
+        });
         // A waker may outlive its task.
-        let Some((future, waker)) = taken else { return };
-        let mut future = future.expect("a task is polled by one at a time");
+        let Some((mut future, waker, place)) = taken else { return };
         waker.begin();
         self.begin_poll(id);
         let waker = Waker::from(waker);
         let is_over = future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready();
         let mut state = self.state.borrow_mut();
+        state.pause_by_chance(place);
         if is_over {
             state.tasks.remove(&id);
+            state.scheduler.forget(id);
         } else if let Some(task) = state.tasks.get_mut(&id) {
             task.future = Some(future);
             return;
@@ -342,11 +374,11 @@ impl Sim {
         drop(future);
     }
 
-    fn begin_poll(&self, task: u64) {
+    fn begin_poll(&self, task: TaskId) {
         let mut state = self.state.borrow_mut();
-        let duration = state.device.random.below(POLL_NS_MAX);
+        let duration = state.random.below(POLL_NS_MAX);
         state.now += duration;
-        state.trace(task << 1 | 1);
+        state.trace(task.0 << 1 | 1);
     }
 
     /// Wakes the tasks that yielded; false when there are none.
@@ -362,19 +394,28 @@ impl Sim {
         match state.next_due() {
             Some(due) => state.now = due,
             None => {
-                let (tasks, stuck) = (state.tasks.len(), state.stuck_count());
+                let nodes = state.nodes.len() as u16;
+                let stuck: usize = (0..nodes).map(|node| state.stuck_count(node)).sum();
+                let tasks = state.tasks.len();
                 drop(state);
                 panic!("deadlock: {tasks} tasks wait, {stuck} operations are stuck, seed {}", self.seed);
             }
         }
     }
 
-    /// Drops every task, and what their destructors would still start.
-    fn drop_tasks(&self) {
-        self.state.borrow_mut().is_dead = true;
-        let tasks = std::mem::take(&mut self.state.borrow_mut().tasks);
-        let yielded = std::mem::take(&mut self.state.borrow_mut().yielded);
-        drop((tasks, yielded));
+    /// A machine's life ends; what comes late of it is not scheduled yet.
+    fn end_life(&self, node: u16, mode: CrashMode) {
+        // First, so that what destructors would still start does not begin.
+        self.state.borrow_mut().node_mut(node).device.life += 1;
+        self.drop_tasks(|place| place.node == node);
+        let ended = self.state.borrow_mut().end_life(node, mode);
+        drop(ended);
+    }
+
+    /// Drops tasks by their places.
+    fn drop_tasks(&self, is_dropped: impl Fn(Place) -> bool) {
+        let dropped = self.state.borrow_mut().take_tasks(is_dropped);
+        drop(dropped);
     }
 }
 
@@ -384,6 +425,12 @@ impl Drop for Sim {
             eprintln!("the simulation's seed is {}", self.seed);
         }
         // Tasks hold the state that holds them.
-        self.drop_tasks();
+        let nodes = self.state.borrow().nodes.len() as u16;
+        for node in 0..nodes {
+            self.state.borrow_mut().node_mut(node).device.life += 1;
+            self.drop_tasks(|place| place.node == node);
+        }
+        let left = self.state.borrow_mut().take_actions();
+        drop(left);
     }
 }

@@ -12,16 +12,18 @@ use super::CrashMode;
 use super::disk::{Disk, InodeId, errno};
 use super::fault::{FaultMap, Faults, Stats};
 use super::inode::{ALL_SECTORS, PAGE_SIZE, SectorMask, Survival};
-use super::late::{self, LateWrite, LateWrites};
+use super::late::{self, LateWrites};
 use super::random::Random;
+use super::state::EventId;
 use crate::io::{AlignedBuf, BLOCK_SIZE, DirEntry, OpenMode, Space};
 
 /// An open file of a simulated disk.
 #[derive(Clone, Debug)]
 pub struct SimFile {
+    pub(super) node: u16,
     pub(super) inode: InodeId,
     pub(super) is_writable: bool,
-    /// Which life of the disk opened it: a crash closes every file.
+    /// Which life of the machine opened it: a crash closes every file.
     pub(super) life: u64,
     /// Counted by the inode, which lives while it is open.
     pub(super) _open: Arc<()>,
@@ -62,10 +64,10 @@ pub enum Outcome {
     Space(io::Result<Space>),
 }
 
-/// A disk and everything that decides what it does.
+/// A machine's disk and everything but chance that decides what it does.
 pub struct Device {
+    pub node: u16,
     pub disk: Disk,
-    pub random: Random,
     pub faults: FaultMap,
     pub stats: Stats,
     /// Counts the crashes, so that a file opened before one is recognised.
@@ -76,40 +78,41 @@ pub struct Device {
 }
 
 impl Device {
-    pub fn perform(&mut self, operation: Operation) -> Outcome {
+    pub fn perform(&mut self, operation: Operation, random: &mut Random) -> Outcome {
         match operation {
-            Operation::Open { path, mode } => Outcome::File(self.open(&path, mode)),
-            Operation::Read(transfer) => self.read(transfer),
-            Operation::Write(transfer) => self.write(transfer),
-            Operation::Sync { file, up_to } => Outcome::Done(self.sync(&file, up_to)),
+            Operation::Open { path, mode } => Outcome::File(self.open(&path, mode, random)),
+            Operation::Read(transfer) => self.read(transfer, random),
+            Operation::Write(transfer) => self.write(transfer, random),
+            Operation::Sync { file, up_to } => Outcome::Done(self.sync(&file, up_to, random)),
             Operation::Allocate { file, size } => {
-                self.wait_for_late(file.inode);
+                self.wait_for_late(file.inode, random);
                 let path = self.disk.inode(file.inode).path.clone();
-                let result = self.metadata(&path, |disk| disk.allocate(file.inode, size));
+                let result = self.metadata(&path, random, |disk| disk.allocate(file.inode, size));
                 self.stats.no_space += u64::from(result.as_ref().is_err_and(is_no_space));
                 Outcome::Done(result)
             }
             Operation::Truncate { file, size } => {
-                self.wait_for_late(file.inode);
+                self.wait_for_late(file.inode, random);
                 let path = self.disk.inode(file.inode).path.clone();
-                Outcome::Done(self.metadata(&path, |disk| disk.cut(file.inode, size)))
+                Outcome::Done(self.metadata(&path, random, |disk| disk.cut(file.inode, size)))
             }
-            Operation::Rename { from, to } => Outcome::Done(self.metadata(&from, |disk| disk.rename(&from, &to))),
-            Operation::Remove { path } => Outcome::Done(self.metadata(&path, |disk| disk.remove(&path))),
-            Operation::CreateDir { path } => Outcome::Done(self.metadata(&path, |disk| disk.create_dir(&path))),
-            Operation::SyncDir { path, up_to } => Outcome::Done(self.sync_dir(&path, up_to)),
-            Operation::ListDir { path } => Outcome::Entries(self.metadata(&path, |disk| disk.list(&path))),
+            Operation::Rename { from, to } => {
+                Outcome::Done(self.metadata(&from, random, |disk| disk.rename(&from, &to)))
+            }
+            Operation::Remove { path } => Outcome::Done(self.metadata(&path, random, |disk| disk.remove(&path))),
+            Operation::CreateDir { path } => Outcome::Done(self.metadata(&path, random, |disk| disk.create_dir(&path))),
+            Operation::SyncDir { path, up_to } => Outcome::Done(self.sync_dir(&path, up_to, random)),
+            Operation::ListDir { path } => Outcome::Entries(self.metadata(&path, random, |disk| disk.list(&path))),
             Operation::FileSize { file } => Outcome::Size(Ok(self.disk.inode(file.inode).size)),
             Operation::Space { path } => Outcome::Space(self.disk.space(&path)),
         }
     }
 
     /// A crash meets an operation in flight: it may have happened, and a write may have happened in part.
-    pub fn abandon(&mut self, operation: Operation) {
-        let survival = Survival::draw(&mut self.random);
+    pub fn abandon(&mut self, operation: Operation, random: &mut Random) {
+        let survival = Survival::draw(random);
         match operation {
             Operation::Write(Transfer { file, buf, range, offset }) => {
-                let random = &mut self.random;
                 let mut is_torn = false;
                 let mask = || {
                     let mask = survival.sectors(random);
@@ -120,63 +123,66 @@ impl Device {
                 let _ = self.disk.write(file.inode, offset, &buf[range], mask);
                 self.stats.torn_writes += u64::from(is_torn);
             }
-            operation if survival.keeps(&mut self.random) => drop(self.perform(operation)),
+            operation if survival.keeps(random) => drop(self.perform(operation, random)),
             _ => {}
         }
     }
 
-    /// What the end of a life does to the disk. Hands out the late writes, those of lives before
-    /// among them.
-    pub fn end_life(&mut self, mode: CrashMode, held_back: Vec<Transfer>) -> Vec<LateWrite> {
-        let mut late = self.late.take_all();
+    /// What the end of a life does to the disk. What comes late is kept, without an event yet.
+    pub fn end_life(&mut self, mode: CrashMode, held_back: Vec<Transfer>, random: &mut Random) {
         for transfer in held_back {
-            late.extend(late::parts(transfer, &mut self.random));
+            self.late.add(late::parts(transfer, random));
         }
+        self.misread.clear();
         match mode {
-            CrashMode::Process => {
-                self.disk.lose_process(|disk| late.iter_mut().for_each(|write| write.reopen(disk)));
-            }
+            CrashMode::Process => self.disk.lose_process(|disk| self.late.reopen(disk)),
             CrashMode::Power => {
-                for write in late.drain(..) {
-                    late::land(write, &mut self.disk, &mut self.random, &mut self.stats);
+                for write in self.late.take_all() {
+                    late::land(write, &mut self.disk, random, &mut self.stats);
                 }
-                self.disk.lose_power(&mut self.random, &mut self.stats);
+                self.disk.lose_power(random, &mut self.stats);
             }
         }
-        late
+    }
+
+    /// The late write of an event lands, unless something has waited for it.
+    pub fn land_late(&mut self, event: EventId, random: &mut Random) {
+        if let Some(write) = self.late.take(event) {
+            late::land(write, &mut self.disk, random, &mut self.stats);
+        }
     }
 
     /// Late writes of the file land now at the latest.
-    fn wait_for_late(&mut self, inode: InodeId) {
+    fn wait_for_late(&mut self, inode: InodeId, random: &mut Random) {
         for write in self.late.take_of(inode) {
-            late::land(write, &mut self.disk, &mut self.random, &mut self.stats);
+            late::land(write, &mut self.disk, random, &mut self.stats);
         }
     }
 
-    fn open(&mut self, path: &Path, mode: OpenMode) -> io::Result<SimFile> {
-        let (inode, open) = self.metadata(path, |disk| disk.open(path, mode))?;
-        Ok(SimFile { inode, is_writable: mode != OpenMode::Read, life: self.life, _open: open })
+    fn open(&mut self, path: &Path, mode: OpenMode, random: &mut Random) -> io::Result<SimFile> {
+        let (inode, open) = self.metadata(path, random, |disk| disk.open(path, mode))?;
+        Ok(SimFile { inode, is_writable: mode != OpenMode::Read, life: self.life, _open: open, node: self.node })
     }
 
-    fn read(&mut self, transfer: Transfer) -> Outcome {
+    fn read(&mut self, transfer: Transfer, random: &mut Random) -> Outcome {
         let Transfer { file, mut buf, range, offset } = transfer;
         self.stats.reads += 1;
-        if self.strikes(file.inode, |faults| faults.read_error) {
+        if self.strikes(file.inode, random, |faults| faults.read_error) {
             self.stats.read_errors += 1;
-            self.random.fill(&mut buf[range.start..range.start + BLOCK_SIZE]);
+            random.fill(&mut buf[range.start..range.start + BLOCK_SIZE]);
             return Outcome::Read(Err(errno(libc::EIO)), buf);
         }
         let bytes = &mut buf[range];
         let count = self.disk.inode(file.inode).read(offset, bytes);
         self.stats.bytes_read += count as u64;
-        if count > 0 && self.strikes(file.inode, |faults| faults.read_flip) {
-            self.misread(file.inode, offset, &mut bytes[..count]);
+        if count > 0 && self.strikes(file.inode, random, |faults| faults.read_flip) {
+            self.misread(file.inode, offset, &mut bytes[..count], random);
         }
         Outcome::Read(Ok(count), buf)
     }
 
     /// Gives one block of what was read wrongly, unless any of it was read wrongly before.
-    fn misread(&mut self, inode: InodeId, offset: u64, bytes: &mut [u8]) {
+    fn misread(&mut self, inode: InodeId, offset: u64, bytes: &mut [u8], random: &mut Random) {
         let first = offset / PAGE_SIZE;
         let pages = first..first + (bytes.len() as u64).div_ceil(PAGE_SIZE);
         if pages.clone().any(|page| self.misread.contains(&(inode, page))) {
@@ -184,35 +190,35 @@ impl Device {
         }
         self.misread.extend(pages.map(|page| (inode, page)));
         self.stats.flipped_reads += 1;
-        let block = self.random.index(bytes.len().div_ceil(BLOCK_SIZE));
+        let block = random.index(bytes.len().div_ceil(BLOCK_SIZE));
         let block = bytes.chunks_mut(BLOCK_SIZE).nth(block).expect("it is one of the blocks");
-        match self.random.below(4) {
-            0 => self.random.fill(block),
+        match random.below(4) {
+            0 => random.fill(block),
             1 if block.iter().any(|byte| *byte != 0) => block.fill(0),
-            _ => block[self.random.index(block.len())] ^= 1 << self.random.below(8),
+            _ => block[random.index(block.len())] ^= 1 << random.below(8),
         }
     }
 
-    fn write(&mut self, transfer: Transfer) -> Outcome {
+    fn write(&mut self, transfer: Transfer, random: &mut Random) -> Outcome {
         let Transfer { file, buf, range, offset } = transfer;
         let bytes = &buf[range];
         self.stats.writes += 1;
         self.stats.bytes_written += bytes.len() as u64;
         let inode = file.inode;
-        let result = if self.strikes(inode, |faults| faults.write_error) {
+        let result = if self.strikes(inode, random, |faults| faults.write_error) {
             self.stats.write_errors += 1;
-            self.write_partly(inode, offset, bytes);
+            self.write_partly(inode, offset, bytes, random);
             Err(errno(libc::EIO))
-        } else if self.strikes(inode, |faults| faults.write_no_space) {
+        } else if self.strikes(inode, random, |faults| faults.write_no_space) {
             self.stats.no_space += 1;
-            self.write_partly(inode, offset, bytes);
+            self.write_partly(inode, offset, bytes, random);
             Err(errno(libc::ENOSPC))
-        } else if self.strikes(inode, |faults| faults.write_lost) {
+        } else if self.strikes(inode, random, |faults| faults.write_lost) {
             self.stats.lost_writes += 1;
             Ok(())
-        } else if self.strikes(inode, |faults| faults.write_misdirected) {
+        } else if self.strikes(inode, random, |faults| faults.write_misdirected) {
             self.stats.misdirected_writes += 1;
-            self.misdirect(inode, offset, bytes);
+            self.misdirect(inode, offset, bytes, random);
             Ok(())
         } else {
             let result = self.disk.write(inode, offset, bytes, || ALL_SECTORS);
@@ -222,39 +228,38 @@ impl Device {
         Outcome::Write(result, buf)
     }
 
-    fn write_partly(&mut self, inode: InodeId, offset: u64, bytes: &[u8]) {
-        let survival = Survival::draw(&mut self.random);
-        let random = &mut self.random;
+    fn write_partly(&mut self, inode: InodeId, offset: u64, bytes: &[u8], random: &mut Random) {
+        let survival = Survival::draw(random);
         // The caller reports an error whatever comes of this.
         let _ = self.disk.write(inode, offset, bytes, || -> SectorMask { survival.sectors(random) });
     }
 
     /// Writes somewhere else: as often in the same file as in any. Nowhere, when no file is long enough.
-    fn misdirect(&mut self, inode: InodeId, offset: u64, bytes: &[u8]) {
+    fn misdirect(&mut self, inode: InodeId, offset: u64, bytes: &[u8], random: &mut Random) {
         let fits = |id: InodeId| self.disk.inode(id).size >= bytes.len() as u64;
         let targets: Vec<InodeId> = self.disk.files().map(|(_, id)| id).filter(|id| fits(*id)).collect();
-        let target = if fits(inode) && self.random.chance(0.5) {
+        let target = if fits(inode) && random.chance(0.5) {
             inode
         } else if !targets.is_empty() {
-            targets[self.random.index(targets.len())]
+            targets[random.index(targets.len())]
         } else {
             return;
         };
         let blocks = (self.disk.inode(target).size - bytes.len() as u64) / BLOCK_SIZE as u64 + 1;
-        let elsewhere = self.random.below(blocks) * BLOCK_SIZE as u64;
+        let elsewhere = random.below(blocks) * BLOCK_SIZE as u64;
         if (target, elsewhere) != (inode, offset) {
             self.disk.write(target, elsewhere, bytes, || ALL_SECTORS).expect("it does not extend the file");
         }
     }
 
-    fn sync(&mut self, file: &SimFile, up_to: u64) -> io::Result<()> {
+    fn sync(&mut self, file: &SimFile, up_to: u64, random: &mut Random) -> io::Result<()> {
         self.stats.syncs += 1;
-        if self.strikes(file.inode, |faults| faults.sync_error) {
+        if self.strikes(file.inode, random, |faults| faults.sync_error) {
             self.stats.sync_errors += 1;
             self.disk.give_up(file.inode, up_to);
             return Err(errno(libc::EIO));
         }
-        if self.strikes(file.inode, |faults| faults.sync_lie) {
+        if self.strikes(file.inode, random, |faults| faults.sync_lie) {
             self.stats.sync_lies += 1;
             return Ok(());
         }
@@ -262,10 +267,10 @@ impl Device {
         Ok(())
     }
 
-    fn sync_dir(&mut self, path: &Path, up_to: u64) -> io::Result<()> {
+    fn sync_dir(&mut self, path: &Path, up_to: u64, random: &mut Random) -> io::Result<()> {
         self.stats.dir_syncs += 1;
         self.disk.require_dir(path)?;
-        if self.strikes_path(path, |faults| faults.dir_sync_error) {
+        if self.strikes_path(path, random, |faults| faults.dir_sync_error) {
             self.stats.dir_sync_errors += 1;
             return Err(errno(libc::EIO));
         }
@@ -273,22 +278,27 @@ impl Device {
         Ok(())
     }
 
-    fn metadata<T>(&mut self, path: &Path, act: impl FnOnce(&mut Disk) -> io::Result<T>) -> io::Result<T> {
-        if self.strikes_path(path, |faults| faults.metadata_error) {
+    fn metadata<T>(
+        &mut self,
+        path: &Path,
+        random: &mut Random,
+        act: impl FnOnce(&mut Disk) -> io::Result<T>,
+    ) -> io::Result<T> {
+        if self.strikes_path(path, random, |faults| faults.metadata_error) {
             self.stats.metadata_errors += 1;
             return Err(errno(libc::EIO));
         }
         act(&mut self.disk)
     }
 
-    fn strikes(&mut self, inode: InodeId, fault: impl FnOnce(&Faults) -> f64) -> bool {
+    fn strikes(&self, inode: InodeId, random: &mut Random, fault: impl FnOnce(&Faults) -> f64) -> bool {
         let rate = self.faults.rate(&self.disk.inode(inode).path, fault);
-        self.random.chance(rate)
+        random.chance(rate)
     }
 
-    fn strikes_path(&mut self, path: &Path, fault: impl FnOnce(&Faults) -> f64) -> bool {
+    fn strikes_path(&self, path: &Path, random: &mut Random, fault: impl FnOnce(&Faults) -> f64) -> bool {
         let rate = self.faults.rate(path, fault);
-        self.random.chance(rate)
+        random.chance(rate)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the cores of a simulation share: the clock, what is due, what is in flight and the tasks.
+//! What the machines of a simulation share: the time, what is due, what is in flight and the tasks; and what each has for itself.
 //!
 //! Nothing here polls a future or drops one, so that no code of a task ever runs while the state is borrowed.
 
@@ -6,38 +6,48 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::task::{Wake, Waker};
+use std::sync::Arc;
+use std::task::Waker;
 
+use super::clock::Clock;
 use super::fault::SLOW_FACTOR;
-use super::late::{self, LateWrite};
+use super::late;
 use super::operation::{Device, Operation, Outcome};
+use super::random::Random;
+use super::schedule::{MAIN_TASK, Pauses, Place, ReadyQueue, Scheduler, TaskId, TaskWaker};
+use super::{CrashMode, Sim};
 
 pub type TaskFuture = Pin<Box<dyn Future<Output = ()>>>;
-
-/// The task that [`super::Sim::run`] was given.
-pub const MAIN_TASK: u64 = 0;
+pub type Action = Box<dyn FnOnce(&Sim)>;
 
 pub struct State {
-    pub device: Device,
-    /// Nanoseconds since the start of the first life.
+    /// The one stream of everything that happens by chance.
+    pub random: Random,
+    /// Nanoseconds since the simulation began.
     pub now: u64,
-    /// Nanoseconds to add for the time of the wall clock.
-    pub wall_clock_offset: u64,
-    pub delay_ns_max: u64,
-    /// The machine is gone: nothing is begun any more.
-    pub is_dead: bool,
+    /// Tasks polled and events fired.
+    pub steps: u64,
+    pub nodes: Vec<Node>,
+    pub scheduler: Scheduler,
     pub ready: Arc<ReadyQueue>,
-    pub tasks: BTreeMap<u64, Task>,
+    pub tasks: BTreeMap<TaskId, Task>,
     task_next: u64,
     /// Woken when nothing else is ready.
     pub yielded: VecDeque<Waker>,
     due: BinaryHeap<Reverse<(u64, u64, EventId)>>,
     event_next: u64,
-    pub operations: BTreeMap<EventId, InFlight>,
-    timers: BTreeMap<EventId, Option<Waker>>,
+    operations: BTreeMap<EventId, InFlight>,
+    timers: BTreeMap<EventId, Timer>,
+    others: BTreeMap<EventId, Other>,
     trace_hash: u64,
+}
+
+/// One machine.
+pub struct Node {
+    pub device: Device,
+    pub clock: Clock,
+    delay_ns_max: u64,
+    late_write_ns_max: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -47,12 +57,14 @@ pub struct EventId(u64);
 pub struct Task {
     pub future: Option<TaskFuture>,
     pub waker: Arc<TaskWaker>,
+    pub place: Place,
 }
 
 /// An operation from its submission until its outcome is taken.
 pub struct InFlight {
+    node: u16,
     /// `None` once it completed.
-    pub operation: Option<Operation>,
+    operation: Option<Operation>,
     outcome: Option<Outcome>,
     waker: Option<Waker>,
     /// Nobody waits for the outcome any more.
@@ -60,94 +72,91 @@ pub struct InFlight {
     is_stuck: bool,
 }
 
-/// The tasks that were woken. Shared with wakers, which may go anywhere.
-#[derive(Default)]
-pub struct ReadyQueue(Mutex<Vec<u64>>);
-
-pub struct TaskWaker {
-    task: u64,
-    is_queued: AtomicBool,
-    ready: Arc<ReadyQueue>,
+struct Timer {
+    node: u16,
+    waker: Option<Waker>,
+    /// By the machine's clock.
+    until: u64,
+    /// When that is. What is due for the timer at another time is void.
+    at: u64,
 }
 
-impl ReadyQueue {
-    /// Takes the task at the index that `pick` chooses among a count.
-    pub fn take(&self, pick: impl FnOnce(usize) -> usize) -> Option<u64> {
-        let mut tasks = self.0.lock().expect("no panic while locked");
-        if tasks.is_empty() {
-            return None;
-        }
-        let index = pick(tasks.len());
-        Some(tasks.swap_remove(index))
-    }
+/// What happens rarely.
+enum Other {
+    /// A late write of a machine lands.
+    LateWrite(u16),
+    /// A core's pause ends.
+    Resume(Place),
+    Action(Action),
 }
 
-impl TaskWaker {
-    pub fn new(task: u64, ready: Arc<ReadyQueue>) -> Arc<Self> {
-        Arc::new(Self { task, is_queued: AtomicBool::new(false), ready })
-    }
-
-    /// The task is about to be polled: what wakes it from here on queues it again.
-    pub fn begin(&self) {
-        self.is_queued.store(false, Ordering::Release);
-    }
+/// What an event leaves to do outside the borrow.
+pub enum Fired {
+    Wake(Option<Waker>),
+    /// To be dropped.
+    Unobserved(Outcome),
+    Action(Action),
 }
 
-impl Wake for TaskWaker {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        if !self.is_queued.swap(true, Ordering::AcqRel) {
-            self.ready.0.lock().expect("no panic while locked").push(self.task);
-        }
+impl Node {
+    pub fn new(device: Device, clock: Clock, delay_ns_max: u64, late_write_ns_max: u64) -> Self {
+        Self { device, clock, delay_ns_max, late_write_ns_max }
     }
 }
 
 impl State {
-    pub fn new(device: Device, now: u64, wall_clock_offset: u64, delay_ns_max: u64) -> Self {
+    pub fn new(random: Random, nodes: Vec<Node>, scheduler: Scheduler) -> Self {
         Self {
-            device,
-            now,
-            wall_clock_offset,
-            delay_ns_max,
-            is_dead: false,
+            random,
+            now: 0,
+            steps: 0,
+            nodes,
+            scheduler,
             ready: Arc::default(),
             tasks: BTreeMap::new(),
-            task_next: MAIN_TASK + 1,
+            task_next: MAIN_TASK.0 + 1,
             yielded: VecDeque::new(),
             due: BinaryHeap::new(),
             event_next: 0,
             operations: BTreeMap::new(),
             timers: BTreeMap::new(),
+            others: BTreeMap::new(),
             trace_hash: 0,
         }
     }
 
-    /// Takes a task in; hands the future back when the machine is gone.
-    pub fn spawn(&mut self, future: TaskFuture) -> Option<TaskFuture> {
-        if self.is_dead {
-            return Some(future);
-        }
-        let task = self.task_next;
-        self.task_next += 1;
-        let waker = TaskWaker::new(task, self.ready.clone());
-        waker.wake_by_ref();
-        self.tasks.insert(task, Task { future: Some(future), waker });
-        None
+    pub fn node(&self, node: u16) -> &Node {
+        self.nodes.get(usize::from(node)).unwrap_or_else(|| panic!("there is no machine {node}"))
     }
 
-    /// Begins an operation of the disk.
-    pub fn submit(&mut self, operation: Operation) -> EventId {
+    pub fn node_mut(&mut self, node: u16) -> &mut Node {
+        self.nodes.get_mut(usize::from(node)).unwrap_or_else(|| panic!("there is no machine {node}"))
+    }
+
+    /// Whether a life of a machine is the one it lives now.
+    pub fn is_alive(&self, node: u16, life: u64) -> bool {
+        self.node(node).device.life == life
+    }
+
+    /// Takes a task in.
+    pub fn spawn(&mut self, place: Place, future: TaskFuture) {
+        let task = TaskId(self.task_next);
+        self.task_next += 1;
+        let waker = TaskWaker::new(task, Some(place), self.ready.clone());
+        Waker::from(waker.clone()).wake();
+        self.tasks.insert(task, Task { future: Some(future), waker, place });
+    }
+
+    /// Begins an operation of a machine's disk.
+    pub fn submit(&mut self, node: u16, operation: Operation) -> EventId {
         let id = self.event_id();
-        let (is_stuck, is_slow) = self.faults_of_time(&operation);
-        let in_flight = InFlight { operation: Some(operation), outcome: None, waker: None, is_orphan: false, is_stuck };
+        let (is_stuck, is_slow) = self.faults_of_time(node, &operation);
+        let in_flight =
+            InFlight { node, operation: Some(operation), outcome: None, waker: None, is_orphan: false, is_stuck };
         self.operations.insert(id, in_flight);
         if !is_stuck {
             let factor = if is_slow { SLOW_FACTOR } else { 1 };
-            let delay = 1 + self.device.random.below(self.delay_ns_max * factor);
-            self.schedule(id, self.now + delay);
+            self.schedule_within(id, self.node(node).delay_ns_max * factor);
         }
         id
     }
@@ -175,35 +184,28 @@ impl State {
         if in_flight.operation.is_none() { self.operations.remove(&id) } else { None }
     }
 
-    pub fn release_stuck(&mut self) {
-        let stuck = self.operations.iter_mut().filter(|(_, in_flight)| in_flight.is_stuck);
-        let released: Vec<EventId> = stuck
-            .map(|(id, in_flight)| {
+    pub fn release_stuck(&mut self, node: u16) {
+        let mut released = Vec::new();
+        for (id, in_flight) in &mut self.operations {
+            if in_flight.node == node && in_flight.is_stuck {
                 in_flight.is_stuck = false;
-                *id
-            })
-            .collect();
+                released.push(*id);
+            }
+        }
         for id in released {
-            let delay = 1 + self.device.random.below(self.delay_ns_max);
-            self.schedule(id, self.now + delay);
+            self.schedule_within(id, self.node(node).delay_ns_max);
         }
     }
 
-    pub fn stuck_count(&self) -> usize {
-        self.operations.values().filter(|in_flight| in_flight.is_stuck).count()
+    pub fn stuck_count(&self, node: u16) -> usize {
+        self.operations.values().filter(|in_flight| in_flight.node == node && in_flight.is_stuck).count()
     }
 
-    /// Lets a write of a life before land within this time.
-    pub fn write_late(&mut self, part: LateWrite, delay_ns_max: u64) {
+    /// Starts a timer that fires when it is so late on the machine.
+    pub fn start_timer(&mut self, node: u16, until: u64) -> EventId {
         let id = self.event_id();
-        let delay = 1 + self.device.random.below(delay_ns_max);
-        self.device.late.insert(id, part);
-        self.schedule(id, self.now + delay);
-    }
-
-    pub fn start_timer(&mut self, at: u64) -> EventId {
-        let id = self.event_id();
-        self.timers.insert(id, None);
+        let at = self.node(node).clock.when(until);
+        self.timers.insert(id, Timer { node, waker: None, until, at });
         self.schedule(id, at);
         id
     }
@@ -211,11 +213,11 @@ impl State {
     /// Whether the timer has fired; until then the waker is kept.
     pub fn poll_timer(&mut self, id: EventId, waker: &Waker) -> bool {
         match self.timers.get_mut(&id) {
-            Some(slot) => {
-                *slot = Some(waker.clone());
+            Some(timer) => {
+                timer.waker = Some(waker.clone());
                 false
             }
-            None => !self.is_dead,
+            None => true,
         }
     }
 
@@ -223,12 +225,102 @@ impl State {
         self.timers.remove(&id);
     }
 
+    /// Changes a machine's clock, and lets its timers fire by what it says from now on.
+    pub fn change_clock(&mut self, node: u16, change: impl FnOnce(&mut Clock, u64)) {
+        let now = self.now;
+        change(&mut self.node_mut(node).clock, now);
+        let clock = self.node(node).clock.clone();
+        let mut moved = Vec::new();
+        for (id, timer) in self.timers.iter_mut().filter(|(_, timer)| timer.node == node) {
+            timer.at = clock.when(timer.until).max(now);
+            moved.push((*id, timer.at));
+        }
+        moved.into_iter().for_each(|(id, at)| self.schedule(id, at));
+    }
+
+    /// Lets something happen after this time.
+    pub fn act_after(&mut self, delay_ns: u64, action: Action) {
+        self.add(Other::Action(action), delay_ns);
+    }
+
+    /// Lets a core run nothing for this time.
+    pub fn pause(&mut self, place: Place, duration_ns: u64) {
+        let event = self.add(Other::Resume(place), duration_ns);
+        self.scheduler.pause(place, event);
+        self.node_mut(place.node).device.stats.pauses += 1;
+    }
+
+    /// Lets a core pause, if chance wants it.
+    pub fn pause_by_chance(&mut self, place: Place) {
+        let Pauses { chance, ns_max } = self.scheduler.pauses;
+        if self.random.chance(chance) {
+            let duration = 1 + self.random.below(ns_max);
+            self.pause(place, duration);
+        }
+    }
+
+    /// Takes tasks out, to be dropped, with the wakers of those that yielded.
+    pub fn take_tasks(&mut self, is_taken: impl Fn(Place) -> bool) -> Vec<Task> {
+        let ids: Vec<TaskId> = self.tasks.iter().filter(|(_, task)| is_taken(task.place)).map(|(id, _)| *id).collect();
+        self.ready.retain(|ready| ready.place.is_none_or(|place| !is_taken(place)));
+        ids.into_iter()
+            .filter_map(|id| {
+                self.scheduler.forget(id);
+                self.tasks.remove(&id)
+            })
+            .collect()
+    }
+
+    /// Takes out what was to happen later, to be dropped.
+    pub fn take_actions(&mut self) -> Vec<Action> {
+        let others = std::mem::take(&mut self.others).into_values();
+        others.filter_map(|other| if let Other::Action(action) = other { Some(action) } else { None }).collect()
+    }
+
+    /// A machine's life ends: what was in flight happens, happens partly or does not, and so on with
+    /// what was not durable. Its tasks must be gone. Hands back what is to be dropped.
+    pub fn end_life(&mut self, node: u16, mode: CrashMode) -> Vec<InFlight> {
+        self.timers.retain(|_, timer| timer.node != node);
+        self.scheduler.resume_node(node);
+        let ids: Vec<EventId> =
+            self.operations.iter().filter(|(_, in_flight)| in_flight.node == node).map(|(id, _)| *id).collect();
+        let mut ended: Vec<InFlight> = ids.iter().filter_map(|id| self.operations.remove(id)).collect();
+        let mut operations: Vec<Operation> =
+            ended.iter_mut().filter_map(|in_flight| in_flight.operation.take()).collect();
+        let random = &mut self.random;
+        random.shuffle(&mut operations);
+        let Node { device, late_write_ns_max, .. } = &mut self.nodes[usize::from(node)];
+        let late_write_ns_max = *late_write_ns_max;
+        device.stats.crashes += 1;
+        let held_back = match mode {
+            CrashMode::Process if late_write_ns_max > 0 => late::hold_back(&mut operations, random),
+            _ => Vec::new(),
+        };
+        let faults = std::mem::take(&mut device.faults);
+        operations.into_iter().for_each(|operation| device.abandon(operation, random));
+        device.faults = faults;
+        device.end_life(mode, held_back, random);
+        ended
+    }
+
+    /// Lets the late writes of a machine land while it lives again.
+    pub fn schedule_late(&mut self, node: u16) {
+        let Node { device, late_write_ns_max, .. } = self.node_mut(node);
+        let late_write_ns_max = *late_write_ns_max;
+        for part in device.late.take_all() {
+            let delay = 1 + self.random.below(late_write_ns_max);
+            let id = self.add(Other::LateWrite(node), delay);
+            self.node_mut(node).device.late.insert(id, part);
+        }
+    }
+
     /// When the next event is due that anything depends on.
     pub fn next_due(&mut self) -> Option<u64> {
         loop {
             let Reverse((at, _, id)) = self.due.peek()?;
-            let is_wanted =
-                self.timers.contains_key(id) || self.operations.contains_key(id) || self.device.late.contains(*id);
+            let is_wanted = self.operations.contains_key(id)
+                || self.timers.get(id).is_some_and(|timer| timer.at == *at)
+                || self.others.contains_key(id);
             if is_wanted {
                 return Some(*at);
             }
@@ -236,31 +328,43 @@ impl State {
         }
     }
 
-    /// Lets the next event happen if it is due by now, and returns whom to wake, and what to drop, outside the borrow.
-    pub fn fire(&mut self) -> Option<(Option<Waker>, Option<Outcome>)> {
+    /// Lets the next event happen if it is due by now, and returns what is left to do outside the borrow.
+    pub fn fire(&mut self) -> Option<Fired> {
         if self.next_due()? > self.now {
             return None;
         }
         let Reverse((_, _, id)) = self.due.pop()?;
         self.trace(id.0 << 1);
-        if let Some(waker) = self.timers.remove(&id) {
-            return Some((waker, None));
+        if let Some(timer) = self.timers.remove(&id) {
+            return Some(Fired::Wake(timer.waker));
         }
-        if let Some(write) = self.device.late.take(id) {
-            let Device { disk, random, stats, .. } = &mut self.device;
-            late::land(write, disk, random, stats);
-            return Some((None, None));
+        if let Some(other) = self.others.remove(&id) {
+            return Some(self.fire_other(id, other));
         }
         let in_flight = self.operations.get_mut(&id).expect("next_due found it");
         let operation = in_flight.operation.take().expect("an operation completes once");
-        let outcome = self.device.perform(operation);
-        let in_flight = self.operations.get_mut(&id).expect("performing removes nothing");
+        let device = &mut self.nodes[usize::from(in_flight.node)].device;
+        let outcome = device.perform(operation, &mut self.random);
         if in_flight.is_orphan {
             self.operations.remove(&id);
-            return Some((None, Some(outcome)));
+            return Some(Fired::Unobserved(outcome));
         }
         in_flight.outcome = Some(outcome);
-        Some((in_flight.waker.take(), None))
+        Some(Fired::Wake(in_flight.waker.take()))
+    }
+
+    fn fire_other(&mut self, id: EventId, other: Other) -> Fired {
+        match other {
+            Other::LateWrite(node) => {
+                self.nodes[usize::from(node)].device.land_late(id, &mut self.random);
+                Fired::Wake(None)
+            }
+            Other::Resume(place) => {
+                self.scheduler.resume(place, id);
+                Fired::Wake(None)
+            }
+            Other::Action(action) => Fired::Action(action),
+        }
     }
 
     /// Mixes a step into the hash of the run.
@@ -273,19 +377,13 @@ impl State {
         self.trace_hash
     }
 
-    pub fn set_trace_hash(&mut self, hash: u64) {
-        self.trace_hash = hash;
-    }
-
-    fn faults_of_time(&mut self, operation: &Operation) -> (bool, bool) {
-        let device = &mut self.device;
-        let path = operation.path(&device.disk);
-        let stuck = device.faults.rate(path, |faults| faults.stuck);
-        let slow = device.faults.rate(path, |faults| faults.slow);
-        let is_stuck = device.random.chance(stuck);
-        let is_slow = device.random.chance(slow);
-        device.stats.stuck_operations += u64::from(is_stuck);
-        device.stats.slow_operations += u64::from(is_slow);
+    fn faults_of_time(&mut self, node: u16, operation: &Operation) -> (bool, bool) {
+        let Device { disk, faults, stats, .. } = &mut self.nodes[usize::from(node)].device;
+        let path = operation.path(disk);
+        let is_stuck = self.random.chance(faults.rate(path, |faults| faults.stuck));
+        let is_slow = self.random.chance(faults.rate(path, |faults| faults.slow));
+        stats.stuck_operations += u64::from(is_stuck);
+        stats.slow_operations += u64::from(is_slow);
         (is_stuck, is_slow)
     }
 
@@ -294,9 +392,21 @@ impl State {
         EventId(self.event_next)
     }
 
+    fn add(&mut self, other: Other, delay_ns: u64) -> EventId {
+        let id = self.event_id();
+        self.others.insert(id, other);
+        self.schedule(id, self.now.saturating_add(delay_ns));
+        id
+    }
+
+    fn schedule_within(&mut self, id: EventId, delay_ns_max: u64) {
+        let delay = 1 + self.random.below(delay_ns_max);
+        self.schedule(id, self.now + delay);
+    }
+
     /// Events of one instant happen in random order.
     fn schedule(&mut self, id: EventId, at: u64) {
-        let tie = self.device.random.next_u64();
+        let tie = self.random.next_u64();
         self.due.push(Reverse((at, tie, id)));
     }
 }

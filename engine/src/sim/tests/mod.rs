@@ -2,6 +2,8 @@
 
 mod crash;
 mod disk;
+mod nodes;
+mod schedule;
 mod scheduler;
 
 use std::path::{Path, PathBuf};
