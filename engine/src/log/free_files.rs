@@ -1,10 +1,13 @@
 //! Files that are no segments: made ahead, kept for reuse, and given up.
 //!
-//! Such a file is called `NUMBER.free`; recovery never reads one, so nothing of a retired segment comes back.
+//! Such a file is called `NUMBER.free`; recovery never reads one, so nothing of a retired segment comes back. While it is being made it is a
+//! *draft*, called `COUNT.new`: a number is taken only for a file that there is room for, so refusals on a full disk use none up.
 
 use std::io;
 use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::io::{Io, OpenMode};
 use crate::log::SEGMENT_SIZE_MIN;
@@ -29,7 +32,11 @@ pub struct FreeFile<F> {
 }
 
 /// The free files of each data directory, for all cores.
-pub struct FreeFiles<F>(Vec<FreeInDir<F>>);
+pub struct FreeFiles<F> {
+    dirs: Vec<FreeInDir<F>>,
+    /// Drafts begun since the start.
+    drafts: AtomicU64,
+}
 
 struct FreeInDir<F> {
     segment_size: u64,
@@ -51,16 +58,12 @@ impl<F> Default for Kept<F> {
 impl<F> FreeFiles<F> {
     /// The bytes of a segment in each data directory.
     pub fn new(segment_sizes: &[u64]) -> Self {
-        Self(
-            segment_sizes
-                .iter()
-                .map(|segment_size| FreeInDir { segment_size: *segment_size, files: Mutex::default() })
-                .collect(),
-        )
+        let dir = |segment_size: &u64| FreeInDir { segment_size: *segment_size, files: Mutex::default() };
+        Self { dirs: segment_sizes.iter().map(dir).collect(), drafts: AtomicU64::new(0) }
     }
 
     pub(super) fn take(&self, dir: usize, need: Need) -> Option<FreeFile<F>> {
-        let mut kept = self.0[dir].files.lock().expect("no panic under the lock");
+        let mut kept = self.dirs[dir].files.lock().expect("no panic under the lock");
         let left = match need {
             Need::Data => RESERVED_FILES,
             // One, until there are as many as before.
@@ -75,7 +78,7 @@ impl<F> FreeFiles<F> {
 
     /// Keeps a file; false when there are enough, or it has another size.
     pub fn give(&self, dir: usize, file: FreeFile<F>) -> bool {
-        let FreeInDir { segment_size, files } = &self.0[dir];
+        let FreeInDir { segment_size, files } = &self.dirs[dir];
         let mut kept = files.lock().expect("no panic under the lock");
         let keep = kept.files.len() < FREE_FILES_MAX && is_usable(file.size, *segment_size);
         if keep {
@@ -87,16 +90,28 @@ impl<F> FreeFiles<F> {
 
     /// Files of all directories.
     pub fn count_all(&self) -> usize {
-        (0..self.0.len()).map(|dir| self.count(dir)).sum()
+        (0..self.dirs.len()).map(|dir| self.count(dir)).sum()
     }
 
     pub fn count(&self, dir: usize) -> usize {
-        self.0[dir].files.lock().expect("no panic under the lock").files.len()
+        self.dirs[dir].files.lock().expect("no panic under the lock").files.len()
     }
 
     /// The bytes of a segment in a data directory.
     pub fn segment_size(&self, dir: usize) -> u64 {
-        self.0[dir].segment_size
+        self.dirs[dir].segment_size
+    }
+
+    /// A new file of this size, as a draft: its path, and the file.
+    pub(super) async fn draft<I: Io<File = F>>(
+        &self,
+        io: &I,
+        segments: &Path,
+        size: u64,
+    ) -> io::Result<(PathBuf, I::File)> {
+        let path = segments.join(format!("{}.new", self.drafts.fetch_add(1, Ordering::Relaxed)));
+        let file = create(io, segments, &path, size).await?;
+        Ok((path, file))
     }
 }
 
@@ -125,8 +140,13 @@ pub fn parse_free_file_name(name: &str) -> Option<SegmentId> {
     parse_file_name(&format!("{}.seg", name.strip_suffix(".free")?))
 }
 
-/// A new file of this size, under the name of a free one.
-pub(super) async fn create<I: Io>(io: &I, segments: &Path, path: &Path, size: u64) -> io::Result<I::File> {
+/// Whether a file of this name was being made when the process ended.
+pub fn is_draft_name(name: &str) -> bool {
+    name.ends_with(".new")
+}
+
+async fn create<I: Io>(io: &I, segments: &Path, path: &Path, size: u64) -> io::Result<I::File> {
+    has_room(io, segments, size).await?;
     let file = io.open(path, OpenMode::Create).await?;
     if let Err(error) = allocate(io, segments, &file, 0, size).await {
         remove_or_say(io, path).await;
@@ -136,11 +156,14 @@ pub(super) async fn create<I: Io>(io: &I, segments: &Path, path: &Path, size: u6
 }
 
 pub(super) async fn allocate<I: Io>(io: &I, segments: &Path, file: &I::File, from: u64, to: u64) -> io::Result<()> {
-    // Some file systems allocate up to the last block before they refuse, and starve everybody else meanwhile.
-    if io.space(segments).await?.available < to - from {
-        return Err(io::Error::from_raw_os_error(libc::ENOSPC));
-    }
+    has_room(io, segments, to - from).await?;
     io.allocate(file, to).await
+}
+
+/// Some file systems allocate up to the last block before they refuse, and starve everybody else meanwhile.
+async fn has_room<I: Io>(io: &I, segments: &Path, bytes: u64) -> io::Result<()> {
+    let enough = io.space(segments).await?.available >= bytes;
+    enough.then_some(()).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOSPC))
 }
 
 /// Makes free files of a data directory until there are those that uploads leave alone. `next`: numbers that were never given out.
@@ -153,9 +176,14 @@ pub async fn fill_reserve<I: Io>(
 ) -> io::Result<()> {
     let segments = dir.join(SEGMENTS_DIR);
     while free.count(dir_index) < RESERVED_FILES {
-        let (number, size) = (next(), free.segment_size(dir_index));
+        let size = free.segment_size(dir_index);
+        let (draft, file) = free.draft(io, &segments, size).await?;
+        let number = next();
         let path = segments.join(free_file_name(number));
-        let file = create(io, &segments, &path, size).await?;
+        if let Err(error) = io.rename(&draft, &path).await {
+            remove_or_say(io, &draft).await;
+            return Err(error);
+        }
         if !free.give(dir_index, FreeFile { number, file, size }) {
             io.remove(&path).await?;
         }

@@ -12,12 +12,13 @@ use std::sync::atomic::Ordering;
 use crate::io::{AlignedBuf, BLOCK_SIZE, Io};
 use crate::log::error::LogError;
 use crate::log::footer;
-use crate::log::free_files::{FreeFile, Need, allocate, create, free_file_name, remove_or_say, retire};
+use crate::log::free_files::{FreeFile, Need, allocate, free_file_name, remove_or_say, retire};
 use crate::log::open_segment::OpenSegment;
 use crate::log::segment::{DATA_START, SEGMENTS_DIR, Segment, SegmentHeader, State, file_path};
 use crate::log::writer::{Log, Purpose};
 use crate::probe::{self, Event};
 use crate::sync::promise;
+use crate::types::SegmentId;
 
 impl<I: Io> Log<I> {
     /// Makes a fresh segment the active one: the spare, or a new one of this size; on a full disk one of at least so many bytes. Called under the
@@ -90,7 +91,8 @@ impl<I: Io> Log<I> {
     async fn prepare(&self, size: u64, least: u64, need: Need) -> Result<Arc<Segment<I::File>>, LogError> {
         let options = &self.0.options;
         let mut header = SegmentHeader {
-            segment: options.table.next_id(),
+            // Given once there is a file.
+            segment: SegmentId(0),
             size,
             store: options.store,
             nonce: self.0.io.random_u64(),
@@ -132,10 +134,11 @@ impl<I: Io> Log<I> {
                 (free.file, path)
             }
             None => {
-                let path = segments.join(free_file_name(header.segment));
-                (create(io, &segments, &path, header.size).await?, path)
+                let (path, file) = self.0.options.free.draft(io, &segments, header.size).await?;
+                (file, path)
             }
         };
+        header.segment = self.0.options.table.next_id();
         let mut block = AlignedBuf::zeroed(BLOCK_SIZE);
         header.encode(&mut block);
         let written = async {

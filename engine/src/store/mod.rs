@@ -152,6 +152,8 @@ pub struct StoreStatus {
     /// Records that wait for their commit.
     pub waiting_records: u64,
     pub segments: SegmentCounts,
+    /// The number that the next segment will get.
+    pub next_segment: u32,
     /// Files that are kept to become segments again.
     pub free_files: u64,
     /// Memory of frames in use for uploads and for reads beside the cache, of how much, and the tasks that wait for some; over all cores.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use crate::index::Index;
 use crate::io::{Instant, Io};
 use crate::log::checkpoint::{self, CheckpointReader, Covered, Item, Slice, Unusable};
-use crate::log::free_files::{FreeFiles, free_file_name, parse_free_file_name};
+use crate::log::free_files::{FreeFiles, free_file_name, is_draft_name, parse_free_file_name};
 use crate::log::segment::{SEGMENTS_DIR, parse_file_name};
 use crate::log::writer::{Log, LogOptions, Purpose};
 use crate::log::{SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN};
@@ -305,6 +305,8 @@ async fn fill_plan<I: Io>(store: &Store<I::File>, io: &I, plan: &mut Plan) -> Re
                 if !options.read_only {
                     drop_free_file(io, dir, number).await.map_err(fail)?;
                 }
+            } else if is_draft_name(&entry.name) && !options.read_only {
+                io.remove(&dir.join(SEGMENTS_DIR).join(&entry.name)).await.map_err(fail)?;
             }
         }
     }

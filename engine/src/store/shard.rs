@@ -213,6 +213,7 @@ impl<I: Io> Shard<I> {
             }
         }
         status.free_files = self.shared().free.get().map_or(0, |free| free.count_all() as u64);
+        status.next_segment = self.shared().table.watermark().0;
         status.is_incomplete = self.shared().is_incomplete();
         status.damage_count = self.shared().damage_count.load(Ordering::Relaxed);
         status.failed_dirs = failed_logs;
