@@ -86,7 +86,7 @@ impl CompactionLimits {
         tombstone_segments: 4,
         gathering: Duration::from_millis(100),
         stuck_for: Duration::from_secs(60),
-        records_at_once: 2048,
+        records_at_once: 256,
         ids_at_once: 1024,
     };
 

@@ -19,6 +19,7 @@ mod pieces;
 mod policy;
 mod records;
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -50,7 +51,13 @@ const PAGE_BYTES: u64 = (HEAD_ROOM + PAGE_EXTENTS_MAX * EXTENT_SIZE) as u64;
 /// Runs compaction until the store is closed. The cores must be open.
 pub async fn compact<I: Io>(store: &Store<I::File>, io: I) {
     let Some(shard) = store.open_worker(Worker::Compaction, io) else { return };
-    let mut compaction = Compaction { shard: shard.clone(), stuck: HashMap::new(), can_help: false, is_full: false };
+    let mut compaction = Compaction {
+        shard: shard.clone(),
+        stuck: HashMap::new(),
+        can_help: false,
+        is_full: false,
+        is_pressing: Cell::new(false),
+    };
     compaction.run().await;
     shard.shared().background.pressure.set(Space::default(), 0, false);
     shard.close_worker().await;
@@ -64,6 +71,17 @@ struct Compaction<I: Io> {
     can_help: bool,
     /// The last segment was not emptied for want of space.
     is_full: bool,
+    /// Somebody waits for space, or for the end.
+    is_pressing: Cell<bool>,
+}
+
+/// While it lives, the thread of the mover is one like any other.
+struct Hurry<'c, I: Io>(&'c Compaction<I>);
+
+impl<I: Io> Drop for Hurry<'_, I> {
+    fn drop(&mut self) {
+        self.0.shard.io().set_pressing(self.0.is_pressing.get());
+    }
 }
 
 /// Why a segment was not emptied.
@@ -324,11 +342,17 @@ impl<I: Io> Compaction<I> {
         Ok(())
     }
 
+    fn hurry(&self) -> Hurry<'_, I> {
+        self.shard.io().set_pressing(true);
+        Hurry(self)
+    }
+
     /// The space there is; told to the uploads, and to the scheduler.
     async fn space(&self) -> Space {
         let space = self.shard.space().await;
         // A stop waits for it, too.
-        self.shard.io().set_pressing(space.shortage() > 0 || self.shard.shared().background.is_stopping());
+        self.is_pressing.set(space.shortage() > 0 || self.shard.shared().background.is_stopping());
+        self.shard.io().set_pressing(self.is_pressing.get());
         let shared = self.shard.shared();
         // What each core may take next, and what nobody but compaction takes.
         let last = self.segment_bytes() * (u64::from(shared.options.cores) + RESERVED_FILES as u64);

@@ -241,6 +241,7 @@ impl<I: Io> Compaction<I> {
             decoded.checks = checksums(&payload).collect();
             Payload::Direct(frame)
         };
+        let _hurry = self.hurry();
         let Some(sequence) = self.hold(&[(id, *from)]).await?.pop().flatten() else { return Ok(None) };
         let placed = match self.write(&log, decoded, payload, sequence).await.unwrap_or(Err(LogError::Closed)) {
             Ok(placed) => placed,
