@@ -29,6 +29,8 @@ events! {
     /// A sealed segment was cut to what it holds.
     SegmentCutShort,
     SegmentRetired,
+    /// A segment that was damaged when the store started was emptied and given up.
+    DamagedSegmentLeft,
     /// The file of a retired segment became a segment again.
     FileReused,
     CheckpointWritten,

@@ -2,12 +2,20 @@
 
 mod support;
 
-use nabu_engine::sim::{Sim, SimIo, SimOptions};
-use nabu_engine::store::{CommitOptions, Shard, StoreError, StoreOptions, StoreStatus, Stored};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nabu_engine::probe::{self, Event};
+use nabu_engine::sim::{CrashMode, Faults, Sim, SimIo, SimOptions};
+use nabu_engine::store::{CommitOptions, Limits, Pace, Shard, StoreError, StoreOptions, StoreStatus, Stored};
+use nabu_engine::types::BlobId;
+use support::client::read_range;
 use support::content::Content;
 use support::machine::{self, Shards};
 
 const SEGMENT_SIZE: u64 = 256 << 10;
+/// Long enough for all that goes on in the background to come to its end, and for what is tried again to be tried.
+const A_MINUTE: Duration = Duration::from_secs(60);
 
 struct Machine {
     sim: Option<Sim>,
@@ -19,8 +27,14 @@ impl Machine {
         let dirs = machine::dirs(1);
         let steps_max = 200_000_000;
         let sim = SimOptions { dirs: dirs.clone(), capacity_bytes, steps_max, ..SimOptions::default() };
-        let options =
-            StoreOptions { dirs, cores, memory_bytes: 64 << 20, segment_size: Some(SEGMENT_SIZE), read_only: false };
+        let options = StoreOptions {
+            dirs,
+            cores,
+            memory_bytes: 64 << 20,
+            segment_size: Some(SEGMENT_SIZE),
+            read_only: false,
+            limits: Limits::default(),
+        };
         Self { sim: Some(Sim::new(seed, sim)), options }
     }
 
@@ -31,11 +45,71 @@ impl Machine {
     fn open(&mut self) -> Shards {
         let options = self.options.clone();
         let ios = machine::ios(self.sim(), options.cores);
-        self.sim().run(machine::open(ios, options)).expect("nothing keeps it from opening")
+        let shards = self.sim().run(machine::open(ios, options)).expect("nothing keeps it from opening");
+        let cores = self.options.cores;
+        let io = self.sim().io(cores);
+        machine::start_compaction(&shards, io);
+        shards
+    }
+
+    fn restart(&mut self, mode: CrashMode) {
+        self.sim = self.sim.take().map(|sim| sim.restart(mode));
+    }
+
+    fn close(&mut self, shards: Shards) {
+        self.sim().run(machine::close(shards));
     }
 
     fn put(&mut self, shard: &Shard<SimIo>, content: &Content) -> Result<Stored, StoreError> {
         self.sim().run(put(shard.clone(), content))
+    }
+
+    fn delete(&mut self, shard: &Shard<SimIo>, id: BlobId) -> Result<bool, StoreError> {
+        let shard = shard.clone();
+        self.sim().run(async move { shard.delete(id).await })
+    }
+
+    fn holds(&mut self, shard: &Shard<SimIo>, content: &Content) -> bool {
+        let (shard, size) = (shard.clone(), content.bytes.len() as u64);
+        let found = self.sim().run(async move { read_range(&shard, content.id, 0..size, Pace::Fast).await });
+        found.expect("nothing is damaged").is_some_and(|found| content.matches(0..size, &found.bytes))
+    }
+
+    fn fail_syncs(&mut self, within: &str) {
+        let within = Some(PathBuf::from(machine::ROOT).join(within));
+        self.sim().faults(|faults| *faults = Faults { sync_error: 1.0, within, ..Faults::default() });
+    }
+
+    fn heal(&mut self) {
+        self.sim().faults(|faults| *faults = Faults::default());
+    }
+
+    fn segments(&mut self) -> Vec<PathBuf> {
+        machine::segment_files(self.sim())
+    }
+
+    /// Puts and deletes one small blob after another: what is left of them is tombstones.
+    fn churn(&mut self, shard: &Shard<SimIo>, from: u64, count: u64) {
+        let shard = shard.clone();
+        self.sim().run(async move {
+            for number in from..from + count {
+                let content = Content::new(1 << 50 | number, 500);
+                put(shard.clone(), &content).await.expect("stored");
+                assert!(shard.delete(content.id).await.expect("deleted"));
+            }
+        });
+    }
+
+    /// Leaves the store alone for a minute, and demands that nothing happens in the next.
+    fn expect_rest(&mut self, shards: &Shards) {
+        self.sim().run_for(A_MINUTE);
+        let (before, files) = (self.status(shards), self.segments());
+        self.sim().run_for(A_MINUTE);
+        let (after, files_after) = (self.status(shards), self.segments());
+        let moved = after.compaction.moved_bytes - before.compaction.moved_bytes;
+        assert_eq!(moved, 0, "bytes moved in the second minute");
+        assert_eq!(files, files_after, "segments after one minute and after two");
+        assert_eq!(after.next_segment, before.next_segment, "numbers used up in the second minute");
     }
 
     fn status(&mut self, shards: &Shards) -> StoreStatus {
@@ -75,5 +149,238 @@ fn uploads_that_a_full_disk_refuses_use_up_no_numbers_of_segments() {
         }
         let used = machine.status(&shards).next_segment - before;
         assert!(used <= 4, "a thousand refusals used up {used} numbers on {cores} cores");
+    }
+}
+
+#[test]
+fn after_a_failed_sync_its_segment_is_emptied_and_goes_and_compaction_comes_to_rest() {
+    for seed in 0..2 {
+        let mut machine = Machine::new(seed, 1, 1 << 30);
+        let shards = machine.open();
+        // Some that stay, in the segment that fails and before it.
+        let mut kept: Vec<Content> = (0..100).map(|number| Content::new(seed << 32 | number, 30_000)).collect();
+        for content in &kept {
+            machine.put(&shards[0], content).expect("stored");
+        }
+        // The segment that fails holds a deletion, too.
+        let gone = kept.pop().expect("one of many");
+        assert!(machine.delete(&shards[0], gone.id).expect("deleted"));
+        machine.fail_syncs("data0/segments");
+        let late = Content::new(seed << 32 | 1 << 20, 3_000);
+        machine.put(&shards[0], &late).expect_err("its sync fails");
+        machine.heal();
+        machine.churn(&shards[0], seed << 32, 8_000);
+        machine.expect_rest(&shards);
+        let status = machine.status(&shards);
+        assert_eq!(status.segments.fenced, 0, "seed {seed}: the segment that failed is there yet");
+        for content in &kept {
+            assert!(machine.holds(&shards[0], content), "seed {seed}");
+        }
+        // What was in doubt is settled: nothing is stored, and whoever stores it is told so once.
+        assert!(!machine.holds(&shards[0], &late));
+        assert!(machine.put(&shards[0], &late).expect("stored").created);
+        assert!(!machine.put(&shards[0], &late).expect("stored").created);
+        machine.restart(CrashMode::Power);
+        let shards = machine.open();
+        for content in kept.iter().chain([&late]) {
+            assert!(machine.holds(&shards[0], content), "seed {seed}");
+        }
+        assert!(!machine.holds(&shards[0], &gone), "seed {seed}: a deletion was lost with the segment that failed");
+    }
+}
+
+#[test]
+fn what_a_failed_delete_left_in_doubt_is_settled_when_its_segment_is_gone() {
+    for seed in 0..40 {
+        let mut machine = Machine::new(seed, 2, 1 << 30);
+        let shards = machine.open();
+        let content = Content::new(seed, 3_000);
+        let shard = &shards[seed as usize % 2];
+        machine.put(shard, &content).expect("stored");
+        machine.fail_syncs("data0/segments");
+        machine.delete(shard, content.id).expect_err("its sync fails");
+        machine.heal();
+        machine.expect_rest(&shards);
+        assert_eq!(machine.status(&shards).segments.fenced, 0, "seed {seed}");
+        // Not in doubt any more, so it is not written again; and no start may find the deletion.
+        assert!(!machine.put(shard, &content).expect("stored").created, "seed {seed}");
+        machine.restart(if seed % 4 < 2 { CrashMode::Power } else { CrashMode::Process });
+        let shards = machine.open();
+        assert!(machine.holds(&shards[0], &content), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_large_blob_whose_record_was_refused_leaves_nothing_behind() {
+    for seed in 0..20 {
+        let mut machine = Machine::new(seed, 1, 1 << 30);
+        let shards = machine.open();
+        let kept = Content::new(seed << 32, 30_000);
+        machine.put(&shards[0], &kept).expect("stored");
+        // Over several segments; some tries fail with the first pieces, some with the record.
+        let large = Content::new(seed << 32 | 1, 1 << 20);
+        let shard = shards[0].clone();
+        let bytes = large.bytes.clone();
+        let upload = machine.sim().run(async move {
+            let mut upload = shard.upload(None).await?;
+            upload.write(&bytes).await?;
+            Ok::<_, StoreError>(upload)
+        });
+        machine.fail_syncs("data0/segments");
+        machine.sim().run(upload.expect("written").commit(CommitOptions::default())).expect_err("a sync fails");
+        machine.heal();
+        machine.expect_rest(&shards);
+        let status = machine.status(&shards);
+        assert_eq!(status.segments.fenced, 0, "seed {seed}");
+        assert!(status.used_bytes < 40_000, "seed {seed}: {} bytes count as live", status.used_bytes);
+        assert!(machine.holds(&shards[0], &kept), "seed {seed}");
+    }
+}
+
+/// Overwrites bytes of the first record of the segment that was not sealed, and returns its path.
+fn damage_the_open_one(machine: &mut Machine, offset: u64) -> PathBuf {
+    let path = machine.segments().into_iter().max_by_key(|path| {
+        let bytes = machine.sim.as_ref().expect("up").read_file(path).expect("listed");
+        bytes.iter().filter(|byte| **byte != 0).count()
+    });
+    let path = path.expect("there are some");
+    machine.sim().overwrite(&path, 4096 + offset, &[0x5a; 64]).expect("there");
+    path
+}
+
+/// In the head of a record, and in its payload.
+const HEAD: u64 = 50;
+const PAYLOAD: u64 = 1_000;
+
+#[test]
+fn a_segment_that_a_start_finds_damaged_is_emptied_and_goes() {
+    for seed in 0..2 {
+        let mut machine = Machine::new(seed, 1, 1 << 30);
+        let shards = machine.open();
+        let contents: Vec<Content> = (0..5).map(|number| Content::new(seed << 32 | number, 3_000)).collect();
+        for content in &contents {
+            machine.put(&shards[0], content).expect("stored");
+        }
+        drop(shards);
+        machine.restart(CrashMode::Process);
+        let damaged = damage_the_open_one(&mut machine, HEAD);
+        let before = probe::count(Event::DamagedSegmentLeft);
+        let shards = machine.open();
+        assert_eq!(machine.status(&shards).damage_count, 1, "seed {seed}");
+        machine.churn(&shards[0], seed << 32, 8_000);
+        machine.expect_rest(&shards);
+        assert!(probe::count(Event::DamagedSegmentLeft) > before);
+        assert!(!machine.segments().contains(&damaged), "seed {seed}");
+        for content in &contents[1..] {
+            assert!(machine.holds(&shards[0], content), "seed {seed}");
+        }
+        machine.close(shards);
+        machine.restart(CrashMode::Power);
+        let shards = machine.open();
+        assert_eq!(machine.status(&shards).damage_count, 0, "seed {seed}: the damage is gone with the segment");
+        for content in &contents[1..] {
+            assert!(machine.holds(&shards[0], content), "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn a_damaged_segment_without_anything_live_pins_no_tombstones_over_starts() {
+    let mut machine = Machine::new(1, 1, 1 << 30);
+    let shards = machine.open();
+    let contents: Vec<Content> = (0..5).map(|number| Content::new(number, 3_000)).collect();
+    for content in &contents {
+        machine.put(&shards[0], content).expect("stored");
+    }
+    drop(shards);
+    machine.restart(CrashMode::Process);
+    damage_the_open_one(&mut machine, HEAD);
+    let mut files = Vec::new();
+    for round in 0..4 {
+        let shards = machine.open();
+        for content in &contents[1..] {
+            machine.delete(&shards[0], content.id).expect("deleted");
+        }
+        machine.churn(&shards[0], round << 32, 3_000);
+        machine.expect_rest(&shards);
+        files.push(machine.segments().len());
+        machine.close(shards);
+        machine.restart(CrashMode::Power);
+    }
+    assert!(files[3] <= files[0], "segments after each round: {files:?}");
+}
+
+#[test]
+fn a_blob_that_can_not_be_moved_makes_no_others_move_and_its_segment_goes_when_it_is_deleted() {
+    let mut machine = Machine::new(3, 1, 1 << 30);
+    let shards = machine.open();
+    let contents: Vec<Content> = (0..60).map(|number| Content::new(number, 3_000)).collect();
+    for content in &contents {
+        machine.put(&shards[0], content).expect("stored");
+    }
+    drop(shards);
+    machine.restart(CrashMode::Process);
+    let damaged = damage_the_open_one(&mut machine, PAYLOAD);
+    let shards = machine.open();
+    machine.churn(&shards[0], 0, 9_000);
+    machine.expect_rest(&shards);
+    // It was tried a few times, and then left alone: nothing goes on for hours.
+    machine.sim().run_for(A_MINUTE * 60);
+    machine.expect_rest(&shards);
+    assert!(machine.segments().contains(&damaged), "what is damaged is kept as long as it is stored");
+    machine.delete(&shards[0], contents[0].id).expect("deleted");
+    machine.expect_rest(&shards);
+    assert!(!machine.segments().contains(&damaged));
+    for content in &contents[1..] {
+        assert!(machine.holds(&shards[0], content));
+    }
+}
+
+/// A life in which a start could not read one of the segments.
+fn incomplete_life(machine: &mut Machine) -> Shards {
+    let shards = machine.open();
+    machine.put(&shards[0], &Content::new(1 << 40, 3_000)).expect("stored");
+    drop(shards);
+    machine.restart(CrashMode::Power);
+    let within = Some(PathBuf::from(machine::ROOT).join("data0/segments"));
+    machine.sim().faults(|faults| *faults = Faults { read_error: 1.0, within, ..Faults::default() });
+    let shards = machine.open();
+    machine.heal();
+    assert!(machine.status(&shards).is_incomplete);
+    shards
+}
+
+#[test]
+fn after_a_start_that_could_not_read_everything_the_same_content_is_written_once() {
+    let mut machine = Machine::new(1, 2, 1 << 30);
+    let shards = incomplete_life(&mut machine);
+    let content = Content::new(7, 3_000);
+    let created: Vec<bool> = (0..3).map(|_| machine.put(&shards[1], &content).expect("stored").created).collect();
+    assert_eq!(created, [true, false, false]);
+    machine.restart(CrashMode::Power);
+    let shards = machine.open();
+    assert!(machine.holds(&shards[0], &content));
+}
+
+#[test]
+fn after_a_start_that_could_not_read_everything_space_of_that_life_comes_back() {
+    let mut machine = Machine::new(2, 1, 1 << 30);
+    let shards = incomplete_life(&mut machine);
+    let kept = Content::new(7, 3_000);
+    machine.put(&shards[0], &kept).expect("stored");
+    for number in 0..400 {
+        let content = Content::new(1 << 20 | number, 60_000);
+        machine.put(&shards[0], &content).expect("stored");
+        assert!(machine.delete(&shards[0], content.id).expect("deleted"));
+    }
+    machine.expect_rest(&shards);
+    let files = machine.segments().len();
+    assert!(files < 20, "{files} segments of 256 KiB for what is deleted of 24 MB");
+    machine.restart(CrashMode::Power);
+    let shards = machine.open();
+    assert!(machine.holds(&shards[0], &kept));
+    assert!(machine.holds(&shards[0], &Content::new(1 << 40, 3_000)), "what could not be read is back");
+    for number in 0..400 {
+        assert!(!machine.holds(&shards[0], &Content::new(1 << 20 | number, 60_000)), "deleted blob {number} is back");
     }
 }

@@ -135,7 +135,7 @@ impl<I: Io> Log<I> {
             out[shape.payload_offset..payload_end].copy_from_slice(payload);
             out[payload_end..].fill(0);
             let placed = open.place(&packed.head, placement.offset_units, shape.length_units(), end);
-            replies.push((packed.reply, placed));
+            replies.push((packed.reply, packed.head.kind, placed));
             at += length;
         }
         debug_assert!(at.is_multiple_of(RECORD_ALIGN));
@@ -151,8 +151,14 @@ impl<I: Io> Log<I> {
         if durable.is_ok() {
             self.count_commit(replies.len() as u64, began);
         }
-        for (reply, placed) in replies {
+        for (reply, kind, placed) in replies {
+            if durable.is_err() {
+                open.refuse(kind, placed.length_units);
+            }
             reply.keep(durable.clone().map(|()| placed));
+        }
+        if durable.is_err() {
+            (self.0.options.fenced)(open.segment.id);
         }
         Ok(())
     }

@@ -11,6 +11,8 @@ pub enum LogError {
     Failed(String),
     /// A write or sync failed. The next start may find the record or not.
     InDoubt {
+        /// Where it may lie: more than one when it was tried again elsewhere. In each it counts as not applied, until its owner knows of the doubt.
+        segments: Vec<SegmentId>,
         /// For want of space.
         full: bool,
         reason: String,
@@ -19,6 +21,20 @@ pub enum LogError {
     Closed,
 }
 
+impl LogError {
+    /// Where the record may lie all the same.
+    pub fn segments(&self) -> &[SegmentId] {
+        match self {
+            LogError::InDoubt { segments, .. } => segments,
+            LogError::Full | LogError::Failed(_) | LogError::Closed => &[],
+        }
+    }
+}
+
 pub(super) fn in_doubt(segment: SegmentId, full: bool) -> LogError {
-    LogError::InDoubt { full, reason: format!("the disk refused a write or a sync of segment {segment}") }
+    LogError::InDoubt {
+        segments: vec![segment],
+        full,
+        reason: format!("the disk refused a write or a sync of segment {segment}"),
+    }
 }

@@ -14,7 +14,7 @@ use crate::log::error::LogError;
 use crate::log::footer;
 use crate::log::free_files::{FreeFile, Need, allocate, free_file_name, remove_or_say, retire};
 use crate::log::open_segment::OpenSegment;
-use crate::log::segment::{DATA_START, SEGMENTS_DIR, Segment, SegmentHeader, State, file_path};
+use crate::log::segment::{Books, DATA_START, SEGMENTS_DIR, Segment, SegmentHeader, State, file_path};
 use crate::log::writer::{Log, Purpose};
 use crate::probe::{self, Event};
 use crate::sync::promise;
@@ -161,18 +161,25 @@ impl<I: Io> Log<I> {
         if !self.sync_to(open, data_end).await {
             return;
         }
-        let entries = open.entries.take();
+        let entries = open.begin_seal();
         let segment = &open.segment;
         let sealed = write_footer(&self.0.io, segment, data_end, &entries).await;
         match sealed {
             // A sync that ran beside ours failed: ours proves nothing.
-            Ok(()) if !segment.seal() => {}
+            Ok(()) if !segment.seal() => open.close_books(entries),
             Ok(()) => {
                 probe::hit(Event::SegmentSealed);
+                segment.set_books(Books::OnDisk);
                 (self.0.options.sealed)(segment.id, data_end);
             }
             // Everything in it is durable and readable; recovery will scan it.
-            Err(error) => self.fence(open, "footer", &error),
+            Err(error) => {
+                open.close_books(entries);
+                self.fence(open, "footer", &error);
+            }
+        }
+        if segment.is_fenced() {
+            (self.0.options.fenced)(segment.id);
         }
         open.changed.notify();
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 
 use crate::log::footer::FooterEntry;
 use crate::log::record::{Head, Kind, Placement};
-use crate::log::segment::{DATA_START, Segment};
+use crate::log::segment::{Books, DATA_START, Segment, Written};
 use crate::log::{bytes, units};
 use crate::probe::{self, Event};
 use crate::sync::Notify;
@@ -62,12 +62,15 @@ pub(super) struct OpenSegment<F> {
     /// Offsets of writes in flight.
     pub(super) in_flight: RefCell<BTreeSet<u64>>,
     pub(super) entries: RefCell<Vec<FooterEntry>>,
+    /// Its footer is being written, and the entries are with whoever does that.
+    is_sealing: Cell<bool>,
     /// A write ended, a sync ended, or the segment was fenced.
     pub(super) changed: Notify,
 }
 
 impl<F> OpenSegment<F> {
     pub(super) fn new(segment: Arc<Segment<F>>) -> Self {
+        segment.set_books(Books::Open);
         Self {
             segment,
             append: Cell::new(DATA_START),
@@ -75,6 +78,7 @@ impl<F> OpenSegment<F> {
             wanted: Cell::new(0),
             in_flight: RefCell::default(),
             entries: RefCell::default(),
+            is_sealing: Cell::new(false),
             changed: Notify::default(),
         }
     }
@@ -132,8 +136,30 @@ impl<F> OpenSegment<F> {
             tracing::error!(segment = %self.segment.id, %error, "a {what} failed: the segment is fenced, and nothing in it is acknowledged any more");
             self.segment.fence();
             probe::hit(Event::SegmentFenced);
+            if !self.is_sealing.get() {
+                self.close_books(self.entries.take());
+            }
         }
         self.changed.notify();
+    }
+
+    /// Takes the entries, for the footer. Nothing is placed any more.
+    pub(super) fn begin_seal(&self) -> Vec<FooterEntry> {
+        self.is_sealing.set(true);
+        self.entries.take()
+    }
+
+    /// Keeps what a segment holds that has become fenced: what is live in it is moved by that. What is not durable by now never will be.
+    pub(super) fn close_books(&self, entries: Vec<FooterEntry>) {
+        let durable_to = self.durable_to.get();
+        self.segment.set_books(Books::Closed(Arc::new(Written { entries, durable_to })));
+    }
+
+    /// Takes a record off the live bytes that was refused: no blob has it.
+    pub(super) fn refuse(&self, kind: Kind, length_units: u32) {
+        if kind != Kind::Tombstone {
+            self.segment.remove_live(bytes(length_units));
+        }
     }
 }
 

@@ -3,11 +3,12 @@
 //! A segment's number is never used twice; a recycled file gets a new number and a new nonce, so nothing of its former life can pass
 //! for a record. Readers hold the segment by its `Arc`, and a segment is retired only when nobody else does.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::io::BLOCK_SIZE;
 use crate::log::codec::{crc32c, get_u32, get_u64, put_u32, put_u64};
@@ -112,6 +113,45 @@ pub enum State {
     Fenced = 2,
 }
 
+/// What a fenced segment holds, as its writer knew it.
+#[derive(Debug)]
+pub struct Written {
+    /// In no particular order.
+    pub entries: Vec<FooterEntry>,
+    /// Everything below was durable when the segment was fenced, and acknowledged. What lies above was refused: it is *in doubt*, the next start may
+    /// find it or not.
+    pub durable_to: u64,
+}
+
+impl Written {
+    pub fn acknowledged(&self) -> impl Iterator<Item = &FooterEntry> {
+        self.entries.iter().filter(|entry| bytes(entry.offset_units) < self.durable_to)
+    }
+
+    pub fn in_doubt(&self) -> impl Iterator<Item = &FooterEntry> {
+        self.entries.iter().filter(|entry| bytes(entry.offset_units) >= self.durable_to)
+    }
+}
+
+/// Who knows what a segment holds.
+#[derive(Clone, Debug, Default)]
+pub enum Books {
+    /// The disk.
+    #[default]
+    OnDisk,
+    /// Its writer, who is not done with it.
+    Open,
+    /// It was fenced; the disk may say more than counts.
+    Closed(Arc<Written>),
+}
+
+/// Sums over the segments of a table.
+#[derive(Default)]
+struct Totals {
+    live_bytes: AtomicI64,
+    by_state: [AtomicU64; 3],
+}
+
 /// A segment in memory.
 pub struct Segment<F> {
     pub id: SegmentId,
@@ -134,6 +174,11 @@ pub struct Segment<F> {
     tenants: Mutex<HashSet<BlobId>>,
     /// `None` before its first record; of one that was there at the start, until somebody looked at its footer.
     contents: Mutex<Option<Contents>>,
+    books: Mutex<Books>,
+    /// Pieces of blobs whose record lies here and is in doubt, by segment: they count as live until this segment is gone.
+    held: Mutex<BTreeMap<SegmentId, u64>>,
+    /// Of the table that it is in.
+    totals: OnceLock<Arc<Totals>>,
     when_unused: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
@@ -199,6 +244,9 @@ impl<F> Segment<F> {
             state: AtomicU8::new(state as u8),
             tenants: Mutex::default(),
             contents: Mutex::default(),
+            books: Mutex::default(),
+            held: Mutex::default(),
+            totals: OnceLock::new(),
             when_unused: OnceLock::new(),
         }
     }
@@ -207,6 +255,24 @@ impl<F> Segment<F> {
     pub fn when_unused(&self, tell: impl Fn() + Send + Sync + 'static) {
         let first = self.when_unused.set(Box::new(tell)).is_ok();
         assert!(first, "segment {} was taken out of service twice", self.id);
+    }
+
+    pub fn books(&self) -> Books {
+        self.books.lock().expect("no panic under the lock").clone()
+    }
+
+    pub(super) fn set_books(&self, books: Books) {
+        *self.books.lock().expect("no panic under the lock") = books;
+    }
+
+    /// Has bytes in another segment count as live for as long as this one exists.
+    pub fn hold(&self, segment: SegmentId, bytes: u64) {
+        *self.held.lock().expect("no panic under the lock").entry(segment).or_default() += bytes;
+    }
+
+    /// What was held; nobody else frees it.
+    pub fn take_held(&self) -> BTreeMap<SegmentId, u64> {
+        std::mem::take(&mut self.held.lock().expect("no panic under the lock"))
     }
 
     pub fn state(&self) -> State {
@@ -235,7 +301,13 @@ impl<F> Segment<F> {
     }
 
     fn leave_active(&self, state: State) -> Result<u8, u8> {
-        self.state.compare_exchange(State::Active as u8, state as u8, Ordering::AcqRel, Ordering::Acquire)
+        let left =
+            self.state.compare_exchange(State::Active as u8, state as u8, Ordering::AcqRel, Ordering::Acquire)?;
+        if let Some(totals) = self.totals.get() {
+            totals.by_state[State::Active as usize].fetch_sub(1, Ordering::Relaxed);
+            totals.by_state[state as usize].fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(left)
     }
 
     /// Notes that a large blob has pieces in here.
@@ -280,12 +352,19 @@ impl<F> Segment<F> {
     }
 
     pub fn add_live(&self, bytes: u64) {
-        self.live_bytes.fetch_add(bytes as i64, Ordering::AcqRel);
+        self.count_live(bytes as i64);
+    }
+
+    fn count_live(&self, change: i64) -> i64 {
+        if let Some(totals) = self.totals.get() {
+            totals.live_bytes.fetch_add(change, Ordering::Relaxed);
+        }
+        self.live_bytes.fetch_add(change, Ordering::AcqRel) + change
     }
 
     /// Returns what is left.
     pub fn remove_live(&self, bytes: u64) -> i64 {
-        self.live_bytes.fetch_sub(bytes as i64, Ordering::AcqRel) - bytes as i64
+        self.count_live(-(bytes as i64))
     }
 }
 
@@ -295,36 +374,107 @@ impl<F> fmt::Debug for Segment<F> {
     }
 }
 
+/// Segments that a walk over all of them takes at a time: some tens of microseconds under the lock.
+pub const WALK_SEGMENTS: usize = 1024;
+
 /// Every segment of the store by number, for all cores, and the next number to give out.
+///
+/// There may be hundreds of thousands, and cores wait for the lock: whatever is done under it takes logarithmic time, or is a walk in bounded steps.
 pub struct SegmentTable<F> {
-    segments: RwLock<HashMap<SegmentId, Arc<Segment<F>>>>,
+    segments: RwLock<Segments<F>>,
+    totals: Arc<Totals>,
     next: AtomicU32,
+}
+
+struct Segments<F> {
+    /// Not a hash table: one that grows moves all of it at once.
+    by_id: BTreeMap<SegmentId, Arc<Segment<F>>>,
+    /// Those that nobody knows to hold no blob.
+    may_hold_blobs: BTreeSet<SegmentId>,
 }
 
 impl<F> SegmentTable<F> {
     pub fn new() -> Self {
-        Self { segments: RwLock::default(), next: AtomicU32::new(1) }
+        let segments = Segments { by_id: BTreeMap::new(), may_hold_blobs: BTreeSet::new() };
+        Self { segments: RwLock::new(segments), totals: Arc::default(), next: AtomicU32::new(1) }
     }
 
     pub fn get(&self, id: SegmentId) -> Option<Arc<Segment<F>>> {
-        self.segments.read().expect("no panic under the lock").get(&id).cloned()
+        self.read().by_id.get(&id).cloned()
     }
 
     pub fn insert(&self, segment: Arc<Segment<F>>) {
         self.reserve_above(segment.id);
-        let before = self.segments.write().expect("no panic under the lock").insert(segment.id, segment);
+        let mut segments = self.write();
+        self.totals.by_state[segment.state() as usize].fetch_add(1, Ordering::Relaxed);
+        self.totals.live_bytes.fetch_add(segment.live_bytes.load(Ordering::Acquire), Ordering::Relaxed);
+        assert!(segment.totals.set(self.totals.clone()).is_ok(), "{segment:?} is in a table already");
+        segments.may_hold_blobs.insert(segment.id);
+        let before = segments.by_id.insert(segment.id, segment);
         assert!(before.is_none(), "{before:?} is in the table already");
     }
 
+    /// Takes out a segment that nobody writes to any more, and of which nothing is counted any more.
     pub fn remove(&self, id: SegmentId) -> Option<Arc<Segment<F>>> {
-        self.segments.write().expect("no panic under the lock").remove(&id)
+        let mut segments = self.write();
+        let segment = segments.by_id.remove(&id)?;
+        segments.may_hold_blobs.remove(&id);
+        self.totals.by_state[segment.state() as usize].fetch_sub(1, Ordering::Relaxed);
+        self.totals.live_bytes.fetch_sub(segment.live_bytes.load(Ordering::Acquire), Ordering::Relaxed);
+        Some(segment)
     }
 
-    /// All segments, by number.
+    /// The next segments above a number, at most [`WALK_SEGMENTS`], by number. None: that was all.
+    pub fn after(&self, last: Option<SegmentId>) -> Vec<Arc<Segment<F>>> {
+        let from = last.map_or(Bound::Unbounded, Bound::Excluded);
+        let segments = self.read();
+        segments.by_id.range((from, Bound::Unbounded)).take(WALK_SEGMENTS).map(|(_, segment)| segment.clone()).collect()
+    }
+
+    /// All segments, by number. Takes long where there are many: not for a core that serves clients, which walks with [`SegmentTable::after`].
     pub fn all(&self) -> Vec<Arc<Segment<F>>> {
-        let mut all: Vec<_> = self.segments.read().expect("no panic under the lock").values().cloned().collect();
-        all.sort_by_key(|segment| segment.id);
-        all
+        let mut all: Vec<Arc<Segment<F>>> = Vec::new();
+        loop {
+            let more = self.after(all.last().map(|segment| segment.id));
+            if more.is_empty() {
+                return all;
+            }
+            all.extend(more);
+        }
+    }
+
+    /// Notes that no record of a blob lies in a segment that is not written to any more.
+    pub fn holds_no_blob(&self, id: SegmentId) {
+        self.write().may_hold_blobs.remove(&id);
+    }
+
+    /// The segment with the lowest number that may hold a blob, `without` and those aside that wait for their first record.
+    pub fn oldest_with_blobs(&self, without: Option<SegmentId>) -> Option<SegmentId> {
+        let segments = self.read();
+        let counts = |id: &&SegmentId| Some(**id) != without && !segments.by_id[id].is_unused();
+        segments.may_hold_blobs.iter().find(counts).copied()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.read().by_id.is_empty()
+    }
+
+    /// How many segments are in this state.
+    pub fn count(&self, state: State) -> u64 {
+        self.totals.by_state[state as usize].load(Ordering::Relaxed)
+    }
+
+    /// Live bytes of all segments.
+    pub fn live_bytes(&self) -> u64 {
+        self.totals.live_bytes.load(Ordering::Relaxed).max(0) as u64
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Segments<F>> {
+        self.segments.read().expect("no panic under the lock")
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Segments<F>> {
+        self.segments.write().expect("no panic under the lock")
     }
 
     /// A number that was never given out.

@@ -78,6 +78,8 @@ pub struct LogOptions<F> {
     pub free: Arc<FreeFiles<F>>,
     /// Told of every segment that is sealed, with the bytes it holds.
     pub sealed: Box<dyn Fn(SegmentId, u64)>,
+    /// Told of every segment that is fenced, and again when records in it were refused.
+    pub fenced: Box<dyn Fn(SegmentId)>,
 }
 
 pub(super) struct Inner<I: Io> {
@@ -188,7 +190,11 @@ impl<I: Io> Log<I> {
         let buf = frame.lend();
         let (result, buf) = self.0.io.write_at(&open.segment.file, buf, 0..total, offset).await;
         frame.put_back(buf);
-        self.write_ended(&open, offset, total, result)?;
+        if let Err(error) = self.write_ended(&open, offset, total, result) {
+            open.refuse(head.kind, placed.length_units);
+            (self.0.options.fenced)(open.segment.id);
+            return Err(error);
+        }
         Ok(placed)
     }
 
@@ -347,15 +353,17 @@ impl<I: Io> Log<I> {
             self.0.fenced_in_a_row.set(self.0.fenced_in_a_row.get() + 1);
         }
         open.fence(what, error);
+        // Its file goes when nobody has it any more.
+        self.0.active.borrow_mut().take_if(|active| std::ptr::eq(&**active, open));
+        (self.0.options.fenced)(open.segment.id);
     }
 
     /// Makes everything below `end` durable with one sync, unless it is already. False when the segment is fenced.
     pub(super) async fn sync_to(&self, open: &OpenSegment<I::File>, end: u64) -> bool {
-        if !open.written(end).await {
-            return false;
-        }
-        if open.durable_to.get() >= end {
-            return true;
+        let is_written = open.written(end).await;
+        // Also when it was fenced meanwhile: what is durable is acknowledged, and nothing else is.
+        if !is_written || open.durable_to.get() >= end {
+            return open.durable_to.get() >= end;
         }
         let target = open.written_to();
         let mut result =
@@ -364,7 +372,7 @@ impl<I: Io> Log<I> {
             result = self.0.io.sync(&open.segment.file).await;
         }
         match result {
-            Ok(()) if open.segment.is_fenced() => false,
+            Ok(()) if open.segment.is_fenced() => open.durable_to.get() >= end,
             Ok(()) => {
                 self.0.fenced_in_a_row.set(0);
                 open.durable_to.set(open.durable_to.get().max(target));
@@ -373,7 +381,7 @@ impl<I: Io> Log<I> {
             }
             Err(error) => {
                 self.fence(open, "sync", &error);
-                false
+                open.durable_to.get() >= end
             }
         }
     }

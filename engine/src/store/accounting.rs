@@ -41,9 +41,16 @@ impl Accounting {
         Self { counted_to: Cell::new(None), done: Cell::new(false), changed: Notify::default(), start }
     }
 
+    /// Whether a record was written since the start: its sequence is above all that a start which could not read everything may have missed.
+    pub fn is_of_this_life(&self, sequence: Sequence) -> bool {
+        sequence > self.start
+    }
+
     /// Whether a blob of this core is counted.
     pub fn counted(&self, id: &BlobId, sequence: Sequence) -> bool {
-        self.done.get() || sequence > self.start || self.counted_to.get().is_some_and(|counted_to| *id <= counted_to)
+        self.done.get()
+            || self.is_of_this_life(sequence)
+            || self.counted_to.get().is_some_and(|counted_to| *id <= counted_to)
     }
 }
 
@@ -173,8 +180,29 @@ impl<I: Io> Shard<I> {
     /// An operation whose record lies in a segment is in the index now.
     pub(super) fn applied(&self, segment: &Segment<I::File>) {
         let was_last = segment.unapplied.fetch_sub(1, Ordering::AcqRel) == 1;
-        if was_last && segment.state() == State::Sealed && segment.live_bytes.load(Ordering::Acquire) == 0 {
+        if was_last && segment.state() != State::Active && segment.live_bytes.load(Ordering::Acquire) == 0 {
             self.tell_reclaimer(Event::Dead(segment.id));
+        }
+    }
+
+    /// The same for records that were refused, once the owners of their ids know what is in doubt.
+    pub(super) fn applied_in(&self, segments: &[SegmentId]) {
+        for id in segments {
+            // A segment with something unapplied is not taken out of the table.
+            let segment = self.shared().table.get(*id).expect("what was refused in it is not applied yet");
+            self.applied(&segment);
+        }
+    }
+
+    /// Keeps the pieces that a record lists which may lie in a segment: the next start may find it. Those in that segment itself go with it.
+    pub(super) fn hold_pieces(&self, in_doubt: SegmentId, pieces: &[(SegmentId, u64)]) {
+        let home = self.shared().table.get(in_doubt).expect("what was refused in it is not applied yet");
+        for (segment, bytes) in pieces {
+            if *segment == in_doubt {
+                self.count_dead(&home, *bytes);
+            } else {
+                home.hold(*segment, *bytes);
+            }
         }
     }
 

@@ -1,10 +1,11 @@
 //! When a checkpoint is written, and from what.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::io::Io;
 use crate::log::checkpoint::{CheckpointWriter, Covered};
-use crate::log::segment::State;
+use crate::log::segment::{Segment, State};
 use crate::probe::{self, Event};
 use crate::store::message::{Reply, Request};
 use crate::store::shard::Shard;
@@ -34,14 +35,19 @@ impl<I: Io> Shard<I> {
 
     async fn try_write_checkpoint(&self) -> std::io::Result<u64> {
         // What is covered is settled before the first slice: its outcomes are in the index by now, so they are in the slices.
-        let covered: Vec<Covered> = self
-            .shared()
-            .table
-            .all()
-            .into_iter()
-            .filter(|segment| segment.state() == State::Sealed && segment.unapplied.load(Ordering::Acquire) == 0)
-            .map(|segment| Covered { segment: segment.id, nonce: segment.nonce })
-            .collect();
+        let mut covered: Vec<Covered> = Vec::new();
+        let mut last = None;
+        loop {
+            let some = self.shared().table.after(last);
+            let Some(end) = some.last() else { break };
+            last = Some(end.id);
+            let is_settled = |segment: &&Arc<Segment<I::File>>| {
+                segment.state() == State::Sealed && segment.unapplied.load(Ordering::Acquire) == 0
+            };
+            let settled = some.iter().filter(is_settled);
+            covered.extend(settled.map(|segment| Covered { segment: segment.id, nonce: segment.nonce }));
+            self.0.io.yield_now().await;
+        }
         let dir = &self.shared().options.dirs[0];
         let mut writer = CheckpointWriter::start(&self.0.io, dir, self.0.store_uuid, &covered).await?;
         for core in (0..self.cores()).map(CoreId) {

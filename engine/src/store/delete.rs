@@ -27,8 +27,8 @@ impl<I: Io> Shard<I> {
         let segment = match self.bury_patiently(head).await {
             Ok(segment) => segment,
             Err(error) => {
-                let in_doubt = matches!(error, LogError::InDoubt { .. });
-                self.release(id, if in_doubt { Outcome::InDoubt } else { Outcome::Nothing }).await?;
+                self.release(id, Outcome::of_failure(&error)).await?;
+                self.applied_in(error.segments());
                 return Err(error.into());
             }
         };
@@ -56,13 +56,17 @@ impl<I: Io> Shard<I> {
     /// that are open, and a core that has not written yet has none.
     async fn bury(&self, head: Head) -> Result<SegmentId, LogError> {
         let mut last = match self.bury_here(head.clone()).await {
+            // The graver one of two lists where it may lie by both.
             Err(error @ (LogError::Full | LogError::Failed(_) | LogError::InDoubt { .. })) => error,
             done => return done,
         };
         for core in (0..self.cores()).map(CoreId).filter(|core| *core != self.0.core) {
             let Some(Reply::Buried(buried)) = self.call(core, Request::Bury(head.clone())).await else { continue };
             match buried {
-                Ok(segment) => return Ok(segment),
+                Ok(segment) => {
+                    self.applied_in(last.segments());
+                    return Ok(segment);
+                }
                 Err(error) => last = graver(last, error),
             }
         }
@@ -74,7 +78,10 @@ impl<I: Io> Shard<I> {
         let mut last = LogError::Full;
         for _ in 0..self.0.logs.len() {
             match self.pick_log().commit(head.clone(), PackedPayload::None).await {
-                Ok(placed) => return Ok(placed.segment().id),
+                Ok(placed) => {
+                    self.applied_in(last.segments());
+                    return Ok(placed.segment().id);
+                }
                 Err(error @ LogError::Closed) => return Err(error),
                 Err(error) => last = graver(last, error),
             }
@@ -85,5 +92,11 @@ impl<I: Io> Shard<I> {
 
 /// Which of two refusals to tell: a tombstone that may be on the disk goes before one that is not, whatever came after it.
 fn graver(one: LogError, other: LogError) -> LogError {
-    if matches!(one, LogError::InDoubt { .. }) { one } else { other }
+    match (one, other) {
+        (LogError::InDoubt { mut segments, full, reason }, other) => {
+            segments.extend_from_slice(other.segments());
+            LogError::InDoubt { segments, full, reason }
+        }
+        (_, other) => other,
+    }
 }

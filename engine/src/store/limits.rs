@@ -52,7 +52,7 @@ pub struct CompactionLimits {
     pub tombstone_segments: u64,
     /// After something died or was sealed, it is waited so long for more of it before anything is decided. Less than `stuck_for`.
     pub gathering: Duration,
-    /// A segment that could not be emptied is left alone for so long.
+    /// A segment that could not be emptied is left alone for so long, and twice as long each time after that.
     pub stuck_for: Duration,
     /// Records locked at a time: their blobs can't be deleted until they are written. At least 1.
     pub records_at_once: usize,

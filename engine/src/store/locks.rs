@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 
 use crate::sync::{Promise, promise};
-use crate::types::{BlobId, Sequence};
+use crate::types::{BlobId, SegmentId, Sequence};
 
 struct Held {
     sequence: Sequence,
@@ -18,8 +18,9 @@ struct Held {
 pub(super) struct Locks {
     held: RefCell<HashMap<BlobId, Held>>,
     next: Cell<u64>,
-    /// Operations whose writes failed, until a later one on the same id succeeds. No more than there are records in fenced segments.
-    doubts: RefCell<HashMap<BlobId, Vec<Sequence>>>,
+    /// Operations whose writes failed, and the segments that their records may lie in, until a later one on the same id succeeds or those segments are
+    /// gone. No more than there are records in fenced segments.
+    doubts: RefCell<HashMap<BlobId, Vec<(Sequence, SegmentId)>>>,
 }
 
 impl Locks {
@@ -70,10 +71,23 @@ impl Locks {
         }
     }
 
-    /// The holder's operation may be found by the next start or not.
-    pub fn doubt(&self, id: BlobId) {
+    /// The holder's operation may be found by the next start or not, in one of these segments.
+    pub fn doubt(&self, id: BlobId, segments: &[SegmentId]) {
         let sequence = self.held.borrow().get(&id).expect("its holder says so").sequence;
-        self.doubts.borrow_mut().entry(id).or_default().push(sequence);
+        let doubts = segments.iter().map(|segment| (sequence, *segment));
+        self.doubts.borrow_mut().entry(id).or_default().extend(doubts);
+    }
+
+    /// A segment is gone: no start will find what may have been in it, so an operation in doubt did not happen.
+    pub fn settle_in(&self, segment: SegmentId, ids: &[BlobId]) {
+        let mut all = self.doubts.borrow_mut();
+        for id in ids {
+            let Some(doubts) = all.get_mut(id) else { continue };
+            doubts.retain(|(_, home)| *home != segment);
+            if doubts.is_empty() {
+                all.remove(id);
+            }
+        }
     }
 
     /// A later operation overrules those in doubt.
@@ -89,7 +103,7 @@ impl Locks {
     pub fn under_way(&self, first: BlobId, last: BlobId) -> Vec<(BlobId, Sequence)> {
         let (held, doubts) = (self.held.borrow(), self.doubts.borrow());
         let held = held.iter().map(|(id, held)| (*id, held.sequence));
-        let doubts = doubts.iter().flat_map(|(id, sequences)| sequences.iter().map(|sequence| (*id, *sequence)));
+        let doubts = doubts.iter().flat_map(|(id, sequences)| sequences.iter().map(|(sequence, _)| (*id, *sequence)));
         held.chain(doubts).filter(|(id, _)| (first..=last).contains(id)).collect()
     }
 

@@ -40,6 +40,11 @@ pub(super) enum Request {
         id: BlobId,
         outcome: Outcome,
     },
+    /// This segment is gone for good, and with it the records of operations in doubt on these ids.
+    Settle {
+        segment: SegmentId,
+        ids: Vec<BlobId>,
+    },
     /// Ids above this one.
     List {
         after: Option<BlobId>,
@@ -70,6 +75,7 @@ pub(super) enum Reply {
     /// The sequences of those that are held now.
     Held(Vec<Option<Sequence>>),
     Moved,
+    Settled,
     Acquired(Acquired),
     Released(Released),
     Listed(Vec<BlobId>),
@@ -87,13 +93,24 @@ pub(super) enum Reply {
 }
 
 /// What became of the operation that held the lock of an id.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Outcome {
     Nothing,
     /// A write failed: the next start may find its record or not.
-    InDoubt,
+    /// In one of these segments.
+    InDoubt(Vec<SegmentId>),
     Insert(Location),
     Remove,
+}
+
+impl Outcome {
+    /// Of an operation whose record could not be written.
+    pub fn of_failure(error: &LogError) -> Self {
+        match error.segments() {
+            [] => Outcome::Nothing,
+            segments => Outcome::InDoubt(segments.to_vec()),
+        }
+    }
 }
 
 /// The lock of an id, as its owner grants it.

@@ -40,6 +40,10 @@ impl<I: Io> Shard<I> {
                 }
                 Reply::Moved
             }
+            Request::Settle { segment, ids } => {
+                self.0.locks.settle_in(segment, &ids);
+                Reply::Settled
+            }
             Request::Release { id, outcome } => Reply::Released(self.apply(id, outcome)),
             Request::List { after, limit } => Reply::Listed(self.list_own(after, limit)),
             Request::Slice { after } => {
@@ -135,8 +139,11 @@ impl<I: Io> Shard<I> {
     }
 
     fn acquired(&self, id: BlobId, sequence: Sequence) -> Acquired {
-        let in_doubt = self.shared().is_incomplete() || self.0.locks.is_in_doubt(&id);
-        Acquired { current: self.0.index.borrow().get(&id), in_doubt, sequence }
+        let current = self.0.index.borrow().get(&id);
+        // What this life has written overrules whatever could not be read.
+        let is_known = current.is_some_and(|current| self.0.accounting.is_of_this_life(current.sequence));
+        let in_doubt = (self.shared().is_incomplete() && !is_known) || self.0.locks.is_in_doubt(&id);
+        Acquired { current, in_doubt, sequence }
     }
 
     /// Enters an outcome into the index and passes the lock on. What was under quarantine and is replaced or removed is so no longer.
@@ -171,8 +178,8 @@ impl<I: Io> Shard<I> {
         let mut index = self.0.index.borrow_mut();
         let before = match outcome {
             Outcome::Nothing => None,
-            Outcome::InDoubt => {
-                self.0.locks.doubt(id);
+            Outcome::InDoubt(ref segments) => {
+                self.0.locks.doubt(id, segments);
                 None
             }
             Outcome::Insert(location) => index.insert(Entry { id, location }),

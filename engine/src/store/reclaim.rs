@@ -1,31 +1,39 @@
-//! Space comes back: a sealed segment in which nothing is live becomes a free file.
+//! Space comes back: a segment in which nothing is live becomes a free file.
 //!
 //! One task on core 0. A segment is retired when its records are dead, the tombstones in it are not needed any more or were written again elsewhere,
 //! and its last reader is gone. A tombstone is needed as long as a segment with blobs exists that is older than its watermark: an older record
 //! of its id may lie there.
+//!
+//! A segment of which a write or sync failed goes the same way; its file is removed, as its disk may be bad there. Its records that were refused are in
+//! doubt while it exists: a start may find them. Once it is gone for good none can, so they did not happen, and their owners are told. Of one that a
+//! start found damaged only what is sound counts; it goes when a second look finds the same, so that no bad read decides over it.
+//!
+//! After a start that could not read everything only segments of this life go, and all of their tombstones stay.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::io::{AlignedBuf, BLOCK_SIZE, Io};
 use crate::log::footer::{FooterEntry, Trailer, footer_bytes};
+use crate::log::free_files::FreeFiles;
 use crate::log::free_files::{FreeFile, fill_reserve, retire};
 use crate::log::packed::PackedPayload;
 use crate::log::record::{FIXED_SIZE, Head, Kind};
 use crate::log::scan::{Scan, scan};
-use crate::log::segment::{Segment, State};
+use crate::log::segment::{Books, Contents, Segment, State, Written};
 use crate::probe::{self, Event as ProbeEvent};
 use crate::runtime::mailbox::Receiver;
+use crate::store::message::Request;
 use crate::store::shard::Shard;
 use crate::sync::promise;
-use crate::types::SegmentId;
+use crate::types::{BlobId, CoreId, SegmentId};
 
 /// What the reclaimer is told.
 pub(super) enum Event<F> {
-    /// Nothing in this segment is live any more.
+    /// Nothing in this segment is live any more, or it was fenced.
     Dead(SegmentId),
     Sealed {
         segment: SegmentId,
@@ -50,15 +58,51 @@ pub(super) struct Reclaimer {
 struct Work<F> {
     /// Segments that may be without anything live.
     candidates: BTreeSet<SegmentId>,
-    /// Dead segments that hold no blob, as far as they were looked at.
-    without_blobs: BTreeSet<SegmentId>,
-    /// Those of them with many tombstones, until the oldest segment with blobs has this number.
-    blocked: BTreeMap<SegmentId, SegmentId>,
-    /// Taken out of the table and not retired yet: the directory, and the file until its retirement was tried.
-    leaving: HashMap<SegmentId, (usize, Option<FreeFile<F>>)>,
+    /// Dead segments with many tombstones and no blob, behind the number that the oldest segment with blobs must have first.
+    blocked: BTreeSet<(SegmentId, SegmentId)>,
+    /// Taken out of the table and not retired yet.
+    leaving: HashMap<SegmentId, Leaving<F>>,
+    /// Those of them that may hold blobs.
+    leaving_with_blobs: BTreeSet<SegmentId>,
+    /// Segments of this life have this number or a higher one.
+    first_of_life: SegmentId,
     sealed_bytes: u64,
     checkpoint_bytes: u64,
 }
+
+/// A segment that is out of the table.
+struct Leaving<F> {
+    dir: usize,
+    /// Until its retirement was tried.
+    file: Option<FreeFile<F>>,
+    /// Of a fenced one.
+    written: Option<Arc<Written>>,
+    /// Its file is not used again.
+    is_bad: bool,
+    /// What counts as live elsewhere until it is gone.
+    held: Vec<(SegmentId, u64)>,
+}
+
+/// What must be known of a segment that is to go.
+struct LastWill {
+    has_blobs: bool,
+    tombstones: Vec<FooterEntry>,
+    written: Option<Arc<Written>>,
+}
+
+impl LastWill {
+    fn of(entries: &[FooterEntry]) -> Self {
+        let tombstones = entries.iter().filter(|entry| entry.kind == Kind::Tombstone).copied().collect();
+        Self { has_blobs: has_blobs(entries), tombstones, written: None }
+    }
+}
+
+fn has_blobs(entries: &[FooterEntry]) -> bool {
+    entries.iter().any(|entry| entry.kind == Kind::Blob)
+}
+
+/// Candidates that are looked at before others get their turn, and ids in one message.
+const STEP: usize = 1024;
 
 impl<I: Io> Shard<I> {
     pub(super) fn tell_reclaimer(&self, event: Event<I::File>) {
@@ -75,9 +119,10 @@ impl<I: Io> Shard<I> {
     pub(super) async fn reclaim(self, mut events: Receiver<Event<I::File>>) {
         let mut work = Work {
             candidates: BTreeSet::new(),
-            without_blobs: BTreeSet::new(),
-            blocked: BTreeMap::new(),
+            blocked: BTreeSet::new(),
             leaving: HashMap::new(),
+            leaving_with_blobs: BTreeSet::new(),
+            first_of_life: self.shared().table.watermark(),
             sealed_bytes: 0,
             checkpoint_bytes: 0,
         };
@@ -91,9 +136,7 @@ impl<I: Io> Shard<I> {
                     work.sealed_bytes += bytes;
                     self.keep_reserve().await;
                 }
-                Event::Accounted => {
-                    work.candidates.extend(self.shared().table.all().iter().map(|segment| segment.id));
-                }
+                Event::Accounted => self.gather_dead(&mut work).await,
                 Event::CheckpointDamaged => {
                     if let Some(size) = self.write_checkpoint().await {
                         work.checkpoint_bytes = size;
@@ -115,66 +158,84 @@ impl<I: Io> Shard<I> {
         self.0.reclaimer.changed.notify();
     }
 
+    /// Everything in which nothing is live becomes a candidate.
+    async fn gather_dead(&self, work: &mut Work<I::File>) {
+        let mut last = None;
+        loop {
+            let some = self.shared().table.after(last);
+            let Some(end) = some.last() else { return };
+            last = Some(end.id);
+            let is_dead = |segment: &&Arc<Segment<I::File>>| {
+                segment.state() != State::Active && segment.live_bytes.load(Ordering::Acquire) == 0
+            };
+            work.candidates.extend(some.iter().filter(is_dead).map(|segment| segment.id));
+            self.0.io.yield_now().await;
+        }
+    }
+
     async fn reclaim_candidates(&self, work: &mut Work<I::File>) {
-        if self.shared().unaccounted_cores.load(Ordering::Acquire) > 0 {
+        let is_complete = self.shared().unaccounted_cores.load(Ordering::Acquire) == 0;
+        if !is_complete && !self.shared().is_incomplete() {
             return;
         }
         let oldest = self.oldest(work, None);
-        let ready = work.blocked.iter().filter(|(_, until)| oldest.is_none_or(|oldest| oldest >= **until));
-        let ready: Vec<SegmentId> = ready.map(|(id, _)| *id).collect();
-        for id in ready {
-            work.blocked.remove(&id);
+        while let Some((until, id)) = work.blocked.first().copied()
+            && oldest.is_none_or(|oldest| oldest >= until)
+        {
+            work.blocked.pop_first();
             work.candidates.insert(id);
         }
-        for id in std::mem::take(&mut work.candidates) {
+        for (step, id) in std::mem::take(&mut work.candidates).into_iter().enumerate() {
+            if step % STEP == STEP - 1 {
+                self.0.io.yield_now().await;
+            }
             let Some(segment) = self.shared().table.get(id) else { continue };
             let dead = segment.live_bytes.load(Ordering::Acquire) == 0;
+            let is_counted = is_complete || id >= work.first_of_life;
             match segment.state() {
-                // It comes again when it is sealed, or when its last live record goes.
-                State::Active | State::Fenced => {}
-                State::Sealed if !dead => {}
-                State::Sealed if segment.unapplied.load(Ordering::Acquire) > 0 => {
+                // It comes again when it is sealed or fenced, or when its last live record goes.
+                State::Active => {}
+                State::Sealed | State::Fenced if !dead || !is_counted => {}
+                State::Sealed | State::Fenced if segment.unapplied.load(Ordering::Acquire) > 0 => {
                     work.candidates.insert(id);
                 }
-                State::Sealed => self.take_out(work, segment).await,
+                State::Sealed | State::Fenced => self.take_out(work, segment).await,
             }
         }
     }
 
     /// The oldest segment that exists and may hold a blob, `without` aside.
     fn oldest(&self, work: &Work<I::File>, without: Option<SegmentId>) -> Option<SegmentId> {
+        if self.shared().is_incomplete() {
+            // Nobody knows.
+            return Some(SegmentId(0));
+        }
         // One that is still without any record gets none that is older than a deletion of today.
-        let table = self.shared().table.all();
-        let all = table
-            .iter()
-            .filter(|segment| !segment.is_unused())
-            .map(|segment| segment.id)
-            .chain(work.leaving.keys().copied());
-        all.filter(|id| Some(*id) != without && !work.without_blobs.contains(id)).min()
+        let in_table = self.shared().table.oldest_with_blobs(without);
+        let leaving = work.leaving_with_blobs.first().copied();
+        in_table.into_iter().chain(leaving).min()
     }
 
     /// Takes a dead segment out of the table, once its tombstones are safe.
     async fn take_out(&self, work: &mut Work<I::File>, segment: Arc<Segment<I::File>>) {
         let id = segment.id;
+        let (mut has_blobs, mut written) = (true, None);
         if !cfg!(feature = "mutant-reclaim-early") {
-            let Some(entries) = self.read_entries(&segment).await else { return };
-            let has_blobs = entries.iter().any(|entry| entry.kind == Kind::Blob);
+            let Some(will) = self.last_will(&segment).await else { return };
+            (has_blobs, written) = (will.has_blobs, will.written);
             if !has_blobs {
-                work.without_blobs.insert(id);
+                self.shared().table.holds_no_blob(id);
             }
             let oldest = self.oldest(work, Some(id));
-            let needed: Vec<FooterEntry> = entries
-                .into_iter()
-                .filter(|entry| entry.kind == Kind::Tombstone)
-                .filter(|entry| oldest.is_some_and(|oldest| oldest.0 < entry.watermark))
-                .collect();
+            let is_needed = |entry: &FooterEntry| oldest.is_some_and(|oldest| oldest.0 < entry.watermark);
+            let needed: Vec<FooterEntry> = will.tombstones.into_iter().filter(is_needed).collect();
             let carried = (needed.len() * FIXED_SIZE) as u64;
             // One with blobs goes at any price: it is itself what the tombstones of others wait for.
             if !has_blobs
                 && carried * self.shared().options.limits.carry_divisor > segment.file_bytes.load(Ordering::Acquire)
             {
                 let until = needed.iter().map(|entry| entry.watermark).max().expect("there are some");
-                work.blocked.insert(id, SegmentId(until));
+                work.blocked.insert((SegmentId(until), id));
                 return;
             }
             if !self.carry(needed).await {
@@ -184,13 +245,70 @@ impl<I: Io> Shard<I> {
             }
         }
         self.shared().table.remove(id);
-        let free =
+        if has_blobs {
+            work.leaving_with_blobs.insert(id);
+        }
+        let is_bad = segment.is_fenced();
+        let file =
             FreeFile { number: id, file: segment.file.clone(), size: segment.file_bytes.load(Ordering::Acquire) };
-        work.leaving.insert(id, (segment.dir, Some(free)));
+        let held = segment.take_held().into_iter().collect();
+        work.leaving.insert(id, Leaving { dir: segment.dir, file: Some(file), written, is_bad, held });
         let events = self.shared().events.clone();
         segment.when_unused(move || {
             let _ = events.send(Event::Unused(id));
         });
+    }
+
+    /// What a dead segment leaves behind; `None` when it must stay.
+    async fn last_will(&self, segment: &Segment<I::File>) -> Option<LastWill> {
+        match segment.books() {
+            // It comes again when its writer is done.
+            Books::Open => None,
+            Books::Closed(written) => {
+                let tombstones =
+                    written.acknowledged().filter(|entry| entry.kind == Kind::Tombstone).copied().collect();
+                // What is in doubt may be there, too.
+                Some(LastWill { has_blobs: has_blobs(&written.entries), tombstones, written: Some(written) })
+            }
+            Books::OnDisk if segment.is_fenced() => self.look_again(segment).await,
+            Books::OnDisk => self.read_entries(segment).await.map(|entries| LastWill::of(&entries)),
+        }
+    }
+
+    /// What is sound in a segment that the start found damaged, if it is the same as it was then.
+    async fn look_again(&self, segment: &Segment<I::File>) -> Option<LastWill> {
+        let found = match scan(&self.0.io, segment, segment.file_bytes.load(Ordering::Acquire)).await {
+            Ok(found) if found.unreadable_bytes == 0 => found,
+            Ok(_) => return None,
+            Err(error) => {
+                tracing::warn!(segment = %segment.id, %error, "a damaged segment can't be read again: it is kept until the next start");
+                return None;
+            }
+        };
+        if segment.contents() != Some(Contents::of(&found.records)) {
+            tracing::warn!(segment = %segment.id, "a damaged segment reads differently now: it is kept until the next start");
+            return None;
+        }
+        for damage in &found.damage {
+            tracing::warn!(segment = %segment.id, offset = damage.offset, length = damage.length, "a damaged segment is given up: what was sound in it lies elsewhere or is dead");
+        }
+        probe::hit(ProbeEvent::DamagedSegmentLeft);
+        Some(LastWill::of(&found.records))
+    }
+
+    /// The records of a segment that count, to be moved if they are live.
+    pub(super) async fn countable_entries(&self, segment: &Segment<I::File>) -> Option<Vec<FooterEntry>> {
+        match segment.books() {
+            Books::Open => None,
+            Books::Closed(written) => Some(written.acknowledged().copied().collect()),
+            Books::OnDisk if segment.is_fenced() => {
+                scan(&self.0.io, segment, segment.file_bytes.load(Ordering::Acquire))
+                    .await
+                    .ok()
+                    .map(|scan| scan.records)
+            }
+            Books::OnDisk => self.read_entries(segment).await,
+        }
     }
 
     /// What a sealed segment holds, by its footer. The footer, and the cut to what it holds, may have been lost with the power after a start had
@@ -229,6 +347,7 @@ impl<I: Io> Shard<I> {
 
     /// Writes tombstones again, with their sequences. False when that failed.
     async fn carry(&self, needed: Vec<FooterEntry>) -> bool {
+        let mut is_carried = true;
         for some in needed.chunks(self.shared().options.limits.carried_at_once) {
             let mut results = Vec::with_capacity(some.len());
             for entry in some {
@@ -247,10 +366,15 @@ impl<I: Io> Shard<I> {
                     }
                     Some(Err(error)) => {
                         tracing::warn!(?error, "a tombstone could not be carried over: a dead segment is kept");
-                        return false;
+                        // It lies where it was.
+                        self.applied_in(error.segments());
+                        is_carried = false;
                     }
-                    None => return false,
+                    None => is_carried = false,
                 }
+            }
+            if !is_carried {
+                return false;
             }
         }
         true
@@ -269,16 +393,24 @@ impl<I: Io> Shard<I> {
     }
 
     async fn retire(&self, work: &mut Work<I::File>, id: SegmentId) {
-        let Some((dir_index, free)) = work.leaving.get_mut(&id).and_then(|(dir, free)| Some((*dir, free.take()?)))
-        else {
-            return;
-        };
-        let dir = &self.shared().options.dirs[dir_index];
+        let Some(leaving) = work.leaving.get_mut(&id) else { return };
+        let Some(free) = leaving.file.take() else { return };
+        let dir = &self.shared().options.dirs[leaving.dir];
         let files = self.shared().free.get().expect("set at recovery");
-        match retire(&self.0.io, dir, dir_index, free, files).await {
+        let none = FreeFiles::new(&vec![0; leaving.dir + 1]);
+        let kept = if leaving.is_bad { &none } else { files.as_ref() };
+        match retire(&self.0.io, dir, leaving.dir, free, kept).await {
             Ok(()) => {
-                work.leaving.remove(&id);
-                work.without_blobs.remove(&id);
+                let Leaving { written, held, .. } = work.leaving.remove(&id).expect("it was there");
+                work.leaving_with_blobs.remove(&id);
+                if let Some(written) = written {
+                    self.settle_doubts(id, &written).await;
+                }
+                for (segment, bytes) in held {
+                    if let Some(segment) = self.shared().table.get(segment) {
+                        self.count_dead(&segment, bytes);
+                    }
+                }
                 self.keep_reserve().await;
                 self.shared().background.space_changed();
                 self.shared().background.segment_left(id);
@@ -286,6 +418,21 @@ impl<I: Io> Shard<I> {
             // It may come back, and then the tombstones of what it holds must be there: it goes on counting as existing.
             Err(error) => {
                 tracing::warn!(segment = %id, %error, "a dead segment could not be retired: the next start tries again");
+            }
+        }
+    }
+
+    /// Tells the owners of what was in doubt in a segment that no start will find it.
+    async fn settle_doubts(&self, segment: SegmentId, written: &Written) {
+        let mut doubts: Vec<Vec<BlobId>> = vec![Vec::new(); usize::from(self.cores())];
+        let operations = written.in_doubt().filter(|entry| matches!(entry.kind, Kind::Blob | Kind::Tombstone));
+        for entry in operations {
+            doubts[usize::from(self.owner(&entry.id).0)].push(entry.id);
+        }
+        for (core, ids) in doubts.into_iter().enumerate() {
+            for ids in ids.chunks(STEP) {
+                // A core that is gone has no doubts.
+                self.call(CoreId(core as u16), Request::Settle { segment, ids: ids.to_vec() }).await;
             }
         }
     }

@@ -32,7 +32,7 @@ use crate::store::reclaim::{Event, Reclaimer};
 use crate::store::replay::Replay;
 use crate::store::shard::{Inner, Shard};
 use crate::store::shared::Store;
-use crate::store::{OpenError, identity, scrub};
+use crate::store::{OpenError, SegmentCounts, identity, scrub};
 use crate::sync::Notify;
 use crate::types::{CoreId, SegmentId, Sequence};
 
@@ -94,7 +94,7 @@ pub(super) async fn open<I: Io>(
         sequence = above_unread(sequence, store.0.table.watermark());
     }
     let shard = build(&store, core, io, &plan, replay, sequence);
-    if core == CoreId(0) && !store.0.options.read_only && !store.0.table.all().is_empty() {
+    if core == CoreId(0) && !store.0.options.read_only && !store.0.table.is_empty() {
         // Before anybody can take the space.
         shard.keep_reserve().await;
     }
@@ -158,7 +158,7 @@ fn start_log<I: Io>(
     purpose: Purpose,
     dir_index: usize,
 ) -> Log<I> {
-    let shared = store.0.clone();
+    let (shared, fenced) = (store.0.clone(), store.0.clone());
     let options = LogOptions {
         purpose,
         dir_index,
@@ -172,6 +172,10 @@ fn start_log<I: Io>(
         sealed: Box::new(move |segment, bytes| {
             let _ = shared.events.send(Event::Sealed { segment, bytes });
             shared.background.space_changed();
+        }),
+        fenced: Box::new(move |segment| {
+            let _ = fenced.events.send(Event::Dead(segment));
+            fenced.background.space_changed();
         }),
     };
     Log::start(io.clone(), options)
@@ -255,7 +259,8 @@ fn start<I: Io>(shard: &Shard<I>, early: Vec<Message>, mailbox: Receiver<Message
         io.clone().spawn(async move {
             let took_ms = shard.0.io.now().since(started).as_millis() as u64;
             let status = shard.status().await;
-            let segments = shard.shared().table.all().len();
+            let SegmentCounts { active, sealed, fenced } = status.segments;
+            let segments = active + sealed + fenced;
             tracing::info!(
                 blobs = status.blob_count,
                 segments,

@@ -21,7 +21,7 @@ use crate::store::message::{CoreStatus, Message, Reply, Request};
 use crate::store::recent::Recent;
 use crate::store::reclaim::Reclaimer;
 use crate::store::shared::{Shared, Store};
-use crate::store::{Page, StoreError, StoreStatus};
+use crate::store::{Page, SegmentCounts, StoreError, StoreStatus};
 use crate::sync::{Notify, promise};
 use crate::types::{BlobId, CoreId};
 
@@ -198,14 +198,10 @@ impl<I: Io> Shard<I> {
             status.frame_waiters += part.frame_waiters;
             failed_logs += part.failed_logs;
         }
-        for segment in self.shared().table.all() {
-            status.used_bytes += segment.live_bytes.load(Ordering::Acquire).max(0) as u64;
-            match segment.state() {
-                State::Active => status.segments.active += 1,
-                State::Sealed => status.segments.sealed += 1,
-                State::Fenced => status.segments.fenced += 1,
-            }
-        }
+        let table = &self.shared().table;
+        status.used_bytes = table.live_bytes();
+        let [active, sealed, fenced] = [State::Active, State::Sealed, State::Fenced].map(|state| table.count(state));
+        status.segments = SegmentCounts { active, sealed, fenced };
         for dir in &self.shared().options.dirs {
             if let Ok(space) = self.0.io.space(dir).await {
                 status.capacity_bytes += space.total;

@@ -8,6 +8,7 @@ mod commit;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::io::{AlignedBuf, Instant, Io};
@@ -15,6 +16,7 @@ use crate::log::error::LogError;
 use crate::log::extent::{self, EXTENT_SIZE, Extent, PAGE_EXTENTS_MAX};
 use crate::log::open_segment::Placed;
 use crate::log::record::{Head, Kind, checksums};
+use crate::log::segment::Segment;
 use crate::log::writer::Log;
 use crate::log::{CHECK_SIZE, FRAME_SIZE, HEAD_ROOM, RECORD_ALIGN};
 use crate::memory::Frame;
@@ -397,14 +399,24 @@ impl<I: Io> State<I> {
                 self.extents.push(extent_of(&placed, length, length as u64));
             }
         }
-        let shard = self.shard.clone();
+        for (segment, bytes) in self.pieces().await {
+            if let Some(segment) = self.shard.shared().table.get(segment) {
+                self.shard.count_dead(&segment, bytes);
+            }
+        }
+    }
+
+    /// Where everything written lies, and its bytes.
+    async fn pieces(&self) -> Vec<(SegmentId, u64)> {
         let id = BlobId([0; 16]);
-        let mut count = |segment: &_, bytes| shard.count_dead(segment, bytes);
-        let frames = shard.visit_extents(id, &self.extents, false, &mut count).await;
-        let pages = shard.visit_extents(id, &self.pages, true, &mut count).await;
+        let mut pieces = Vec::new();
+        let mut note = |segment: &Arc<Segment<I::File>>, bytes| pieces.push((segment.id, bytes));
+        let frames = self.shard.visit_extents(id, &self.extents, false, &mut note).await;
+        let pages = self.shard.visit_extents(id, &self.pages, true, &mut note).await;
         if let Err(error) = frames.and(pages) {
             tracing::warn!(%error, "the space of an upload that broke off is known only after a restart");
         }
+        pieces
     }
 }
 

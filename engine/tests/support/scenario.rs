@@ -492,7 +492,7 @@ fn draw_limits(seed: u64) -> Limits {
         tombstone_segments: pick(&[1, 1, 4]),
         gathering,
         stuck_for: gathering * 2 + Duration::from_millis(pick(&[10, 1_000, 60_000])),
-        records_at_once: pick(&[1, 3, 2048, 2048]) as usize,
+        records_at_once: pick(&[1, 3, 256, 256]) as usize,
         ids_at_once: pick(&[1, 3, 1024, 1024]) as usize,
     };
     let limits = Limits {

@@ -45,6 +45,8 @@ use crate::store::shared::Store;
 use crate::sync::race;
 use crate::types::{BlobId, CoreId, SegmentId, Sequence};
 
+/// After this many tries in vain, each twice as long after the one before, a segment is left alone until something in it has changed.
+const TRIES_MAX: u32 = 5;
 /// What a page of extents takes.
 const PAGE_BYTES: u64 = (HEAD_ROOM + PAGE_EXTENTS_MAX * EXTENT_SIZE) as u64;
 
@@ -54,6 +56,7 @@ pub async fn compact<I: Io>(store: &Store<I::File>, io: I) {
     let mut compaction = Compaction {
         shard: shard.clone(),
         stuck: HashMap::new(),
+        free: 0,
         can_help: false,
         is_full: false,
         is_pressing: Cell::new(false),
@@ -65,14 +68,27 @@ pub async fn compact<I: Io>(store: &Store<I::File>, io: I) {
 
 struct Compaction<I: Io> {
     shard: Shard<I>,
-    /// Segments that could not be emptied, and when that was.
-    stuck: HashMap<SegmentId, Instant>,
+    /// Segments that could not be emptied.
+    stuck: HashMap<SegmentId, Stuck>,
+    /// Bytes that were free when the last segment was chosen.
+    free: u64,
     /// Whether it could make space if it had to.
     can_help: bool,
     /// The last segment was not emptied for want of space.
     is_full: bool,
     /// Somebody waits for space, or for the end.
     is_pressing: Cell<bool>,
+}
+
+/// Why a segment is left alone, and for how long.
+struct Stuck {
+    /// What was live in it after the last try: anything else is a change.
+    live_bytes: i64,
+    tries: u32,
+    /// When it is tried again; `None`: when something has changed.
+    until: Option<Instant>,
+    /// Space was wanting when this much was free: more is a change, too.
+    wanted_space: Option<u64>,
 }
 
 /// While it lives, the thread of the mover is one like any other.
@@ -104,6 +120,7 @@ impl<I: Io> Compaction<I> {
         while !background.is_stopping() {
             let candidates = self.candidates().await;
             let space = self.space().await;
+            self.free = space.free;
             let next = shard.shared().table.watermark();
             match policy::choose(&candidates, next, space.is_urgent(), &self.limits()) {
                 Some((id, cause)) => {
@@ -132,31 +149,39 @@ impl<I: Io> Compaction<I> {
     async fn rest(&mut self) {
         let io = self.shard.io();
         let background = &self.shard.shared().background;
-        if self.stuck.is_empty() {
-            background.bell(Worker::Compaction).heard().await;
-        } else {
-            race(background.bell(Worker::Compaction).heard(), io.sleep(self.limits().stuck_for)).await;
+        let now = io.now();
+        match self.stuck.values().filter_map(|stuck| stuck.until).filter(|until| *until > now).min() {
+            Some(until) => {
+                race(background.bell(Worker::Compaction).heard(), io.sleep(until.since(now))).await;
+            }
+            None => background.bell(Worker::Compaction).heard().await,
         }
         if !background.is_stopping() {
             race(background.stopped(Worker::Compaction), io.sleep(self.limits().gathering)).await;
         }
     }
 
-    /// The sealed segments; none before everything is counted.
+    /// The segments that hold something; none before everything is counted.
     async fn candidates(&mut self) -> Vec<Candidate> {
         let shared = self.shard.shared();
-        let now = self.shard.io().now();
-        let stuck_for = self.limits().stuck_for;
-        self.stuck.retain(|_, since| now.since(*since) < stuck_for);
+        self.stuck.retain(|id, _| shared.table.get(*id).is_some());
         if shared.unaccounted_cores.load(Ordering::Acquire) > 0 {
             return Vec::new();
         }
-        let all: Vec<_> = shared.table.all().into_iter().filter(|segment| !segment.is_unused()).collect();
+        let mut all: Vec<Arc<Segment<I::File>>> = Vec::new();
+        let mut last = None;
+        loop {
+            let some = shared.table.after(last);
+            let Some(end) = some.last() else { break };
+            last = Some(end.id);
+            all.extend(some.into_iter().filter(|segment| !segment.is_unused()));
+            self.shard.io().yield_now().await;
+        }
         let mut candidates = Vec::with_capacity(all.len());
         // What has no blob keeps no tombstone needed.
         let live = |segment: &&Arc<Segment<I::File>>| segment.live_bytes.load(Ordering::Acquire) > 0;
         let oldest = all.iter().filter(live).map(|segment| segment.id).min();
-        for segment in all.iter().filter(|segment| !segment.is_fenced()) {
+        for segment in &all {
             let contents = self.contents(segment).await;
             let needed = oldest.is_some_and(|oldest| oldest.0 < contents.watermark);
             let live_bytes = segment.live_bytes.load(Ordering::Acquire).max(0) as u64;
@@ -168,8 +193,9 @@ impl<I: Io> Compaction<I> {
                 live_bytes,
                 kept_bytes: live_bytes + overhead as u64 + DATA_START + footer_bytes(0),
                 tombstone_bytes: if needed { contents.tombstone_bytes } else { 0 },
-                is_damaged: segment.is_damaged.load(Ordering::Acquire),
-                is_stuck: self.stuck.contains_key(&segment.id),
+                // What is live in a fenced one goes elsewhere, and then it is retired like any other.
+                is_damaged: segment.is_damaged.load(Ordering::Acquire) || segment.is_fenced(),
+                is_stuck: self.is_stuck(segment),
                 is_active: segment.state() == State::Active,
             });
         }
@@ -186,7 +212,7 @@ impl<I: Io> Compaction<I> {
         if let Some(known) = segment.contents() {
             return known;
         }
-        let contents = Contents::of(&self.shard.read_entries(segment).await.unwrap_or_default());
+        let contents = Contents::of(&self.shard.countable_entries(segment).await.unwrap_or_default());
         segment.set_contents(contents);
         contents
     }
@@ -200,8 +226,9 @@ impl<I: Io> Compaction<I> {
             let Some(Reply::Rotated) = self.shard.call(core, Request::Rotate).await else { return Err(Halt::Stopped) };
         }
         // One that could not be sealed, because the disk is full, is not tried again and again.
-        if self.shard.shared().table.get(oldest).is_some_and(|segment| segment.state() == State::Active) {
-            self.stuck.insert(oldest, self.shard.io().now());
+        let oldest = self.shard.shared().table.get(oldest);
+        if let Some(segment) = oldest.filter(|segment| segment.state() == State::Active) {
+            self.leave_alone(&segment, None);
         }
         Ok(())
     }
@@ -210,7 +237,7 @@ impl<I: Io> Compaction<I> {
     async fn empty(&mut self, candidate: Candidate, cause: Cause) -> Result<(), Halt> {
         let Some(segment) = self.shard.shared().table.get(candidate.id) else { return Ok(()) };
         if cause == Cause::Dead && self.overhead(&segment).await? * 2 > candidate.gain() {
-            self.stuck.insert(segment.id, self.shard.io().now());
+            self.leave_alone(&segment, None);
             return Ok(());
         }
         let counters = &self.shard.shared().background.compaction;
@@ -227,19 +254,38 @@ impl<I: Io> Compaction<I> {
                 counters.freed_bytes.fetch_add(candidate.file_bytes.saturating_sub(moved), Ordering::Relaxed);
             }
             // Somebody is at a blob of it, or reads it: another time.
-            Ok(()) => {
-                self.stuck.insert(segment.id, self.shard.io().now());
-            }
+            Ok(()) => self.leave_alone(&segment, None),
             // No space, not even in reserve: another time, when something has gone.
-            Err(Halt::Failed(StoreError::Full)) => self.is_full = true,
+            Err(Halt::Failed(StoreError::Full)) => {
+                self.is_full = true;
+                self.leave_alone(&segment, Some(self.free));
+            }
             Err(Halt::Failed(error)) => {
                 counters.failures.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(segment = %segment.id, %error, "compaction could not empty a segment: it is tried again later");
-                self.stuck.insert(segment.id, self.shard.io().now());
+                self.leave_alone(&segment, None);
             }
             Err(Halt::Stopped) => return Err(Halt::Stopped),
         }
         Ok(())
+    }
+
+    /// Whether a segment could not be emptied and nothing has changed since.
+    fn is_stuck(&self, segment: &Segment<I::File>) -> bool {
+        let Some(stuck) = self.stuck.get(&segment.id) else { return false };
+        let has_space = stuck.wanted_space.is_some_and(|then| self.free > then);
+        let is_due = stuck.until.is_some_and(|until| self.shard.io().now() >= until);
+        segment.live_bytes.load(Ordering::Acquire) == stuck.live_bytes && !has_space && !is_due
+    }
+
+    /// Leaves a segment alone that could not be emptied. What is tried for nothing again and again comes to rest.
+    fn leave_alone(&mut self, segment: &Segment<I::File>, wanted_space: Option<u64>) {
+        let live_bytes = segment.live_bytes.load(Ordering::Acquire);
+        let before = self.stuck.get(&segment.id).filter(|stuck| stuck.live_bytes == live_bytes);
+        let tries = before.map_or(1, |stuck| stuck.tries + 1);
+        let until =
+            (tries < TRIES_MAX).then(|| self.shard.io().now().after(self.limits().stuck_for * (1 << (tries - 1))));
+        self.stuck.insert(segment.id, Stuck { live_bytes, tries, until, wanted_space });
     }
 
     /// Bytes of records that become dead elsewhere when the pieces in a segment move, because they list them.
@@ -271,7 +317,7 @@ impl<I: Io> Compaction<I> {
                 Err(Halt::Stopped) => return Err(Halt::Stopped),
             }
         }
-        let Some(entries) = self.shard.read_entries(segment).await else {
+        let Some(entries) = self.shard.countable_entries(segment).await else {
             return Err(Halt::Failed(StoreError::ReadFailed { id: BlobId([0; 16]), reason: "its records".into() }));
         };
         let blobs: Vec<FooterEntry> = entries.into_iter().filter(|entry| entry.kind == Kind::Blob).collect();

@@ -247,10 +247,15 @@ impl<I: Io> Compaction<I> {
             Ok(placed) => placed,
             Err(error) => {
                 self.release(vec![(id, None)]).await?;
-                if !matches!(error, LogError::InDoubt { .. }) {
-                    self.abandon(copies);
+                match error.segments() {
+                    // In doubt: the next start may find the record, and then the copies must be there.
+                    [segment] => {
+                        let pieces = copies.placed.iter().map(|placed| (placed.segment().id, placed.length()));
+                        self.shard.hold_pieces(*segment, &pieces.collect::<Vec<_>>());
+                        self.shard.applied_in(&[*segment]);
+                    }
+                    _ => self.abandon(copies),
                 }
-                // In doubt: the next start may find the record, and then the copies must be there.
                 return Err(StoreError::from(error).into());
             }
         };

@@ -121,7 +121,7 @@ impl<I: Io> Compaction<I> {
             let Some(sequence) = sequence else { continue };
             writes.push((record.id, record.from, sequence, self.write(&log, record.decoded, record.payload, sequence)));
         }
-        let (mut entered, mut dead, mut failure) = (Vec::new(), Vec::new(), None);
+        let (mut entered, mut dead, mut failure, mut refused) = (Vec::new(), Vec::new(), None, Vec::new());
         let mut written: Vec<Placed<I::File>> = Vec::new();
         for (id, from, sequence, promised) in writes {
             match promised.await.unwrap_or(Err(LogError::Closed)) {
@@ -135,11 +135,13 @@ impl<I: Io> Compaction<I> {
                 // Whether the next start finds the new record or not: the old one says the same, and stays.
                 Err(error) => {
                     entered.push((id, None));
+                    refused.extend_from_slice(error.segments());
                     failure = Some(StoreError::from(error));
                 }
             }
         }
         self.release(entered).await?;
+        self.shard.applied_in(&refused);
         for placed in &written {
             self.shard.applied(placed.segment());
         }
@@ -159,14 +161,20 @@ impl<I: Io> Compaction<I> {
     ) -> Promised<Result<Placed<I::File>, LogError>> {
         let head = Head { sequence, ..decoded.head };
         let (result, promised) = promise();
-        let log = log.clone();
+        let (log, shard) = (log.clone(), self.shard.clone());
         self.shard.io().spawn(async move {
             let written = match payload {
                 Payload::Packed(payload) => log.commit(head, PackedPayload::Bytes(payload)).await,
                 Payload::Direct(mut frame) => {
                     let length = decoded.shape.payload_length;
                     match log.append_direct(&head, &mut frame, length, decoded.checks).await {
-                        Ok(placed) => log.durable(&placed).await.map(|()| placed),
+                        Ok(placed) => match log.durable(&placed).await {
+                            Ok(()) => Ok(placed),
+                            Err(error) => {
+                                shard.count_dead(placed.segment(), placed.length());
+                                Err(error)
+                            }
+                        },
                         Err(error) => Err(error),
                     }
                 }

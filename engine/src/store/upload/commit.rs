@@ -14,7 +14,7 @@ use crate::store::location::location_length;
 use crate::store::message::Outcome;
 use crate::store::written::Kept;
 use crate::store::{Ailment, CommitOptions, StoreError, Stored};
-use crate::types::{BlobId, ContentHash};
+use crate::types::{BlobId, ContentHash, SegmentId};
 
 use super::State;
 
@@ -39,9 +39,13 @@ impl<I: Io> State<I> {
         }
         let acquired = self.shard.acquire(id).await?;
         let present = match acquired.current {
-            // In doubt it is written anew: what is there may be gone at the next start.
-            Some(location) if !acquired.in_doubt => self.is_present(id, hash, &location).await,
-            Some(_) | None => Ok(false),
+            Some(location) => match self.is_present(id, hash, &location).await {
+                // In doubt it is written anew: what is there may be gone at the next start. Another content it stays, though.
+                Ok(is_present) => Ok(is_present && !acquired.in_doubt),
+                Err(StoreError::ReadFailed { .. }) if acquired.in_doubt => Ok(false),
+                Err(error) => Err(error),
+            },
+            None => Ok(false),
         };
         let result: Result<_, Unwritten> = match present {
             Ok(true) => Ok(None),
@@ -89,8 +93,17 @@ impl<I: Io> State<I> {
                 Ok(stored(false))
             }
             Err(Unwritten { error, in_doubt }) => {
-                self.keeps_pieces = in_doubt;
-                self.shard.release(id, if in_doubt { Outcome::InDoubt } else { Outcome::Nothing }).await?;
+                let outcome = match &*in_doubt {
+                    [] => Outcome::Nothing,
+                    segments => Outcome::InDoubt(segments.to_vec()),
+                };
+                self.keeps_pieces = !in_doubt.is_empty();
+                self.shard.release(id, outcome).await?;
+                if let [segment] = *in_doubt {
+                    let pieces = self.pieces().await;
+                    self.shard.hold_pieces(segment, &pieces);
+                }
+                self.shard.applied_in(&in_doubt);
                 Err(error)
             }
         }
@@ -160,7 +173,10 @@ impl<I: Io> State<I> {
         let shape = Shape::direct(&head, length);
         let placed = self.log.append_direct(&head, &mut frame, length, checks.clone()).await?;
         let kept = self.shard.keep_frame(frame, length).await;
-        self.log.durable(&placed).await?;
+        if let Err(error) = self.log.durable(&placed).await {
+            self.shard.count_dead(placed.segment(), placed.length());
+            return Err(error);
+        }
         self.shard.blob_written(&placed, head, shape, checks, kept);
         Ok(placed)
     }
@@ -169,18 +185,18 @@ impl<I: Io> State<I> {
 /// Why the record of a blob was not written.
 struct Unwritten {
     error: StoreError,
-    /// It may have been.
-    in_doubt: bool,
+    /// It may have been, and lies in one of these segments then.
+    in_doubt: Vec<SegmentId>,
 }
 
 impl From<LogError> for Unwritten {
     fn from(error: LogError) -> Self {
-        Self { in_doubt: matches!(error, LogError::InDoubt { .. }), error: error.into() }
+        Self { in_doubt: error.segments().to_vec(), error: error.into() }
     }
 }
 
 impl From<StoreError> for Unwritten {
     fn from(error: StoreError) -> Self {
-        Self { error, in_doubt: false }
+        Self { error, in_doubt: Vec::new() }
     }
 }
