@@ -189,6 +189,12 @@ impl Frame {
         assert!(self.buf.replace(buf).is_none(), "the buffer was not lent");
     }
 
+    /// Moves the buffer and its charge to another frame; this one is left with neither.
+    pub fn move_out(&mut self) -> Frame {
+        let empty = Frame { buf: None, size: 0, frames: self.frames.clone() };
+        std::mem::replace(self, empty)
+    }
+
     /// Whether the buffer is out.
     pub fn is_lent(&self) -> bool {
         self.buf.is_none()

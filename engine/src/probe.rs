@@ -25,6 +25,8 @@ events! {
     /// Recovery could not read a part of a segment.
     SegmentUnreadable,
     SegmentFenced,
+    /// A data directory takes no more writes, or is gone, until the next start.
+    DirectoryTakenOut,
     SegmentSealed,
     /// A sealed segment was cut to what it holds.
     SegmentCutShort,

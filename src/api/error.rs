@@ -82,10 +82,19 @@ impl From<StoreError> for ApiError {
                 "the disk refused the write, nothing was stored; try again, and see the log of the server",
             )
             .with_cause(reason),
-            StoreError::ReadFailed { id, reason } => ApiError::new(
+            StoreError::ReadFailed { id, dir, reason } => ApiError::new(
                 500,
                 "read failed",
-                format!("the disk refused to read blob {id}; see the log of the server"),
+                format!("the disk of data directory {} refused to read blob {id}; see the log of the server", dir + 1),
+            )
+            .with_cause(reason),
+            StoreError::DirectoryOut { dir, reason } => ApiError::unavailable(
+                "data directory unavailable",
+                format!(
+                    "data directory {} of this server is out of service; what lies there can't be had until it is mended, see the log of the \
+                     server",
+                    dir + 1
+                ),
             )
             .with_cause(reason),
             StoreError::Busy => {
@@ -149,6 +158,16 @@ mod tests {
         assert_eq!(error.status, 503);
         assert_eq!(error.cause.as_deref(), Some(reason));
         assert!(!error.message.contains("/data"));
+        assert!(error.fields.contains(&("Retry-After", RETRY_AFTER_SECONDS.to_owned())));
+    }
+
+    #[test]
+    fn a_directory_that_is_out_of_service_is_named_by_its_number_and_not_by_its_path() {
+        let reason = "an operation on /data/b was not answered".to_owned();
+        let error = ApiError::from(StoreError::DirectoryOut { dir: 1, reason: reason.clone() });
+        assert_eq!((error.status, error.error), (503, "data directory unavailable"));
+        assert!(error.message.contains("data directory 2") && !error.message.contains('/'));
+        assert_eq!(error.cause, Some(reason));
         assert!(error.fields.contains(&("Retry-After", RETRY_AFTER_SECONDS.to_owned())));
     }
 

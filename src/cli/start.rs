@@ -5,6 +5,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use tracing_subscriber::EnvFilter;
@@ -13,7 +14,7 @@ use crate::auth::{Role, Tokens, check_token};
 use crate::config::{self, Config, Flags, LogFormat, LogOptions, Machine, RateLimit, TlsFlags};
 use crate::private_file::{read_private, shell_word};
 use crate::server::Security;
-use crate::server::lock::DirectoryLocks;
+use crate::server::lock::{DirectoryLocks, answered};
 
 use super::exit::{Exit, Failure};
 use super::token::random_token;
@@ -134,17 +135,29 @@ impl Start {
 
 /// Makes the data directories and reads the tokens.
 fn prepare(config: &Config) -> Result<Tokens, Failure> {
+    let timeout = Duration::from_millis(config.limits.disk_timeout_ms);
     for dir in &config.data {
-        make_data_dir(dir)?;
+        within(dir, timeout, make_data_dir)?;
     }
     match &config.token_file {
         Some(path) => read_token_file(path, config.rate_limit),
         None => {
-            let mut tokens = admin_tokens(&config.data[0])?;
+            let mut tokens = within(&config.data[0], timeout, move |dir| admin_tokens(dir, timeout))?;
             tokens.limit(config.rate_limit);
             Ok(tokens)
         }
     }
+}
+
+/// Does something with a data directory whose disk may not answer.
+fn within<T: Send + 'static>(
+    dir: &Path,
+    timeout: Duration,
+    call: impl FnOnce(&Path) -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    let own = dir.to_owned();
+    answered(dir, timeout, move || call(&own))
+        .unwrap_or_else(|message| Err(Failure::new(Exit::Failed, "server failed", message)))
 }
 
 fn start_log(options: &LogOptions) -> Result<(), Failure> {
@@ -201,14 +214,14 @@ fn read_token_file(path: &Path, rate_limit: RateLimit) -> Result<Tokens, Failure
 }
 
 /// The admin token in a data directory, made if it isn't there.
-fn admin_tokens(dir: &Path) -> Result<Tokens, Failure> {
+fn admin_tokens(dir: &Path, timeout: Duration) -> Result<Tokens, Failure> {
     let path = dir.join(ADMIN_TOKEN_FILE);
     let name = path.display();
     let token = match read_admin_token(&path)? {
         Some(token) => token,
         None => {
             // Of two servers that start at once, one makes the token, and neither replaces one that the other uses already.
-            let _locks = DirectoryLocks::acquire(&[dir.to_owned()])
+            let _locks = DirectoryLocks::acquire(&[dir.to_owned()], timeout)
                 .map_err(|message| Failure::new(Exit::Failed, "directory is locked", message))?;
             match read_admin_token(&path)? {
                 Some(token) => token,
@@ -286,14 +299,14 @@ mod tests {
     #[test]
     fn the_admin_token_is_made_once_private_and_used_again() {
         let dir = tempfile::tempdir().expect("a directory");
-        let tokens = admin_tokens(dir.path()).expect("made");
+        let tokens = admin_tokens(dir.path(), Duration::from_secs(30)).expect("made");
         let path = dir.path().join(ADMIN_TOKEN_FILE);
         assert_eq!(mode(&path), 0o600);
         let token = fs::read_to_string(&path).expect("readable");
         assert_eq!(tokens.role_of(token.trim().as_bytes()), Some((Role::Admin, "admin")));
         assert!(!dir.path().join("admin.token.new").exists(), "no draft is left");
 
-        let again = admin_tokens(dir.path()).expect("read");
+        let again = admin_tokens(dir.path(), Duration::from_secs(30)).expect("read");
         assert_eq!(again.role_of(token.trim().as_bytes()), Some((Role::Admin, "admin")));
         assert_eq!(fs::read_to_string(&path).expect("readable"), token);
     }
@@ -302,7 +315,7 @@ mod tests {
     fn a_damaged_admin_token_is_refused_with_the_remedy() {
         let dir = tempfile::tempdir().expect("a directory");
         fs::write(dir.path().join(ADMIN_TOKEN_FILE), "\n").expect("written");
-        let failure = admin_tokens(dir.path()).expect_err("empty");
+        let failure = admin_tokens(dir.path(), Duration::from_secs(30)).expect_err("empty");
         assert_eq!(failure.exit, Exit::Usage);
         assert!(
             failure

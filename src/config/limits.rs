@@ -17,6 +17,8 @@ pub struct Limits {
     /// The longest time without progress of a request body, and of a response.
     pub progress_timeout_ms: u64,
     pub shutdown_timeout_ms: u64,
+    /// The longest time that an operation of a disk may take before its data directory is taken out.
+    pub disk_timeout_ms: u64,
 }
 
 impl Default for Limits {
@@ -31,6 +33,7 @@ impl Default for Limits {
             idle_timeout_ms: 75_000,
             progress_timeout_ms: 30_000,
             shutdown_timeout_ms: 30_000,
+            disk_timeout_ms: 30_000,
         }
     }
 }
@@ -56,7 +59,7 @@ pub type LimitSetting = (&'static Limit, Sourced<u64>);
 const HOUR_MS: u64 = 3_600_000;
 
 /// All limits, in the order of [`Limits`]. The casts lose nothing: each value is within the bounds beside it.
-pub static LIMITS: [Limit; 9] = [
+pub static LIMITS: [Limit; 10] = [
     Limit {
         key: "connections_max",
         number: Number::count(1, 1 << 20),
@@ -110,6 +113,12 @@ pub static LIMITS: [Limit; 9] = [
         number: Number::count(0, HOUR_MS),
         get: |limits| limits.shutdown_timeout_ms,
         set: |limits, value| limits.shutdown_timeout_ms = value,
+    },
+    Limit {
+        key: "disk_timeout_ms",
+        number: Number::count(1_000, HOUR_MS),
+        get: |limits| limits.disk_timeout_ms,
+        set: |limits, value| limits.disk_timeout_ms = value,
     },
 ];
 

@@ -184,8 +184,10 @@ fn render_store(text: &mut Text, store: &StoreStatus) {
     );
     let help = "Whether the last start could not read or trust all of the disk: nothing is reclaimed until one can.";
     text.gauge("nabu_store_incomplete", help, store.is_incomplete);
-    let help = "Logs, one a core and data directory, that take no more writes until a restart.";
-    text.gauge("nabu_store_failed_logs", help, store.failed_dirs);
+    let help = "Data directories that were taken out: they take no more writes until a restart, or nothing at all.";
+    text.gauge("nabu_store_failed_directories", help, store.failed_dirs);
+    let help = "Operations that were given up because a disk did not answer, and that the kernel still has.";
+    text.gauge("nabu_store_overdue_operations", help, store.overdue_operations);
     text.gauge("nabu_frames_bytes", "Memory of uploads under way and of reads beside the cache.", store.frame_bytes);
     text.gauge("nabu_frames_capacity_bytes", "The most memory that those may take.", store.frame_budget_bytes);
     text.gauge("nabu_frames_waiters", "Tasks that wait for such memory.", store.frame_waiters);

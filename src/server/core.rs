@@ -1,6 +1,7 @@
 //! What the connections of one core share, and what the cores share.
 
 use std::cell::{Cell, RefCell};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime};
 
@@ -51,6 +52,8 @@ pub struct Shared {
     pub started_at: SystemTime,
     /// The first reason to end in failure.
     pub failure: Mutex<Option<String>>,
+    /// A core could not close the store in time.
+    pub is_left_open: AtomicBool,
 }
 
 /// A place among the buffers that are out; given back when dropped.

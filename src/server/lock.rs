@@ -5,6 +5,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,13 +23,17 @@ pub struct DirectoryLocks {
 }
 
 impl DirectoryLocks {
-    /// Locks every directory.
+    /// Locks every directory; each disk gets this long to answer.
     ///
     /// # Errors
     /// A message that names the directory and the remedy.
-    pub fn acquire(directories: &[PathBuf]) -> Result<Self, String> {
+    pub fn acquire(directories: &[PathBuf], timeout: Duration) -> Result<Self, String> {
         let deadline = Instant::now() + LOCK_PATIENCE;
-        let files = directories.iter().map(|directory| lock(directory, deadline)).collect::<Result<_, _>>()?;
+        let locked = directories.iter().map(|directory| {
+            let own = directory.clone();
+            answered(directory, timeout, move || lock(&own, deadline))?
+        });
+        let files = locked.collect::<Result<_, _>>()?;
         Ok(Self { _files: files })
     }
 
@@ -49,6 +54,31 @@ impl DirectoryLocks {
         }
         Ok(Self { _files: files })
     }
+}
+
+/// Makes a call that asks a disk, and gives it up when there is no answer in time. The thread that waits
+/// for it is left to itself.
+///
+/// # Errors
+/// A message that names the directory and the remedy.
+pub fn answered<T: Send + 'static>(
+    directory: &Path,
+    timeout: Duration,
+    call: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, String> {
+    let (sender, receiver) = mpsc::channel();
+    let thread = thread::Builder::new().name("disk-start".to_owned());
+    let started = thread.spawn(move || {
+        // Nobody listens any more when it comes too late.
+        let _ = sender.send(call());
+    });
+    started.map_err(|error| format!("can't start a thread: {error}"))?;
+    receiver.recv_timeout(timeout).map_err(|_| {
+        format!(
+            "the disk of the data directory {} did not answer within {timeout:?}: mend or replace it, or raise limits.disk_timeout_ms",
+            directory.display()
+        )
+    })
 }
 
 fn lock(directory: &Path, deadline: Instant) -> Result<File, String> {
@@ -85,15 +115,17 @@ fn take(file: File, directory: &Path, deadline: Instant) -> Result<File, String>
 mod tests {
     use super::*;
 
+    const PATIENCE: Duration = Duration::from_secs(30);
+
     #[test]
     fn a_directory_has_one_holder_at_a_time() {
         let directory = tempfile::tempdir().unwrap();
         let directories = [directory.path().to_owned()];
-        let locks = DirectoryLocks::acquire(&directories).unwrap();
+        let locks = DirectoryLocks::acquire(&directories, PATIENCE).unwrap();
         let refusal = lock(directory.path(), Instant::now()).unwrap_err();
         assert!(refusal.contains(&*directory.path().to_string_lossy()), "{refusal}");
         drop(locks);
-        DirectoryLocks::acquire(&directories).unwrap();
+        DirectoryLocks::acquire(&directories, PATIENCE).unwrap();
     }
 
     #[test]
@@ -102,7 +134,7 @@ mod tests {
         let directories = [directory.path().to_owned()];
         drop(DirectoryLocks::acquire_existing(&directories).unwrap());
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
-        let locks = DirectoryLocks::acquire(&directories).unwrap();
+        let locks = DirectoryLocks::acquire(&directories, PATIENCE).unwrap();
         let refusal = DirectoryLocks::acquire_existing(&directories).unwrap_err();
         assert!(refusal.contains(&*directory.path().to_string_lossy()), "{refusal}");
         drop(locks);
@@ -112,8 +144,17 @@ mod tests {
     }
 
     #[test]
+    fn a_disk_that_does_not_answer_is_given_up_and_named() {
+        let (never, answer) = mpsc::channel::<()>();
+        let refusal = answered(Path::new("/hung"), Duration::from_millis(10), move || answer.recv()).unwrap_err();
+        assert!(refusal.contains("/hung") && refusal.contains("did not answer"), "{refusal}");
+        drop(never);
+        assert_eq!(answered(Path::new("/sound"), PATIENCE, || 7), Ok(7));
+    }
+
+    #[test]
     fn a_directory_that_is_missing_is_named() {
-        let refusal = DirectoryLocks::acquire(&[PathBuf::from("/nonexistent-data")]).unwrap_err();
+        let refusal = DirectoryLocks::acquire(&[PathBuf::from("/nonexistent-data")], PATIENCE).unwrap_err();
         assert!(refusal.contains("/nonexistent-data"), "{refusal}");
     }
 }

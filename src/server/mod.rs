@@ -24,6 +24,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::task::Poll;
 use std::time::{Duration, SystemTime};
@@ -50,6 +51,9 @@ pub use self::transport::{SEALED_AT_ONCE, SEALED_HEAD_BYTES_MAX, Session};
 
 /// How long connections that were broken off at the end of a shutdown get to notice it.
 const BREAK_OFF_MS: u64 = 1_000;
+
+/// How much longer than twice the time of an operation of a disk the closing of the store may take.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long to wait for an address that is in use, and how often to look.
 const BIND_PATIENCE_MS: u64 = 2_000;
@@ -100,7 +104,7 @@ impl Mailboxes {
 pub fn run(config: Config, security: Security) -> Result<(), String> {
     let cores = config.cores;
     // Dropped last, when nothing of this process touches the directories any more.
-    let _locks = DirectoryLocks::acquire(&config.data)?;
+    let _locks = DirectoryLocks::acquire(&config.data, Duration::from_millis(config.limits.disk_timeout_ms))?;
     let store = Store::new(StoreOptions {
         dirs: config.data.clone(),
         cores,
@@ -109,6 +113,7 @@ pub fn run(config: Config, security: Security) -> Result<(), String> {
         read_only: false,
         limits: Limits::default(),
     });
+    store.set_disk_timeout(Duration::from_millis(config.limits.disk_timeout_ms));
     let shared = Arc::new(Shared {
         connection_count: ConnectionCount::new(config.limits.connections_max),
         config,
@@ -120,6 +125,7 @@ pub fn run(config: Config, security: Security) -> Result<(), String> {
         collector: Collector::new(cores),
         started_at: SystemTime::now(),
         failure: Mutex::new(None),
+        is_left_open: AtomicBool::new(false),
     });
     let _warmer = shared.store.warm_up();
     let mailboxes = Mailboxes::new(cores);
@@ -146,10 +152,20 @@ pub fn run(config: Config, security: Security) -> Result<(), String> {
         })
     };
     signals.end();
-    maintenance.end(&shared.maintenance);
+    let overdue = shared.store.overdue_operations();
+    if overdue > 0 || shared.is_left_open.load(Ordering::Acquire) {
+        // A thread that waits for a disk which does not answer can't be waited for: it ends with the process.
+        drop(maintenance);
+    } else {
+        maintenance.end(&shared.maintenance);
+    }
     result.map_err(|error| format!("can't run the cores: {error}"))?;
     match shared.failure.lock().expect("no holder panics").take() {
         Some(failure) => Err(failure),
+        None if overdue > 0 => Err(format!(
+            "stopped, and left behind {overdue} operations that a disk has not answered: what was acknowledged is on the disks; mend or replace \
+             the one that the log names, and start again"
+        )),
         None => {
             let cache = shared.store.cache_status();
             tracing::info!(
@@ -190,7 +206,12 @@ async fn core_main(shared: Arc<Shared>, mailboxes: Mailboxes, id: CoreId, io: Ri
     if let Some(shard) = core.take_shard()
         && steps.abandoned == 0
     {
-        shard.close().await;
+        let patience = Duration::from_millis(shared.config.limits.disk_timeout_ms) * 2 + CLOSE_PATIENCE;
+        if let Either::Right(()) = either(shard.close(), io.sleep(patience)).await {
+            shared.is_left_open.store(true, Ordering::Release);
+            let message = "the store could not be closed in time: the next start reads what was not sealed";
+            shared.failure.lock().expect("no holder panics").get_or_insert(message.to_owned());
+        }
     }
 }
 

@@ -97,15 +97,71 @@ fn a_disk_without_room_for_a_segment_is_507_and_takes_writes_again_when_there_is
     strike_and_recover(&rule, answer, 3, &[answer, (Ask::Put, None), (Ask::Delete, Some(507))]);
 }
 
-/// Without a segment there is nothing to fence, so this is not the end of the directory.
 #[test]
-fn a_disk_that_takes_no_writes_serves_reads_and_takes_writes_again_once_it_is_well() {
-    let rule = Rule::new(&[Operation::Write], Fault::Error(libc::EIO));
-    strike_and_recover(&rule, (Ask::Put, Some(503)), 20, WRITE_FAILURES);
+fn a_disk_that_takes_no_writes_is_taken_out_once_serves_reads_and_takes_writes_again_after_a_restart() {
+    let Some((mount, mut random)) = fault_disk(CAPACITY) else { return };
+    let options = options(&mount);
+    let (server, model) = cold(&options, &mut random);
+    let load = Load::start(server.address, CLIENTS, &mut random, model);
+    let active = mount.faults().set(&[Rule::new(&[Operation::Write], Fault::Error(libc::EIO))]);
+    load.wait_for_answers((Ask::Put, Some(503)), 20);
+    let reads_before = load.count((Ask::Get, Some(200)));
+    load.wait_for_answers((Ask::Get, Some(200)), reads_before + 10);
+    drop(active);
+    let model = load.finish();
+    model.expect_answers(WRITE_FAILURES);
+    let log = server.process.log.text();
+    assert_eq!(log.matches("a data directory is taken out").count(), 1, "{log}");
+    // The disk is well again, and still it takes a restart.
+    server.put(&content(random.next(), 5_000)).expect_error(503, "write failed");
+    verify_now_and_after_a_restart(server, &options, model);
+}
+
+/// Of two disks one refuses to make anything new: this is what a disk does that has turned read-only.
+#[test]
+fn of_two_disks_one_that_takes_nothing_new_is_taken_out_and_uploads_go_to_the_other_from_every_core() {
+    let Some((broken, mut random)) = fault_disk(CAPACITY) else { return };
+    let Some((sound, _)) = fault_disk(CAPACITY) else { return };
+    let mut options = options(&broken);
+    options.data.push(sound.data());
+    let server = options.start();
+    let stored: Vec<(String, Vec<u8>)> = (0..20)
+        .map(|number| {
+            let body = content(random.next(), 20_000 * number + 1);
+            (server.put(&body).expect(201).string("id"), body)
+        })
+        .collect();
+    let active = broken
+        .faults()
+        .set(&[Rule::new(&[Operation::Write, Operation::Sync, Operation::Allocate], Fault::Error(libc::EROFS))]);
+    let mut refused = 0;
+    for number in 0..200 {
+        // A connection each, so that every core has its share.
+        let answer = server.put(&content(random.next(), 10_000 + number));
+        match answer.status {
+            201 => {}
+            503 => refused += 1,
+            status => panic!("{status}"),
+        }
+    }
+    assert!(refused <= 20, "{refused} of 200 uploads were refused");
+    for (id, body) in &stored {
+        assert!(server.get(id).expect(200).body == *body, "{id} came back changed");
+    }
+    let log = server.process.log.text();
+    assert_eq!(log.matches("a data directory is taken out").count(), 1, "{log}");
+    assert!(log.contains("directory=1") && log.contains(&*broken.data().to_string_lossy()), "{log}");
+    drop(active);
+    server.stop();
+    let server = options.start();
+    for (id, body) in &stored {
+        assert!(server.get(id).expect(200).body == *body, "{id} came back changed");
+    }
+    server.stop();
 }
 
 #[test]
-fn after_three_segments_fenced_in_a_row_the_directory_takes_no_writes_until_a_restart_and_serves_reads() {
+fn after_three_failed_syncs_in_a_row_the_directory_takes_no_writes_until_a_restart_and_serves_reads() {
     let Some((mount, mut random)) = fault_disk(CAPACITY) else { return };
     let options = Options { cores: 1, ..options(&mount) };
     let (server, model) = cold(&options, &mut random);
@@ -113,7 +169,7 @@ fn after_three_segments_fenced_in_a_row_the_directory_takes_no_writes_until_a_re
     // Always would fail the new segment before anything is written into it.
     let active = mount.faults().set(&[Rule::new(&[Operation::Sync], Fault::Error(libc::EIO)).one_in(2)]);
     wait_for("the directory to take no more writes", || {
-        server.process.log.text().contains("times in a row; mend or replace its disk and restart").then_some(())
+        server.process.log.text().contains("a data directory is taken out").then_some(())
     });
     drop(active);
     let reads_before = load.count((Ask::Get, Some(200)));

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::io::{Io, OpenMode};
 use crate::log::SEGMENT_SIZE_MIN;
+use crate::log::health::taken_out;
 use crate::log::segment::{SEGMENTS_DIR, file_path, parse_file_name};
 use crate::probe::{self, Event};
 use crate::types::SegmentId;
@@ -194,6 +195,7 @@ pub async fn fill_reserve<I: Io>(
 pub(super) async fn remove_or_say<I: Io>(io: &I, path: &Path) {
     if let Err(error) = io.remove(path).await
         && error.kind() != io::ErrorKind::NotFound
+        && taken_out(&error).is_none()
     {
         tracing::warn!(%error, path = %path.display(), "a file that was given up could not be removed");
     }

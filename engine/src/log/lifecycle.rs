@@ -10,9 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::io::{AlignedBuf, BLOCK_SIZE, Io};
+use crate::log::dir_io::DirIo;
 use crate::log::error::LogError;
 use crate::log::footer;
 use crate::log::free_files::{FreeFile, Need, allocate, free_file_name, remove_or_say, retire};
+use crate::log::health::taken_out;
 use crate::log::open_segment::OpenSegment;
 use crate::log::segment::{Books, DATA_START, SEGMENTS_DIR, Segment, SegmentHeader, State, file_path};
 use crate::log::writer::{Log, Purpose};
@@ -106,8 +108,12 @@ impl<I: Io> Log<I> {
             }
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT)) => Err(LogError::Full),
             Err(error) => {
-                let path = options.dir.join(SEGMENTS_DIR);
-                tracing::error!(%error, dir = %path.display(), "a new segment could not be prepared");
+                // Of a directory that is taken out it was said once.
+                if taken_out(&error).is_none() {
+                    let path = options.dir.join(SEGMENTS_DIR);
+                    tracing::error!(%error, dir = %path.display(), "a new segment could not be prepared");
+                }
+                self.note_failure();
                 Err(LogError::Failed(format!("a new segment could not be prepared: {error}")))
             }
         }
@@ -201,7 +207,7 @@ impl<I: Io> Log<I> {
 }
 
 struct Inner<'l, I: Io> {
-    io: &'l I,
+    io: &'l DirIo<I>,
     dir: &'l Path,
     index: usize,
 }

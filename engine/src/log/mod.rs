@@ -6,6 +6,8 @@
 //! | [`segment`] | one file of the log, and the table of all of them |
 //! | [`footer`] | the index at the end of a sealed segment |
 //! | [`superblock`] | the identity of a data directory |
+//! | [`health`] | whether a data directory still works, for all cores |
+//! | [`dir_io`] | the seam to one data directory, watched |
 //! | [`writer`] | the log of one core in one directory: room for records, and appends |
 //! | [`open_segment`] | the books of a segment while it is written to |
 //! | [`packed`] | small records that wait for a batch |
@@ -23,10 +25,12 @@ pub mod checkpoint;
 pub mod codec;
 pub mod committer;
 pub mod counters;
+pub mod dir_io;
 pub mod error;
 pub mod extent;
 pub mod footer;
 pub mod free_files;
+pub mod health;
 pub mod lifecycle;
 pub mod open_segment;
 pub mod packed;

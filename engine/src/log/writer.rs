@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use crate::io::{BLOCK_SIZE, Instant, Io};
 use crate::log::counters::LogCounters;
+use crate::log::dir_io::DirIo;
 use crate::log::error::{LogError, in_doubt};
 use crate::log::footer::footer_bytes;
 use crate::log::free_files::{FreeFiles, Need};
@@ -35,11 +36,8 @@ use crate::types::SegmentId;
 pub const RESERVE_BYTES_MAX: u64 = 256 << 10;
 /// What tombstones make do with when there is no room for a segment of the usual size, as after a restart on a full disk.
 const SMALL_SEGMENT: u64 = SEGMENT_SIZE_MIN;
-/// After this many segments fenced in a row the log takes no more writes until the next start: the disk is gone.
-const FENCED_IN_A_ROW_MAX: u32 = 3;
-
-/// How long a log without room is passed over for others.
-const FULL_FOR: Duration = Duration::from_secs(2);
+/// How long a log that had no room, or whose disk failed, is passed over for others.
+const PASSED_OVER_FOR: Duration = Duration::from_secs(2);
 
 /// Neither a record nor a batch takes more than this part of a segment: it must fit into an empty one beside header, footer and reserve,
 /// and what is left at the end of a full one stays a fraction.
@@ -83,7 +81,7 @@ pub struct LogOptions<F> {
 }
 
 pub(super) struct Inner<I: Io> {
-    pub(super) io: I,
+    pub(super) io: DirIo<I>,
     pub(super) options: LogOptions<I::File>,
     pub(super) active: RefCell<Option<Rc<OpenSegment<I::File>>>>,
     pub(super) spare: RefCell<Option<Arc<Segment<I::File>>>>,
@@ -95,9 +93,10 @@ pub(super) struct Inner<I: Io> {
     /// Tasks that must end before the log is closed: the committer and the sealers.
     pub(super) tasks: Cell<u32>,
     pub(super) task_ended: Notify,
-    pub(super) fenced_in_a_row: Cell<u32>,
-    /// When no segment could be had, the last time it was tried.
+    /// When no segment could be had for want of space, the last time it was tried.
     full_at: Cell<Option<Instant>>,
+    /// When the disk last refused a write.
+    failed_at: Cell<Option<Instant>>,
     pub(super) counters: Cell<LogCounters>,
 }
 
@@ -118,7 +117,7 @@ impl<I: Io> Inner<I> {
 
 impl<I: Io> Log<I> {
     /// Starts a log. It takes no space before the first record.
-    pub fn start(io: I, options: LogOptions<I::File>) -> Self {
+    pub fn start(io: DirIo<I>, options: LogOptions<I::File>) -> Self {
         let log = Self(Rc::new(Inner {
             io,
             options,
@@ -130,8 +129,8 @@ impl<I: Io> Log<I> {
             closing: Cell::new(false),
             tasks: Cell::new(0),
             task_ended: Notify::default(),
-            fenced_in_a_row: Cell::new(0),
             full_at: Cell::new(None),
+            failed_at: Cell::new(None),
             counters: Cell::default(),
         }));
         log.spawn_task(log.clone().committer());
@@ -157,18 +156,20 @@ impl<I: Io> Log<I> {
         payload_max(self.0.options.segment_size)
     }
 
-    /// Whether there was no room for data when it was last asked for.
-    pub fn is_full(&self) -> bool {
-        self.0.full_at.get().is_some_and(|at| self.0.io.now().since(at) < FULL_FOR)
+    /// Whether a record had better go elsewhere: there was no room a moment ago, the disk failed or
+    /// is slow, or its directory takes no more writes.
+    pub fn is_passed_over(&self) -> bool {
+        let lately = |at: Option<Instant>| at.is_some_and(|at| self.0.io.now().since(at) < PASSED_OVER_FOR);
+        self.has_failed() || self.0.io.is_lagging() || lately(self.0.full_at.get()) || lately(self.0.failed_at.get())
     }
 
-    /// Whether the log has given up after one failure too many.
+    /// Whether the directory takes no more writes until the next start.
     pub fn has_failed(&self) -> bool {
-        self.0.fenced_in_a_row.get() >= FENCED_IN_A_ROW_MAX
+        !self.0.io.health().takes_writes()
     }
 
     /// Writes a record from where it lies: `frame` is head room, then `payload_length` bytes of payload with these
-    /// [`checksums`](super::record::checksums). Not durable yet.
+    /// [`checksums`](super::record::checksums). Not durable yet. On an error the frame may be without its buffer.
     pub async fn append_direct(
         &self,
         head: &Head,
@@ -187,9 +188,7 @@ impl<I: Io> Log<I> {
         encode_head(frame, head, shape, placement, nonce, checks.into_iter());
         frame[HEAD_ROOM + payload_length..total].fill(0);
         let placed = open.place(head, placement.offset_units, shape.length_units(), offset + total as u64);
-        let buf = frame.lend();
-        let (result, buf) = self.0.io.write_at(&open.segment.file, buf, 0..total, offset).await;
-        frame.put_back(buf);
+        let result = self.0.io.write_frame(&open.segment.file, frame, 0..total, offset).await;
         if let Err(error) = self.write_ended(&open, offset, total, result) {
             open.refuse(head.kind, placed.length_units);
             (self.0.options.fenced)(open.segment.id);
@@ -267,8 +266,8 @@ impl<I: Io> Log<I> {
         loop {
             if self.has_failed() {
                 return Err(LogError::Failed(format!(
-                    "data directory {} failed {FENCED_IN_A_ROW_MAX} times in a row; mend or replace its disk and restart",
-                    self.0.options.dir.display()
+                    "{}; mend or replace its disk and restart",
+                    self.0.io.health().refusal()
                 )));
             }
             if let Some(reservation) = self.claim_in_active(size, records, claim) {
@@ -349,13 +348,16 @@ impl<I: Io> Log<I> {
     }
 
     pub(super) fn fence(&self, open: &OpenSegment<I::File>, what: &str, error: &io::Error) {
-        if !open.segment.is_fenced() {
-            self.0.fenced_in_a_row.set(self.0.fenced_in_a_row.get() + 1);
-        }
+        self.note_failure();
         open.fence(what, error);
         // Its file goes when nobody has it any more.
         self.0.active.borrow_mut().take_if(|active| std::ptr::eq(&**active, open));
         (self.0.options.fenced)(open.segment.id);
+    }
+
+    /// The next records go elsewhere for a while, where there is another log.
+    pub(super) fn note_failure(&self) {
+        self.0.failed_at.set(Some(self.0.io.now()));
     }
 
     /// Makes everything below `end` durable with one sync, unless it is already. False when the segment is fenced.
@@ -374,7 +376,6 @@ impl<I: Io> Log<I> {
         match result {
             Ok(()) if open.segment.is_fenced() => open.durable_to.get() >= end,
             Ok(()) => {
-                self.0.fenced_in_a_row.set(0);
                 open.durable_to.set(open.durable_to.get().max(target));
                 open.changed.notify();
                 true

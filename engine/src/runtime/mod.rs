@@ -2,6 +2,7 @@
 //!
 //! [`run`] starts the cores; each gets a [`RingIo`], its handle to everything below. Nothing here knows blobs.
 
+mod blocking;
 mod bulk;
 mod core;
 mod deadlines;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
+use super::blocking::block;
 use super::core::{self, Core};
 use super::file;
 use super::load::CoreLoad;
@@ -91,7 +92,8 @@ impl Io for RingIo {
     }
 
     async fn truncate(&self, file: &RingFile, size: u64) -> io::Result<()> {
-        file.0.set_len(size)
+        let file = file.0.clone();
+        block(move || file.set_len(size)).await
     }
 
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -115,15 +117,18 @@ impl Io for RingIo {
     }
 
     async fn list_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
-        list_dir(path)
+        let path = path.to_path_buf();
+        block(move || list_dir(&path)).await
     }
 
     async fn file_size(&self, file: &RingFile) -> io::Result<u64> {
-        Ok(file.0.metadata()?.len())
+        let file = file.0.clone();
+        block(move || Ok(file.metadata()?.len())).await
     }
 
     async fn space(&self, path: &Path) -> io::Result<Space> {
-        sys::space(path)
+        let path = path.to_path_buf();
+        block(move || sys::space(&path)).await
     }
 
     fn now(&self) -> Instant {

@@ -49,7 +49,7 @@ impl<I: Io> Shard<I> {
             self.0.io.yield_now().await;
         }
         let dir = &self.shared().options.dirs[0];
-        let mut writer = CheckpointWriter::start(&self.0.io, dir, self.0.store_uuid, &covered).await?;
+        let mut writer = CheckpointWriter::start(self.dir(0), dir, self.0.store_uuid, &covered).await?;
         for core in (0..self.cores()).map(CoreId) {
             let mut after = None;
             loop {

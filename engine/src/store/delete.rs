@@ -76,8 +76,8 @@ impl<I: Io> Shard<I> {
     /// Writes a tombstone to whichever log of this core has room for it.
     pub(super) async fn bury_here(&self, head: Head) -> Result<SegmentId, LogError> {
         let mut last = LogError::Full;
-        for _ in 0..self.0.logs.len() {
-            match self.pick_log().commit(head.clone(), PackedPayload::None).await {
+        for log in self.logs_in_turn() {
+            match log.commit(head.clone(), PackedPayload::None).await {
                 Ok(placed) => {
                     self.applied_in(last.segments());
                     return Ok(placed.segment().id);

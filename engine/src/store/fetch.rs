@@ -235,8 +235,11 @@ impl<I: Io> Shard<I> {
         let Some(charge) = self.reserve(size).await else { return Ok(None) };
         let segment = self.segment_of(wanted)?;
         let buf = AlignedBuf::stale(raw.length);
-        let (result, buf) = self.0.io.read_at(&segment.file, buf, 0..raw.length, raw.offset).await;
+        // The charge goes with the buffer: should the disk not answer, both come free when it does.
+        let (result, back) =
+            self.dir(segment.dir).read_owned(&segment.file, buf, charge, 0..raw.length, raw.offset).await;
         let count = self.read_ended(wanted.id, &segment, raw.offset, result)?;
+        let (buf, charge) = back.expect("a read that ended gives its buffer back");
         self.verify(wanted, &segment, &raw, head.as_deref(), &buf[..count])?;
         let range = raw.at..raw.at + raw.span.len();
         let payload = Payload { buf: SharedBuf::new(buf, charge), range, from: raw.span.start };

@@ -20,12 +20,14 @@ pub(super) struct Agreed {
 }
 
 /// Reads the superblocks of all directories, and makes new directories part of the store.
-pub(super) async fn agree<I: Io, P: AsRef<Path>>(io: &I, dirs: &[P], read_only: bool) -> Result<Agreed, OpenError> {
+///
+/// `ios`: the handles to the directories, in their order.
+pub(super) async fn agree<I: Io, P: AsRef<Path>>(ios: &[I], dirs: &[P], read_only: bool) -> Result<Agreed, OpenError> {
     if dirs.len() > DIRS_MAX {
         return Err(OpenError(format!("{} data directories were given; at most {DIRS_MAX} are supported", dirs.len())));
     }
     let mut found = Vec::with_capacity(dirs.len());
-    for dir in dirs {
+    for (io, dir) in ios.iter().zip(dirs) {
         if !read_only {
             settle(io, dir.as_ref()).await?;
         }
@@ -72,25 +74,25 @@ pub(super) async fn agree<I: Io, P: AsRef<Path>>(io: &I, dirs: &[P], read_only: 
         }
         None => {
             let mut store = [0; 16];
-            store[..8].copy_from_slice(&io.random_u64().to_le_bytes());
-            store[8..].copy_from_slice(&io.random_u64().to_le_bytes());
+            store[..8].copy_from_slice(&ios[0].random_u64().to_le_bytes());
+            store[8..].copy_from_slice(&ios[0].random_u64().to_le_bytes());
             store
         }
     };
-    let superblocks = if read_only { Vec::new() } else { write_all(io, dirs, found, store, members).await? };
+    let superblocks = if read_only { Vec::new() } else { write_all(ios, dirs, found, store, members).await? };
     Ok(Agreed { store, superblocks })
 }
 
 /// Writes what changed. A new directory is written before any other names it, so after a crash between two no directory is missing.
 async fn write_all<I: Io, P: AsRef<Path>>(
-    io: &I,
+    ios: &[I],
     dirs: &[P],
     mut found: Vec<Option<Superblock>>,
     store: [u8; 16],
     mut members: Vec<u64>,
 ) -> Result<Vec<Superblock>, OpenError> {
     let fail = |dir: &Path, error| OpenError(format!("data directory {} can't be written: {error}", dir.display()));
-    for (dir, superblock) in dirs.iter().zip(&mut found).filter(|(_, superblock)| superblock.is_none()) {
+    for ((io, dir), superblock) in ios.iter().zip(dirs).zip(&mut found).filter(|(_, superblock)| superblock.is_none()) {
         let own = io.random_u64();
         members.push(own);
         let new = Superblock { store, own, created_at_ns: io.wall_clock_ns(), members: members.clone() };
@@ -98,7 +100,7 @@ async fn write_all<I: Io, P: AsRef<Path>>(
         *superblock = Some(new);
     }
     let mut all: Vec<Superblock> = found.into_iter().flatten().collect();
-    for (dir, superblock) in dirs.iter().zip(&mut all) {
+    for ((io, dir), superblock) in ios.iter().zip(dirs).zip(&mut all) {
         if superblock.members != members {
             superblock.members.clone_from(&members);
             write(io, dir.as_ref(), superblock).await.map_err(|error| fail(dir.as_ref(), error))?;

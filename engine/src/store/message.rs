@@ -141,7 +141,6 @@ pub(super) struct CoreStatus {
     pub index_bytes: u64,
     pub log: LogCounters,
     pub waiting_records: u64,
-    pub failed_logs: u64,
     pub frame_bytes: u64,
     pub frame_budget_bytes: u64,
     pub frame_waiters: u64,

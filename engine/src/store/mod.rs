@@ -168,6 +168,8 @@ pub struct StoreStatus {
     pub is_incomplete: bool,
     /// Data directories that take no more writes until a restart.
     pub failed_dirs: u64,
+    /// Operations that were given up because a disk did not answer, and that the kernel still has.
+    pub overdue_operations: u64,
     /// Blobs under quarantine.
     pub quarantined: u64,
     pub compaction: CompactionStatus,
@@ -200,8 +202,10 @@ pub enum StoreError {
     Quarantined { id: BlobId, reason: String },
     /// The disk refused a write or a sync; nothing was acknowledged. `503`
     WriteFailed { reason: String },
-    /// The disk refused a read. `500`
-    ReadFailed { id: BlobId, reason: String },
+    /// The disk refused a read; in the data directory with this index. `500`
+    ReadFailed { id: BlobId, dir: usize, reason: String },
+    /// The data directory with this index was taken out: its disk does not answer, or is away. `503`
+    DirectoryOut { dir: usize, reason: String },
     /// No buffer became free in time. `503`
     Busy,
     /// The store is shutting down. `503`
@@ -243,7 +247,12 @@ impl fmt::Display for StoreError {
             StoreError::Damaged { id } => write!(formatter, "the stored bytes of {id} fail their checksum"),
             StoreError::Quarantined { id, reason } => write!(formatter, "{id} is under quarantine: {reason}"),
             StoreError::WriteFailed { reason } => formatter.write_str(reason),
-            StoreError::ReadFailed { id, reason } => write!(formatter, "{id} could not be read: {reason}"),
+            StoreError::ReadFailed { id, dir, reason } => {
+                write!(formatter, "{id} could not be read from data directory {}: {reason}", dir + 1)
+            }
+            StoreError::DirectoryOut { dir, reason } => {
+                write!(formatter, "data directory {} was taken out: {reason}", dir + 1)
+            }
             StoreError::Busy => formatter.write_str("no buffer became free in time"),
             StoreError::Closed => formatter.write_str("the store is shutting down"),
         }

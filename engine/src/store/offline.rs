@@ -127,10 +127,10 @@ impl<I: Io> Offline<I> {
 
     async fn report(&self, segment: &Arc<Segment<I::File>>) -> SegmentReport {
         let file_bytes = segment.file_bytes.load(Ordering::Acquire);
-        let footer = read_footer(&self.shard.0.io, segment, file_bytes).await.ok().flatten();
+        let footer = read_footer(self.shard.dir(segment.dir), segment, file_bytes).await.ok().flatten();
         let (condition, entries, data_end) = match footer {
             Some((trailer, entries)) => (SegmentCondition::Sealed, entries, trailer.data_end),
-            None => match scan(&self.shard.0.io, segment, file_bytes).await {
+            None => match scan(self.shard.dir(segment.dir), segment, file_bytes).await {
                 Ok(scan) if scan.damage.is_empty() && scan.unreadable_bytes == 0 => {
                     (SegmentCondition::Open, scan.records, scan.data_end)
                 }
@@ -189,7 +189,7 @@ impl<I: Io> Offline<I> {
         let (id, dir) = (segment.id, segment.dir);
         let unreadable = |error: std::io::Error| Finding::Unreadable { segment: id, dir, reason: error.to_string() };
         let file_bytes = segment.file_bytes.load(Ordering::Acquire);
-        let io = &self.shard.0.io;
+        let io = self.shard.dir(segment.dir);
         let footer = match read_footer(io, segment, file_bytes).await {
             Ok(footer) => footer,
             Err(error) => {

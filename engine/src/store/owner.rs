@@ -240,7 +240,6 @@ impl<I: Io> Shard<I> {
             let counters = log.counters();
             status.log.add(&counters);
             status.waiting_records += log.waiting_records() as u64;
-            status.failed_logs += u64::from(log.has_failed());
         }
         status
     }

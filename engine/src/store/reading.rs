@@ -38,6 +38,7 @@ pub(super) async fn read_share<I: Io>(
     plan: &Arc<Plan>,
 ) -> (Sequence, Result<(), OpenError>) {
     let cores = usize::from(store.0.options.cores);
+    let dirs: Rc<[_]> = (0..store.0.options.dirs.len()).map(|dir| store.0.dir_io(io, dir)).collect();
     let mine = |index: &usize| index % cores == usize::from(core.0);
     let work: Vec<Work> = (0..plan.covered.len())
         .filter(mine)
@@ -48,16 +49,19 @@ pub(super) async fn read_share<I: Io>(
     let mut results = Vec::new();
     for _ in 0..READS_AT_ONCE {
         let (result, promised) = promise();
-        let (store, io, plan, work) = (store.clone(), io.clone(), plan.clone(), work.clone());
-        let reader = io.clone();
-        reader.spawn(async move {
+        let (store, dirs, plan, work) = (store.clone(), dirs.clone(), plan.clone(), work.clone());
+        io.spawn(async move {
             let mut max_sequence = Sequence(0);
             let outcome = loop {
                 let Some(next) = work.borrow_mut().pop() else { break Ok(()) };
                 let read = match next {
-                    Work::Covered(index) => open_covered(&store, &io, &plan.covered[index]).await,
+                    Work::Covered(index) => {
+                        let covered = &plan.covered[index];
+                        open_covered(&store, &dirs[covered.1.dir], covered).await
+                    }
                     Work::Read(index) => {
-                        read_segment(&store, &io, &plan, plan.segments[index], &mut max_sequence).await
+                        let file = plan.segments[index];
+                        read_segment(&store, &dirs[file.dir], &plan, file, &mut max_sequence).await
                     }
                 };
                 if let Err(error) = read {

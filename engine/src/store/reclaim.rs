@@ -315,9 +315,9 @@ impl<I: Io> Shard<I> {
     /// seen them, while the records were durable all along: then by a scan.
     pub(super) async fn read_entries(&self, segment: &Segment<I::File>) -> Option<Vec<FooterEntry>> {
         let size = segment.file_bytes.load(Ordering::Acquire);
-        let found = match read_footer(&self.0.io, segment, size).await {
+        let found = match read_footer(self.dir(segment.dir), segment, size).await {
             Ok(Some((_, entries))) => return Some(entries),
-            Ok(None) => scan(&self.0.io, segment, size).await,
+            Ok(None) => scan(self.dir(segment.dir), segment, size).await,
             Err(error) => Err(error),
         };
         match found {
@@ -342,7 +342,7 @@ impl<I: Io> Shard<I> {
         // As long as it was before the cut, it is as it was then, or has its footer where the cut was.
         size == cut_to
             || (size == segment.size
-                && (!scan.is_torn || matches!(read_footer(&self.0.io, segment, cut_to).await, Ok(Some(_)))))
+                && (!scan.is_torn || matches!(read_footer(self.dir(segment.dir), segment, cut_to).await, Ok(Some(_)))))
     }
 
     /// Writes tombstones again, with their sequences. False when that failed.
@@ -386,7 +386,7 @@ impl<I: Io> Shard<I> {
         let free = self.shared().free.get().expect("set at recovery");
         let table = &self.shared().table;
         for (index, dir) in self.shared().options.dirs.iter().enumerate() {
-            if let Err(error) = fill_reserve(&self.0.io, dir, index, free, || table.next_id()).await {
+            if let Err(error) = fill_reserve(self.dir(index), dir, index, free, || table.next_id()).await {
                 tracing::debug!(dir = %dir.display(), %error, "no room for the files that compaction needs on a full disk");
             }
         }
@@ -399,7 +399,7 @@ impl<I: Io> Shard<I> {
         let files = self.shared().free.get().expect("set at recovery");
         let none = FreeFiles::new(&vec![0; leaving.dir + 1]);
         let kept = if leaving.is_bad { &none } else { files.as_ref() };
-        match retire(&self.0.io, dir, leaving.dir, free, kept).await {
+        match retire(self.dir(leaving.dir), dir, leaving.dir, free, kept).await {
             Ok(()) => {
                 let Leaving { written, held, .. } = work.leaving.remove(&id).expect("it was there");
                 work.leaving_with_blobs.remove(&id);

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::index::Location;
 use crate::io::{BLOCK_SIZE, Io};
 use crate::log::extent::{self, Extent};
+use crate::log::health::taken_out;
 use crate::log::record::{Decoded, Kind, Layout, decode_head};
 use crate::log::segment::Segment;
 use crate::log::{CHECK_SIZE, HEAD_ROOM, bytes, units};
@@ -110,8 +111,7 @@ impl<I: Io> Shard<I> {
         length: usize,
         offset: u64,
     ) -> Result<usize, StoreError> {
-        let (result, buf) = self.0.io.read_at(&segment.file, frame.lend(), 0..length, offset).await;
-        frame.put_back(buf);
+        let result = self.dir(segment.dir).read_frame(&segment.file, frame, 0..length, offset).await;
         self.read_ended(id, segment, offset, result)
     }
 
@@ -123,8 +123,12 @@ impl<I: Io> Shard<I> {
         result: io::Result<usize>,
     ) -> Result<usize, StoreError> {
         result.map_err(|error| {
+            if let Some(out) = taken_out(&error) {
+                return StoreError::DirectoryOut { dir: out.dir, reason: out.reason.clone() };
+            }
+            self.shared().health.dir(segment.dir).read_failed(segment.id, offset, &error);
             tracing::error!(%id, segment = %segment.id, offset, %error, "the disk refused a read");
-            StoreError::ReadFailed { id, reason: error.to_string() }
+            StoreError::ReadFailed { id, dir: segment.dir, reason: error.to_string() }
         })
     }
 

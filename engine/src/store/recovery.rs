@@ -13,6 +13,7 @@ use std::sync::Arc;
 use crate::index::Index;
 use crate::io::{Instant, Io};
 use crate::log::checkpoint::{self, CheckpointReader, Covered, Item, Slice, Unusable};
+use crate::log::dir_io::DirIo;
 use crate::log::free_files::{FreeFiles, free_file_name, is_draft_name, parse_free_file_name};
 use crate::log::segment::{SEGMENTS_DIR, parse_file_name};
 use crate::log::writer::{Log, LogOptions, Purpose};
@@ -143,16 +144,35 @@ fn build<I: Io>(
     let options = &store.0.options;
     store.0.identity.get_or_init(|| plan.store);
     let free = store.0.free.get_or_init(|| Arc::new(FreeFiles::new(&plan.segment_sizes))).clone();
-    let logs = dirs_of(core, options.cores, options.dirs.len())
-        .map(|dir_index| start_log(store, &io, plan.store, &free, Purpose::Clients, dir_index))
+    let dirs = dirs_io(store, &io);
+    let own: Vec<usize> = dirs_of(core, options.cores, dirs.len()).collect();
+    // Where its own directories take no more, it writes to the others.
+    let others = (0..dirs.len()).filter(|dir_index| !own.contains(dir_index));
+    let logs = own
+        .iter()
+        .copied()
+        .chain(others)
+        .map(|dir_index| start_log(store, &dirs, plan.store, &free, Purpose::Clients, dir_index))
         .collect();
     let frames = Frames::new(options.buffers_per_core());
-    assemble(store, core, io, plan.store, replay.finish(), sequence, logs, frames)
+    let logs = Logs { logs, own: own.len() };
+    assemble(store, core, io, dirs, plan.store, replay.finish(), sequence, logs, frames)
+}
+
+/// The logs of a shard, those in its own directories first.
+struct Logs<I: Io> {
+    logs: Vec<Log<I>>,
+    own: usize,
+}
+
+/// A handle to each data directory.
+fn dirs_io<I: Io>(store: &Store<I::File>, io: &I) -> Vec<DirIo<I>> {
+    (0..store.0.options.dirs.len()).map(|dir| store.0.dir_io(io, dir)).collect()
 }
 
 fn start_log<I: Io>(
     store: &Store<I::File>,
-    io: &I,
+    dirs: &[DirIo<I>],
     identity: [u8; 16],
     free: &Arc<FreeFiles<I::File>>,
     purpose: Purpose,
@@ -178,7 +198,7 @@ fn start_log<I: Io>(
             fenced.background.space_changed();
         }),
     };
-    Log::start(io.clone(), options)
+    Log::start(dirs[dir_index].clone(), options)
 }
 
 /// Bytes of memory that a worker has for frames.
@@ -194,11 +214,14 @@ pub(super) fn open_worker<I: Io>(store: &Store<I::File>, worker: Worker, io: I) 
     let options = &shared.options;
     let identity = *shared.identity.get().expect("workers begin when the cores are open");
     let free = shared.free.get().expect("set with the identity");
-    let dirs = if worker == Worker::Compaction { 0..options.dirs.len() } else { 0..0 };
-    let logs = dirs.map(|dir_index| start_log(store, &io, identity, free, Purpose::Compaction, dir_index)).collect();
+    let dirs = dirs_io(store, &io);
+    let written = if worker == Worker::Compaction { 0..options.dirs.len() } else { 0..0 };
+    let logs: Vec<_> =
+        written.map(|dir_index| start_log(store, &dirs, identity, free, Purpose::Compaction, dir_index)).collect();
+    let logs = Logs { own: logs.len(), logs };
     let core = worker.core(options.cores);
     let frames = Frames::new(WORKER_BUFFERS);
-    let shard = assemble(store, core, io, identity, Index::new(), Sequence(0), logs, frames);
+    let shard = assemble(store, core, io, dirs, identity, Index::new(), Sequence(0), logs, frames);
     let mailbox = store.take_receiver(core);
     shard.0.io.spawn(shard.clone().serve(Vec::new(), mailbox));
     shared.background.set_running(worker);
@@ -210,10 +233,11 @@ fn assemble<I: Io>(
     store: &Store<I::File>,
     core: CoreId,
     io: I,
+    dirs: Vec<DirIo<I>>,
     store_uuid: [u8; 16],
     index: Index,
     sequence: Sequence,
-    logs: Vec<Log<I>>,
+    logs: Logs<I>,
     frames: Frames,
 ) -> Shard<I> {
     Shard(Rc::new(Inner {
@@ -227,7 +251,9 @@ fn assemble<I: Io>(
         locks: Locks::new(Sequence(sequence.0 + 1)),
         calls: Calls::default(),
         recent: Recent::default(),
-        logs,
+        dirs,
+        own_logs: logs.own,
+        logs: logs.logs,
         next_log: Cell::new(0),
         accounting: Accounting::new(sequence),
         uploads: Cell::new(0),
@@ -241,7 +267,7 @@ fn assemble<I: Io>(
     }))
 }
 
-/// The data directories that a core writes to: one when there are as many cores as directories or more, else its share.
+/// The data directories that a core writes to first: one when there are as many cores as directories or more, else its share.
 fn dirs_of(core: CoreId, cores: u16, dirs: usize) -> impl Iterator<Item = usize> {
     let (core, cores) = (usize::from(core.0), usize::from(cores));
     let (first, step) = if dirs <= cores { (core % dirs, dirs) } else { (core, cores) };
@@ -288,11 +314,12 @@ async fn make_plan<I: Io>(store: &Store<I::File>, io: &I) -> Plan {
 
 async fn fill_plan<I: Io>(store: &Store<I::File>, io: &I, plan: &mut Plan) -> Result<(), OpenError> {
     let options = &store.0.options;
-    let agreed = identity::agree(io, &options.dirs, options.read_only).await?;
+    let agreed = identity::agree(&dirs_io(store, io), &options.dirs, options.read_only).await?;
     plan.store = agreed.store;
     store.0.superblocks.get_or_init(|| agreed.superblocks);
-    scrub::saved::recover(io, store, agreed.store).await;
+    scrub::saved::recover(&store.0.dir_io(io, 0), store, agreed.store).await;
     for (dir_index, dir) in options.dirs.iter().enumerate() {
+        let io = &store.0.dir_io(io, dir_index);
         let fail = |error: io::Error| OpenError(format!("data directory {} can't be read: {error}", dir.display()));
         plan.segment_sizes.push(match options.segment_size {
             Some(size) => size.clamp(SEGMENT_SIZE_MIN, SEGMENT_SIZE_MAX),
@@ -373,7 +400,7 @@ async fn read_checkpoint<I: Io>(
     }
     if !store.0.options.read_only {
         let dir = &store.0.options.dirs[0];
-        checkpoint::remove(io, dir).await.map_err(|error| {
+        checkpoint::remove(&store.0.dir_io(io, 0), dir).await.map_err(|error| {
             OpenError(format!("the unusable checkpoint in {} can't be removed: {error}", dir.display()))
         })?;
     }
@@ -386,6 +413,7 @@ async fn try_read_checkpoint<I: Io>(
     store_uuid: [u8; 16],
     existing: &Existing,
 ) -> Result<(Vec<Covered>, Sequence), Unusable> {
+    let io = &store.0.dir_io(io, 0);
     let mut reader = CheckpointReader::open(io, &store.0.options.dirs[0], store_uuid).await?;
     let mut covered = Vec::new();
     let mut max_sequence = Sequence(0);

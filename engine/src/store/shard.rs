@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 
 use crate::index::{Index, Location};
 use crate::io::{Instant, Io};
+use crate::log::dir_io::DirIo;
 use crate::log::segment::{Segment, State};
 use crate::log::writer::Log;
 use crate::memory::Frames;
@@ -45,7 +46,11 @@ pub(super) struct Inner<I: Io> {
     pub recent: Recent,
     pub frames: Frames,
     pub hash_sessions: Sessions,
+    /// The data directories, in their order.
+    pub dirs: Vec<DirIo<I>>,
+    /// A log in each data directory that it may write to; the first `own_logs` of them before the others.
     pub logs: Vec<Log<I>>,
+    pub own_logs: usize,
     pub next_log: Cell<usize>,
     pub accounting: Accounting,
     /// Uploads begun since the start, for the numbers of their pieces.
@@ -82,6 +87,11 @@ impl<I: Io> Shard<I> {
     /// The store that this is a part of.
     pub fn store(&self) -> &Store<I::File> {
         &self.0.store
+    }
+
+    /// The handle of this core to a data directory: all that it does there goes through it.
+    pub(super) fn dir(&self, index: usize) -> &DirIo<I> {
+        &self.0.dirs[index]
     }
 
     /// The handle of this core.
@@ -124,13 +134,32 @@ impl<I: Io> Shard<I> {
         id.owner(self.cores())
     }
 
-    /// A log that takes writes, in turn; the next one when all have failed, so that its error is told.
-    pub(super) fn pick_log(&self) -> Log<I> {
-        let logs = &self.0.logs;
+    /// The logs in the order in which they are to be tried: those of this core's own directories in
+    /// turn, then the others; and of each those that take writes before those that may not.
+    pub(super) fn logs_in_turn(&self) -> Vec<Log<I>> {
+        let (own, others) = self.0.logs.split_at(self.0.own_logs);
         let start = self.0.next_log.get();
-        self.0.next_log.set((start + 1) % logs.len());
-        let order = (0..logs.len()).map(|step| &logs[(start + step) % logs.len()]);
-        order.clone().find(|log| !log.has_failed() && !log.is_full()).or(order.clone().next()).expect("a log").clone()
+        self.0.next_log.set(start.wrapping_add(1));
+        // The cores that are left without a directory of their own do not all turn to the same one.
+        let turned = |logs: &[Log<I>], start: usize| {
+            let (before, after) = logs.split_at(start % logs.len().max(1));
+            after.iter().chain(before).cloned().collect::<Vec<_>>()
+        };
+        let mut order = turned(own, start);
+        order.extend(turned(others, start.wrapping_add(usize::from(self.0.core.0))));
+        order.sort_by_key(|log| (log.has_failed(), log.is_passed_over()));
+        order
+    }
+
+    /// The log for the next record; one that has failed when all have, so that its error is told.
+    pub(super) fn pick_log(&self) -> Log<I> {
+        let own = &self.0.logs[..self.0.own_logs];
+        if let [only] = own
+            && !only.is_passed_over()
+        {
+            return only.clone();
+        }
+        self.logs_in_turn().into_iter().next().expect("a log")
     }
 
     /// Runs an operation to its end, also when the caller goes away.
@@ -179,7 +208,6 @@ impl<I: Io> Shard<I> {
 
     pub async fn status(&self) -> StoreStatus {
         let mut status = StoreStatus::default();
-        let mut failed_logs = 0;
         for core in (0..self.cores()).map(CoreId) {
             let part = if core == self.0.core {
                 self.status_own()
@@ -196,14 +224,13 @@ impl<I: Io> Shard<I> {
             status.frame_bytes += part.frame_bytes;
             status.frame_budget_bytes += part.frame_budget_bytes;
             status.frame_waiters += part.frame_waiters;
-            failed_logs += part.failed_logs;
         }
         let table = &self.shared().table;
         status.used_bytes = table.live_bytes();
         let [active, sealed, fenced] = [State::Active, State::Sealed, State::Fenced].map(|state| table.count(state));
         status.segments = SegmentCounts { active, sealed, fenced };
-        for dir in &self.shared().options.dirs {
-            if let Ok(space) = self.0.io.space(dir).await {
+        for (index, dir) in self.shared().options.dirs.iter().enumerate() {
+            if let Ok(space) = self.dir(index).space(dir).await {
                 status.capacity_bytes += space.total;
                 status.available_bytes += space.available;
             }
@@ -212,7 +239,8 @@ impl<I: Io> Shard<I> {
         status.next_segment = self.shared().table.watermark().0;
         status.is_incomplete = self.shared().is_incomplete();
         status.damage_count = self.shared().damage_count.load(Ordering::Relaxed);
-        status.failed_dirs = failed_logs;
+        status.failed_dirs = self.shared().health.dirs().filter(|dir| !dir.takes_writes()).count() as u64;
+        status.overdue_operations = self.store().overdue_operations().into();
         status.quarantined = self.shared().background.quarantine.count() as u64;
         status.compaction = self.shared().background.compaction.status();
         status.scrub = self.shared().background.scrub.status();
@@ -232,6 +260,7 @@ impl<I: Io> Shard<I> {
     /// Ends this core's part: refuses new operations, waits for those in flight, seals, and writes the checkpoint together with the
     /// other cores. Every core must call it once; the calls end together.
     pub async fn close(&self) {
+        self.shared().health.begin_closing(self.0.io.now());
         self.0.closing.set(true);
         self.0.operation_ended.wait_for(|| (self.0.operations.get() == 0).then_some(())).await;
         for log in &self.0.logs {
@@ -246,12 +275,34 @@ impl<I: Io> Shard<I> {
         let all = || usize::from(self.cores()) + self.shared().background.worker_count();
         self.0.core_closed.wait_for(|| (self.0.closed_cores.borrow().len() == all()).then_some(())).await;
         self.stop_reclaimer().await;
-        self.write_checkpoint().await;
+        let checkpoint = self.write_checkpoint().await;
+        self.say_what_is_left(checkpoint.is_some());
         for (core, call) in self.0.closed_cores.take() {
             if let Some(call) = call {
                 self.reply(core, call, Reply::Closed);
             }
         }
+    }
+}
+
+impl<I: Io> Shard<I> {
+    /// What a store that was closed without one of its directories leaves to the next start.
+    fn say_what_is_left(&self, has_checkpoint: bool) {
+        let out: Vec<usize> =
+            self.shared().health.dirs().filter(|dir| !dir.takes_writes()).map(|dir| dir.index() + 1).collect();
+        if out.is_empty() {
+            return;
+        }
+        let all = self.shared().table.all();
+        let unsealed = all.iter().filter(|segment| segment.state() != State::Sealed && !segment.is_unused()).count();
+        tracing::warn!(
+            directories = ?out,
+            unsealed,
+            overdue = self.store().overdue_operations(),
+            checkpoint = has_checkpoint,
+            "closed without these data directories: segments that were not sealed are scanned by the next start, and operations that a disk has \
+             not answered are left behind"
+        );
     }
 }
 

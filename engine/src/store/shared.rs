@@ -4,10 +4,13 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use crate::cache::CacheStatus;
 use crate::io::Io;
+use crate::log::dir_io::DirIo;
 use crate::log::free_files::FreeFiles;
+use crate::log::health::Health;
 use crate::log::segment::SegmentTable;
 use crate::log::superblock::Superblock;
 use crate::runtime::mailbox::{Receiver, Sender, mailbox};
@@ -34,6 +37,8 @@ impl<F> Clone for Store<F> {
 pub(super) struct Shared<F> {
     pub options: StoreOptions,
     pub table: Arc<SegmentTable<F>>,
+    /// Of the data directories.
+    pub health: Health,
     pub free: OnceLock<Arc<FreeFiles<F>>>,
     /// Of the cores, and behind them of the workers.
     pub mailboxes: Vec<Sender<Message>>,
@@ -60,6 +65,11 @@ pub(super) struct Shared<F> {
 }
 
 impl<F> Shared<F> {
+    /// A handle of a core to a data directory.
+    pub fn dir_io<I: Io<File = F>>(&self, io: &I, dir: usize) -> DirIo<I> {
+        DirIo::new(io.clone(), self.health.dir(dir).clone())
+    }
+
     /// The mailboxes of the cores, without those of the workers.
     pub fn core_mailboxes(&self) -> &[Sender<Message>] {
         &self.mailboxes[..usize::from(self.options.cores)]
@@ -83,6 +93,17 @@ impl<F: Clone + Send + Sync + fmt::Debug + 'static> Store<F> {
     /// The data directories.
     pub fn dirs(&self) -> &[PathBuf] {
         &self.0.options.dirs
+    }
+
+    /// How long an operation of a disk may take before its directory is taken out. To be set before
+    /// the store is opened; 30 seconds unless told otherwise.
+    pub fn set_disk_timeout(&self, timeout: Duration) {
+        self.0.health.set_timeout(timeout);
+    }
+
+    /// Operations that were given up because a disk did not answer, and that the kernel still has.
+    pub fn overdue_operations(&self) -> u32 {
+        self.0.health.dirs().map(|dir| dir.overdue()).sum()
     }
 
     /// Has memory for the cache made ready ahead of its use, for as long as the warmer lives.
@@ -109,6 +130,7 @@ impl<F: Clone + Send + Sync + fmt::Debug + 'static> Store<F> {
         let (events, events_receiver) = mailbox();
         Store(Arc::new(Shared {
             table: Arc::new(SegmentTable::new()),
+            health: Health::new(&options.dirs),
             free: OnceLock::new(),
             mailboxes,
             receivers: Mutex::new(receivers),

@@ -292,6 +292,7 @@ impl<I: Io> State<I> {
             return Ok(());
         }
         self.shard.pay(length as u64, &mut self.waited).await;
+        self.turn_to_a_sound_log();
         let is_hashed = progress.hashed == length;
         let most = if is_hashed { WRITES_MAX } else { WRITES_AND_HASHES_MAX };
         while self.writes.len() >= most {
@@ -314,6 +315,18 @@ impl<I: Io> State<I> {
         });
         self.writes.push_back((length, promised));
         Ok(())
+    }
+
+    /// Before anything of the upload is written: if its log takes nothing more, another one.
+    fn turn_to_a_sound_log(&mut self) {
+        if self.ordinal > 0 || !self.log.is_passed_over() {
+            return;
+        }
+        let other = self.shard.pick_log();
+        // What was received must fit into a record there.
+        if other.payload_max() >= self.filled {
+            self.log = other;
+        }
     }
 
     fn next_ordinal(&mut self) -> u64 {

@@ -167,7 +167,9 @@ impl Client {
             Err(StoreError::Damaged { .. } | StoreError::Quarantined { .. }) => {
                 world.model.violate(format!("blob {}: a damaged record must not refuse an upload", begun.blob));
             }
-            Err(StoreError::ReadFailed { .. } | StoreError::Busy) => world.model.without_effect(begun),
+            Err(StoreError::ReadFailed { .. } | StoreError::DirectoryOut { .. } | StoreError::Busy) => {
+                world.model.without_effect(begun)
+            }
             Err(StoreError::Full | StoreError::WriteFailed { .. } | StoreError::Closed) => world.model.failed(begun),
         }
         if let Err(error) = &result {
@@ -308,7 +310,7 @@ fn count_error(totals: &mut Totals, error: &StoreError) {
     match error {
         StoreError::Full => totals.full_puts += 1,
         StoreError::WriteFailed { .. } => totals.write_failed += 1,
-        StoreError::ReadFailed { .. } => totals.read_failed += 1,
+        StoreError::ReadFailed { .. } | StoreError::DirectoryOut { .. } => totals.read_failed += 1,
         StoreError::Damaged { .. } => totals.damaged += 1,
         StoreError::Quarantined { .. } => totals.refused += 1,
         StoreError::Busy => totals.busy += 1,

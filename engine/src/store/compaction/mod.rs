@@ -181,7 +181,9 @@ impl<I: Io> Compaction<I> {
         // What has no blob keeps no tombstone needed.
         let live = |segment: &&Arc<Segment<I::File>>| segment.live_bytes.load(Ordering::Acquire) > 0;
         let oldest = all.iter().filter(live).map(|segment| segment.id).min();
-        for segment in &all {
+        // What lies in a directory that takes no writes can't move within it.
+        let is_movable = |segment: &&Arc<Segment<I::File>>| self.shard.dir(segment.dir).health().takes_writes();
+        for segment in all.iter().filter(is_movable) {
             let contents = self.contents(segment).await;
             let needed = oldest.is_some_and(|oldest| oldest.0 < contents.watermark);
             let live_bytes = segment.live_bytes.load(Ordering::Acquire).max(0) as u64;
@@ -318,7 +320,11 @@ impl<I: Io> Compaction<I> {
             }
         }
         let Some(entries) = self.shard.countable_entries(segment).await else {
-            return Err(Halt::Failed(StoreError::ReadFailed { id: BlobId([0; 16]), reason: "its records".into() }));
+            return Err(Halt::Failed(StoreError::ReadFailed {
+                id: BlobId([0; 16]),
+                dir: segment.dir,
+                reason: "its records".into(),
+            }));
         };
         let blobs: Vec<FooterEntry> = entries.into_iter().filter(|entry| entry.kind == Kind::Blob).collect();
         let live = self.live(segment, &blobs).await?;
@@ -444,7 +450,7 @@ impl<I: Io> Shard<I> {
         let mut tightest: Option<Space> = None;
         for (index, dir) in shared.options.dirs.iter().enumerate() {
             // Without the answer of the file system nothing is urgent.
-            let Ok(of_dir) = self.io().space(dir).await else { continue };
+            let Ok(of_dir) = self.dir(index).space(dir).await else { continue };
             let kept = free_files.count(index) as u64 * free_files.segment_size(index);
             let space = Space { total: of_dir.total, free: of_dir.available + kept };
             if tightest.is_none_or(|tightest| space.shortage() > tightest.shortage()) {

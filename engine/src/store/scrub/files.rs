@@ -19,17 +19,25 @@ impl<I: Io> Scrub<I> {
     pub(super) async fn check_files(&self) -> Result<(), Halt> {
         let shared = self.shard.shared();
         let superblocks = shared.superblocks.get().expect("agreed on at the start");
-        for (dir, superblock) in shared.options.dirs.iter().zip(superblocks) {
-            self.check_superblock(dir, superblock).await?;
+        for (index, superblock) in superblocks.iter().enumerate() {
+            if self.shard.dir(index).health().takes_writes() {
+                self.check_superblock(index, superblock).await?;
+            }
         }
-        self.check_checkpoint().await
+        match self.shard.dir(0).health().takes_writes() {
+            true => self.check_checkpoint().await,
+            false => Ok(()),
+        }
     }
 
-    async fn check_superblock(&self, dir: &Path, known: &Superblock) -> Result<(), Halt> {
-        let Some(why) = self.persists(async || self.compare_superblock(dir, known).await).await? else { return Ok(()) };
+    async fn check_superblock(&self, index: usize, known: &Superblock) -> Result<(), Halt> {
+        let dir = &self.shard.shared().options.dirs[index];
+        let Some(why) = self.persists(async || self.compare_superblock(index, known).await).await? else {
+            return Ok(());
+        };
         let path = dir.join(FILE_NAME);
         self.found_file(&path, &why);
-        match identity::write(self.shard.io(), dir, known).await {
+        match identity::write(self.shard.dir(index), dir, known).await {
             Ok(()) => self.background().mended(1),
             Err(error) => {
                 tracing::error!(%error, path = %path.display(), "it can't be written anew: the next start will refuse it");
@@ -39,10 +47,11 @@ impl<I: Io> Scrub<I> {
     }
 
     /// What is wrong with a superblock.
-    async fn compare_superblock(&self, dir: &Path, known: &Superblock) -> Result<Option<String>, Halt> {
+    async fn compare_superblock(&self, index: usize, known: &Superblock) -> Result<Option<String>, Halt> {
+        let dir = &self.shard.shared().options.dirs[index];
         let mut expected = vec![0; BLOCK_SIZE];
         known.encode(&mut expected);
-        Ok(match read_block(self.shard.io(), &dir.join(FILE_NAME)).await {
+        Ok(match read_block(self.shard.dir(index), &dir.join(FILE_NAME)).await {
             Ok(block) if block[..] == expected[..] => None,
             Ok(_) => Some("it is not what was written".into()),
             Err(error) => Some(error.to_string()),
@@ -59,7 +68,7 @@ impl<I: Io> Scrub<I> {
 
     async fn read_checkpoint(&self) -> Result<Option<String>, Halt> {
         let dir = &self.shard.shared().options.dirs[0];
-        let mut reader = match CheckpointReader::open(self.shard.io(), dir, self.shard.0.store_uuid).await {
+        let mut reader = match CheckpointReader::open(self.shard.dir(0), dir, self.shard.0.store_uuid).await {
             Ok(reader) => reader,
             Err(unusable) => return Ok(told(unusable)),
         };

@@ -238,7 +238,9 @@ impl<I: Io> Scrub<I> {
         for (index, id) in ids.iter().enumerate() {
             let done = total.saturating_sub((ids.len() - index) as u64);
             self.counters().progress_ppm.store((done * PPM / total) as u32, Ordering::Relaxed);
-            if let Some(segment) = table.get(*id) {
+            // What can't be asked is not looked at; a restart brings it back or says what is missing.
+            let is_gone = |segment: &Arc<Segment<I::File>>| self.shard.dir(segment.dir).health().is_gone();
+            if let Some(segment) = table.get(*id).filter(|segment| !is_gone(segment)) {
                 let from_units = if *id == first { offset_units } else { 0 };
                 match segment.state() {
                     State::Active => self.check_active(&segment).await?,
@@ -299,7 +301,10 @@ impl<I: Io> Scrub<I> {
 
     /// Saves position and quarantine.
     async fn save(&self) {
-        let io = self.shard.io();
+        let io = self.shard.dir(0);
+        if !io.health().takes_writes() {
+            return;
+        }
         let changes = self.background().quarantine.changes();
         let saved = Saved { position: self.position.get(), quarantined: self.background().quarantine.list() };
         let dir = &self.shard.shared().options.dirs[0];

@@ -17,6 +17,7 @@ use crate::index::Location;
 use crate::io::{BLOCK_SIZE, Io};
 use crate::log::bytes;
 use crate::log::footer::{ENTRY_SIZE, FooterEntry, TRAILER_SIZE, Trailer};
+use crate::log::health::taken_out;
 use crate::log::record::{Kind, Layout};
 use crate::log::scan::scan;
 use crate::log::segment::{DATA_START, Segment, State};
@@ -44,6 +45,7 @@ struct Place {
 }
 
 /// What is known of a segment's places.
+#[derive(Default)]
 struct Books {
     entries: Vec<FooterEntry>,
     /// Where what lies behind the records must be zero.
@@ -260,7 +262,7 @@ impl<I: Io> Scrub<I> {
     /// What a segment should hold: by its footer, or else by what a scan finds.
     async fn books(&self, segment: &Arc<Segment<I::File>>) -> Result<Books, Halt> {
         let size = segment.file_bytes.load(Ordering::Acquire);
-        let io = self.shard.io();
+        let io = self.shard.dir(segment.dir);
         let mut fault = None;
         if segment.state() == State::Sealed {
             for attempt in 0..=RETRIES_UNREADABLE {
@@ -268,6 +270,7 @@ impl<I: Io> Scrub<I> {
                     self.pacer.pause(self.options.retry_pause).await?;
                 }
                 match read_footer(io, segment, size).await {
+                    Err(error) if taken_out(&error).is_some() => return Ok(Books::default()),
                     Ok(Some((trailer, entries))) => return Ok(Books::new(entries, &trailer, size)),
                     Ok(None) => fault = Some(Fault::Damaged("it fails its checksum")),
                     Err(error) => fault = Some(Fault::Unreadable(error.to_string())),

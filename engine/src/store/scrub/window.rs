@@ -7,6 +7,7 @@ use std::ops::Range;
 use super::pace::Pacer;
 use super::{Fault, Halt, Trouble};
 use crate::io::{BLOCK_SIZE, Io};
+use crate::log::health::taken_out;
 use crate::log::segment::Segment;
 use crate::log::{FRAME_SIZE, HEAD_ROOM};
 use crate::memory::Frame;
@@ -105,13 +106,14 @@ impl<'w, I: Io> Window<'w, I> {
         }
         let at = (self.held.end - self.held.start) as usize;
         let length = length.min(self.capacity - at);
-        let io = self.shard.io();
         let range = at..at + length;
-        let (result, buf) = io.read_at(&self.segment.file, self.frame.lend(), range.clone(), self.held.end).await;
+        let (io, file) = (self.shard.dir(self.segment.dir), &self.segment.file);
+        let (result, buf) = io.read_at(file, self.frame.lend(), range.clone(), self.held.end).await;
         self.frame.put_back(buf);
         match result {
             Ok(count) if count < length => return Err(Fault::Damaged("the file ends before it").into()),
             Ok(_) => {}
+            Err(error) if taken_out(&error).is_some() => return Err(Trouble::Busy),
             Err(_) => self.read_blocks(range).await?,
         }
         self.held.end += length as u64;
@@ -119,7 +121,7 @@ impl<'w, I: Io> Window<'w, I> {
     }
 
     async fn read_blocks(&mut self, range: Range<usize>) -> Result<(), Halt> {
-        let io = self.shard.io();
+        let io = self.shard.dir(self.segment.dir);
         for at in range.step_by(BLOCK_SIZE) {
             self.pacer.check()?;
             let offset = self.held.start + at as u64;

@@ -36,6 +36,7 @@ impl<I: Io> State<I> {
             self.finish_pieces().await?;
         } else {
             self.shard.pay(self.size, &mut self.waited).await;
+            self.turn_to_a_sound_log();
         }
         let acquired = self.shard.acquire(id).await?;
         let present = match acquired.current {
@@ -123,6 +124,8 @@ impl<I: Io> State<I> {
             Ok(record) if record.decoded.head.hash == hash => Ok(true),
             Ok(_) => Err(StoreError::Collision { id }),
             Err(StoreError::Damaged { .. }) => Ok(false),
+            // Nobody can read it there; written anew it is there for everybody.
+            Err(StoreError::DirectoryOut { .. }) => Ok(false),
             Err(error) => Err(error),
         }
     }

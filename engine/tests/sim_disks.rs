@@ -1,0 +1,285 @@
+//! Two data directories, one of which dies, hangs or is missing: what does not need it goes on.
+
+mod support;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nabu_engine::io::Io;
+use nabu_engine::sim::{Faults, Sim, SimIo, SimOptions};
+use nabu_engine::store::{CommitOptions, Pace, Shard, StoreError, StoreOptions};
+use nabu_engine::sync::promise;
+use support::client::read_range;
+use support::content::Content;
+use support::machine::{self, Shards};
+
+const SEGMENT_SIZE: u64 = 1 << 20;
+const DIRS: usize = 2;
+/// Uploads that may fail before a directory is taken out: three in a row of each kind of operation,
+/// and what was under way with them.
+const FAILURES_MAX: usize = 40;
+
+fn options(cores: u16) -> StoreOptions {
+    StoreOptions {
+        dirs: machine::dirs(DIRS),
+        cores,
+        memory_bytes: 256 << 20,
+        segment_size: Some(SEGMENT_SIZE),
+        read_only: false,
+    }
+}
+
+fn simulation(seed: u64) -> Sim {
+    let steps_max = 200_000_000;
+    Sim::new(
+        seed,
+        SimOptions { dirs: machine::dirs(DIRS), capacity_bytes: 2 << 30, steps_max, ..SimOptions::default() },
+    )
+}
+
+/// The data directory that faults strike.
+fn struck() -> PathBuf {
+    machine::dirs(DIRS)[1].clone()
+}
+
+async fn put(shard: Shard<SimIo>, content: &Content) -> Result<bool, StoreError> {
+    let mut upload = shard.upload(Some(content.bytes.len() as u64)).await?;
+    upload.write(&content.bytes).await?;
+    Ok(upload.commit(CommitOptions::default()).await?.created)
+}
+
+async fn get(shard: Shard<SimIo>, content: &Content) -> Result<bool, StoreError> {
+    let size = content.bytes.len() as u64;
+    let found = read_range(&shard, content.id, 0..size, Pace::Fast).await?;
+    if let Some(found) = &found {
+        assert!(found.bytes == content.bytes, "wrong bytes of {}", content.id);
+    }
+    Ok(found.is_some())
+}
+
+/// Contents of many sizes, in one piece and in several.
+fn contents(from: u64, count: u64) -> Vec<Content> {
+    const SIZES: [usize; 5] = [100, 5_000, 70_000, 300_000, 900_000];
+    (from..from + count).map(|number| Content::new(number, SIZES[number as usize % SIZES.len()])).collect()
+}
+
+/// Runs a task for each item at the same time, and gives the outcomes in their order.
+fn together<T: 'static, F: Future<Output = T> + 'static>(sim: &mut Sim, io: &SimIo, tasks: Vec<F>) -> Vec<T> {
+    let io = io.clone();
+    sim.run(async move {
+        let mut waiting = Vec::new();
+        for task in tasks {
+            let (result, promised) = promise();
+            io.spawn(async move { result.keep(task.await) });
+            waiting.push(promised);
+        }
+        let mut outcomes = Vec::new();
+        for promised in waiting {
+            outcomes.push(promised.await.expect("a task runs to its end"));
+        }
+        outcomes
+    })
+}
+
+/// The contents whose records lie in the sound directory: those that can be read without the other.
+fn readable_without(seed: u64, cores: u16, all: &[Content]) -> (Sim, Shards, Vec<usize>) {
+    let (mut sim, options) = (simulation(seed), options(cores));
+    let shards = sim.run(machine::open(machine::ios(&sim, cores), options.clone())).expect("opens");
+    for (number, content) in all.iter().enumerate() {
+        sim.run(put(shards[number % usize::from(cores)].clone(), content)).expect("stored");
+    }
+    sim.run(machine::close(shards));
+    // From the disk, not from the cache, and with the other directory failing every read.
+    let shards = sim.run(machine::open(machine::ios(&sim, cores), options.clone())).expect("opens");
+    sim.faults(|faults| *faults = Faults { read_error: 1.0, within: Some(struck()), ..Faults::default() });
+    let sound = (0..all.len()).filter(|number| sim.run(get(shards[0].clone(), &all[*number])).is_ok()).collect();
+    sim.faults(|faults| *faults = Faults::default());
+    sim.run(machine::close(shards));
+    let shards = sim.run(machine::open(machine::ios(&sim, cores), options)).expect("opens");
+    (sim, shards, sound)
+}
+
+#[test]
+fn a_directory_that_refuses_writes_is_taken_out_and_uploads_go_to_the_others_from_every_core() {
+    let kinds: [(&str, fn() -> Faults); 4] = [
+        ("metadata", || Faults { metadata_error: 1.0, ..Faults::default() }),
+        ("writes", || Faults { write_error: 1.0, ..Faults::default() }),
+        ("syncs", || Faults { sync_error: 1.0, ..Faults::default() }),
+        ("syncs of directories", || Faults { dir_sync_error: 1.0, ..Faults::default() }),
+    ];
+    for cores in [1, 2, 4] {
+        for (kind, faults) in kinds {
+            let stored = contents(0, 30);
+            let (mut sim, shards, _) = readable_without(u64::from(cores), cores, &stored);
+            sim.faults(|now| *now = Faults { within: Some(struck()), ..faults() });
+            let mut failures = Vec::new();
+            for round in 0..50 {
+                let batch = contents(1000 + 8 * round, 8).into_iter().enumerate();
+                let tasks = batch.map(|(number, content)| {
+                    let shard = shards[(round as usize + number) % usize::from(cores)].clone();
+                    async move { put(shard, &content).await }
+                });
+                let outcomes = together(&mut sim, shards[0].io(), tasks.collect());
+                failures.extend(outcomes.into_iter().filter_map(|outcome| outcome.err()).map(|error| (round, error)));
+                sim.run_for(Duration::from_millis(500));
+            }
+            assert!(failures.len() <= FAILURES_MAX, "{kind}, {cores} cores: {} failures {failures:?}", failures.len());
+            let last = failures.last().map_or(0, |(round, _)| *round);
+            assert!(last < 30, "{kind}, {cores} cores: uploads fail for ever: {failures:?}");
+            let expected = |error: &StoreError| matches!(error, StoreError::WriteFailed { .. });
+            assert!(failures.iter().all(|(_, error)| expected(error)), "{kind}, {cores} cores: {failures:?}");
+            let status = {
+                let shard = shards[0].clone();
+                sim.run(async move { shard.status().await })
+            };
+            assert_eq!(status.failed_dirs, 1, "{kind}, {cores} cores");
+            // Reads go on, in both.
+            for content in &stored {
+                assert_eq!(sim.run(get(shards[0].clone(), content)).map_err(|error| error.to_string()), Ok(true));
+            }
+            // A deletion needs the sound directory alone.
+            for content in &stored[..10] {
+                let (shard, id) = (shards[usize::from(cores) - 1].clone(), content.id);
+                assert!(sim.run(async move { shard.delete(id).await }).expect("deleted"), "{kind}, {cores} cores");
+            }
+            sim.run(machine::close(shards));
+            sim.faults(|faults| *faults = Faults::default());
+            let shards = sim.run(machine::open(machine::ios(&sim, cores), options(cores))).expect("opens");
+            for (number, content) in stored.iter().enumerate() {
+                let found = sim.run(get(shards[0].clone(), content)).expect("readable");
+                assert_eq!(found, number >= 10, "{kind}, {cores} cores, blob {number}");
+            }
+        }
+    }
+}
+
+/// Ends within this, whatever a disk does: the time an operation may take, a look more, and what the
+/// work itself takes.
+const BOUND: Duration = Duration::from_secs(35);
+
+#[test]
+fn a_directory_that_hangs_is_taken_out_within_the_bound_and_nobody_waits_for_it_longer() {
+    for cores in [1, 2, 4] {
+        let stored = contents(0, 60);
+        let (mut sim, shards, sound) = readable_without(10 + u64::from(cores), cores, &stored);
+        machine::start_compaction(&shards, sim.io(cores));
+        machine::start_scrub(&shards, sim.io(cores + 1), Default::default());
+        sim.faults(|faults| *faults = Faults { stuck: 1.0, within: Some(struck()), ..Faults::default() });
+        let io = shards[0].io().clone();
+        let mut ends = Vec::new();
+        for round in 0..12 {
+            let began = io.now();
+            let mut tasks: Vec<std::pin::Pin<Box<dyn Future<Output = Result<(), StoreError>>>>> = Vec::new();
+            for (number, content) in contents(2000 + 8 * round, 8).into_iter().enumerate() {
+                let shard = shards[number % usize::from(cores)].clone();
+                tasks.push(Box::pin(async move { put(shard, &content).await.map(drop) }));
+            }
+            for number in (0..stored.len()).skip(round as usize).step_by(7) {
+                let content = Content::new(number as u64, stored[number].bytes.len());
+                let (shard, is_sound) = (shards[number % usize::from(cores)].clone(), sound.contains(&number));
+                tasks.push(Box::pin(async move {
+                    let began = shard.io().now();
+                    match get(shard.clone(), &content).await {
+                        Ok(true) => {}
+                        Ok(false) => panic!("blob {number} is not there"),
+                        // What lies in the sound directory is served as ever.
+                        Err(error) => assert!(!is_sound, "blob {number}: {error}"),
+                    }
+                    let took = shard.io().now().since(began);
+                    assert!(!is_sound || took < Duration::from_secs(1), "blob {number} took {took:?}");
+                    Ok(())
+                }));
+            }
+            let outcomes = together(&mut sim, &io, tasks);
+            let took = io.now().since(began);
+            assert!(took < BOUND, "{cores} cores, round {round}: {took:?}");
+            ends.push((took, outcomes.iter().filter(|outcome| outcome.is_err()).count()));
+        }
+        // From the first time on that the bound has passed, everything is answered at once.
+        let late = ends.iter().skip(2).filter(|(took, failed)| *took > Duration::from_secs(2) || *failed > 0).count();
+        assert_eq!(late, 0, "{cores} cores: {ends:?}");
+        assert!(ends[0].0 > Duration::from_secs(20), "nothing met the stuck disk: {ends:?}");
+        let unsound = (0..stored.len()).find(|number| !sound.contains(number)).expect("some lie in either directory");
+        let refused = sim.run(get(shards[0].clone(), &stored[unsound]));
+        assert!(matches!(refused, Err(StoreError::DirectoryOut { dir: 1, .. })), "{refused:?}");
+        let status = {
+            let shard = shards[0].clone();
+            sim.run(async move { shard.status().await })
+        };
+        assert_eq!(status.failed_dirs, 1);
+        // What can't be read is stored anew where it can be.
+        assert!(sim.run(put(shards[0].clone(), &stored[unsound])).expect("stored anew"));
+        assert!(sim.run(get(shards[0].clone(), &stored[unsound])).expect("readable"));
+        let began = io.now();
+        sim.run(machine::close(shards));
+        let took = io.now().since(began);
+        assert!(took < BOUND, "{cores} cores: closing took {took:?}");
+    }
+}
+
+#[test]
+fn closing_ends_within_the_bound_although_a_disk_hangs_in_the_middle_of_it() {
+    for seed in 0..20 {
+        let cores = 1 + (seed % 3) as u16;
+        let (mut sim, shards, _) = readable_without(100 + seed, cores, &contents(0, 20));
+        machine::start_compaction(&shards, sim.io(cores));
+        let io = shards[0].io().clone();
+        for (number, content) in contents(3000, 12).into_iter().enumerate() {
+            let shard = shards[number % shards.len()].clone();
+            io.spawn(async move { drop(put(shard, &content).await) });
+        }
+        sim.run_for(Duration::from_micros(200 * seed));
+        sim.faults(|faults| *faults = Faults { stuck: 1.0, ..Faults::default() });
+        if seed % 2 == 0 {
+            sim.faults(|faults| faults.within = Some(machine::dirs(DIRS)[(seed / 2 % 2) as usize].clone()));
+        }
+        let began = io.now();
+        sim.run(machine::close(shards));
+        let took = io.now().since(began);
+        // Those after the first get little time.
+        assert!(took < BOUND + Duration::from_secs(10), "seed {seed}: closing took {took:?}");
+    }
+}
+
+#[test]
+fn a_start_on_a_disk_that_hangs_is_refused_within_the_bound() {
+    for hung in 0..DIRS {
+        let (mut sim, shards, _) = readable_without(200, 2, &contents(0, 20));
+        sim.run(machine::close(shards));
+        let io = sim.io(0);
+        let within = Some(machine::dirs(DIRS)[hung].clone());
+        sim.faults(|faults| *faults = Faults { stuck: 1.0, within, ..Faults::default() });
+        let began = io.now();
+        let opened = sim.run(machine::open(machine::ios(&sim, 2), options(2)));
+        let took = io.now().since(began);
+        let error = opened.err().expect("it can't open").to_string();
+        assert!(took < BOUND && error.contains(&format!("data{hung}")), "{took:?}: {error}");
+    }
+}
+
+#[test]
+fn memory_of_reads_that_a_disk_keeps_stays_charged_until_it_gives_them_back() {
+    let stored: Vec<Content> = (0..8).map(|number| Content::new(number, 900_000)).collect();
+    let (mut sim, shards, sound) = readable_without(300, 1, &stored);
+    let unsound: Vec<usize> = (0..stored.len()).filter(|number| !sound.contains(number)).collect();
+    let status = |sim: &mut Sim, shards: &Shards| {
+        let shard = shards[0].clone();
+        sim.run(async move { shard.status().await })
+    };
+    let before = status(&mut sim, &shards);
+    sim.faults(|faults| *faults = Faults { stuck: 1.0, within: Some(struck()), ..Faults::default() });
+    for number in &unsound {
+        let refused = sim.run(get(shards[0].clone(), &stored[*number]));
+        assert!(matches!(refused, Err(StoreError::DirectoryOut { .. })), "{refused:?}");
+    }
+    let held = status(&mut sim, &shards);
+    let bytes = |status: &nabu_engine::store::StoreStatus| status.frame_bytes + status.cache.charged_bytes;
+    assert!(!unsound.is_empty() && bytes(&held) > bytes(&before), "{before:?} {held:?}");
+    assert!(shards[0].store().overdue_operations() > 0);
+    sim.faults(|faults| *faults = Faults::default());
+    sim.release_stuck();
+    sim.run_for(Duration::from_secs(1));
+    let after = status(&mut sim, &shards);
+    assert_eq!(bytes(&after), bytes(&before));
+    assert_eq!(shards[0].store().overdue_operations(), 0);
+}
