@@ -26,7 +26,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use nabu_engine::store::ScrubOptions;
+use nabu_engine::store::{Missing, ScrubOptions};
 
 pub use layer::{Environment, Flags, TlsFlags};
 pub use limits::Limits;
@@ -78,6 +78,8 @@ pub struct Config {
     pub segment_size: Option<u64>,
     /// From the beginning of one scrub of everything to that of the next; `None`: nothing is scrubbed.
     pub scrub_interval: Option<Duration>,
+    /// What is done when data directories are missing at the start.
+    pub on_missing: Missing,
     pub limits: Limits,
     pub log: LogOptions,
     /// `None` is plain HTTP.
@@ -197,7 +199,11 @@ pub fn load(flags: &Flags, environment: &Environment<'_>, machine: &Machine) -> 
     if !problems.is_empty() {
         return Err(ConfigError { problems });
     }
-    merge(from_flags.over(from_environment).over(from_file), machine)
+    let mut config = merge(from_flags.over(from_environment).over(from_file), machine)?;
+    if flags.forget_missing {
+        config.on_missing = Missing::Forget;
+    }
+    Ok(config)
 }
 
 /// Fills in the defaults and checks the relations.
@@ -238,6 +244,11 @@ fn merge(layer: Layer, machine: &Machine) -> Result<Config, ConfigError> {
         memory_bytes,
         token_file: layer.token_file.map(|file| file.value),
         segment_size: layer.segment_size.map(|size| size.value),
+        on_missing: if layer.degraded.is_some_and(|degraded| degraded.value) {
+            Missing::Serve
+        } else {
+            Missing::Refuse
+        },
         scrub_interval: layer.scrub_interval.map_or(ScrubOptions::default().interval, |interval| interval.value),
         limits,
         log: LogOptions {

@@ -25,6 +25,8 @@ events! {
     /// Recovery could not read a part of a segment.
     SegmentUnreadable,
     SegmentFenced,
+    /// Missing data directories were given up.
+    DirectoriesForgotten,
     /// A data directory takes no more writes, or is gone, until the next start.
     DirectoryTakenOut,
     SegmentSealed,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nabu_engine::io::Io;
 use nabu_engine::sim::{Faults, Sim, SimIo, SimOptions};
-use nabu_engine::store::{CommitOptions, Pace, Shard, StoreError, StoreOptions};
+use nabu_engine::store::{CommitOptions, Missing, OpenError, Pace, Shard, StoreError, StoreOptions};
 use nabu_engine::sync::promise;
 use support::client::read_range;
 use support::content::Content;
@@ -31,10 +31,13 @@ fn options(cores: u16) -> StoreOptions {
 
 fn simulation(seed: u64) -> Sim {
     let steps_max = 200_000_000;
-    Sim::new(
-        seed,
-        SimOptions { dirs: machine::dirs(DIRS), capacity_bytes: 2 << 30, steps_max, ..SimOptions::default() },
-    )
+    let dirs = machine::dirs(DIRS).into_iter().chain([fresh()]).collect();
+    Sim::new(seed, SimOptions { dirs, capacity_bytes: 2 << 30, steps_max, ..SimOptions::default() })
+}
+
+/// A directory that is empty and belongs to nobody.
+fn fresh() -> PathBuf {
+    PathBuf::from(machine::ROOT).join("fresh")
 }
 
 /// The data directory that faults strike.
@@ -282,4 +285,165 @@ fn memory_of_reads_that_a_disk_keeps_stays_charged_until_it_gives_them_back() {
     let after = status(&mut sim, &shards);
     assert_eq!(bytes(&after), bytes(&before));
     assert_eq!(shards[0].store().overdue_operations(), 0);
+}
+
+/// Opens the store with these directories, and what is to be done about those that are missing.
+fn open_with(sim: &mut Sim, cores: u16, dirs: Vec<PathBuf>, on_missing: Missing) -> Result<Shards, OpenError> {
+    let options = StoreOptions { dirs, ..options(cores) };
+    sim.run(machine::open_with(machine::ios(sim, cores), options, on_missing))
+}
+
+fn refusal(opened: Result<Shards, OpenError>) -> String {
+    opened.err().expect("it must not open").to_string()
+}
+
+#[test]
+fn a_store_without_one_of_its_directories_serves_the_rest_when_told_so_and_has_everything_when_it_is_back() {
+    for (missing, is_given) in [(0, false), (1, false), (0, true), (1, true)] {
+        let stored = contents(0, 60);
+        let (mut sim, shards, _) = readable_without(400, 2, &stored);
+        let deleted: Vec<usize> = (0..6).collect();
+        for number in &deleted {
+            let (shard, id) = (shards[0].clone(), stored[*number].id);
+            assert!(sim.run(async move { shard.delete(id).await }).expect("deleted"));
+        }
+        sim.run(machine::close(shards));
+        let all = machine::dirs(DIRS);
+        let lost = all[missing].clone();
+        let left: Vec<PathBuf> = if is_given { all.clone() } else { vec![all[1 - missing].clone()] };
+        if is_given {
+            // The disk fails everything, or is not there.
+            sim.faults(|faults| {
+                *faults = Faults {
+                    metadata_error: 1.0,
+                    dir_sync_error: 1.0,
+                    read_error: 1.0,
+                    within: Some(lost.clone()),
+                    ..Faults::default()
+                };
+            });
+        }
+        assert!(!refusal(open_with(&mut sim, 2, left.clone(), Missing::Refuse)).is_empty());
+        let shards = open_with(&mut sim, 2, left.clone(), Missing::Serve).expect("degraded");
+        machine::start_compaction(&shards, sim.io(2));
+        machine::start_scrub(&shards, sim.io(3), Default::default());
+        let (mut served, mut refused) = (0, 0);
+        for (number, content) in stored.iter().enumerate().skip(deleted.len()) {
+            match sim.run(get(shards[number % 2].clone(), content)) {
+                Ok(true) => served += 1,
+                Err(StoreError::Degraded { missing: 1 } | StoreError::DirectoryOut { .. }) => refused += 1,
+                other => panic!("blob {number}: {other:?}"),
+            }
+        }
+        assert!(served > 0 && refused > 0, "{served} served, {refused} refused");
+        // What was never stored may lie there, for all that is known.
+        let unknown = sim.run(get(shards[0].clone(), &Content::new(1 << 40, 10)));
+        assert!(matches!(unknown, Err(StoreError::Degraded { missing: 1 })), "{unknown:?}");
+        // Uploads of new content, and of all the old.
+        let new = contents(5000, 60);
+        for (number, content) in new.iter().chain(&stored[deleted.len()..30]).enumerate() {
+            sim.run(put(shards[number % 2].clone(), content)).expect("stored");
+            assert!(sim.run(get(shards[0].clone(), content)).expect("readable"));
+        }
+        let gone: Vec<usize> = (40..46).collect();
+        for number in &gone {
+            let (shard, id) = (shards[0].clone(), stored[*number].id);
+            sim.run(async move { shard.delete(id).await }).expect("deleted");
+        }
+        sim.run_for(Duration::from_secs(20));
+        let files = machine::segment_files(&sim);
+        let there = |files: &[PathBuf]| files.iter().filter(|path| path.starts_with(&lost)).count();
+        assert!(there(&files) > 0, "nothing of the missing directory is given up");
+        // Another life without it, after a crash.
+        let mut sim = sim.restart(nabu_engine::sim::CrashMode::Process);
+        let shards = open_with(&mut sim, 2, left, Missing::Serve).expect("degraded");
+        sim.run(put(shards[1].clone(), &Content::new(1 << 41, 100_000))).expect("stored");
+        sim.run(machine::close(shards));
+        sim.faults(|faults| *faults = Faults::default());
+        let shards = open_with(&mut sim, 2, all, Missing::Refuse).expect("everything is there again");
+        for (number, content) in stored.iter().enumerate() {
+            let expected = !deleted.contains(&number) && !gone.contains(&number);
+            let found = sim.run(get(shards[0].clone(), content)).expect("readable");
+            assert_eq!(found, expected, "blob {number}, directory {missing} was missing");
+        }
+        for content in new.iter().chain([&Content::new(1 << 41, 100_000)]) {
+            assert!(sim.run(get(shards[0].clone(), content)).expect("readable"));
+        }
+        let status = {
+            let shard = shards[0].clone();
+            sim.run(async move { shard.status().await })
+        };
+        assert!(!status.is_incomplete && status.missing_dirs == 0 && status.damage_count == 0, "{status:?}");
+    }
+}
+
+#[test]
+fn a_directory_that_is_lost_is_replaced_by_an_empty_one_and_only_what_lay_there_is_gone() {
+    for seed in 0..12 {
+        let lost = (seed % 2) as usize;
+        // Large ones too, with pieces in both directories when they were written by either core.
+        let mut stored = contents(0, 40);
+        stored.extend((0..8).map(|number| Content::new(100 + number, 3 << 20)));
+        let (mut sim, shards, _) = readable_without(500 + seed, 2, &stored);
+        sim.run(machine::close(shards));
+        let all = machine::dirs(DIRS);
+        let fresh = fresh();
+        let given = vec![fresh.clone(), all[1 - lost].clone()];
+        let why = refusal(open_with(&mut sim, 2, given.clone(), Missing::Refuse));
+        assert!(why.contains("--degraded") && why.contains("--forget-missing"), "{why}");
+        // Cut off at every stage of it: it is refused until it is told again, or done.
+        let mut crashes = 0;
+        for steps in (seed..).step_by(97).map(|step| 50 + step * 40) {
+            let options = StoreOptions { dirs: given.clone(), ..options(2) };
+            let opening = machine::open_with(machine::ios(&sim, 2), options, Missing::Forget);
+            let opened = sim.run_steps(steps, async move {
+                let shards = opening.await.expect("opens");
+                shards[0].io().sleep(Duration::from_secs(5)).await;
+            });
+            sim = sim.restart(if crashes % 2 == 0 {
+                nabu_engine::sim::CrashMode::Power
+            } else {
+                nabu_engine::sim::CrashMode::Process
+            });
+            if opened.is_some() {
+                break;
+            }
+            crashes += 1;
+            if let Ok(shards) = open_with(&mut sim, 2, given.clone(), Missing::Refuse) {
+                sim.run(machine::close(shards));
+                break;
+            }
+        }
+        assert!(crashes > 0, "nothing was cut off");
+        let shards = open_with(&mut sim, 2, given.clone(), Missing::Refuse).expect("it is given up");
+        machine::start_compaction(&shards, sim.io(2));
+        let (mut served, mut absent) = (Vec::new(), Vec::new());
+        for (number, content) in stored.iter().enumerate() {
+            match sim.run(get(shards[number % 2].clone(), content)) {
+                Ok(true) => served.push(number),
+                Ok(false) => absent.push(number),
+                Err(error) => panic!("seed {seed}, blob {number}: {error}"),
+            }
+        }
+        assert!(!served.is_empty() && !absent.is_empty(), "{served:?} {absent:?}");
+        for (number, content) in stored.iter().enumerate() {
+            assert_eq!(sim.run(put(shards[0].clone(), content)).expect("stored"), absent.contains(&number), "{number}");
+            assert!(sim.run(get(shards[1].clone(), content)).expect("readable"));
+        }
+        for number in [served[0], absent[0]] {
+            let (shard, id) = (shards[0].clone(), stored[number].id);
+            assert!(sim.run(async move { shard.delete(id).await }).expect("deleted"));
+        }
+        sim.run(machine::close(shards));
+        // It is not taken back.
+        let mut with_lost = given.clone();
+        with_lost.push(all[lost].clone());
+        let why = refusal(open_with(&mut sim, 2, with_lost, Missing::Refuse));
+        assert!(why.contains("given up as lost"), "{why}");
+        let shards = open_with(&mut sim, 2, given, Missing::Refuse).expect("opens");
+        for (number, content) in stored.iter().enumerate() {
+            let expected = number != served[0] && number != absent[0];
+            assert_eq!(sim.run(get(shards[0].clone(), content)).expect("readable"), expected, "blob {number}");
+        }
+    }
 }

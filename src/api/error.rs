@@ -88,6 +88,13 @@ impl From<StoreError> for ApiError {
                 format!("the disk of data directory {} refused to read blob {id}; see the log of the server", dir + 1),
             )
             .with_cause(reason),
+            StoreError::Degraded { missing } => ApiError::unavailable(
+                "store is degraded",
+                format!(
+                    "{missing} of the data directories of this server are missing, and what was asked for may lie there; uploads and what the others \
+                     hold are served"
+                ),
+            ),
             StoreError::DirectoryOut { dir, reason } => ApiError::unavailable(
                 "data directory unavailable",
                 format!(

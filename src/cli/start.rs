@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use nabu_engine::store::Missing;
 use tracing_subscriber::EnvFilter;
 
 use crate::auth::{Role, Tokens, check_token};
@@ -78,6 +79,15 @@ pub struct Start {
     #[arg(long, value_name = "WHETHER")]
     tls_client_auth: Option<OsString>,
 
+    /// Start although data directories are missing, and serve what the others hold: true or false [env: NABU_DEGRADED] [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    degraded: Option<OsString>,
+
+    /// Give up the data directories that are missing: what lay there is gone, and the store goes on without them. An empty directory given
+    /// with --data takes the place of one
+    #[arg(long, conflicts_with = "degraded")]
+    forget_missing: bool,
+
     /// What to log: off, error, warn, info, debug, trace, or a list such as warn,nabu_store=debug [env: NABU_LOG] [default: info]
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<OsString>,
@@ -108,6 +118,8 @@ impl Start {
             cores: self.cores,
             memory: self.memory,
             token_file: self.token_file,
+            degraded: self.degraded,
+            forget_missing: self.forget_missing,
             log_level: self.log_level,
             log_format: self.log_format,
             access_log: self.access_log,
@@ -137,6 +149,10 @@ impl Start {
 fn prepare(config: &Config) -> Result<Tokens, Failure> {
     let timeout = Duration::from_millis(config.limits.disk_timeout_ms);
     for dir in &config.data {
+        // One that is missing is not made: it may be where a disk is not mounted.
+        if config.on_missing == Missing::Serve {
+            continue;
+        }
         within(dir, timeout, make_data_dir)?;
     }
     match &config.token_file {

@@ -17,7 +17,7 @@ use super::{CORES_MAX, LogFormat, MEMORY_MAX, MEMORY_PER_CORE_MIN, SLOW_REQUEST_
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// The keys at the top of a file, for the message about one that isn't there.
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "data",
     "listen",
     "cores",
@@ -25,6 +25,7 @@ const KEYS: [&str; 12] = [
     "token_file",
     "segment_size",
     "scrub_interval",
+    "degraded",
     "limits",
     "log",
     "tls",
@@ -41,6 +42,8 @@ pub struct Flags {
     pub cores: Option<OsString>,
     pub memory: Option<OsString>,
     pub token_file: Option<PathBuf>,
+    pub degraded: Option<OsString>,
+    pub forget_missing: bool,
     pub log_level: Option<OsString>,
     pub log_format: Option<OsString>,
     pub access_log: Option<OsString>,
@@ -71,6 +74,7 @@ pub struct Layer {
     pub token_file: Option<Sourced<PathBuf>>,
     pub segment_size: Option<Sourced<u64>>,
     pub scrub_interval: Option<Sourced<Option<Duration>>>,
+    pub degraded: Option<Sourced<bool>>,
     pub limits: Vec<LimitSetting>,
     pub log_level: Option<Sourced<String>>,
     pub log_format: Option<Sourced<LogFormat>>,
@@ -105,7 +109,9 @@ impl Layer {
             word("--tls-client-ca", flags.tls.client_ca.as_deref().map(Path::as_os_str)),
             word("--tls-client-auth", flags.tls.client_auth.as_deref()),
         ];
+        let degraded = word("--degraded", flags.degraded.as_deref());
         let mut layer = Self::of_words([listen, cores, memory, token_file], log, &mut reader);
+        layer.degraded = reader.word(degraded, setting::boolean);
         layer.security = SecurityLayer::of_words(tls, &mut reader);
         if !flags.data.is_empty() {
             // Each --data is one directory, whatever characters are in its name.
@@ -130,6 +136,7 @@ impl Layer {
             .map(word);
         let tls = ["NABU_TLS_CERT", "NABU_TLS_KEY", "NABU_TLS_CLIENT_CA", "NABU_TLS_CLIENT_AUTH"].map(word);
         let mut layer = Self::of_words(words, log, &mut reader);
+        layer.degraded = reader.word(word("NABU_DEGRADED"), setting::boolean);
         layer.security = SecurityLayer::of_words(tls, &mut reader);
         layer.data =
             word("NABU_DATA").and_then(|(value, source)| reader.read(Raw::Word(&value), source, setting::data));
@@ -195,6 +202,7 @@ impl Layer {
                 "memory" => layer.memory_bytes = reader.value("", entry, read_memory),
                 "token_file" => layer.token_file = reader.value("", entry, setting::path),
                 "scrub_interval" => layer.scrub_interval = reader.value("", entry, setting::scrub_interval),
+                "degraded" => layer.degraded = reader.value("", entry, setting::boolean),
                 "segment_size" => layer.segment_size = reader.value("", entry, setting::segment_size),
                 "limits" => {
                     for entry in reader.map(entry, "limits") {
@@ -245,6 +253,7 @@ impl Layer {
             token_file: self.token_file.or(below.token_file),
             segment_size: self.segment_size.or(below.segment_size),
             scrub_interval: self.scrub_interval.or(below.scrub_interval),
+            degraded: self.degraded.or(below.degraded),
             limits,
             log_level: self.log_level.or(below.log_level),
             log_format: self.log_format.or(below.log_format),

@@ -60,6 +60,7 @@ fn with_nothing_given_every_value_has_its_default() {
     assert_eq!((config.cores, config.memory_bytes), (8, 4 << 30));
     assert_eq!((config.token_file, config.segment_size), (None, None));
     assert_eq!(config.scrub_interval, Some(Duration::from_secs(14 * 86_400)));
+    assert_eq!(config.on_missing, Missing::Refuse);
     assert_eq!(config.limits, Limits::default());
     let access = AccessOptions { enabled: false, sample: SAMPLE_ALWAYS };
     let log = LogOptions { level: "info".into(), format: LogFormat::Text, access, slow_request_ms: 1_000 };
@@ -144,6 +145,9 @@ fn a_file_may_set_everything() {
     assert_eq!(config.segment_size, Some(256 << 20));
     assert_eq!(config.scrub_interval, Some(Duration::from_secs(30 * 86_400)));
     assert_eq!(Given::file("scrub_interval: off\n").config().scrub_interval, None);
+    assert_eq!(Given::file("degraded: true\n").config().on_missing, Missing::Serve);
+    let given = Given::file("degraded: true\n").flags(|flags| flags.forget_missing = true);
+    assert_eq!(given.config().on_missing, Missing::Forget);
     let expected = Limits {
         connections_max: 10,
         head_bytes_max: 32 << 10,
@@ -197,7 +201,7 @@ fn messages_about_a_file_name_file_line_key_value_and_remedy() {
         ("limits: {head_bytes_max: 2MiB}\n", "FILE:1: limits.head_bytes_max: must be 1KiB..1MiB (got \"2MiB\")".into()),
         ("limits: 5\n", "FILE:1: limits: must be a map of keys below it (got 5)".into()),
         ("\nlimits:\n  conections_max: 5\n", format!("FILE:3: limits.conections_max: unknown key; known are {}", LIMITS.each_ref().map(|limit| limit.key).join(", "))),
-        ("port: 7070\n", "FILE:1: port: unknown key; known are data, listen, cores, memory, token_file, segment_size, scrub_interval, limits, log, tls, auth, rate_limit".into()),
+        ("port: 7070\n", "FILE:1: port: unknown key; known are data, listen, cores, memory, token_file, segment_size, scrub_interval, degraded, limits, log, tls, auth, rate_limit".into()),
         ("log:\n  colour: true\n", "FILE:2: log.colour: unknown key; known are level, format, access, slow_request_ms".into()),
         ("log:\n  access: true\n", "FILE:2: log.access: must be a map of keys below it (got true)".into()),
         ("log:\n  access:\n    rate: 1\n", "FILE:3: log.access.rate: unknown key; known are enabled, sample".into()),

@@ -186,6 +186,8 @@ fn render_store(text: &mut Text, store: &StoreStatus) {
     text.gauge("nabu_store_incomplete", help, store.is_incomplete);
     let help = "Data directories that were taken out: they take no more writes until a restart, or nothing at all.";
     text.gauge("nabu_store_failed_directories", help, store.failed_dirs);
+    let help = "Data directories that are missing while the others are served (`degraded`).";
+    text.gauge("nabu_store_missing_directories", help, store.missing_dirs);
     let help = "Operations that were given up because a disk did not answer, and that the kernel still has.";
     text.gauge("nabu_store_overdue_operations", help, store.overdue_operations);
     text.gauge("nabu_frames_bytes", "Memory of uploads under way and of reads beside the cache.", store.frame_bytes);

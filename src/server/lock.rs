@@ -37,6 +37,28 @@ impl DirectoryLocks {
         Ok(Self { _files: files })
     }
 
+    /// Locks the directories that are there, for a store that is served without the others; at least
+    /// one must be.
+    ///
+    /// # Errors
+    /// A message that names the directory and the remedy.
+    pub fn acquire_present(directories: &[PathBuf], timeout: Duration) -> Result<Self, String> {
+        let mut files = Vec::new();
+        let mut refusal = "no data directory was given".to_owned();
+        for directory in directories {
+            let own = directory.clone();
+            // Only where there is a store: an empty directory may be where a disk is not mounted.
+            let is_there =
+                answered(directory, timeout, move || own.join(nabu_engine::log::superblock::FILE_NAME).exists());
+            match is_there {
+                Ok(true) => files.extend(Self::acquire(std::slice::from_ref(directory), timeout)?._files),
+                Ok(false) => refusal = format!("the data directory {} holds no store", directory.display()),
+                Err(message) => refusal = message,
+            }
+        }
+        if files.is_empty() { Err(refusal) } else { Ok(Self { _files: files }) }
+    }
+
     /// Locks the directories that were ever locked, and changes nothing in any of them: for a look at a store, also on a read-only file system.
     ///
     /// # Errors

@@ -32,7 +32,7 @@ use std::time::{Duration, SystemTime};
 use nabu_engine::io::Io;
 use nabu_engine::runtime::mailbox::{Receiver, Sender, mailbox};
 use nabu_engine::runtime::{self, Listener, RingIo, RuntimeOptions};
-use nabu_engine::store::{Limits, ScrubOptions, Store, StoreOptions};
+use nabu_engine::store::{Limits, Missing, ScrubOptions, Store, StoreOptions};
 use nabu_engine::types::CoreId;
 
 use self::connections::ConnectionCount;
@@ -104,7 +104,11 @@ impl Mailboxes {
 pub fn run(config: Config, security: Security) -> Result<(), String> {
     let cores = config.cores;
     // Dropped last, when nothing of this process touches the directories any more.
-    let _locks = DirectoryLocks::acquire(&config.data, Duration::from_millis(config.limits.disk_timeout_ms))?;
+    let patience = Duration::from_millis(config.limits.disk_timeout_ms);
+    let _locks = match config.on_missing {
+        Missing::Serve => DirectoryLocks::acquire_present(&config.data, patience)?,
+        Missing::Refuse | Missing::Forget => DirectoryLocks::acquire(&config.data, patience)?,
+    };
     let store = Store::new(StoreOptions {
         dirs: config.data.clone(),
         cores,
@@ -113,7 +117,8 @@ pub fn run(config: Config, security: Security) -> Result<(), String> {
         read_only: false,
         limits: Limits::default(),
     });
-    store.set_disk_timeout(Duration::from_millis(config.limits.disk_timeout_ms));
+    store.set_disk_timeout(patience);
+    store.set_on_missing(config.on_missing);
     let shared = Arc::new(Shared {
         connection_count: ConnectionCount::new(config.limits.connections_max),
         config,

@@ -35,7 +35,7 @@ impl<I: Io> Shard<I> {
             if attempt > 0 {
                 self.0.recent.forget(&id);
             }
-            let Some(location) = self.lookup(id).await? else { return Ok(None) };
+            let Some(location) = self.lookup(id).await? else { return self.absent(None) };
             if let Some(reason) = self.shared().background.quarantine.refusal(&id, location.sequence)
                 && !self.shared().options.read_only
             {

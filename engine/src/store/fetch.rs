@@ -177,6 +177,9 @@ impl<I: Io> Shard<I> {
             return Ok(segment.clone());
         }
         self.shared().table.get(wanted.place.segment).ok_or_else(|| {
+            if let Err(degraded) = self.absent(()) {
+                return degraded;
+            }
             tracing::error!(id = %wanted.id, segment = %wanted.place.segment, "a segment that holds a piece of a blob is missing");
             StoreError::Damaged { id: wanted.id }
         })

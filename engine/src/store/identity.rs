@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use crate::io::{AlignedBuf, BLOCK_SIZE, Io, OpenMode};
-use crate::log::segment::SEGMENTS_DIR;
+use crate::log::segment::{SEGMENTS_DIR, parse_file_name};
 use crate::log::superblock::{DIRS_MAX, FILE_NAME, Refused, Superblock};
 use crate::store::OpenError;
 
@@ -12,26 +12,54 @@ const TEMPORARY_NAME: &str = "store.new";
 /// What may lie in a directory that becomes a data directory.
 const HARMLESS: [&str; 6] = ["lost+found", "lock", "admin.token", "admin.token.new", TEMPORARY_NAME, SEGMENTS_DIR];
 
+/// What is done at a start when data directories are missing.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Missing {
+    /// The store is not opened.
+    #[default]
+    Refuse,
+    /// What the others hold is served. Nothing is concluded from what is not there, and nothing that
+    /// lies there is given up.
+    Serve,
+    /// They are lost for good: the store goes on without them, and what lay there is gone.
+    Forget,
+}
+
 /// The store that the directories make up.
 pub(super) struct Agreed {
     pub store: [u8; 16],
-    /// By directory, as they are on the disk now; nothing of a store that is opened read-only.
+    /// By directory, as they are on the disk now; nothing of a store that is opened read-only. Of a
+    /// directory that is absent, any.
     pub superblocks: Vec<Superblock>,
+    /// Directories that were given and are not there, by index, and what is the matter with each.
+    pub absent: Vec<(usize, String)>,
+    /// How many members of the store are missing, absent ones included.
+    pub missing: usize,
 }
 
 /// Reads the superblocks of all directories, and makes new directories part of the store.
 ///
 /// `ios`: the handles to the directories, in their order.
-pub(super) async fn agree<I: Io, P: AsRef<Path>>(ios: &[I], dirs: &[P], read_only: bool) -> Result<Agreed, OpenError> {
+pub(super) async fn agree<I: Io, P: AsRef<Path>>(
+    ios: &[I],
+    dirs: &[P],
+    read_only: bool,
+    on_missing: Missing,
+) -> Result<Agreed, OpenError> {
     if dirs.len() > DIRS_MAX {
         return Err(OpenError(format!("{} data directories were given; at most {DIRS_MAX} are supported", dirs.len())));
     }
     let mut found = Vec::with_capacity(dirs.len());
-    for (io, dir) in ios.iter().zip(dirs) {
-        if !read_only {
-            settle(io, dir.as_ref()).await?;
+    let mut absent = Vec::new();
+    for (index, (io, dir)) in ios.iter().zip(dirs).enumerate() {
+        match settle_and_read(io, dir.as_ref(), read_only).await {
+            Ok(superblock) => found.push(superblock),
+            Err(error) if on_missing == Missing::Serve => {
+                absent.push((index, error.0));
+                found.push(None);
+            }
+            Err(error) => return Err(error),
         }
-        found.push(read(io, dir.as_ref()).await?);
     }
     let known = dirs.iter().zip(&found).filter_map(|(dir, found)| found.as_ref().map(|found| (dir.as_ref(), found)));
     let mut members = Vec::new();
@@ -60,12 +88,33 @@ pub(super) async fn agree<I: Io, P: AsRef<Path>>(ios: &[I], dirs: &[P], read_onl
     members.dedup();
     let given: Vec<u64> = found.iter().flatten().map(|superblock| superblock.own).collect();
     let missing = members.iter().filter(|member| !given.contains(member)).count();
-    if missing > 0 && !read_only {
+    if missing > 0 && !read_only && on_missing == Missing::Refuse {
         return Err(OpenError(format!(
-            "the store in {} has {} data directories, and {missing} of them were not given (--data); blobs would be missing, so it is not opened",
+            "the store in {} has {} data directories, and {missing} of them were not given (--data); blobs would be missing, so it is not opened: give \
+             all of them, or serve what the others hold with --degraded, or, if they are lost for good, give them up with --forget-missing",
             dirs[0].as_ref().display(),
             members.len()
         )));
+    }
+    if !read_only {
+        refuse_forgotten(ios, dirs, &found).await?;
+    }
+    if on_missing == Missing::Serve {
+        // With members missing, a directory without a store may be where one of them should be mounted.
+        for (index, dir) in dirs.iter().enumerate() {
+            if missing > 0 && found[index].is_none() && !absent.iter().any(|(other, _)| *other == index) {
+                absent.push((index, format!("there is no store in {}", dir.as_ref().display())));
+            }
+        }
+        if let (None, Some((_, why))) = (first, absent.first()) {
+            return Err(OpenError(format!("none of the data directories that were given holds a store: {why}")));
+        }
+        if missing == 0
+            && let Some((_, why)) = absent.first()
+        {
+            // A new one that can't be used: there is nothing to serve in its place.
+            return Err(OpenError(why.clone()));
+        }
     }
     let store = match first {
         Some((_, superblock)) => superblock.store,
@@ -79,8 +128,59 @@ pub(super) async fn agree<I: Io, P: AsRef<Path>>(ios: &[I], dirs: &[P], read_onl
             store
         }
     };
-    let superblocks = if read_only { Vec::new() } else { write_all(ios, dirs, found, store, members).await? };
-    Ok(Agreed { store, superblocks })
+    let superblocks = if read_only {
+        Vec::new()
+    } else if on_missing == Missing::Serve && missing > 0 {
+        let any = found.iter().flatten().next().expect("one is known").clone();
+        found.into_iter().map(|superblock| superblock.unwrap_or_else(|| any.clone())).collect()
+    } else {
+        write_all(ios, dirs, found, store, members).await?
+    };
+    Ok(Agreed { store, superblocks, absent, missing })
+}
+
+async fn settle_and_read<I: Io>(io: &I, dir: &Path, read_only: bool) -> Result<Option<Superblock>, OpenError> {
+    if !read_only {
+        settle(io, dir).await?;
+    }
+    read(io, dir).await
+}
+
+/// A directory that was given up as lost is not taken back: of what it holds some was deleted since.
+/// One that is being added is not known to the others either, and holds nothing yet.
+async fn refuse_forgotten<I: Io, P: AsRef<Path>>(
+    ios: &[I],
+    dirs: &[P],
+    found: &[Option<Superblock>],
+) -> Result<(), OpenError> {
+    for (index, superblock) in found.iter().enumerate() {
+        let Some(superblock) = superblock else { continue };
+        let is_known = |other: &Superblock| other.members.contains(&superblock.own);
+        if found.iter().flatten().all(is_known) {
+            continue;
+        }
+        let dir = dirs[index].as_ref();
+        let fail = |error: io::Error| OpenError(format!("data directory {} can't be listed: {error}", dir.display()));
+        let entries = ios[index].list_dir(&dir.join(SEGMENTS_DIR)).await.map_err(fail)?;
+        if entries.iter().any(|entry| parse_file_name(&entry.name).is_some()) {
+            return Err(OpenError(format!(
+                "data directory {} was given up as lost and no longer belongs to this store; empty it to use its disk again, or leave it out",
+                dir.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Leaves the members that were given up out of the superblocks. Until the last is written the next
+/// start misses them still, and is told to give them up again.
+pub(super) async fn forget<I: Io, P: AsRef<Path>>(ios: &[I], dirs: &[P], all: &mut [Superblock]) -> io::Result<()> {
+    let members: Vec<u64> = all.iter().map(|superblock| superblock.own).collect();
+    for ((io, dir), superblock) in ios.iter().zip(dirs).zip(all) {
+        superblock.members.clone_from(&members);
+        write(io, dir.as_ref(), superblock).await?;
+    }
+    Ok(())
 }
 
 /// Writes what changed. A new directory is written before any other names it, so after a crash between two no directory is missing.

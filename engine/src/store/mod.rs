@@ -48,6 +48,7 @@ pub use background::{CompactionStatus, ScrubStatus, Worker};
 pub use blob::Blob;
 pub use compaction::compact;
 pub use fetch::SMALL_PAYLOAD_MAX;
+pub use identity::Missing;
 pub use limits::{CompactionLimits, Limits};
 pub use quarantine::{Ailment, Quarantined};
 pub use reader::{BlobReader, Chunk, Pace, Sendable};
@@ -168,6 +169,8 @@ pub struct StoreStatus {
     pub is_incomplete: bool,
     /// Data directories that take no more writes until a restart.
     pub failed_dirs: u64,
+    /// Data directories that are missing while the others are served.
+    pub missing_dirs: u64,
     /// Operations that were given up because a disk did not answer, and that the kernel still has.
     pub overdue_operations: u64,
     /// Blobs under quarantine.
@@ -206,6 +209,8 @@ pub enum StoreError {
     ReadFailed { id: BlobId, dir: usize, reason: String },
     /// The data directory with this index was taken out: its disk does not answer, or is away. `503`
     DirectoryOut { dir: usize, reason: String },
+    /// So many data directories are missing, and it may lie there. `503`
+    Degraded { missing: u32 },
     /// No buffer became free in time. `503`
     Busy,
     /// The store is shutting down. `503`
@@ -249,6 +254,12 @@ impl fmt::Display for StoreError {
             StoreError::WriteFailed { reason } => formatter.write_str(reason),
             StoreError::ReadFailed { id, dir, reason } => {
                 write!(formatter, "{id} could not be read from data directory {}: {reason}", dir + 1)
+            }
+            StoreError::Degraded { missing } => {
+                write!(
+                    formatter,
+                    "the store is degraded: {missing} of its data directories are missing, and it may lie there"
+                )
             }
             StoreError::DirectoryOut { dir, reason } => {
                 write!(formatter, "data directory {} was taken out: {reason}", dir + 1)

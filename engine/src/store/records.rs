@@ -168,6 +168,7 @@ impl<I: Io> Shard<I> {
     /// The record of an extent.
     async fn open_piece(&self, id: BlobId, extent: &Extent, kind: Kind) -> Result<Record<I>, StoreError> {
         let Some(segment) = self.shared().table.get(extent.segment) else {
+            self.absent(())?;
             tracing::error!(%id, segment = %extent.segment, "a segment that holds a piece of a blob is missing");
             return Err(StoreError::Damaged { id });
         };
@@ -235,6 +236,24 @@ impl<I: Io> Shard<I> {
             self.visit_extent(extent, visit);
         }
         Ok(())
+    }
+
+    /// Whether a piece of a blob lies in a segment that is not there.
+    pub(super) async fn lacks_pieces(&self, id: BlobId, record: &Record<I>) -> Result<bool, StoreError> {
+        let table = &self.shared().table;
+        let lacks = |extent: &Extent| table.get(extent.segment).is_none();
+        let extents = self.read_extents(id, record).await?;
+        if extents.iter().any(lacks) {
+            return Ok(true);
+        }
+        if record.decoded.head.layout == Layout::ExtentPages {
+            for page in &extents {
+                if self.read_page(id, page).await?.iter().any(lacks) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 
     fn visit_extent(&self, extent: &Extent, visit: &mut impl FnMut(&Arc<Segment<I::File>>, u64)) {

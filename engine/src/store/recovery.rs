@@ -9,12 +9,14 @@ use std::io;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::index::Index;
 use crate::io::{Instant, Io};
 use crate::log::checkpoint::{self, CheckpointReader, Covered, Item, Slice, Unusable};
 use crate::log::dir_io::DirIo;
 use crate::log::free_files::{FreeFiles, free_file_name, is_draft_name, parse_free_file_name};
+use crate::log::health::DirState;
 use crate::log::segment::{SEGMENTS_DIR, parse_file_name};
 use crate::log::writer::{Log, LogOptions, Purpose};
 use crate::log::{SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN};
@@ -25,6 +27,7 @@ use crate::store::accounting::Accounting;
 use crate::store::background::Worker;
 use crate::store::calls::Calls;
 use crate::store::hashing::Sessions;
+use crate::store::identity::Missing;
 use crate::store::locks::Locks;
 use crate::store::message::{Existing, Message, Plan, Recovery, SegmentFile};
 use crate::store::reading::read_share;
@@ -41,6 +44,8 @@ use crate::types::{CoreId, SegmentId, Sequence};
 const UNREAD_SEQUENCES_SHIFT: u32 = 28;
 /// The part of a file system that one segment takes unless told otherwise: so a store has some thousand segments at most.
 const SEGMENT_DIVISOR: u64 = 1024;
+/// Numbers of segments that are passed over at a start without a data directory: more than its disk may have got since the others last did.
+const SKIPPED_NUMBERS: u32 = 1 << 22;
 /// The bounds of a segment's size unless told otherwise.
 const DEFAULT_SIZES: std::ops::RangeInclusive<u64> = (4 << 20)..=(256 << 20);
 
@@ -91,7 +96,7 @@ pub(super) async fn open<I: Io>(
         sequence = sequence.max(max_sequence);
         result?;
     }
-    if store.0.is_incomplete() {
+    if store.0.is_incomplete() || store.0.missing_dirs.load(Ordering::Acquire) > 0 {
         sequence = above_unread(sequence, store.0.table.watermark());
     }
     let shard = build(&store, core, io, &plan, replay, sequence);
@@ -314,13 +319,19 @@ async fn make_plan<I: Io>(store: &Store<I::File>, io: &I) -> Plan {
 
 async fn fill_plan<I: Io>(store: &Store<I::File>, io: &I, plan: &mut Plan) -> Result<(), OpenError> {
     let options = &store.0.options;
-    let agreed = identity::agree(&dirs_io(store, io), &options.dirs, options.read_only).await?;
+    let on_missing = *store.0.on_missing.lock().expect("no panic under the lock");
+    let agreed = identity::agree(&dirs_io(store, io), &options.dirs, options.read_only, on_missing).await?;
     plan.store = agreed.store;
-    store.0.superblocks.get_or_init(|| agreed.superblocks);
+    *store.0.superblocks.lock().expect("no panic under the lock") = agreed.superblocks;
+    note_missing(store, on_missing, agreed.missing, &agreed.absent);
     scrub::saved::recover(&store.0.dir_io(io, 0), store, agreed.store).await;
     for (dir_index, dir) in options.dirs.iter().enumerate() {
         let io = &store.0.dir_io(io, dir_index);
         let fail = |error: io::Error| OpenError(format!("data directory {} can't be read: {error}", dir.display()));
+        if agreed.absent.iter().any(|(index, _)| *index == dir_index) {
+            plan.segment_sizes.push(SEGMENT_SIZE_MIN);
+            continue;
+        }
         plan.segment_sizes.push(match options.segment_size {
             Some(size) => size.clamp(SEGMENT_SIZE_MIN, SEGMENT_SIZE_MAX),
             None => default_segment_size(io.space(dir).await.map_err(fail)?.total),
@@ -363,6 +374,52 @@ async fn fill_plan<I: Io>(store: &Store<I::File>, io: &I, plan: &mut Plan) -> Re
             covering.is_none()
         });
     }
+    if agreed.missing > 0 {
+        skip_numbers(store)?;
+    }
+    Ok(())
+}
+
+/// Says what is missing, and what follows.
+fn note_missing<F>(store: &Store<F>, on_missing: Missing, missing: usize, absent: &[(usize, String)]) {
+    for (index, why) in absent {
+        store.0.health.dir(*index).take_out(DirState::Gone, format!("it is missing: {why}"));
+    }
+    if missing == 0 || store.0.options.read_only {
+        return;
+    }
+    store.0.missing_dirs.store(missing as u32, Ordering::Release);
+    let given: Vec<usize> = absent.iter().map(|(index, _)| index + 1).collect();
+    match on_missing {
+        Missing::Refuse => unreachable!("refused before"),
+        Missing::Serve => {
+            store.0.set_incomplete();
+            tracing::error!(
+                missing,
+                given_but_absent = ?given,
+                "the store is degraded: data directories are missing, and what may lie there is answered with 503; nothing is reclaimed, compacted or \
+                 scrubbed until a start has all of them"
+            );
+        }
+        Missing::Forget => {
+            // Taken off when they are given up.
+            store.0.unaccounted_cores.fetch_add(1, Ordering::AcqRel);
+            store.0.forgetting.is_under_way.store(true, Ordering::Release);
+            tracing::warn!(missing, "data directories that are missing are given up: what lay there will be gone");
+        }
+    }
+}
+
+/// A missing directory may hold segments with any number that was given out before. New ones get numbers
+/// far above those that are known.
+fn skip_numbers<F>(store: &Store<F>) -> Result<(), OpenError> {
+    let first = store.0.table.watermark().0;
+    if u32::MAX - first < 2 * SKIPPED_NUMBERS {
+        return Err(OpenError(format!(
+            "too few numbers of segments are left to start without a data directory ({first} were given out): start with all of them"
+        )));
+    }
+    store.0.table.reserve_above(SegmentId(first + SKIPPED_NUMBERS));
     Ok(())
 }
 
@@ -398,7 +455,8 @@ async fn read_checkpoint<I: Io>(
     for mailbox in store.0.core_mailboxes() {
         let _ = mailbox.send(Message::Recovery(Recovery::DiscardSlices));
     }
-    if !store.0.options.read_only {
+    // A directory that is not there keeps its checkpoint.
+    if !store.0.options.read_only && !store.0.health.dir(0).is_gone() {
         let dir = &store.0.options.dirs[0];
         checkpoint::remove(&store.0.dir_io(io, 0), dir).await.map_err(|error| {
             OpenError(format!("the unusable checkpoint in {} can't be removed: {error}", dir.display()))

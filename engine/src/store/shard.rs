@@ -94,6 +94,15 @@ impl<I: Io> Shard<I> {
         &self.0.dirs[index]
     }
 
+    /// The answer for what is not there: in a store that is served without some of its directories it
+    /// may lie in one of them.
+    pub(super) fn absent<T>(&self, answer: T) -> Result<T, StoreError> {
+        match self.shared().served_without() {
+            0 => Ok(answer),
+            missing => Err(StoreError::Degraded { missing }),
+        }
+    }
+
     /// The handle of this core.
     pub fn io(&self) -> &I {
         &self.0.io
@@ -240,6 +249,7 @@ impl<I: Io> Shard<I> {
         status.is_incomplete = self.shared().is_incomplete();
         status.damage_count = self.shared().damage_count.load(Ordering::Relaxed);
         status.failed_dirs = self.shared().health.dirs().filter(|dir| !dir.takes_writes()).count() as u64;
+        status.missing_dirs = self.shared().served_without().into();
         status.overdue_operations = self.store().overdue_operations().into();
         status.quarantined = self.shared().background.quarantine.count() as u64;
         status.compaction = self.shared().background.compaction.status();

@@ -16,6 +16,7 @@ use crate::log::superblock::Superblock;
 use crate::runtime::mailbox::{Receiver, Sender, mailbox};
 use crate::store::background::{Background, Worker};
 use crate::store::cached::Cache;
+use crate::store::identity::Missing;
 use crate::store::message::Message;
 use crate::store::readers::Readers;
 use crate::store::recent::Changes;
@@ -49,7 +50,11 @@ pub(super) struct Shared<F> {
     /// The number of the store, known when it is recovered.
     pub identity: OnceLock<[u8; 16]>,
     /// What the superblocks of the directories say, in their order.
-    pub superblocks: OnceLock<Vec<Superblock>>,
+    pub superblocks: Mutex<Vec<Superblock>>,
+    /// What is done when directories are missing, and how many were.
+    pub on_missing: Mutex<Missing>,
+    pub missing_dirs: AtomicU32,
+    pub forgetting: Forgetting,
     pub background: Background,
     /// Cores that have not counted their live bytes yet.
     pub unaccounted_cores: AtomicU32,
@@ -64,6 +69,16 @@ pub(super) struct Shared<F> {
     pub helped_uploads: Vec<AtomicU32>,
 }
 
+/// How far directories that are lost are given up.
+#[derive(Default)]
+pub(super) struct Forgetting {
+    pub is_under_way: AtomicBool,
+    /// Cores that have looked for what is lost.
+    pub done_cores: AtomicU32,
+    /// Something could not be looked at or deleted: the directories stay on the list.
+    pub is_hindered: AtomicBool,
+}
+
 impl<F> Shared<F> {
     /// A handle of a core to a data directory.
     pub fn dir_io<I: Io<File = F>>(&self, io: &I, dir: usize) -> DirIo<I> {
@@ -73,6 +88,16 @@ impl<F> Shared<F> {
     /// The mailboxes of the cores, without those of the workers.
     pub fn core_mailboxes(&self) -> &[Sender<Message>] {
         &self.mailboxes[..usize::from(self.options.cores)]
+    }
+
+    /// How many directories are missing while the others are served.
+    pub fn served_without(&self) -> u32 {
+        let missing = self.missing_dirs.load(Ordering::Acquire);
+        if missing > 0 && *self.on_missing.lock().expect("no panic under the lock") == Missing::Serve {
+            missing
+        } else {
+            0
+        }
     }
 
     /// Whether recovery could not read, or not trust, all that is on the disk. It may be there at the next start, so until then nothing is
@@ -99,6 +124,11 @@ impl<F: Clone + Send + Sync + fmt::Debug + 'static> Store<F> {
     /// the store is opened; 30 seconds unless told otherwise.
     pub fn set_disk_timeout(&self, timeout: Duration) {
         self.0.health.set_timeout(timeout);
+    }
+
+    /// What is done when data directories are missing. To be set before the store is opened.
+    pub fn set_on_missing(&self, on_missing: Missing) {
+        *self.0.on_missing.lock().expect("no panic under the lock") = on_missing;
     }
 
     /// Operations that were given up because a disk did not answer, and that the kernel still has.
@@ -137,7 +167,10 @@ impl<F: Clone + Send + Sync + fmt::Debug + 'static> Store<F> {
             events,
             events_receiver: Mutex::new(Some(events_receiver)),
             identity: OnceLock::new(),
-            superblocks: OnceLock::new(),
+            superblocks: Mutex::default(),
+            on_missing: Mutex::default(),
+            missing_dirs: AtomicU32::new(0),
+            forgetting: Forgetting::default(),
             background: Background::default(),
             unaccounted_cores: AtomicU32::new(u32::from(options.cores)),
             damage_count: AtomicU64::new(0),

@@ -167,9 +167,12 @@ impl Client {
             Err(StoreError::Damaged { .. } | StoreError::Quarantined { .. }) => {
                 world.model.violate(format!("blob {}: a damaged record must not refuse an upload", begun.blob));
             }
-            Err(StoreError::ReadFailed { .. } | StoreError::DirectoryOut { .. } | StoreError::Busy) => {
-                world.model.without_effect(begun)
-            }
+            Err(
+                StoreError::ReadFailed { .. }
+                | StoreError::DirectoryOut { .. }
+                | StoreError::Degraded { .. }
+                | StoreError::Busy,
+            ) => world.model.without_effect(begun),
             Err(StoreError::Full | StoreError::WriteFailed { .. } | StoreError::Closed) => world.model.failed(begun),
         }
         if let Err(error) = &result {

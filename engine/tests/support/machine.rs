@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use nabu_engine::io::Io;
 use nabu_engine::sim::{CrashMode, Sim, SimIo};
-use nabu_engine::store::{OpenError, ScrubOptions, Shard, Store, StoreOptions, compact, scrub};
+use nabu_engine::store::{Missing, OpenError, ScrubOptions, Shard, Store, StoreOptions, compact, scrub};
 use nabu_engine::sync::promise;
 use nabu_engine::types::CoreId;
 
@@ -19,7 +19,13 @@ pub fn dirs(count: usize) -> Vec<PathBuf> {
 
 /// Opens the store on all cores together; the first error of a core is the outcome.
 pub async fn open(ios: Vec<SimIo>, options: StoreOptions) -> Result<Shards, OpenError> {
+    open_with(ios, options, Missing::Refuse).await
+}
+
+/// The same, and what is done when directories are missing.
+pub async fn open_with(ios: Vec<SimIo>, options: StoreOptions, on_missing: Missing) -> Result<Shards, OpenError> {
     let store = Store::new(options);
+    store.set_on_missing(on_missing);
     let mut opening = Vec::new();
     for (core, io) in ios.into_iter().enumerate() {
         let (result, promised) = promise();

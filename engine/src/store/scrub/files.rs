@@ -18,7 +18,7 @@ const CHECKPOINT_ENTRY_BYTES: u64 = 36;
 impl<I: Io> Scrub<I> {
     pub(super) async fn check_files(&self) -> Result<(), Halt> {
         let shared = self.shard.shared();
-        let superblocks = shared.superblocks.get().expect("agreed on at the start");
+        let superblocks = shared.superblocks.lock().expect("no panic under the lock").clone();
         for (index, superblock) in superblocks.iter().enumerate() {
             if self.shard.dir(index).health().takes_writes() {
                 self.check_superblock(index, superblock).await?;

@@ -76,6 +76,11 @@ impl Default for ScrubOptions {
 /// Runs the scrub until the store is closed. The cores must be open.
 pub async fn scrub<I: Io>(store: &Store<I::File>, io: I, options: ScrubOptions) {
     let Some(interval) = options.interval else { return };
+    if store.0.served_without() > 0 {
+        // Blobs with pieces in the missing directory would look damaged.
+        tracing::warn!("nothing is scrubbed while a data directory is missing");
+        return;
+    }
     let Some(shard) = store.open_worker(Worker::Scrub, io) else { return };
     let scrub = Scrub::new(shard.clone(), options, interval);
     let Err(Halt::Stopped) = scrub.run().await;

@@ -121,8 +121,14 @@ impl<I: Io> State<I> {
         }
         let Some(segment) = self.shard.segment(location) else { return Ok(false) };
         match self.shard.open_record(id, location, segment).await {
-            Ok(record) if record.decoded.head.hash == hash => Ok(true),
-            Ok(_) => Err(StoreError::Collision { id }),
+            Ok(record) if record.decoded.head.hash != hash => Err(StoreError::Collision { id }),
+            Ok(record) if record.decoded.head.layout == Layout::Inline => Ok(true),
+            // Its pieces may have been lost with a directory that was given up.
+            Ok(record) => match self.shard.lacks_pieces(id, &record).await {
+                Ok(lacks) => Ok(!lacks),
+                Err(StoreError::Damaged { .. } | StoreError::DirectoryOut { .. }) => Ok(false),
+                Err(error) => Err(error),
+            },
             Err(StoreError::Damaged { .. }) => Ok(false),
             // Nobody can read it there; written anew it is there for everybody.
             Err(StoreError::DirectoryOut { .. }) => Ok(false),
