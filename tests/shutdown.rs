@@ -237,3 +237,76 @@ fn a_store_on_two_directories_needs_both_and_takes_no_stranger() {
     assert!(!status.success() && log.contains("3 data directories"), "{log}");
     expect_all(&more.start(), &blobs);
 }
+
+#[test]
+fn a_store_without_one_of_its_directories_is_served_when_told_so_and_a_lost_one_is_given_up_when_told_so() {
+    let (one, other, empty) = (directory(), directory(), directory());
+    let mut both = Options::new(one.path());
+    both.data.push(other.path().to_owned());
+    let server = both.start();
+    let blobs = fill(&server);
+    server.stop();
+    // Not there at all: it must not be made.
+    let missing = other.path().join("not-mounted");
+    let mut degraded = Options::new(one.path());
+    degraded.data.push(missing.clone());
+    degraded.config.push_str("degraded: true\n");
+    let server = degraded.start();
+    let (mut served, mut refused) = (Vec::new(), Vec::new());
+    for (seed, size) in &blobs {
+        let body = content(*seed, *size);
+        let answer = server.get(&id_of(&body));
+        match answer.status {
+            200 => {
+                assert!(answer.body == body, "{size} bytes came back changed");
+                served.push((*seed, *size));
+            }
+            _ => {
+                let message = answer.expect_error(503, "store is degraded").string("message");
+                assert!(!message.contains('/'), "{message}");
+                refused.push((*seed, *size));
+            }
+        }
+    }
+    assert!(!served.is_empty() && !refused.is_empty(), "{served:?} {refused:?}");
+    let new = content(1_000, 100_000);
+    server.put(&new).expect(201);
+    assert!(server.get(&id_of(&new)).expect(200).body == new);
+    assert!(!missing.exists(), "a directory that is missing was made");
+    let log = server.stop();
+    assert!(log.contains("the store is degraded"), "{log}");
+
+    let server = both.start();
+    let mut all = blobs.clone();
+    all.push((1_000, 100_000));
+    expect_all(&server, &all);
+    server.stop();
+
+    let mut replaced = Options::new(one.path());
+    replaced.data.push(empty.path().to_owned());
+    let (status, log) = replaced.refused();
+    assert!(!status.success() && log.contains("--forget-missing") && log.contains("--degraded"), "{log}");
+    let mut forgetting = replaced.clone();
+    forgetting.flags.push("--forget-missing".to_owned());
+    let server = forgetting.start();
+    wait_for("the lost directory to be given up", || {
+        server.process.log.text().contains("the missing data directories are given up: ").then_some(())
+    });
+    server.stop();
+    let server = replaced.start();
+    for (seed, size) in &blobs {
+        let body = content(*seed, *size);
+        let answer = server.get(&id_of(&body));
+        assert!((answer.status == 200 && answer.body == body) || answer.status == 404, "{size} bytes: {}", answer.status);
+        assert!(answer.status == 404 || served.contains(&(*seed, *size)), "{size} bytes are there again");
+        let expected = if answer.status == 404 { 201 } else { 200 };
+        server.put(&body).expect(expected);
+        assert!(server.get(&id_of(&body)).expect(200).body == body);
+    }
+    server.stop();
+    let mut again = replaced.clone();
+    again.data.push(other.path().to_owned());
+    let (status, log) = again.refused();
+    assert!(!status.success() && log.contains("given up as lost"), "{log}");
+    replaced.start().stop();
+}

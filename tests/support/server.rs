@@ -39,6 +39,8 @@ pub struct Options {
     pub tokens: bool,
     /// How the tests connect, if not by plain HTTP. The configuration says what the server does.
     pub tls: Option<Arc<ClientConfig>>,
+    /// More flags of the command line.
+    pub flags: Vec<String>,
     /// A program and its arguments that start the server in their turn, for limits and namespaces; usually nothing.
     pub wrapper: Vec<String>,
 }
@@ -53,6 +55,7 @@ impl Options {
             listen: "127.0.0.1:0".to_owned(),
             tokens: true,
             tls: None,
+            flags: Vec::new(),
             wrapper: Vec::new(),
         }
     }
@@ -78,6 +81,7 @@ impl Options {
         for directory in &self.data {
             command.arg("--data").arg(directory);
         }
+        command.args(&self.flags);
         command.args(["--cores", &self.cores.to_string(), "--memory", &self.memory]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         command
