@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nabu_engine::io::Io;
 use nabu_engine::sim::{Faults, Sim, SimIo, SimOptions};
-use nabu_engine::store::{CommitOptions, Missing, OpenError, Pace, Shard, StoreError, StoreOptions};
+use nabu_engine::store::{CommitOptions, Limits, Missing, OpenError, Pace, Shard, StoreError, StoreOptions};
 use nabu_engine::sync::promise;
 use support::client::read_range;
 use support::content::Content;
@@ -26,6 +26,7 @@ fn options(cores: u16) -> StoreOptions {
         memory_bytes: 256 << 20,
         segment_size: Some(SEGMENT_SIZE),
         read_only: false,
+        limits: Limits::default(),
     }
 }
 

@@ -115,9 +115,8 @@ pub fn run(config: Config, security: Security) -> Result<(), String> {
         memory_bytes: config.memory_bytes,
         segment_size: config.segment_size,
         read_only: false,
-        limits: Limits::default(),
+        limits: Limits { disk_timeout: patience, ..Limits::default() },
     });
-    store.set_disk_timeout(patience);
     store.set_on_missing(config.on_missing);
     let shared = Arc::new(Shared {
         connection_count: ConnectionCount::new(config.limits.connections_max),

@@ -138,7 +138,7 @@ fn of_two_disks_one_that_takes_nothing_new_is_taken_out_and_uploads_go_to_the_ot
     for number in 0..200 {
         // A connection each, so that every core has its share.
         let answer = server.put(&content(random.next(), 10_000 + number));
-        match answer.status {
+        match answer.status() {
             201 => {}
             503 => refused += 1,
             status => panic!("{status}"),

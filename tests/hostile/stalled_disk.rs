@@ -190,7 +190,7 @@ fn of_two_disks_one_that_does_not_answer_is_taken_out_within_the_bound_and_the_o
         hung.faults().set(&[Rule::new(&[Operation::Read, Operation::Write, Operation::Allocate], Fault::Hang)]);
     let waiting: Vec<_> = (0..8).map(|_| upload(server.address, content(random.next(), 3 << 20))).collect();
     for upload in waiting {
-        let status = upload.join().expect("the thread does not panic").expect("the upload is answered").status;
+        let status = upload.join().expect("the thread does not panic").expect("the upload is answered").status();
         assert!(status == 201 || status == 503, "{status}");
     }
     // A cold read finds it, if no upload went there.
@@ -199,12 +199,12 @@ fn of_two_disks_one_that_does_not_answer_is_taken_out_within_the_bound_and_the_o
         let mut connection = server.connect();
         connection.send(&crate::load::get(id).bytes()).expect("the server takes the request");
         match connection.response(false) {
-            Ok(response) if response.status == 200 => {
+            Ok(response) if response.status() == 200 => {
                 assert!(response.body == *body, "{id} came back changed");
                 served += 1;
             }
             Ok(response) => {
-                let message = response.expect_error(503, "data directory unavailable").string("message");
+                let message = response.expect_error(503, "data directory unavailable");
                 assert!(message.contains("data directory 1") && !message.contains('/'), "{message}");
                 refused += 1;
             }

@@ -86,14 +86,15 @@ pub struct Health {
 
 /// How long a disk is waited for, the same for all directories.
 struct Patience {
-    timeout_ms: AtomicU64,
+    timeout: Duration,
     /// When the store began to be closed, in nanoseconds; 0: it has not.
     closing_since: AtomicU64,
 }
 
 impl Health {
-    pub fn new(dirs: &[PathBuf]) -> Self {
-        let patience = Arc::new(Patience::new(TIMEOUT));
+    /// `timeout`: how long an operation may take before its directory is taken out.
+    pub fn new(dirs: &[PathBuf], timeout: Duration) -> Self {
+        let patience = Arc::new(Patience::new(timeout));
         let dirs = dirs.iter().enumerate();
         let dirs = dirs.map(|(index, path)| Arc::new(DirHealth::new(index, path.clone(), patience.clone())));
         Self { dirs: dirs.collect(), patience }
@@ -107,11 +108,6 @@ impl Health {
         self.dirs.iter()
     }
 
-    /// How long an operation may take before its directory is taken out.
-    pub fn set_timeout(&self, timeout: Duration) {
-        self.patience.timeout_ms.store(timeout.as_millis() as u64, Ordering::Relaxed);
-    }
-
     /// The store is being closed from `now` on: when that has taken as long as an operation may, no
     /// disk gets so long again.
     pub fn begin_closing(&self, now: Instant) {
@@ -122,11 +118,11 @@ impl Health {
 
 impl Patience {
     fn new(timeout: Duration) -> Self {
-        Self { timeout_ms: AtomicU64::new(timeout.as_millis() as u64), closing_since: AtomicU64::new(0) }
+        Self { timeout, closing_since: AtomicU64::new(0) }
     }
 
     fn timeout(&self, now: Instant) -> Duration {
-        let timeout = Duration::from_millis(self.timeout_ms.load(Ordering::Relaxed));
+        let timeout = self.timeout;
         match self.closing_since.load(Ordering::Relaxed) {
             0 => timeout,
             since if now.since(Instant(since)) < timeout => timeout,

@@ -9,6 +9,7 @@ use crate::cache::SHARD_BYTES_MIN;
 use crate::io::BLOCK_SIZE;
 use crate::log::checkpoint::SLICE_ENTRIES_MAX;
 use crate::log::committer::BATCH_BYTES_MAX;
+use crate::log::health;
 use crate::log::writer::RESERVE_BYTES_MAX;
 use crate::log::{FRAME_SIZE, HEAD_ROOM, PACKED_PAYLOAD_MAX};
 
@@ -34,6 +35,8 @@ pub struct Limits {
     pub carried_at_once: usize,
     /// Entries of the index that are counted after a start before others get their turn. At least 1.
     pub counted_per_turn: usize,
+    /// How long an operation of a disk may take before its data directory is taken out. More than 0.
+    pub disk_timeout: Duration,
     pub compaction: CompactionLimits,
 }
 
@@ -72,6 +75,7 @@ impl Default for Limits {
             carry_divisor: 4,
             carried_at_once: 64,
             counted_per_turn: 1024,
+            disk_timeout: health::TIMEOUT,
             compaction: CompactionLimits::DEFAULT,
         }
     }
@@ -121,6 +125,7 @@ impl Limits {
             self.carry_divisor > 0 && self.carried_at_once > 0 && self.counted_per_turn > 0,
             "nothing goes on with 0"
         );
+        assert!(!self.disk_timeout.is_zero(), "an operation takes some time");
         self.compaction.check();
     }
 }

@@ -4,7 +4,6 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
 
 use crate::cache::CacheStatus;
 use crate::io::Io;
@@ -120,12 +119,6 @@ impl<F: Clone + Send + Sync + fmt::Debug + 'static> Store<F> {
         &self.0.options.dirs
     }
 
-    /// How long an operation of a disk may take before its directory is taken out. To be set before
-    /// the store is opened; 30 seconds unless told otherwise.
-    pub fn set_disk_timeout(&self, timeout: Duration) {
-        self.0.health.set_timeout(timeout);
-    }
-
     /// What is done when data directories are missing. To be set before the store is opened.
     pub fn set_on_missing(&self, on_missing: Missing) {
         *self.0.on_missing.lock().expect("no panic under the lock") = on_missing;
@@ -160,7 +153,7 @@ impl<F: Clone + Send + Sync + fmt::Debug + 'static> Store<F> {
         let (events, events_receiver) = mailbox();
         Store(Arc::new(Shared {
             table: Arc::new(SegmentTable::new()),
-            health: Health::new(&options.dirs),
+            health: Health::new(&options.dirs, options.limits.disk_timeout),
             free: OnceLock::new(),
             mailboxes,
             receivers: Mutex::new(receivers),
