@@ -67,6 +67,11 @@ fn contents(from: u64, count: u64) -> Vec<Content> {
     (from..from + count).map(|number| Content::new(number, SIZES[number as usize % SIZES.len()])).collect()
 }
 
+/// Faults of a disk.
+type Kind = fn() -> Faults;
+/// What a client does.
+type Task = std::pin::Pin<Box<dyn Future<Output = Result<(), StoreError>>>>;
+
 /// Runs a task for each item at the same time, and gives the outcomes in their order.
 fn together<T: 'static, F: Future<Output = T> + 'static>(sim: &mut Sim, io: &SimIo, tasks: Vec<F>) -> Vec<T> {
     let io = io.clone();
@@ -105,7 +110,7 @@ fn readable_without(seed: u64, cores: u16, all: &[Content]) -> (Sim, Shards, Vec
 
 #[test]
 fn a_directory_that_refuses_writes_is_taken_out_and_uploads_go_to_the_others_from_every_core() {
-    let kinds: [(&str, fn() -> Faults); 4] = [
+    let kinds: [(&str, Kind); 4] = [
         ("metadata", || Faults { metadata_error: 1.0, ..Faults::default() }),
         ("writes", || Faults { write_error: 1.0, ..Faults::default() }),
         ("syncs", || Faults { sync_error: 1.0, ..Faults::default() }),
@@ -173,7 +178,7 @@ fn a_directory_that_hangs_is_taken_out_within_the_bound_and_nobody_waits_for_it_
         let mut ends = Vec::new();
         for round in 0..12 {
             let began = io.now();
-            let mut tasks: Vec<std::pin::Pin<Box<dyn Future<Output = Result<(), StoreError>>>>> = Vec::new();
+            let mut tasks: Vec<Task> = Vec::new();
             for (number, content) in contents(2000 + 8 * round, 8).into_iter().enumerate() {
                 let shard = shards[number % usize::from(cores)].clone();
                 tasks.push(Box::pin(async move { put(shard, &content).await.map(drop) }));
@@ -256,7 +261,7 @@ fn a_start_on_a_disk_that_hangs_is_refused_within_the_bound() {
         let began = io.now();
         let opened = sim.run(machine::open(machine::ios(&sim, 2), options(2)));
         let took = io.now().since(began);
-        let error = opened.err().expect("it can't open").to_string();
+        let error = opened.expect_err("it can't open").to_string();
         assert!(took < BOUND && error.contains(&format!("data{hung}")), "{took:?}: {error}");
     }
 }
@@ -295,7 +300,7 @@ fn open_with(sim: &mut Sim, cores: u16, dirs: Vec<PathBuf>, on_missing: Missing)
 }
 
 fn refusal(opened: Result<Shards, OpenError>) -> String {
-    opened.err().expect("it must not open").to_string()
+    opened.expect_err("it must not open").to_string()
 }
 
 #[test]

@@ -505,6 +505,7 @@ fn draw_limits(seed: u64) -> Limits {
         carry_divisor: pick(&[1, 4, 4, 1_000]),
         carried_at_once: pick(&[1, 64]) as usize,
         counted_per_turn: pick(&[1, 1024]) as usize,
+        disk_timeout: usual.disk_timeout,
         compaction,
     };
     limits.check();
