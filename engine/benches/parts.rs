@@ -207,6 +207,8 @@ fn record_head(criterion: &mut Criterion) {
         size: PACKED_PAYLOAD_MAX as u64,
         created_at_ns: 1,
         link: 0,
+        flags: 0,
+        register: None,
         labels: [("format", "safetensors"), ("model", "llama-3-8b")]
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .to_vec(),

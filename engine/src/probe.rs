@@ -24,6 +24,10 @@ events! {
     DamageFound,
     /// Recovery could not read a part of a segment.
     SegmentUnreadable,
+    /// Recovery found a damaged header, and another copy of it.
+    HeaderCopyUsed,
+    /// A read was tried again, and then gave what was written.
+    RereadHelped,
     SegmentFenced,
     /// Missing data directories were given up.
     DirectoriesForgotten,

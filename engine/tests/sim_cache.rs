@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nabu_engine::io::Io;
 use nabu_engine::sim::{CrashMode, Sim, SimIo, SimOptions};
-use nabu_engine::store::{CommitOptions, Pace, Shard, StoreError, StoreOptions};
+use nabu_engine::store::{CommitOptions, Limits, Pace, Shard, StoreError, StoreOptions};
 use support::content::Content;
 use support::machine;
 
@@ -29,7 +29,14 @@ fn contents(seed: u64) -> Vec<Content> {
 
 fn options() -> StoreOptions {
     let segment_size = Some(64 << 20);
-    StoreOptions { dirs: machine::dirs(1), cores: 1, memory_bytes: MEMORY_BYTES, segment_size, read_only: false }
+    StoreOptions {
+        dirs: machine::dirs(1),
+        cores: 1,
+        memory_bytes: MEMORY_BYTES,
+        segment_size,
+        read_only: false,
+        limits: Limits::default(),
+    }
 }
 
 async fn put(shard: Shard<SimIo>, content: &Content) -> Result<(), StoreError> {

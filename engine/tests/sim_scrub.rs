@@ -250,7 +250,6 @@ fn a_flipped_bit_in_what_no_blob_needs_has_the_rest_of_its_segment_moved_away() 
         Meaning::HeaderPadding,
         Meaning::RecordPadding(Kind::Blob),
         Meaning::RecordPadding(Kind::Frame),
-        Meaning::RecordPadding(Kind::Tombstone),
         Meaning::Head(Kind::Tombstone),
         Meaning::BatchPadding,
         Meaning::FooterEntry,

@@ -1,15 +1,19 @@
 //! The footer of a sealed segment: an entry per record, so that recovery reads no heads.
 //!
-//! It ends the file: entries on a block boundary, then one block with the trailer. A footer is a help and never an authority: when any
-//! of it is invalid, the segment is scanned.
+//! It ends the file: entries on a block boundary, then one block with the trailer. A footer is a
+//! help and never an authority: when any of it is invalid, the segment is scanned. The trailer
+//! repeats what the header says, for a segment whose header can't be read.
 
-use crate::io::{AlignedBuf, BLOCK_SIZE};
+use std::io;
+
+use crate::io::{AlignedBuf, BLOCK_SIZE, Io};
 use crate::log::codec::{crc32c, get_u32, get_u64, put_u32, put_u64};
-use crate::log::record::{Decoded, Kind, Layout};
-use crate::log::{FORMAT_VERSION, SEGMENT_SIZE_MAX};
+use crate::log::record::{Decoded, Head, Kind, Layout};
+use crate::log::segment::{Segment, SegmentHeader};
+use crate::log::{FORMAT_VERSION, REREADS, SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN};
 use crate::types::{BlobId, SegmentId, Sequence};
 
-const MAGIC: &[u8; 8] = b"NABUFTR1";
+const MAGIC: &[u8; 8] = b"NABUFTR2";
 const MAGIC_AT: usize = 0;
 const VERSION_AT: usize = MAGIC_AT + 8;
 const SEGMENT_AT: usize = VERSION_AT + 4;
@@ -18,12 +22,15 @@ const ENTRIES_AT: usize = NONCE_AT + 8;
 const COUNT_AT: usize = ENTRIES_AT + 8;
 const ENTRIES_CRC_AT: usize = COUNT_AT + 4;
 const DATA_END_AT: usize = ENTRIES_CRC_AT + 4;
-const CRC_AT: usize = DATA_END_AT + 8;
+const SIZE_AT: usize = DATA_END_AT + 8;
+const STORE_AT: usize = SIZE_AT + 8;
+const CREATED_AT: usize = STORE_AT + 16;
+const CRC_AT: usize = CREATED_AT + 8;
 
 /// Bytes of a trailer; the rest of its block is zero.
 pub const TRAILER_SIZE: usize = CRC_AT + 4;
 /// Bytes of one encoded entry.
-pub const ENTRY_SIZE: usize = 40;
+pub const ENTRY_SIZE: usize = 48;
 
 /// What recovery must know of a record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,20 +43,28 @@ pub struct FooterEntry {
     pub sequence: Sequence,
     /// Of a tombstone: see [`crate::log::record::Head::link`].
     pub watermark: u32,
+    /// See [`crate::log::record::Register::version`]; 0 without a register.
+    pub version: u64,
 }
 
 impl FooterEntry {
+    /// The entry of a record with this head, at this place.
+    pub fn new(head: &Head, offset_units: u32, length_units: u32) -> Self {
+        Self {
+            kind: head.kind,
+            layout: head.layout,
+            offset_units,
+            length_units,
+            id: head.id,
+            sequence: head.sequence,
+            watermark: head.link as u32,
+            version: head.register.map_or(0, |register| register.version),
+        }
+    }
+
     /// The entry of a record that was read.
     pub fn of(record: &Decoded) -> Self {
-        Self {
-            kind: record.head.kind,
-            layout: record.head.layout,
-            offset_units: record.placement.offset_units,
-            length_units: record.length_units(),
-            id: record.head.id,
-            sequence: record.head.sequence,
-            watermark: record.head.link as u32,
-        }
+        Self::new(&record.head, record.placement.offset_units, record.length_units())
     }
 
     fn encode(&self, out: &mut [u8]) {
@@ -60,6 +75,7 @@ impl FooterEntry {
         put_u32(out, 12, self.watermark);
         put_u64(out, 16, self.sequence.0);
         out[24..40].copy_from_slice(&self.id.0);
+        put_u64(out, 40, self.version);
     }
 
     fn decode(input: &[u8]) -> Option<Self> {
@@ -73,6 +89,7 @@ impl FooterEntry {
             watermark: get_u32(input, 12),
             sequence: Sequence(get_u64(input, 16)),
             id: BlobId(id),
+            version: get_u64(input, 40),
         })
     }
 }
@@ -85,8 +102,8 @@ pub const fn footer_bytes(entries: usize) -> u64 {
 /// The last block of a sealed segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Trailer {
-    pub segment: SegmentId,
-    pub nonce: u64,
+    /// The same as at the start of the segment.
+    pub header: SegmentHeader,
     /// Where the entries start, in bytes.
     pub entries_offset: u64,
     pub count: u32,
@@ -98,6 +115,13 @@ pub struct Trailer {
 impl Trailer {
     /// Decodes the last block of a file; `None` when it is no trailer of this segment's present life, or points outside the file.
     pub fn decode(block: &[u8], segment: SegmentId, nonce: u64, file_size: u64) -> Option<Self> {
+        Self::decode_any(block, file_size)
+            .filter(|trailer| trailer.header.segment == segment && trailer.header.nonce == nonce)
+    }
+
+    /// Decodes the last block of a file whatever segment it says it is of; `None` when it is no
+    /// trailer, or points outside the file.
+    pub fn decode_any(block: &[u8], file_size: u64) -> Option<Self> {
         let sound = block.len() >= BLOCK_SIZE
             && &block[..8] == MAGIC
             && crc32c(&block[..CRC_AT]) == get_u32(block, CRC_AT)
@@ -105,20 +129,26 @@ impl Trailer {
         if !sound {
             return None;
         }
+        let mut store = [0; 16];
+        store.copy_from_slice(&block[STORE_AT..STORE_AT + 16]);
         let trailer = Self {
-            segment: SegmentId(get_u32(block, SEGMENT_AT)),
-            nonce: get_u64(block, NONCE_AT),
+            header: SegmentHeader {
+                segment: SegmentId(get_u32(block, SEGMENT_AT)),
+                size: get_u64(block, SIZE_AT),
+                store,
+                nonce: get_u64(block, NONCE_AT),
+                created_at_ns: get_u64(block, CREATED_AT),
+            },
             entries_offset: get_u64(block, ENTRIES_AT),
             count: get_u32(block, COUNT_AT),
             entries_crc: get_u32(block, ENTRIES_CRC_AT),
             data_end: get_u64(block, DATA_END_AT),
         };
-        let fits = trailer.segment == segment
-            && trailer.nonce == nonce
+        let fits = (SEGMENT_SIZE_MIN..=SEGMENT_SIZE_MAX).contains(&trailer.header.size)
             && u64::from(trailer.count) <= SEGMENT_SIZE_MAX / ENTRY_SIZE as u64
             && trailer.data_end <= trailer.entries_offset
             && trailer.entries_offset.is_multiple_of(BLOCK_SIZE as u64)
-            && trailer.entries_offset + footer_bytes(trailer.count as usize) == file_size;
+            && trailer.entries_offset.checked_add(footer_bytes(trailer.count as usize)) == Some(file_size);
         fits.then_some(trailer)
     }
 
@@ -138,7 +168,7 @@ impl Trailer {
 }
 
 /// Encodes a whole footer, to be written so that it ends the file.
-pub fn encode(segment: SegmentId, nonce: u64, file_size: u64, data_end: u64, entries: &[FooterEntry]) -> AlignedBuf {
+pub fn encode(header: &SegmentHeader, file_size: u64, data_end: u64, entries: &[FooterEntry]) -> AlignedBuf {
     let size = footer_bytes(entries.len());
     let entries_offset = file_size - size;
     assert!(data_end <= entries_offset, "a footer of {size} bytes over data that ends at {data_end}");
@@ -151,15 +181,65 @@ pub fn encode(segment: SegmentId, nonce: u64, file_size: u64, data_end: u64, ent
     let trailer = &mut buf[trailer_at..];
     trailer[MAGIC_AT..MAGIC_AT + 8].copy_from_slice(MAGIC);
     put_u32(trailer, VERSION_AT, FORMAT_VERSION);
-    put_u32(trailer, SEGMENT_AT, segment.0);
-    put_u64(trailer, NONCE_AT, nonce);
+    put_u32(trailer, SEGMENT_AT, header.segment.0);
+    put_u64(trailer, NONCE_AT, header.nonce);
     put_u64(trailer, ENTRIES_AT, entries_offset);
     put_u32(trailer, COUNT_AT, entries.len() as u32);
     put_u32(trailer, ENTRIES_CRC_AT, entries_crc);
     put_u64(trailer, DATA_END_AT, data_end);
+    put_u64(trailer, SIZE_AT, header.size);
+    trailer[STORE_AT..STORE_AT + 16].copy_from_slice(&header.store);
+    put_u64(trailer, CREATED_AT, header.created_at_ns);
     let crc = crc32c(&trailer[..CRC_AT]);
     put_u32(trailer, CRC_AT, crc);
     buf
+}
+
+/// Reads the trailer of a file, whatever segment it says it is of; `None` when it has no valid one.
+pub async fn read_trailer<I: Io>(io: &I, file: &I::File, file_size: u64) -> io::Result<Option<Trailer>> {
+    let block_size = BLOCK_SIZE as u64;
+    if file_size < 2 * block_size || !file_size.is_multiple_of(block_size) {
+        return Ok(None);
+    }
+    let (result, block) = io.read_at(file, AlignedBuf::zeroed(BLOCK_SIZE), 0..BLOCK_SIZE, file_size - block_size).await;
+    if result? < BLOCK_SIZE {
+        return Ok(None);
+    }
+    Ok(Trailer::decode_any(&block, file_size))
+}
+
+/// Reads the footer of a segment; `None` when it has no valid one, however often it is read.
+pub async fn read_footer<I: Io>(
+    io: &I,
+    segment: &Segment<I::File>,
+    file_size: u64,
+) -> io::Result<Option<(Trailer, Vec<FooterEntry>)>> {
+    let mut outcome = Ok(None);
+    for _ in 0..=REREADS {
+        outcome = try_read_footer(io, segment, file_size).await;
+        if matches!(outcome, Ok(Some(_))) {
+            break;
+        }
+    }
+    outcome
+}
+
+async fn try_read_footer<I: Io>(
+    io: &I,
+    segment: &Segment<I::File>,
+    file_size: u64,
+) -> io::Result<Option<(Trailer, Vec<FooterEntry>)>> {
+    let is_ours = |trailer: &Trailer| trailer.header.segment == segment.id && trailer.header.nonce == segment.nonce;
+    let Some(trailer) = read_trailer(io, &segment.file, file_size).await?.filter(is_ours) else { return Ok(None) };
+    let length = trailer.entries_bytes();
+    if length == 0 {
+        return Ok(Some((trailer, Vec::new())));
+    }
+    let (result, buf) = io.read_at(&segment.file, AlignedBuf::zeroed(length), 0..length, trailer.entries_offset).await;
+    if result? < length {
+        return Ok(None);
+    }
+    Ok(trailer.decode_entries(&buf[..length]).map(|entries| (trailer, entries)))
 }
 
 #[cfg(test)]
@@ -175,16 +255,44 @@ mod tests {
             id: BlobId([number as u8; 16]),
             sequence: Sequence(u64::from(number)),
             watermark: 0,
+            version: 0,
         }
+    }
+
+    fn header() -> SegmentHeader {
+        SegmentHeader { segment: SegmentId(5), size: 1 << 20, store: [7; 16], nonce: 77, created_at_ns: 11 }
     }
 
     #[test]
     fn the_bytes_of_an_entry_are_the_documented_ones() {
         let mut bytes = [0; ENTRY_SIZE];
-        FooterEntry { watermark: 9, ..entry(3) }.encode(&mut bytes);
+        FooterEntry { watermark: 9, version: 6, ..entry(3) }.encode(&mut bytes);
         assert_eq!(
             crate::types::hex(&bytes),
-            "01000000430000000100000009000000030000000000000003030303030303030303030303030303"
+            "010000004300000001000000090000000300000000000000030303030303030303030303030303030600000000000000"
+        );
+    }
+
+    #[test]
+    fn the_bytes_of_a_trailer_are_the_documented_ones() {
+        let footer = encode(&header(), 1 << 20, 8192, &[entry(3)]);
+        assert_eq!(
+            crate::types::hex(&footer[footer.len() - BLOCK_SIZE..][..88]),
+            concat!(
+                "4e41425546545232",
+                "02000000",
+                "05000000",
+                "4d00000000000000",
+                "00e00f0000000000",
+                "01000000",
+                "d1814a12",
+                "0020000000000000",
+                "0000100000000000",
+                "07070707070707070707070707070707",
+                "0b00000000000000",
+                "0bae9694",
+                "00000000"
+            )
         );
     }
 
@@ -192,13 +300,14 @@ mod tests {
     fn a_footer_is_read_back_and_every_flipped_bit_is_found() {
         let entries: Vec<_> = (0..200).map(entry).collect();
         let file_size = 1 << 20;
-        let mut footer = encode(SegmentId(5), 77, file_size, 4096, &entries);
+        let mut footer = encode(&header(), file_size, 4096, &entries);
         let at = footer.len() - BLOCK_SIZE;
         let read = |footer: &[u8]| {
             let trailer = Trailer::decode(&footer[at..], SegmentId(5), 77, file_size)?;
             trailer.decode_entries(&footer[..trailer.entries_bytes()])
         };
         assert_eq!(read(&footer), Some(entries));
+        assert_eq!(Trailer::decode_any(&footer[at..], file_size).map(|trailer| trailer.header), Some(header()));
         assert_eq!(Trailer::decode(&footer[at..], SegmentId(6), 77, file_size), None);
         assert_eq!(Trailer::decode(&footer[at..], SegmentId(5), 78, file_size), None);
         assert_eq!(Trailer::decode(&footer[at..], SegmentId(5), 77, file_size + 4096), None);

@@ -145,10 +145,10 @@ impl<I: Io> Log<I> {
             }
         };
         header.segment = self.0.options.table.next_id();
-        let mut block = AlignedBuf::zeroed(BLOCK_SIZE);
-        header.encode(&mut block);
+        let mut blocks = AlignedBuf::zeroed(DATA_START as usize);
+        header.encode_copies(&mut blocks);
         let written = async {
-            let (result, _) = io.write_at(&file, block, 0..BLOCK_SIZE, 0).await;
+            let (result, _) = io.write_at(&file, blocks, 0..DATA_START as usize, 0).await;
             result?;
             io.sync(&file).await?;
             io.rename(&path, &file_path(dir, header.segment)).await?;
@@ -222,7 +222,7 @@ pub async fn write_footer<I: Io>(
 ) -> io::Result<()> {
     let size = data_end.next_multiple_of(BLOCK_SIZE as u64) + footer::footer_bytes(entries.len());
     let now = io.file_size(&segment.file).await?;
-    let footer = footer::encode(segment.id, segment.nonce, size, data_end, entries);
+    let footer = footer::encode(&segment.header(), size, data_end, entries);
     let length = footer.capacity();
     let (result, _) = io.write_at(&segment.file, footer, 0..length, size - length as u64).await;
     result?;

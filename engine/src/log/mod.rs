@@ -40,6 +40,9 @@ pub mod segment;
 pub mod superblock;
 pub mod writer;
 
+/// What fails a checksum, or is refused by the disk, is read again so often before anything is
+/// concluded from it: a read can go wrong once and find the right bytes the next time.
+pub const REREADS: u32 = 2;
 /// Records start at multiples of this, in bytes; offsets and lengths are kept in this unit.
 pub const RECORD_ALIGN: usize = 64;
 /// The payload of a frame, in bytes: the unit in which a large blob is received, written and read. With its head it takes a huge page.
@@ -54,7 +57,7 @@ pub const HEAD_ROOM: usize = crate::io::BLOCK_SIZE;
 pub const SEGMENT_SIZE_MIN: u64 = 256 << 10;
 pub const SEGMENT_SIZE_MAX: u64 = 1 << 30;
 /// The version of the format on disk that this program writes. It reads this one alone.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 const _: () = assert!(FRAME_SIZE.is_multiple_of(crate::io::BLOCK_SIZE));
 const _: () = assert!(CHECK_SIZE.is_multiple_of(crate::io::BLOCK_SIZE));

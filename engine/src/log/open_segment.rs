@@ -111,15 +111,7 @@ impl<F> OpenSegment<F> {
 
     /// Enters a record into the books of the segment.
     pub(super) fn place(self: &Rc<Self>, head: &Head, offset_units: u32, length_units: u32, end: u64) -> Placed<F> {
-        let entry = FooterEntry {
-            kind: head.kind,
-            layout: head.layout,
-            offset_units,
-            length_units,
-            id: head.id,
-            sequence: head.sequence,
-            watermark: head.link as u32,
-        };
+        let entry = FooterEntry::new(head, offset_units, length_units);
         self.entries.borrow_mut().push(entry);
         self.segment.add_record(&entry);
         if matches!(head.kind, Kind::Blob | Kind::Tombstone) {

@@ -11,14 +11,14 @@ use crate::log::codec::{crc32c, crc32c_keyed, get_u32, get_u64, put_u32, put_u64
 use crate::log::{CHECK_SIZE, FRAME_SIZE, HEAD_ROOM, PACKED_PAYLOAD_MAX, RECORD_ALIGN, bytes, units};
 use crate::types::{BlobId, ContentHash, SegmentId, Sequence};
 
-const MAGIC: u32 = u32::from_le_bytes(*b"NBR1");
+const MAGIC: u32 = u32::from_le_bytes(*b"NBR2");
 
 const MAGIC_AT: usize = 0;
 const KIND_AT: usize = MAGIC_AT + 4;
 const LAYOUT_AT: usize = KIND_AT + 1;
 const POLICY_AT: usize = LAYOUT_AT + 1;
-const RESERVED_AT: usize = POLICY_AT + 1;
-const HEAD_CRC_AT: usize = RESERVED_AT + 1;
+const REGISTER_LENGTH_AT: usize = POLICY_AT + 1;
+const HEAD_CRC_AT: usize = REGISTER_LENGTH_AT + 1;
 const SEGMENT_AT: usize = HEAD_CRC_AT + 4;
 const OFFSET_AT: usize = SEGMENT_AT + 4;
 const HEAD_LENGTH_AT: usize = OFFSET_AT + 4;
@@ -32,16 +32,26 @@ const HASH_AT: usize = ID_AT + 16;
 const SIZE_AT: usize = HASH_AT + 32;
 const CREATED_AT: usize = SIZE_AT + 8;
 const LINK_AT: usize = CREATED_AT + 8;
-/// Bytes of the fixed part of a head; labels and the checksum table follow.
-pub const FIXED_SIZE: usize = LINK_AT + 8;
+const FLAGS_AT: usize = LINK_AT + 8;
+/// Bytes of the fixed part of a head; register, labels and the checksum table follow.
+pub const FIXED_SIZE: usize = FLAGS_AT + 8;
+
+const REGISTER_VERSION_AT: usize = 0;
+const REGISTER_PROMISED_AT: usize = REGISTER_VERSION_AT + 8;
+const REGISTER_NODE_AT: usize = REGISTER_PROMISED_AT + 8;
+const REGISTER_NUMBER_AT: usize = REGISTER_NODE_AT + 8;
+const REGISTER_CLAIM_AT: usize = REGISTER_NUMBER_AT + 8;
+/// Bytes of the register of a record that has one.
+pub const REGISTER_SIZE: usize = REGISTER_CLAIM_AT + 40;
 
 /// The most bytes of an encoded head.
 pub const HEAD_LENGTH_MAX: usize = HEAD_ROOM;
 /// The most bytes of the labels of one blob as encoded.
 pub const LABELS_ENCODED_MAX: usize = 3072;
 
-const _: () = assert!(FIXED_SIZE == 120);
-const _: () = assert!(FIXED_SIZE + LABELS_ENCODED_MAX + FRAME_SIZE / CHECK_SIZE * 4 <= HEAD_LENGTH_MAX);
+const _: () = assert!(FIXED_SIZE == 128 && REGISTER_SIZE == 72);
+const _: () =
+    assert!(FIXED_SIZE + REGISTER_SIZE + LABELS_ENCODED_MAX + FRAME_SIZE.div_ceil(CHECK_SIZE) * 4 <= HEAD_LENGTH_MAX);
 
 /// What a record is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,6 +64,11 @@ pub enum Kind {
     ExtentPage,
     /// The deletion of a blob.
     Tombstone,
+    /// A part or a shard of a blob whose record lies elsewhere, under a key of its own that is no
+    /// prefix of its hash. For a cluster: this program refuses a store that holds one.
+    Part,
+    /// The record of a blob whose content lies elsewhere. As above.
+    Stub,
 }
 
 /// What the payload of a blob record is.
@@ -65,6 +80,8 @@ pub enum Layout {
     Extents,
     /// Extents of extent pages.
     ExtentPages,
+    /// The keys of the parts that hold the content. For a cluster, as [`Kind::Part`].
+    Parts,
 }
 
 impl Kind {
@@ -74,6 +91,8 @@ impl Kind {
             Kind::Frame => 2,
             Kind::ExtentPage => 3,
             Kind::Tombstone => 4,
+            Kind::Part => 5,
+            Kind::Stub => 6,
         }
     }
 
@@ -83,6 +102,8 @@ impl Kind {
             2 => Kind::Frame,
             3 => Kind::ExtentPage,
             4 => Kind::Tombstone,
+            5 => Kind::Part,
+            6 => Kind::Stub,
             _ => return None,
         })
     }
@@ -94,6 +115,7 @@ impl Layout {
             Layout::Inline => 0,
             Layout::Extents => 1,
             Layout::ExtentPages => 2,
+            Layout::Parts => 3,
         }
     }
 
@@ -102,6 +124,7 @@ impl Layout {
             0 => Layout::Inline,
             1 => Layout::Extents,
             2 => Layout::ExtentPages,
+            3 => Layout::Parts,
             _ => return None,
         })
     }
@@ -117,6 +140,22 @@ pub struct Placement {
     pub durable_to_units: u32,
 }
 
+/// What a record of a cluster says of the register that its id is; a record of a standalone node
+/// has none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Register {
+    /// Even: a blob; odd: its deletion.
+    pub version: u64,
+    /// No upload below this version is accepted any more.
+    pub promised: u64,
+    /// Who wrote this value: the node, and the number of the operation there.
+    pub node: u64,
+    pub number: u64,
+    /// Of a part: the id, version and author of the record that claimed it, zero while it is
+    /// pending; the codec does not look into it.
+    pub claim: [u8; 40],
+}
+
 /// Everything a head says, the placement aside.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Head {
@@ -130,10 +169,13 @@ pub struct Head {
     pub hash: ContentHash,
     /// Of a blob: bytes of its content.
     pub size: u64,
-    /// Of a blob and a tombstone: nanoseconds since 1970.
+    /// Of a blob and a tombstone: nanoseconds since 1970, as the caller says.
     pub created_at_ns: u64,
     /// Of a tombstone: every older record of its id lies in a segment with a lower number than this.
     pub link: u64,
+    /// Bits that the writer gives and that stay with the record when it is moved.
+    pub flags: u64,
+    pub register: Option<Register>,
     /// Of a blob: by name, ascending.
     pub labels: Vec<(String, String)>,
 }
@@ -154,6 +196,8 @@ impl Head {
             size: 0,
             created_at_ns: 0,
             link: 0,
+            flags: 0,
+            register: None,
             labels: Vec::new(),
         }
     }
@@ -170,7 +214,11 @@ impl Head {
 
     /// Bytes of the encoded head for a payload of this length.
     pub fn encoded_length(&self, payload_length: usize) -> usize {
-        FIXED_SIZE + self.labels_encoded() + payload_length.div_ceil(CHECK_SIZE) * 4
+        FIXED_SIZE + self.register_length() + self.labels_encoded() + payload_length.div_ceil(CHECK_SIZE) * 4
+    }
+
+    fn register_length(&self) -> usize {
+        self.register.map_or(0, |_| REGISTER_SIZE)
     }
 }
 
@@ -230,6 +278,7 @@ pub fn encode_head(
     out[KIND_AT] = head.kind.to_byte();
     out[LAYOUT_AT] = head.layout.to_byte();
     out[POLICY_AT] = head.policy;
+    out[REGISTER_LENGTH_AT] = head.register_length() as u8;
     put_u32(out, SEGMENT_AT, placement.segment.0);
     put_u32(out, OFFSET_AT, placement.offset_units);
     put_u32(out, HEAD_LENGTH_AT, shape.head_length as u32);
@@ -243,7 +292,12 @@ pub fn encode_head(
     put_u64(out, SIZE_AT, head.size);
     put_u64(out, CREATED_AT, head.created_at_ns);
     put_u64(out, LINK_AT, head.link);
+    put_u64(out, FLAGS_AT, head.flags);
     let mut at = FIXED_SIZE;
+    if let Some(register) = &head.register {
+        register.encode(&mut out[at..at + REGISTER_SIZE]);
+        at += REGISTER_SIZE;
+    }
     for text in head.labels.iter().flat_map(|(name, value)| [name, value]) {
         out[at..at + 2].copy_from_slice(&(text.len() as u16).to_le_bytes());
         out[at + 2..at + 2 + text.len()].copy_from_slice(text.as_bytes());
@@ -317,16 +371,19 @@ pub fn decode_head(input: &[u8], segment: SegmentId, offset_units: u32, nonce: u
         payload_offset: get_u32(input, PAYLOAD_OFFSET_AT) as usize,
         payload_length: get_u32(input, PAYLOAD_LENGTH_AT) as usize,
     };
+    let register_length = usize::from(input[REGISTER_LENGTH_AT]);
     let labels_length = get_u32(input, LABELS_LENGTH_AT) as usize;
     let checks_count = shape.payload_length.div_ceil(CHECK_SIZE);
     let sound = shape.payload_length <= FRAME_SIZE
         && (head_length..=HEAD_ROOM).contains(&shape.payload_offset)
+        && (register_length == 0 || register_length == REGISTER_SIZE)
         && labels_length <= LABELS_ENCODED_MAX
-        && head_length == FIXED_SIZE + labels_length + checks_count * 4;
+        && head_length == FIXED_SIZE + register_length + labels_length + checks_count * 4;
     if !sound {
         return Err(Invalid::Bounds);
     }
-    let (labels, checks) = input[FIXED_SIZE..].split_at(labels_length);
+    let (register, rest) = input[FIXED_SIZE..].split_at(register_length);
+    let (labels, checks) = rest.split_at(labels_length);
     let mut id = [0; 16];
     id.copy_from_slice(&input[ID_AT..ID_AT + 16]);
     let mut hash = [0; 32];
@@ -342,12 +399,34 @@ pub fn decode_head(input: &[u8], segment: SegmentId, offset_units: u32, nonce: u
             size: get_u64(input, SIZE_AT),
             created_at_ns: get_u64(input, CREATED_AT),
             link: get_u64(input, LINK_AT),
+            flags: get_u64(input, FLAGS_AT),
+            register: (!register.is_empty()).then(|| Register::decode(register)),
             labels: decode_labels(labels).ok_or(Invalid::Bounds)?,
         },
         shape,
         placement,
         checks: checks.chunks_exact(4).map(|check| get_u32(check, 0)).collect(),
     })
+}
+
+impl Register {
+    fn encode(&self, out: &mut [u8]) {
+        put_u64(out, REGISTER_VERSION_AT, self.version);
+        put_u64(out, REGISTER_PROMISED_AT, self.promised);
+        put_u64(out, REGISTER_NODE_AT, self.node);
+        put_u64(out, REGISTER_NUMBER_AT, self.number);
+        out[REGISTER_CLAIM_AT..REGISTER_SIZE].copy_from_slice(&self.claim);
+    }
+
+    fn decode(input: &[u8]) -> Self {
+        Self {
+            version: get_u64(input, REGISTER_VERSION_AT),
+            promised: get_u64(input, REGISTER_PROMISED_AT),
+            node: get_u64(input, REGISTER_NODE_AT),
+            number: get_u64(input, REGISTER_NUMBER_AT),
+            claim: input[REGISTER_CLAIM_AT..REGISTER_SIZE].try_into().expect("the claim's bytes"),
+        }
+    }
 }
 
 fn decode_labels(mut input: &[u8]) -> Option<Vec<(String, String)>> {

@@ -14,6 +14,8 @@ fn blob_head() -> Head {
         size: 5,
         created_at_ns: 1_735_689_600_000_000_000,
         link: 0,
+        flags: 0,
+        register: None,
         labels: vec![("env".into(), "prod".into())],
     }
 }
@@ -37,16 +39,16 @@ fn decode(bytes: &[u8]) -> Result<Decoded, Invalid> {
 fn the_bytes_of_a_blob_record_are_the_documented_ones() {
     let record = encode(&blob_head(), b"hello");
     let golden = concat!(
-        "4e425231",
+        "4e425232",
         "01",
         "00",
         "01",
         "00",
-        "0c8107fa",
+        "8bc46c92",
         "07000000",
         "40000000",
-        "87000000",
-        "88000000",
+        "8f000000",
+        "90000000",
         "05000000",
         "40000000",
         "0b000000",
@@ -56,13 +58,37 @@ fn the_bytes_of_a_blob_record_are_the_documented_ones() {
         "0500000000000000",
         "000057c07e681618",
         "0000000000000000",
+        "0000000000000000",
         "0300656e76",
         "040070726f64",
         "4cbb719a",
         "00",
         "68656c6c6f",
     );
-    assert_eq!(crate::types::hex(&record[..141]), golden);
+    assert_eq!(crate::types::hex(&record[..149]), golden);
+}
+
+const REGISTER: Register = Register { version: 2, promised: 3, node: 4, number: 5, claim: [6; 40] };
+
+#[test]
+fn the_bytes_of_a_record_with_a_register_are_the_documented_ones() {
+    let head = Head { kind: Kind::Stub, flags: 0x0102, register: Some(REGISTER), ..blob_head() };
+    let record = encode(&head, b"");
+    assert_eq!(record[7], REGISTER_SIZE as u8);
+    assert_eq!(record[4], 6);
+    assert_eq!(
+        crate::types::hex(&record[112..FIXED_SIZE + REGISTER_SIZE]),
+        concat!(
+            "0000000000000000",
+            "0201000000000000",
+            "0200000000000000",
+            "0300000000000000",
+            "0400000000000000",
+            "0500000000000000",
+            "06060606060606060606060606060606060606060606060606060606060606060606060606060606",
+        )
+    );
+    assert_eq!(decode(&record).expect("what was written").head, head);
 }
 
 #[test]
@@ -101,10 +127,17 @@ proptest! {
         created_at_ns: u64,
         link: u64,
         policy: u8,
+        flags: u64,
+        register in prop::option::of(any::<(u64, u64, u64, u64, [u8; 40])>()),
         labels in prop::collection::vec(("[a-z]{1,20}", ".{0,20}"), 0..8),
     ) {
         let payload: Vec<u8> = (0..size).map(|index| (index * 31) as u8).collect();
-        let head = Head { sequence: Sequence(sequence), created_at_ns, link, policy, labels, size: size as u64, ..blob_head() };
+        let register = register
+            .map(|(version, promised, node, number, claim)| Register { version, promised, node, number, claim });
+        let sequence = Sequence(sequence);
+        let size_of = size as u64;
+        let head =
+            Head { sequence, created_at_ns, link, policy, flags, register, labels, size: size_of, ..blob_head() };
         let record = encode(&head, &payload);
         let decoded = decode(&record).expect("what was written");
         prop_assert_eq!(&decoded.head, &head);

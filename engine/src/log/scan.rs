@@ -6,18 +6,24 @@
 //! | --- | --- | --- |
 //! | none exists, or at most `X` | a torn tail: nothing behind it was acknowledged | cuts the segment at `X` |
 //! | more than `X` | damage to what was durable | reports it, keeps what is sound behind it |
-//! | a block of the segment can't be read | not decidable | keeps everything sound, and the segment is not sealed |
+//! | a block of the segment can't be read, and `X` does not begin with a block of zeros | not decidable | keeps everything sound, and the segment is not sealed |
+//!
+//! A block of zeros where the next record would begin was never written, and nothing behind it was
+//! acknowledged, whatever can't be read there: records are acknowledged in the order of the segment.
+//!
+//! Nothing is concluded from one read: what is missing, torn or refused is read again first.
 //!
 //! A record behind a hole is found by its magic at multiples of the record alignment. Its head checksum is keyed with the segment's nonce, which no
 //! client knows, so content can't pose as a record.
 
+use std::collections::BTreeSet;
 use std::io;
 
 use crate::io::{AlignedBuf, BLOCK_SIZE, Io};
 use crate::log::footer::FooterEntry;
 use crate::log::record::{Decoded, HEAD_LENGTH_MAX, Invalid, candidates, decode_head};
 use crate::log::segment::{DATA_START, Segment};
-use crate::log::{FRAME_SIZE, RECORD_ALIGN, bytes, units};
+use crate::log::{FRAME_SIZE, RECORD_ALIGN, REREADS, bytes, units};
 use crate::probe::{self, Event};
 
 /// Bytes read at a time; a whole record fits.
@@ -45,14 +51,24 @@ pub struct Scan {
     pub cut: Option<u64>,
     /// There was more than zeros.
     pub is_torn: bool,
-    /// Bytes that the disk refused to read.
+    /// Bytes that the disk refused to read, where something may lie that counts.
     pub unreadable_bytes: u64,
 }
 
 /// A record, or a hole, in the order of the segment.
 enum Found {
     Record { entry: FooterEntry, end: u64, durable_to: u64, payload_sound: bool },
-    Hole { damage: Damage, blank: bool },
+    Hole { damage: Damage, begins: Beginning },
+}
+
+/// What lies where a record should begin.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Beginning {
+    /// Zeros to the end of the file, as far as there are records to be found.
+    Blank,
+    /// A block of zeros, and records behind it.
+    BlankBlock,
+    Bytes,
 }
 
 /// Reads a segment of `file_size` bytes from its first record on, and decides what counts.
@@ -67,21 +83,23 @@ pub async fn scan<I: Io>(io: &I, segment: &Segment<I::File>, file_size: u64) -> 
         })
         .max()
         .unwrap_or(0);
+    let unreadable = window.unreadable;
+    let unreadable_bytes = |below: u64| unreadable.range(..below).count() as u64 * BLOCK_SIZE as u64;
     let mut scan =
-        Scan { data_end: DATA_START, durable_to, unreadable_bytes: window.unreadable_bytes, ..Scan::default() };
+        Scan { data_end: DATA_START, durable_to, unreadable_bytes: unreadable_bytes(file_size), ..Scan::default() };
     for found in found {
-        let torn_at = match &found {
-            Found::Record { payload_sound: true, .. } => None,
-            Found::Record { entry, .. } => Some(bytes(entry.offset_units)),
-            Found::Hole { damage, .. } => Some(damage.offset),
+        let (torn_at, begins) = match &found {
+            Found::Record { payload_sound: true, .. } => (None, Beginning::Bytes),
+            Found::Record { entry, .. } => (Some(bytes(entry.offset_units)), Beginning::Bytes),
+            Found::Hole { damage, begins } => (Some(damage.offset), *begins),
         };
-        let torn = !matches!(&found, Found::Hole { blank: true, .. });
         if let Some(offset) = torn_at {
             let durable = offset < durable_to && !cfg!(feature = "mutant-cut-in-the-middle");
-            if !durable && scan.unreadable_bytes == 0 {
+            if !durable && (unreadable.is_empty() || begins != Beginning::Bytes) {
                 scan.cut = Some(offset);
-                scan.is_torn = torn;
-                if torn {
+                scan.is_torn = begins != Beginning::Blank;
+                scan.unreadable_bytes = unreadable_bytes(offset);
+                if scan.is_torn {
                     probe::hit(Event::TornTailCut);
                 }
                 break;
@@ -105,26 +123,75 @@ pub async fn scan<I: Io>(io: &I, segment: &Segment<I::File>, file_size: u64) -> 
     Ok(scan)
 }
 
-/// Writes a part of a segment once more, as it is, and makes it durable.
+/// Writes the records of a segment from an offset on once more, as they are, and makes them durable.
 ///
-/// What a scan finds behind the last durable record may be readable and yet not be on its way to the disk: after a sync that failed, the next one
-/// reports success without doing anything for what the first gave up. Only a new write is covered by a new sync.
-pub async fn rewrite<I: Io>(io: &I, segment: &Segment<I::File>, from: u64, to: u64) -> io::Result<()> {
-    let mut at = from / BLOCK_SIZE as u64 * BLOCK_SIZE as u64;
-    let to = to.next_multiple_of(BLOCK_SIZE as u64);
-    let mut buf = AlignedBuf::zeroed((to - at).min(WINDOW_SIZE as u64) as usize);
-    while at < to {
-        let length = (to - at).min(WINDOW_SIZE as u64) as usize;
-        let (result, back) = io.read_at(&segment.file, buf, 0..length, at).await;
-        if result? < length {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the segment's file shrank while it was read"));
+/// What a scan finds behind the last durable record may be readable and yet not be on its way to the
+/// disk: after a sync that failed, the next one reports success without doing anything for what the
+/// first gave up. Only a new write is covered by a new sync. What is written was verified in the very
+/// buffer that it is written from: a read that is wrong for once must not become what lies there.
+pub async fn rewrite<I: Io>(io: &I, segment: &Segment<I::File>, from: u64, records: &[FooterEntry]) -> io::Result<()> {
+    let mut rest = &records[records.partition_point(|entry| bytes(entry.offset_units) < from)..];
+    let mut buf = None;
+    while !rest.is_empty() {
+        let (records, start, length) = next_run(rest);
+        rest = &rest[records.len()..];
+        let mut sound = None;
+        for attempt in 0..=REREADS {
+            let taken = buf.take().unwrap_or_else(|| AlignedBuf::zeroed(WINDOW_SIZE));
+            let (result, mut back) = io.read_at(&segment.file, taken, 0..length, start).await;
+            if result? == length && are_sound(segment, records, start, &mut back[..length]) {
+                if attempt > 0 {
+                    probe::hit(Event::RereadHelped);
+                }
+                sound = Some(back);
+                break;
+            }
+            buf = Some(back);
         }
-        let (result, back) = io.write_at(&segment.file, back, 0..length, at).await;
+        let Some(sound) = sound else {
+            return Err(io::Error::other("what was found in the segment can't be read once more"));
+        };
+        let (result, back) = io.write_at(&segment.file, sound, 0..length, start).await;
         result?;
-        buf = back;
-        at += length as u64;
+        buf = Some(back);
     }
     io.sync(&segment.file).await
+}
+
+/// The first of some records that fit into a window together, where the window starts, and its length.
+/// The next ones start in a block of their own: a batch does, and is smaller than a window.
+fn next_run(records: &[FooterEntry]) -> (&[FooterEntry], u64, usize) {
+    let block = BLOCK_SIZE as u64;
+    let end = |entry: &FooterEntry| (bytes(entry.offset_units) + bytes(entry.length_units)).next_multiple_of(block);
+    let start = bytes(records[0].offset_units);
+    assert!(start.is_multiple_of(block), "a run starts with a batch");
+    let mut count = records.partition_point(|entry| end(entry) - start <= WINDOW_SIZE as u64);
+    while records.get(count).is_some_and(|next| !bytes(next.offset_units).is_multiple_of(block)) {
+        count -= 1;
+    }
+    (&records[..count], start, (end(&records[count - 1]) - start) as usize)
+}
+
+/// Whether bytes of a segment from `start` on hold these records; clears what lies between them, which
+/// means nothing.
+fn are_sound<F>(segment: &Segment<F>, records: &[FooterEntry], start: u64, bytes_read: &mut [u8]) -> bool {
+    let mut at = 0;
+    for entry in records {
+        let begin = (bytes(entry.offset_units) - start) as usize;
+        let end = begin + bytes(entry.length_units) as usize;
+        let Some(record) = bytes_read.get_mut(begin..end) else { return false };
+        let Ok(decoded) = decode_head(record, segment.id, entry.offset_units, segment.nonce) else { return false };
+        let (from, to) = (decoded.shape.payload_offset, decoded.shape.payload_offset + decoded.shape.payload_length);
+        if FooterEntry::of(&decoded) != *entry || !decoded.verify(&record[from..to], 0) {
+            return false;
+        }
+        record[decoded.shape.head_length..from].fill(0);
+        record[to..].fill(0);
+        bytes_read[at..begin].fill(0);
+        at = end;
+    }
+    bytes_read[at..].fill(0);
+    true
 }
 
 /// Every record and every hole. The part behind the last record is a hole too.
@@ -132,26 +199,66 @@ async fn find_all<I: Io>(window: &mut Window<'_, I>) -> io::Result<Vec<Found>> {
     let mut found = Vec::new();
     let mut at = DATA_START;
     while at + (RECORD_ALIGN as u64) <= window.file_size {
-        if let Some(decoded) = window.record_at(at).await? {
-            let record = window.verified(decoded).await?;
-            let Found::Record { end, .. } = record else { unreachable!("a record was verified") };
-            found.push(record);
-            at = end;
-            continue;
+        match find_next(window, at).await? {
+            Next::Found(record, end) => {
+                found.push(record);
+                at = end;
+            }
+            Next::Padding(end) => at = end,
         }
-        // A batch ends with zeros up to the next block.
-        let block_end = at.next_multiple_of(BLOCK_SIZE as u64);
-        if block_end > at && window.zeros(at, block_end).await? {
-            at = block_end;
-            continue;
-        }
-        let next = window.next_record(at).await?;
-        let end = next.unwrap_or(window.file_size);
-        let blank = next.is_none() && window.zeros(at, at + BLOCK_SIZE as u64).await?;
-        found.push(Found::Hole { damage: Damage { offset: at, length: end - at }, blank });
-        at = end;
     }
     Ok(found)
+}
+
+enum Next {
+    /// A record or a hole, and where it ends.
+    Found(Found, u64),
+    /// A batch ends with zeros up to the next block.
+    Padding(u64),
+}
+
+async fn find_next<I: Io>(window: &mut Window<'_, I>, at: u64) -> io::Result<Next> {
+    let block_end = at.next_multiple_of(BLOCK_SIZE as u64);
+    let mut unsound = None;
+    let mut is_blank = true;
+    for attempt in 0..=REREADS {
+        if attempt > 0 {
+            window.forget();
+        }
+        if let Some(decoded) = window.record_at(at).await? {
+            let end = decoded.end();
+            let record = window.verified(decoded).await?;
+            if matches!(record, Found::Record { payload_sound: true, .. }) {
+                if attempt > 0 {
+                    probe::hit(Event::RereadHelped);
+                }
+                return Ok(Next::Found(record, end));
+            }
+            unsound = Some((record, end));
+        } else if block_end > at && window.zeros(at, block_end).await? {
+            return Ok(Next::Padding(block_end));
+        }
+        is_blank &= window.zeros(at, at + BLOCK_SIZE as u64).await? && !window.is_unreadable(at);
+    }
+    if let Some((record, end)) = unsound {
+        return Ok(Next::Found(record, end));
+    }
+    let mut next = window.next_record(at).await?;
+    if !is_blank {
+        // A record that is overlooked could have vouched for this place.
+        window.forget();
+        next = match (next, window.next_record(at).await?) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+    }
+    let end = next.unwrap_or(window.file_size);
+    let begins = match is_blank {
+        true if next.is_none() => Beginning::Blank,
+        true => Beginning::BlankBlock,
+        false => Beginning::Bytes,
+    };
+    Ok(Next::Found(Found::Hole { damage: Damage { offset: at, length: end - at }, begins }, end))
 }
 
 /// A part of the file in memory.
@@ -162,14 +269,24 @@ struct Window<'s, I: Io> {
     buf: Option<AlignedBuf>,
     start: u64,
     length: usize,
-    unreadable_bytes: u64,
-    /// Up to here unreadable bytes were counted.
-    counted_to: u64,
+    /// Blocks that the disk refuses to read, by their offsets.
+    unreadable: BTreeSet<u64>,
 }
 
 impl<'s, I: Io> Window<'s, I> {
     fn new(io: &'s I, segment: &'s Segment<I::File>, file_size: u64) -> Self {
-        Self { io, segment, file_size, buf: None, start: 0, length: 0, unreadable_bytes: 0, counted_to: 0 }
+        Self { io, segment, file_size, buf: None, start: 0, length: 0, unreadable: BTreeSet::new() }
+    }
+
+    /// Has everything read again.
+    fn forget(&mut self) {
+        self.length = 0;
+    }
+
+    /// Whether a part of the block at an offset could not be read.
+    fn is_unreadable(&self, at: u64) -> bool {
+        let end = (at + BLOCK_SIZE as u64).next_multiple_of(BLOCK_SIZE as u64);
+        self.unreadable.range(at / BLOCK_SIZE as u64 * BLOCK_SIZE as u64..end).next().is_some()
     }
 
     /// The bytes from `at`, at least `want` of them unless the file ends before.
@@ -207,18 +324,25 @@ impl<'s, I: Io> Window<'s, I> {
         Ok(())
     }
 
-    /// Reads block by block; what can't be read counts as zeros.
+    /// Reads block by block, those that fail more than once; what can't be read counts as zeros.
     async fn fill_by_blocks(&mut self, mut buf: AlignedBuf, length: usize) -> (usize, AlignedBuf) {
         for block in (0..length).step_by(BLOCK_SIZE) {
             let range = block..block + BLOCK_SIZE;
             let offset = self.start + block as u64;
-            let (result, back) = self.io.read_at(&self.segment.file, buf, range.clone(), offset).await;
-            buf = back;
-            if result.is_err() {
-                buf[range].fill(0);
-                if offset >= self.counted_to {
-                    self.unreadable_bytes += BLOCK_SIZE as u64;
-                    self.counted_to = offset + BLOCK_SIZE as u64;
+            let mut is_read = false;
+            for _ in 0..=REREADS {
+                let (result, back) = self.io.read_at(&self.segment.file, buf, range.clone(), offset).await;
+                buf = back;
+                is_read = result.is_ok();
+                if is_read {
+                    break;
+                }
+            }
+            match is_read {
+                true => _ = self.unreadable.remove(&offset),
+                false => {
+                    buf[range].fill(0);
+                    self.unreadable.insert(offset);
                 }
             }
         }

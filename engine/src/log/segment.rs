@@ -17,7 +17,7 @@ use crate::log::record::{Kind, Layout};
 use crate::log::{FORMAT_VERSION, HEAD_ROOM, PACKED_PAYLOAD_MAX, SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN, bytes};
 use crate::types::{BlobId, SegmentId};
 
-const MAGIC: &[u8; 8] = b"NABUSEG1";
+const MAGIC: &[u8; 8] = b"NABUSEG2";
 const MAGIC_AT: usize = 0;
 const VERSION_AT: usize = MAGIC_AT + 8;
 const SEGMENT_AT: usize = VERSION_AT + 4;
@@ -29,12 +29,15 @@ const CRC_AT: usize = CREATED_AT + 8;
 
 /// Bytes of a header; the rest of its block is zero.
 pub const HEADER_SIZE: usize = CRC_AT + 4;
+/// How often a segment's header lies at its start, each in a block of its own.
+pub const HEADER_COPIES: usize = 2;
 /// Where the first record of a segment starts, in bytes.
-pub const DATA_START: u64 = BLOCK_SIZE as u64;
+pub const DATA_START: u64 = (HEADER_COPIES * BLOCK_SIZE) as u64;
 /// The directory of the segments within a data directory.
 pub const SEGMENTS_DIR: &str = "segments";
 
-/// The first block of a segment.
+/// What decides over a whole segment. It lies in each of the first [`HEADER_COPIES`] blocks, and once
+/// more in the trailer of a sealed segment, so that no single block decides alone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SegmentHeader {
     pub segment: SegmentId,
@@ -45,7 +48,12 @@ pub struct SegmentHeader {
 }
 
 impl SegmentHeader {
-    /// Encodes the header into the first block.
+    /// Encodes the header and its copies into the first [`DATA_START`] bytes of a segment.
+    pub fn encode_copies(&self, out: &mut [u8]) {
+        out[..DATA_START as usize].chunks_exact_mut(BLOCK_SIZE).for_each(|block| self.encode(block));
+    }
+
+    /// Encodes the header into one block.
     pub fn encode(&self, out: &mut [u8]) {
         out[..BLOCK_SIZE].fill(0);
         out[MAGIC_AT..MAGIC_AT + 8].copy_from_slice(MAGIC);
@@ -81,6 +89,11 @@ impl SegmentHeader {
             nonce: get_u64(input, NONCE_AT),
             created_at_ns: get_u64(input, CREATED_AT),
         })
+    }
+
+    /// Whether it is that of this segment of this store.
+    pub fn is_of(&self, segment: SegmentId, store: &[u8; 16]) -> bool {
+        self.segment == segment && self.store == *store
     }
 }
 
@@ -161,6 +174,8 @@ pub struct Segment<F> {
     /// Bytes of the file when it is full.
     pub size: u64,
     pub nonce: u64,
+    pub store: [u8; 16],
+    pub created_at_ns: u64,
     /// Bytes in records that are live. Negative only while the accounting after a start is under way.
     pub live_bytes: AtomicI64,
     /// Operations whose record lies here and whose outcome is not in the index yet.
@@ -207,7 +222,7 @@ impl Contents {
                 self.data_bytes += length;
                 self.overhead_bytes += ENTRY_SIZE as u64;
             }
-            Kind::Blob | Kind::Frame | Kind::ExtentPage => {
+            Kind::Blob | Kind::Frame | Kind::ExtentPage | Kind::Part | Kind::Stub => {
                 self.data_bytes += length;
                 self.overhead_bytes += ENTRY_SIZE as u64 + length.next_multiple_of(BLOCK_SIZE as u64) - length;
             }
@@ -237,6 +252,8 @@ impl<F> Segment<F> {
             file,
             size: header.size,
             nonce: header.nonce,
+            store: header.store,
+            created_at_ns: header.created_at_ns,
             live_bytes: AtomicI64::new(0),
             unapplied: AtomicU32::new(0),
             file_bytes: AtomicU64::new(file_bytes),
@@ -248,6 +265,17 @@ impl<F> Segment<F> {
             held: Mutex::default(),
             totals: OnceLock::new(),
             when_unused: OnceLock::new(),
+        }
+    }
+
+    /// What its header says.
+    pub fn header(&self) -> SegmentHeader {
+        SegmentHeader {
+            segment: self.id,
+            size: self.size,
+            store: self.store,
+            nonce: self.nonce,
+            created_at_ns: self.created_at_ns,
         }
     }
 
@@ -516,14 +544,14 @@ mod tests {
         assert_eq!(
             crate::types::hex(&block[..64]),
             concat!(
-                "4e41425553454731",
-                "01000000",
+                "4e41425553454732",
+                "02000000",
                 "2a000000",
                 "0000100000000000",
                 "07070707070707070707070707070707",
                 "0900000000000000",
                 "0b00000000000000",
-                "14e0078d",
+                "ef731be4",
                 "00000000"
             )
         );

@@ -185,10 +185,6 @@ impl<I: Io> Shard<I> {
         })
     }
 
-    fn damaged_at(&self, wanted: &Wanted<I>, segment: &Segment<I::File>, what: &str) -> StoreError {
-        self.damaged(wanted.id, segment, wanted.place.offset_units, what)
-    }
-
     /// The whole payload, if it is in memory.
     pub(super) fn cached_payload(&self, place: Place) -> Option<Payload> {
         self.cache().peek(&place.payload()).map(Cached::into_payload)
@@ -237,13 +233,20 @@ impl<I: Io> Shard<I> {
         let size = AlignedBuf::footprint(raw.length);
         let Some(charge) = self.reserve(size).await else { return Ok(None) };
         let segment = self.segment_of(wanted)?;
-        let buf = AlignedBuf::stale(raw.length);
         // The charge goes with the buffer: should the disk not answer, both come free when it does.
-        let (result, back) =
-            self.dir(segment.dir).read_owned(&segment.file, buf, charge, 0..raw.length, raw.offset).await;
-        let count = self.read_ended(wanted.id, &segment, raw.offset, result)?;
-        let (buf, charge) = back.expect("a read that ended gives its buffer back");
-        self.verify(wanted, &segment, &raw, head.as_deref(), &buf[..count])?;
+        let mut owned = Some((AlignedBuf::stale(raw.length), charge));
+        let read = async || {
+            let (buf, charge) = owned.take().expect("given back");
+            let dir = self.dir(segment.dir);
+            let (result, back) = dir.read_owned(&segment.file, buf, charge, 0..raw.length, raw.offset).await;
+            let count = self.read_ended(wanted.id, &segment, raw.offset, result)?;
+            let (buf, charge) = back.expect("a read that ended gives its buffer back");
+            let checked = self.verify(wanted, &segment, &raw, head.as_deref(), &buf[..count]);
+            owned = Some((buf, charge));
+            Ok(checked)
+        };
+        self.reread(wanted.id, (&segment, wanted.place.offset_units), read).await?;
+        let (buf, charge) = owned.expect("read into");
         let range = raw.at..raw.at + raw.span.len();
         let payload = Payload { buf: SharedBuf::new(buf, charge), range, from: raw.span.start };
         leader.fill(Cached::Payload(payload.clone()), size);
@@ -256,8 +259,11 @@ impl<I: Io> Shard<I> {
         let (raw, head) = self.plan(wanted, check_span(&(range.start..end), wanted.payload_length)).await?;
         let segment = self.segment_of(wanted)?;
         let mut frame = self.take_frame(raw.length).await?;
-        let count = self.read(wanted.id, &segment, &mut frame, raw.length, raw.offset).await?;
-        self.verify(wanted, &segment, &raw, head.as_deref(), &frame[..count])?;
+        let read = async || {
+            let count = self.read(wanted.id, &segment, &mut frame, raw.length, raw.offset).await?;
+            Ok(self.verify(wanted, &segment, &raw, head.as_deref(), &frame[..count]))
+        };
+        self.reread(wanted.id, (&segment, wanted.place.offset_units), read).await?;
         Ok(Part::Own { frame, range: raw.at..raw.at + raw.span.len(), from: raw.span.start })
     }
 
@@ -293,32 +299,16 @@ impl<I: Io> Shard<I> {
         };
         let segment = self.segment_of(wanted)?;
         let mut frame = self.take_frame(HEAD_ROOM).await?;
-        let count = self.read(wanted.id, &segment, &mut frame, HEAD_ROOM, bytes(wanted.place.offset_units)).await?;
-        let decoded = self.decode_piece(wanted, &segment, &frame[..count])?;
+        let offset = bytes(wanted.place.offset_units);
+        let read = async || {
+            let count = self.read(wanted.id, &segment, &mut frame, HEAD_ROOM, offset).await?;
+            Ok(decode_piece(wanted, &segment, &frame[..count]))
+        };
+        let decoded = self.reread(wanted.id, (&segment, wanted.place.offset_units), read).await?;
         Ok(self.keep_head(decoded, None, leader))
     }
 
-    fn decode_piece(
-        &self,
-        wanted: &Wanted<I>,
-        segment: &Segment<I::File>,
-        input: &[u8],
-    ) -> Result<Decoded, StoreError> {
-        if input.len() < HEAD_ROOM {
-            return Err(self.damaged_at(wanted, segment, "the segment ends within it"));
-        }
-        let decoded = decode_head(&input[..HEAD_ROOM], segment.id, wanted.place.offset_units, segment.nonce)
-            .map_err(|_| self.damaged_at(wanted, segment, "its head fails its checksum"))?;
-        if decoded.head.kind != wanted.kind || decoded.shape.payload_offset != HEAD_ROOM {
-            return Err(self.damaged_at(wanted, segment, "another record lies there"));
-        }
-        if decoded.shape.payload_length != wanted.payload_length {
-            return Err(self.damaged_at(wanted, segment, "its length is another"));
-        }
-        Ok(decoded)
-    }
-
-    /// Makes sure that what was read is what was written.
+    /// Makes sure that what was read is what was written, or says what is wrong with it.
     fn verify(
         &self,
         wanted: &Wanted<I>,
@@ -326,27 +316,39 @@ impl<I: Io> Shard<I> {
         raw: &Raw,
         head: Option<&CachedHead>,
         read: &[u8],
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), &'static str> {
         let range = raw.at..raw.at + raw.span.len();
         if read.len() < range.end {
-            return Err(self.damaged_at(wanted, segment, "the segment ends within it"));
+            return Err("the segment ends within it");
         }
         let decoded;
         let known = match head {
             Some(head) => &head.decoded,
             None => {
-                decoded = self.decode_piece(wanted, segment, read)?;
+                decoded = decode_piece(wanted, segment, read)?;
                 &decoded
             }
         };
         // Checksums go at some ten times the speed of hashes.
         self.0.io.count_bulk(raw.span.len() / 8);
-        if known.verify(&read[range], raw.span.start) {
-            Ok(())
-        } else {
-            Err(self.damaged_at(wanted, segment, "its payload fails its checksum"))
-        }
+        if known.verify(&read[range], raw.span.start) { Ok(()) } else { Err("its payload fails its checksum") }
     }
+}
+
+/// The head of a piece, or what is wrong with it.
+fn decode_piece<I: Io>(wanted: &Wanted<I>, segment: &Segment<I::File>, input: &[u8]) -> Result<Decoded, &'static str> {
+    if input.len() < HEAD_ROOM {
+        return Err("the segment ends within it");
+    }
+    let decoded = decode_head(&input[..HEAD_ROOM], segment.id, wanted.place.offset_units, segment.nonce)
+        .map_err(|_| "its head fails its checksum")?;
+    if decoded.head.kind != wanted.kind || decoded.shape.payload_offset != HEAD_ROOM {
+        return Err("another record lies there");
+    }
+    if decoded.shape.payload_length != wanted.payload_length {
+        return Err("its length is another");
+    }
+    Ok(decoded)
 }
 
 /// The check blocks that hold a range of a payload.

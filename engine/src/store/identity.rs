@@ -4,8 +4,9 @@ use std::io;
 use std::path::Path;
 
 use crate::io::{AlignedBuf, BLOCK_SIZE, Io, OpenMode};
+use crate::log::REREADS;
 use crate::log::segment::{SEGMENTS_DIR, parse_file_name};
-use crate::log::superblock::{DIRS_MAX, FILE_NAME, Refused, Superblock};
+use crate::log::superblock::{DIRS_MAX, FILE_BYTES, FILE_NAME, Refused, Superblock};
 use crate::store::OpenError;
 
 const TEMPORARY_NAME: &str = "store.new";
@@ -227,10 +228,15 @@ async fn read<I: Io>(io: &I, dir: &Path) -> Result<Option<Superblock>, OpenError
         }
         Err(error) => return Err(fail(error)),
     };
-    let (result, block) = io.read_at(&file, AlignedBuf::zeroed(BLOCK_SIZE), 0..BLOCK_SIZE, 0).await;
-    let count = result.map_err(fail)?;
+    let mut read = Ok(Err(Refused::Damaged));
+    for _ in 0..=REREADS {
+        read = read_copies(io, &file).await;
+        if matches!(read, Ok(Ok(_))) {
+            break;
+        }
+    }
     let shown = dir.join(FILE_NAME);
-    match Superblock::decode(&block[..count]) {
+    match read.map_err(fail)? {
         Ok(superblock) => Ok(Some(superblock)),
         Err(Refused::NotOurs) => Err(OpenError(format!(
             "{} is not the file of a Nabu Store data directory; give another directory, or move that file away",
@@ -241,10 +247,39 @@ async fn read<I: Io>(io: &I, dir: &Path) -> Result<Option<Superblock>, OpenError
             dir.display(),
             crate::log::FORMAT_VERSION
         ))),
+        Err(Refused::Older { version }) => Err(OpenError(format!(
+            "data directory {} has format {version}, this program reads format {} alone; start the older nabu-store that wrote it, \
+             read its blobs out, and store them in an empty directory",
+            dir.display(),
+            crate::log::FORMAT_VERSION
+        ))),
         Err(Refused::Damaged) => {
             Err(OpenError(format!("{} fails its checksum; restore it from a backup of the directory", shown.display())))
         }
     }
+}
+
+/// What the copies in the file say; of one that the disk refuses to read, what the other says.
+async fn read_copies<I: Io>(io: &I, file: &I::File) -> io::Result<Result<Superblock, Refused>> {
+    let (result, blocks) = io.read_at(file, AlignedBuf::zeroed(FILE_BYTES), 0..FILE_BYTES, 0).await;
+    let mut failure = match result {
+        Ok(count) => return Ok(Superblock::decode_file(&blocks[..count])),
+        Err(error) => error,
+    };
+    let mut buf = blocks;
+    for at in (0..FILE_BYTES).step_by(BLOCK_SIZE) {
+        let (result, block) = io.read_at(file, buf, 0..BLOCK_SIZE, at as u64).await;
+        match result {
+            Ok(count) => {
+                if let Ok(superblock) = Superblock::decode_file(&block[..count]) {
+                    return Ok(Ok(superblock));
+                }
+            }
+            Err(error) => failure = error,
+        }
+        buf = block;
+    }
+    Err(failure)
 }
 
 /// A directory that holds something is not made a data directory.
@@ -280,9 +315,9 @@ pub(super) async fn write<I: Io>(io: &I, dir: &Path, superblock: &Superblock) ->
         _ => {}
     }
     let file = io.open(&temporary, OpenMode::Create).await?;
-    let mut block = AlignedBuf::zeroed(BLOCK_SIZE);
-    superblock.encode(&mut block);
-    let (result, _) = io.write_at(&file, block, 0..BLOCK_SIZE, 0).await;
+    let mut blocks = AlignedBuf::zeroed(FILE_BYTES);
+    superblock.encode_file(&mut blocks);
+    let (result, _) = io.write_at(&file, blocks, 0..FILE_BYTES, 0).await;
     result?;
     io.sync(&file).await?;
     io.rename(&temporary, &dir.join(FILE_NAME)).await?;

@@ -9,11 +9,10 @@ use std::sync::atomic::Ordering;
 use sha2::{Digest, Sha256};
 
 use crate::io::Io;
-use crate::log::footer::FooterEntry;
+use crate::log::footer::{FooterEntry, read_footer};
 use crate::log::record::Kind;
 use crate::log::scan::{Damage, Scan, scan};
 use crate::log::segment::{DATA_START, Segment};
-use crate::store::reclaim::read_footer;
 use crate::store::{Limits, OpenError, Pace, Quarantined, Shard, Store, StoreError, StoreOptions};
 use crate::types::{BlobId, ContentHash, CoreId, SegmentId};
 

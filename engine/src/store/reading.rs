@@ -1,30 +1,37 @@
 //! What the segments of a store hold, read at its opening: by their footers, or by a scan where there is no valid one.
 //!
-//! A segment that was open at the last stop is scanned, made durable as it was found, and sealed. What can't be read or is damaged is kept as
-//! it is and reported; nothing is concluded from its absence.
+//! A segment that was open at the last stop is scanned, made durable as it was found, and sealed. What
+//! can't be read or is damaged is kept as it is and reported; nothing is concluded from its absence.
+//! Nothing is concluded from one read, either: a header lies in several places, and each of them is
+//! read again before the segment is given up for this life.
 
 use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crate::io::{AlignedBuf, BLOCK_SIZE, Io, OpenMode};
+use crate::log::REREADS;
 use crate::log::checkpoint::Covered;
-use crate::log::footer::FooterEntry;
+use crate::log::footer::{FooterEntry, read_footer, read_trailer};
 use crate::log::free_files::{FreeFile, FreeFiles, retire};
 use crate::log::lifecycle::write_footer;
-use crate::log::record::Kind;
+use crate::log::record::{Kind, Layout};
 use crate::log::scan::{rewrite, scan};
-use crate::log::segment::{Contents, DATA_START, SEGMENTS_DIR, Segment, SegmentHeader, State, file_name, file_path};
+use crate::log::segment::{
+    Contents, DATA_START, HEADER_COPIES, SEGMENTS_DIR, Segment, SegmentHeader, State, file_name, file_path,
+};
 use crate::probe::{self, Event as ProbeEvent};
 use crate::store::OpenError;
 use crate::store::message::{Message, Plan, Recovery, ReplayRecord, SegmentFile};
-use crate::store::reclaim::read_footer;
 use crate::store::shared::Store;
 use crate::sync::promise;
 use crate::types::{CoreId, Sequence};
 
+/// Between two looks at a header that could not be read.
+const REREAD_PAUSE: Duration = Duration::from_millis(20);
 /// Segments that a core reads at the same time.
 const READS_AT_ONCE: usize = 4;
 /// Records in one message to their owner.
@@ -107,7 +114,7 @@ async fn open_covered<I: Io>(
     let header = SegmentHeader {
         segment: covered.segment,
         size: file.size,
-        store: [0; 16],
+        store: *store.0.identity.get().expect("agreed on before a segment is opened"),
         nonce: covered.nonce,
         created_at_ns: 0,
     };
@@ -125,20 +132,32 @@ async fn read_segment<I: Io>(
     let handle = open_file(store, io, file).await?;
     let header = match read_header(io, &handle, plan, file).await {
         Ok(Some(header)) => header,
-        Ok(None) => {
-            store.0.damage_count.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(segment = %file.id, "the header of a segment is damaged: it is kept as it is and not read");
-            return Ok(());
-        }
-        Err(error) => {
+        unknown => {
             probe::hit(ProbeEvent::SegmentUnreadable);
             store.0.damage_count.fetch_add(1, Ordering::Relaxed);
             store.0.set_incomplete();
-            tracing::error!(segment = %file.id, %error, "the header of a segment can't be read: what it holds is missing until a start can read it");
+            let why = match unknown {
+                Err(error) => error.to_string(),
+                Ok(_) => "all copies of it fail their checksums".into(),
+            };
+            let path = file_path(&store.0.options.dirs[file.dir], file.id);
+            tracing::error!(
+                segment = %file.id, why, path = %path.display(),
+                "the header of a segment can't be read: what it holds is missing until a start can read it; \
+                 move the file away to give it up"
+            );
             return Ok(());
         }
     };
+    let Known { header, is_whole } = header;
     let segment = Segment::new(&header, file.dir, handle, State::Active, file.size);
+    if !is_whole {
+        probe::hit(ProbeEvent::HeaderCopyUsed);
+        store.0.damage_count.fetch_add(1, Ordering::Relaxed);
+        // What is live in it moves away, and the file is retired.
+        segment.is_damaged.store(true, Ordering::Release);
+        tracing::warn!(segment = %file.id, "a copy of a segment's header is damaged: another one is used");
+    }
     let footer = match read_footer(io, &segment, file.size).await {
         Ok(footer) => footer,
         Err(error) => {
@@ -158,20 +177,81 @@ async fn read_segment<I: Io>(
     };
     let segment = Arc::new(segment);
     store.0.table.insert(segment.clone());
+    refuse_unknown(store, &segment, &entries)?;
     send_records(store, &segment, entries, max_sequence);
     Ok(())
 }
 
-/// `None` when it is not a sound header of this segment.
-async fn read_header<I: Io>(
-    io: &I,
-    handle: &I::File,
-    plan: &Plan,
-    file: SegmentFile,
-) -> io::Result<Option<SegmentHeader>> {
-    let (result, block) = io.read_at(handle, AlignedBuf::zeroed(BLOCK_SIZE), 0..BLOCK_SIZE, 0).await;
-    let header = SegmentHeader::decode(&block[..result?]);
-    Ok(header.filter(|header| header.segment == file.id && header.store == plan.store))
+/// Records that a program with a cluster writes: to leave them out would be to lose them.
+fn refuse_unknown<F>(store: &Store<F>, segment: &Segment<F>, entries: &[FooterEntry]) -> Result<(), OpenError> {
+    let is_unknown =
+        |entry: &&FooterEntry| matches!(entry.kind, Kind::Part | Kind::Stub) || entry.layout == Layout::Parts;
+    match entries.iter().find(is_unknown) {
+        None => Ok(()),
+        Some(entry) => Err(OpenError(format!(
+            "segment {} in {} holds a record of a cluster ({:?}, {:?}), which this program can't serve; \
+             start the newer nabu-store that wrote it",
+            segment.id,
+            store.0.options.dirs[segment.dir].display(),
+            entry.kind,
+            entry.layout
+        ))),
+    }
+}
+
+/// A header that was found.
+struct Known {
+    header: SegmentHeader,
+    /// All copies at the start of the segment say the same.
+    is_whole: bool,
+}
+
+/// Looks for the header of a segment in all places where it lies, more than once; `None` when none of
+/// them is sound.
+async fn read_header<I: Io>(io: &I, handle: &I::File, plan: &Plan, file: SegmentFile) -> io::Result<Option<Known>> {
+    let mut found = None;
+    let mut failure = None;
+    for attempt in 0..=REREADS {
+        if attempt > 0 {
+            io.sleep(REREAD_PAUSE).await;
+        }
+        let mut copies = 0;
+        let mut buf = AlignedBuf::zeroed(BLOCK_SIZE);
+        for copy in 0..HEADER_COPIES {
+            let (result, block) = io.read_at(handle, buf, 0..BLOCK_SIZE, (copy * BLOCK_SIZE) as u64).await;
+            match result {
+                Ok(count) => {
+                    let header = SegmentHeader::decode(&block[..count]);
+                    if let Some(header) = header.filter(|header| header.is_of(file.id, &plan.store)) {
+                        copies += usize::from(found.is_none_or(|found| found == header));
+                        found.get_or_insert(header);
+                    }
+                }
+                Err(error) => failure = Some(error),
+            }
+            buf = block;
+        }
+        if copies == HEADER_COPIES {
+            break;
+        }
+        if found.is_none() {
+            match read_trailer(io, handle, file.size).await {
+                Ok(trailer) => {
+                    let header = trailer.map(|trailer| trailer.header);
+                    found = header.filter(|header| header.is_of(file.id, &plan.store));
+                }
+                Err(error) => failure = Some(error),
+            }
+        }
+        if attempt == REREADS {
+            let known = found.map(|header| Known { header, is_whole: false });
+            return match (known, failure) {
+                (None, Some(error)) => Err(error),
+                (known, _) => Ok(known),
+            };
+        }
+    }
+    Ok(found.map(|header| Known { header, is_whole: true }))
 }
 
 /// Scans a segment that was not sealed, and seals it. `None`: there is nothing in it, and its file is free now.
@@ -191,7 +271,7 @@ async fn scan_segment<I: Io>(
     let unproven = scan.durable_to.max(DATA_START)..scan.data_end;
     let synced = match read_only || unproven.is_empty() || scan.unreadable_bytes > 0 {
         true => Ok(()),
-        false => rewrite(io, segment, unproven.start, unproven.end).await,
+        false => rewrite(io, segment, unproven.start, &scan.records).await,
     };
     for damage in &scan.damage {
         probe::hit(ProbeEvent::DamageFound);

@@ -16,8 +16,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::io::{AlignedBuf, BLOCK_SIZE, Io};
-use crate::log::footer::{FooterEntry, Trailer, footer_bytes};
+use crate::io::Io;
+use crate::log::footer::{FooterEntry, footer_bytes, read_footer};
 use crate::log::free_files::FreeFiles;
 use crate::log::free_files::{FreeFile, fill_reserve, retire};
 use crate::log::packed::PackedPayload;
@@ -277,7 +277,7 @@ impl<I: Io> Shard<I> {
 
     /// What is sound in a segment that the start found damaged, if it is the same as it was then.
     async fn look_again(&self, segment: &Segment<I::File>) -> Option<LastWill> {
-        let found = match scan(&self.0.io, segment, segment.file_bytes.load(Ordering::Acquire)).await {
+        let found = match scan(self.dir(segment.dir), segment, segment.file_bytes.load(Ordering::Acquire)).await {
             Ok(found) if found.unreadable_bytes == 0 => found,
             Ok(_) => return None,
             Err(error) => {
@@ -302,7 +302,7 @@ impl<I: Io> Shard<I> {
             Books::Open => None,
             Books::Closed(written) => Some(written.acknowledged().copied().collect()),
             Books::OnDisk if segment.is_fenced() => {
-                scan(&self.0.io, segment, segment.file_bytes.load(Ordering::Acquire))
+                scan(self.dir(segment.dir), segment, segment.file_bytes.load(Ordering::Acquire))
                     .await
                     .ok()
                     .map(|scan| scan.records)
@@ -436,32 +436,4 @@ impl<I: Io> Shard<I> {
             }
         }
     }
-}
-
-/// Reads the footer of a segment; `None` when it has no valid one.
-pub(super) async fn read_footer<I: Io>(
-    io: &I,
-    segment: &Segment<I::File>,
-    file_size: u64,
-) -> std::io::Result<Option<(Trailer, Vec<FooterEntry>)>> {
-    let block_size = BLOCK_SIZE as u64;
-    if file_size < 2 * block_size || !file_size.is_multiple_of(block_size) {
-        return Ok(None);
-    }
-    let (result, block) =
-        io.read_at(&segment.file, AlignedBuf::zeroed(BLOCK_SIZE), 0..BLOCK_SIZE, file_size - block_size).await;
-    if result? < BLOCK_SIZE {
-        return Ok(None);
-    }
-    let Some(trailer) = Trailer::decode(&block, segment.id, segment.nonce, file_size) else { return Ok(None) };
-    let length = trailer.entries_bytes();
-    if length == 0 {
-        return Ok(Some((trailer, Vec::new())));
-    }
-    let buf = AlignedBuf::zeroed(length);
-    let (result, buf) = io.read_at(&segment.file, buf, 0..length, trailer.entries_offset).await;
-    if result? < length {
-        return Ok(None);
-    }
-    Ok(trailer.decode_entries(&buf[..length]).map(|entries| (trailer, entries)))
 }

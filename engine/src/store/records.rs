@@ -1,7 +1,7 @@
 //! Records as they lie on the disk: read, and verified before anybody sees a byte.
 //!
-//! What fails its checksum is an error, never data. Nothing here knows the cache: who must know what the disk holds asks here, everybody
-//! else asks `fetch`.
+//! What fails its checksum, each time that it is read, is an error, never data. Nothing here knows the
+//! cache: whoever must know what the disk holds asks here, everybody else asks `fetch`.
 
 use std::io;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::log::extent::{self, Extent};
 use crate::log::health::taken_out;
 use crate::log::record::{Decoded, Kind, Layout, decode_head};
 use crate::log::segment::Segment;
-use crate::log::{CHECK_SIZE, HEAD_ROOM, bytes, units};
+use crate::log::{CHECK_SIZE, HEAD_ROOM, REREADS, bytes, units};
 use crate::memory::Frame;
 use crate::probe::{self, Event};
 use crate::store::StoreError;
@@ -73,30 +73,69 @@ impl<I: Io> Shard<I> {
         offset_units: u32,
         length: u64,
     ) -> Result<Record<I>, StoreError> {
+        let place = (&*segment, offset_units);
+        let (decoded, whole) = self.reread(id, place, async || self.try_read_record(id, place, length).await).await?;
+        Ok(Record { segment, decoded, whole })
+    }
+
+    /// Reads something until it is sound, a bounded number of times. `Err` within `Ok` says what is
+    /// wrong with what was read.
+    pub(super) async fn reread<T>(
+        &self,
+        id: BlobId,
+        (segment, offset_units): (&Segment<I::File>, u32),
+        mut read: impl AsyncFnMut() -> Result<Result<T, &'static str>, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut attempt = 0;
+        loop {
+            match read().await? {
+                Ok(sound) => {
+                    if attempt > 0 {
+                        probe::hit(Event::RereadHelped);
+                        tracing::warn!(
+                            %id, segment = %segment.id, offset = bytes(offset_units),
+                            "a read gave wrong bytes, and the right ones when it was tried again"
+                        );
+                    }
+                    return Ok(sound);
+                }
+                Err(what) if attempt == REREADS => return Err(self.damaged(id, segment, offset_units, what)),
+                Err(_) => attempt += 1,
+            }
+        }
+    }
+
+    async fn try_read_record(
+        &self,
+        id: BlobId,
+        (segment, offset_units): (&Segment<I::File>, u32),
+        length: u64,
+    ) -> Result<Result<(Decoded, Option<(Frame, usize)>), &'static str>, StoreError> {
         let offset = bytes(offset_units);
         let start = offset / BLOCK_SIZE as u64 * BLOCK_SIZE as u64;
         let skip = (offset - start) as usize;
         let want = if length <= WHOLE_READ_MAX { length as usize } else { HEAD_ROOM };
         let span = (skip + want).next_multiple_of(BLOCK_SIZE);
         let mut frame = self.take_frame(span).await?;
-        let count = self.read(id, &segment, &mut frame, span, start).await?;
+        let count = self.read(id, segment, &mut frame, span, start).await?;
         if count < skip + want {
-            return Err(self.damaged(id, &segment, offset_units, "the segment ends within it"));
+            return Ok(Err("the segment ends within it"));
         }
         let input = &frame[skip..skip + want];
-        let decoded = decode_head(input, segment.id, offset_units, segment.nonce)
-            .map_err(|_| self.damaged(id, &segment, offset_units, "its head fails its checksum"))?;
+        let Ok(decoded) = decode_head(input, segment.id, offset_units, segment.nonce) else {
+            return Ok(Err("its head fails its checksum"));
+        };
         if decoded.length_units() != units(length) {
-            return Err(self.damaged(id, &segment, offset_units, "it has another length"));
+            return Ok(Err("it has another length"));
         }
         if length > WHOLE_READ_MAX {
-            return Ok(Record { segment, decoded, whole: None });
+            return Ok(Ok((decoded, None)));
         }
         let from = decoded.shape.payload_offset;
         if !decoded.verify(&input[from..from + decoded.shape.payload_length], 0) {
-            return Err(self.damaged(id, &segment, offset_units, "its payload fails its checksum"));
+            return Ok(Err("its payload fails its checksum"));
         }
-        Ok(Record { segment, decoded, whole: Some((frame, skip)) })
+        Ok(Ok((decoded, Some((frame, skip)))))
     }
 
     pub(super) async fn take_frame(&self, size: usize) -> Result<Frame, StoreError> {
@@ -141,21 +180,20 @@ impl<I: Io> Shard<I> {
     /// Reads the whole payload of a record of extents.
     pub(super) async fn read_extents(&self, id: BlobId, record: &Record<I>) -> Result<Vec<Extent>, StoreError> {
         let offset_units = record.decoded.placement.offset_units;
-        let extents = match &record.whole {
-            Some((frame, skip)) => {
-                let from = skip + record.decoded.shape.payload_offset;
-                extent::decode(&frame[from..from + record.payload_length()])
-            }
-            None => {
-                let span = record.payload_length().next_multiple_of(BLOCK_SIZE);
-                let mut frame = self.take_frame(span).await?;
-                let count = self.read(id, &record.segment, &mut frame, span, record.payload_at()).await?;
-                let payload = &frame[..record.payload_length().min(count)];
-                let sound = payload.len() == record.payload_length() && record.decoded.verify(payload, 0);
-                sound.then(|| extent::decode(payload)).flatten()
-            }
+        if let Some((frame, skip)) = &record.whole {
+            let from = skip + record.decoded.shape.payload_offset;
+            return extent::decode(&frame[from..from + record.payload_length()])
+                .ok_or_else(|| self.damaged(id, &record.segment, offset_units, "its extents are not whole"));
+        }
+        let span = record.payload_length().next_multiple_of(BLOCK_SIZE);
+        let read = async || {
+            let mut frame = self.take_frame(span).await?;
+            let count = self.read(id, &record.segment, &mut frame, span, record.payload_at()).await?;
+            let payload = &frame[..record.payload_length().min(count)];
+            let sound = payload.len() == record.payload_length() && record.decoded.verify(payload, 0);
+            Ok(sound.then(|| extent::decode(payload)).flatten().ok_or("its extents fail their checksum"))
         };
-        extents.ok_or_else(|| self.damaged(id, &record.segment, offset_units, "its extents fail their checksum"))
+        self.reread(id, (&record.segment, offset_units), read).await
     }
 
     /// Reads a page of extents.
@@ -190,20 +228,24 @@ impl<I: Io> Shard<I> {
     ) -> Result<(Decoded, Frame), StoreError> {
         let length = HEAD_ROOM + extent.payload_length as usize;
         let span = length.next_multiple_of(BLOCK_SIZE);
-        let mut frame = self.take_frame(span).await?;
-        let count = self.read(id, segment, &mut frame, span, bytes(extent.offset_units)).await?;
-        let damaged = |what| self.damaged(id, segment, extent.offset_units, what);
-        let input = frame.get(..length.min(count)).filter(|input| input.len() == length);
-        let input = input.ok_or_else(|| damaged("the segment ends within it"))?;
-        let decoded = decode_head(input, segment.id, extent.offset_units, segment.nonce)
-            .map_err(|_| damaged("its head fails its checksum"))?;
-        if decoded.head.kind != kind || decoded.length_units() != units(length as u64) {
-            return Err(damaged("another record lies there"));
-        }
-        if !decoded.verify(&input[HEAD_ROOM..], 0) {
-            return Err(damaged("its payload fails its checksum"));
-        }
-        Ok((decoded, frame))
+        let read = async || {
+            let mut frame = self.take_frame(span).await?;
+            let count = self.read(id, segment, &mut frame, span, bytes(extent.offset_units)).await?;
+            let Some(input) = frame.get(..length.min(count)).filter(|input| input.len() == length) else {
+                return Ok(Err("the segment ends within it"));
+            };
+            let Ok(decoded) = decode_head(input, segment.id, extent.offset_units, segment.nonce) else {
+                return Ok(Err("its head fails its checksum"));
+            };
+            if decoded.head.kind != kind || decoded.length_units() != units(length as u64) {
+                return Ok(Err("another record lies there"));
+            }
+            if !decoded.verify(&input[HEAD_ROOM..], 0) {
+                return Ok(Err("its payload fails its checksum"));
+            }
+            Ok(Ok((decoded, frame)))
+        };
+        self.reread(id, (segment, extent.offset_units), read).await
     }
 
     /// Calls `visit` with the segment and the bytes of every record that a blob at `location` takes, the first one aside.

@@ -19,7 +19,7 @@ use crate::log::free_files::{FreeFiles, free_file_name, is_draft_name, parse_fre
 use crate::log::health::DirState;
 use crate::log::segment::{SEGMENTS_DIR, parse_file_name};
 use crate::log::writer::{Log, LogOptions, Purpose};
-use crate::log::{SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN};
+use crate::log::{REREADS, SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN};
 use crate::memory::Frames;
 use crate::probe::{self, Event as ProbeEvent};
 use crate::runtime::mailbox::Receiver;
@@ -147,7 +147,6 @@ fn build<I: Io>(
     sequence: Sequence,
 ) -> Shard<I> {
     let options = &store.0.options;
-    store.0.identity.get_or_init(|| plan.store);
     let free = store.0.free.get_or_init(|| Arc::new(FreeFiles::new(&plan.segment_sizes))).clone();
     let dirs = dirs_io(store, &io);
     let own: Vec<usize> = dirs_of(core, options.cores, dirs.len()).collect();
@@ -322,6 +321,7 @@ async fn fill_plan<I: Io>(store: &Store<I::File>, io: &I, plan: &mut Plan) -> Re
     let on_missing = *store.0.on_missing.lock().expect("no panic under the lock");
     let agreed = identity::agree(&dirs_io(store, io), &options.dirs, options.read_only, on_missing).await?;
     plan.store = agreed.store;
+    store.0.identity.get_or_init(|| agreed.store);
     *store.0.superblocks.lock().expect("no panic under the lock") = agreed.superblocks;
     note_missing(store, on_missing, agreed.missing, &agreed.absent);
     scrub::saved::recover(&store.0.dir_io(io, 0), store, agreed.store).await;
@@ -441,20 +441,26 @@ async fn read_checkpoint<I: Io>(
     plan: &Plan,
 ) -> Result<Option<(Vec<Covered>, Sequence)>, OpenError> {
     let existing: Existing = plan.segments.iter().map(|file| file.id).collect();
-    let why = match try_read_checkpoint(store, io, plan.store, &existing).await {
-        Ok(read) => {
-            probe::hit(ProbeEvent::CheckpointUsed);
-            return Ok(Some(read));
+    let mut why = String::new();
+    for attempt in 0..=REREADS {
+        why = match try_read_checkpoint(store, io, plan.store, &existing).await {
+            Ok(read) => {
+                probe::hit(ProbeEvent::CheckpointUsed);
+                if attempt > 0 {
+                    probe::hit(ProbeEvent::RereadHelped);
+                }
+                return Ok(Some(read));
+            }
+            Err(Unusable::Missing) => return Ok(None),
+            Err(Unusable::Damaged(why)) => why.to_string(),
+            Err(Unusable::Io(error)) => error.to_string(),
+        };
+        for mailbox in store.0.core_mailboxes() {
+            let _ = mailbox.send(Message::Recovery(Recovery::DiscardSlices));
         }
-        Err(Unusable::Missing) => return Ok(None),
-        Err(Unusable::Damaged(why)) => why.to_string(),
-        Err(Unusable::Io(error)) => error.to_string(),
-    };
+    }
     probe::hit(ProbeEvent::CheckpointRefused);
     tracing::warn!(why, "the checkpoint can't be used: every footer is read instead");
-    for mailbox in store.0.core_mailboxes() {
-        let _ = mailbox.send(Message::Recovery(Recovery::DiscardSlices));
-    }
     // A directory that is not there keeps its checkpoint.
     if !store.0.options.read_only && !store.0.health.dir(0).is_gone() {
         let dir = &store.0.options.dirs[0];

@@ -70,7 +70,7 @@ impl Replay {
                         self.index.insert(Entry { id, location });
                     }
                 }
-                Kind::Frame | Kind::ExtentPage => unreachable!("pieces are not sent for replay"),
+                Kind::Frame | Kind::ExtentPage | Kind::Part | Kind::Stub => unreachable!("not sent for replay"),
             }
         }
         self.index
@@ -103,6 +103,7 @@ mod tests {
                 id: BlobId([id; 16]),
                 sequence: Sequence(sequence),
                 watermark: 0,
+                version: 0,
             },
         }
     }

@@ -8,7 +8,7 @@ use nabu_engine::log::codec::{crc32c, crc32c_keyed, get_u32, put_u32};
 use nabu_engine::log::footer::{ENTRY_SIZE, Trailer, encode as encode_footer};
 use nabu_engine::log::record::{HEAD_LENGTH_MAX, Placement, decode_head, encode_head};
 use nabu_engine::log::segment::SegmentHeader;
-use nabu_engine::log::superblock::Superblock;
+use nabu_engine::log::superblock::{FILE_BYTES, Superblock};
 use nabu_engine::log::{CHECK_SIZE, FRAME_SIZE, extent};
 use nabu_engine::types::SegmentId;
 
@@ -70,15 +70,15 @@ fn check_trailer(bytes: &[u8]) {
     for repaired in [false, true] {
         if repaired {
             put_u32(&mut block, 36, crc32c(entries));
-            let crc = crc32c(&block[..48]);
-            put_u32(&mut block, 48, crc);
+            let crc = crc32c(&block[..80]);
+            put_u32(&mut block, 80, crc);
         }
         let Some(trailer) = Trailer::decode(&block, SEGMENT, NONCE, file_size) else { continue };
         assert!(trailer.data_end <= trailer.entries_offset && trailer.entries_offset < file_size);
         let mut padded = entries.to_vec();
         padded.resize(trailer.entries_bytes().max(entries.len()), 0);
         if let Some(entries) = trailer.decode_entries(&padded) {
-            let footer = encode_footer(SEGMENT, NONCE, file_size, trailer.data_end, &entries);
+            let footer = encode_footer(&trailer.header, file_size, trailer.data_end, &entries);
             let at = footer.len() - BLOCK_SIZE;
             let again = Trailer::decode(&footer[at..], SEGMENT, NONCE, file_size).expect("what was encoded is decoded");
             assert_eq!(again.decode_entries(&footer[..again.entries_bytes()]), Some(entries));
@@ -115,9 +115,9 @@ fn check_superblock(bytes: &[u8]) {
             put_u32(&mut block, at, crc);
         }
         let Ok(superblock) = Superblock::decode(&block) else { continue };
-        let mut encoded = vec![0xee; BLOCK_SIZE];
-        superblock.encode(&mut encoded);
-        assert_eq!(Superblock::decode(&encoded), Ok(superblock));
+        let mut encoded = vec![0xee; FILE_BYTES];
+        superblock.encode_file(&mut encoded);
+        assert_eq!(Superblock::decode_file(&encoded), Ok(superblock));
     }
 }
 

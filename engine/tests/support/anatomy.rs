@@ -83,8 +83,10 @@ fn segment_parts(path: &Path, content: &[u8], parts: &mut Vec<Part>) {
             parts.push(Part { path: path.into(), range, meaning, record });
         }
     };
-    push(0..HEADER_SIZE as u64, Meaning::SegmentHeader, None);
-    push(HEADER_SIZE as u64..DATA_START, Meaning::HeaderPadding, None);
+    for copy in (0..DATA_START).step_by(BLOCK_SIZE) {
+        push(copy..copy + HEADER_SIZE as u64, Meaning::SegmentHeader, None);
+        push(copy + HEADER_SIZE as u64..copy + BLOCK_SIZE as u64, Meaning::HeaderPadding, None);
+    }
     let mut at = DATA_START;
     for entry in &entries {
         let start = bytes(entry.offset_units);

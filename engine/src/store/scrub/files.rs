@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use super::{Halt, RETRIES_UNREADABLE, Scrub};
-use crate::io::{AlignedBuf, BLOCK_SIZE, Io, OpenMode};
+use crate::io::{AlignedBuf, Io, OpenMode};
 use crate::log::checkpoint::{CheckpointReader, Item, Unusable};
-use crate::log::superblock::{FILE_NAME, Superblock};
+use crate::log::superblock::{FILE_BYTES, FILE_NAME, Superblock};
 use crate::probe::{self, Event};
 use crate::store::identity;
 use crate::store::reclaim::Event as ReclaimerEvent;
@@ -49,10 +49,10 @@ impl<I: Io> Scrub<I> {
     /// What is wrong with a superblock.
     async fn compare_superblock(&self, index: usize, known: &Superblock) -> Result<Option<String>, Halt> {
         let dir = &self.shard.shared().options.dirs[index];
-        let mut expected = vec![0; BLOCK_SIZE];
-        known.encode(&mut expected);
-        Ok(match read_block(self.shard.dir(index), &dir.join(FILE_NAME)).await {
-            Ok(block) if block[..] == expected[..] => None,
+        let mut expected = vec![0; FILE_BYTES];
+        known.encode_file(&mut expected);
+        Ok(match read_superblock(self.shard.dir(index), &dir.join(FILE_NAME)).await {
+            Ok(blocks) if blocks[..] == expected[..] => None,
             Ok(_) => Some("it is not what was written".into()),
             Err(error) => Some(error.to_string()),
         })
@@ -120,11 +120,11 @@ fn told(unusable: Unusable) -> Option<String> {
     }
 }
 
-async fn read_block<I: Io>(io: &I, path: &Path) -> io::Result<AlignedBuf> {
+async fn read_superblock<I: Io>(io: &I, path: &Path) -> io::Result<AlignedBuf> {
     let file = io.open(path, OpenMode::Read).await?;
-    let (result, block) = io.read_at(&file, AlignedBuf::zeroed(BLOCK_SIZE), 0..BLOCK_SIZE, 0).await;
-    if result? < BLOCK_SIZE {
+    let (result, blocks) = io.read_at(&file, AlignedBuf::zeroed(FILE_BYTES), 0..FILE_BYTES, 0).await;
+    if result? < FILE_BYTES {
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it is too short"));
     }
-    Ok(block)
+    Ok(blocks)
 }

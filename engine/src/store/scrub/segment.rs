@@ -16,13 +16,12 @@ use super::{Fault, Halt, RETRIES_UNREADABLE, Scrub, Trouble, verify};
 use crate::index::Location;
 use crate::io::{BLOCK_SIZE, Io};
 use crate::log::bytes;
-use crate::log::footer::{ENTRY_SIZE, FooterEntry, TRAILER_SIZE, Trailer};
+use crate::log::footer::{ENTRY_SIZE, FooterEntry, TRAILER_SIZE, Trailer, read_footer};
 use crate::log::health::taken_out;
 use crate::log::record::{Kind, Layout};
 use crate::log::scan::scan;
 use crate::log::segment::{DATA_START, Segment, State};
 use crate::store::location::has_extents;
-use crate::store::reclaim::read_footer;
 use crate::types::BlobId;
 
 /// Ids asked for in one message.
@@ -184,7 +183,7 @@ impl<I: Io> Scrub<I> {
         }
         let input = window.bytes(place.range.clone()).await?;
         match place.meaning {
-            Meaning::Header => verify::header(input, segment.id, segment.nonce, &self.shard.0.store_uuid)?,
+            Meaning::Header => verify::headers(input, segment.id, segment.nonce, &self.shard.0.store_uuid)?,
             Meaning::Blank => verify::blank(input)?,
             Meaning::Record(entry) => {
                 let sound = verify::record(input, segment.id, entry.offset_units, segment.nonce)?;
@@ -291,6 +290,7 @@ impl<I: Io> Scrub<I> {
             Kind::Tombstone => return Ok(None),
             Kind::Blob => return Ok(self.live_at(segment, entry).await?.map(|_| entry.id)),
             Kind::Frame | Kind::ExtentPage => {}
+            Kind::Part | Kind::Stub => unreachable!("a store that holds one is not opened"),
         }
         for some in segment.tenants().chunks(IDS_AT_ONCE) {
             for (id, found) in some.iter().zip(self.locate(some).await?) {
@@ -324,6 +324,7 @@ impl<I: Io> Scrub<I> {
 mod tests {
     use super::*;
     use crate::log::footer::{self, footer_bytes};
+    use crate::log::segment::SegmentHeader;
     use crate::types::{SegmentId, Sequence};
 
     fn entry(offset_units: u32, length_units: u32) -> FooterEntry {
@@ -335,15 +336,17 @@ mod tests {
             id: BlobId([1; 16]),
             sequence: Sequence(1),
             watermark: 0,
+            version: 0,
         }
     }
 
     #[test]
     fn the_places_of_a_sealed_segment_leave_no_byte_out() {
-        let entries = vec![entry(64, 3), entry(67, 61), entry(192, 2)];
-        let data_end = bytes(194).next_multiple_of(BLOCK_SIZE as u64);
+        let entries = vec![entry(128, 3), entry(131, 61), entry(256, 2)];
+        let data_end = bytes(258).next_multiple_of(BLOCK_SIZE as u64);
         let size = data_end + footer_bytes(entries.len());
-        let footer = footer::encode(SegmentId(1), 2, size, data_end, &entries);
+        let header = SegmentHeader { segment: SegmentId(1), size: 1 << 20, store: [3; 16], nonce: 2, created_at_ns: 4 };
+        let footer = footer::encode(&header, size, data_end, &entries);
         let trailer = Trailer::decode(&footer[footer.len() - BLOCK_SIZE..], SegmentId(1), 2, size).expect("just made");
         let (entries_offset, trailer_at) = (trailer.entries_offset, size - BLOCK_SIZE as u64);
         let entries_end = entries_offset + 3 * ENTRY_SIZE as u64;

@@ -9,13 +9,16 @@ use crate::log::segment::{HEADER_SIZE, SegmentHeader};
 use crate::log::{bytes, units};
 use crate::types::SegmentId;
 
-/// The first block of a segment.
-pub(super) fn header(block: &[u8], segment: SegmentId, nonce: u64, store: &[u8; 16]) -> Result<(), Fault> {
-    let header = SegmentHeader::decode(block).ok_or(Fault::Damaged("its header fails its checksum"))?;
-    if (header.segment, header.nonce, &header.store) != (segment, nonce, store) {
-        return Err(Fault::Damaged("its header is that of another segment"));
+/// The header of a segment in all its copies.
+pub(super) fn headers(blocks: &[u8], segment: SegmentId, nonce: u64, store: &[u8; 16]) -> Result<(), Fault> {
+    for block in blocks.chunks_exact(BLOCK_SIZE) {
+        let header = SegmentHeader::decode(block).ok_or(Fault::Damaged("its header fails its checksum"))?;
+        if !header.is_of(segment, store) || header.nonce != nonce {
+            return Err(Fault::Damaged("its header is that of another segment"));
+        }
+        blank(&block[HEADER_SIZE..])?;
     }
-    blank(&block[HEADER_SIZE..BLOCK_SIZE])
+    Ok(())
 }
 
 /// Bytes without a meaning.

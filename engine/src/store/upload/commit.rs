@@ -63,6 +63,8 @@ impl<I: Io> State<I> {
                     size: self.size,
                     created_at_ns: self.shard.0.io.wall_clock_ns(),
                     link: 0,
+                    flags: 0,
+                    register: None,
                     labels,
                 };
                 self.write_blob(head, in_pieces).await.map(Some)
