@@ -571,4 +571,51 @@ mod tests {
             assert_eq!(parse_file_name(other), None, "{other}");
         }
     }
+
+    fn numbered(number: u32, state: State) -> Arc<Segment<()>> {
+        let header = SegmentHeader { segment: SegmentId(number), ..header() };
+        Arc::new(Segment::new(&header, 0, (), state, header.size))
+    }
+
+    #[test]
+    fn a_table_counts_its_segments_and_their_live_bytes_whatever_happens_to_them() {
+        let table = SegmentTable::new();
+        let before = numbered(1, State::Sealed);
+        before.add_live(100);
+        table.insert(before);
+        (2..=4).for_each(|number| table.insert(numbered(number, State::Active)));
+        let get = |number| table.get(SegmentId(number)).expect("there");
+        get(2).add_live(50);
+        assert!(get(2).seal());
+        get(3).fence();
+        get(2).remove_live(20);
+        let counts = || [State::Active, State::Sealed, State::Fenced].map(|state| table.count(state));
+        assert_eq!((counts(), table.live_bytes()), ([1, 2, 1], 130));
+        table.remove(SegmentId(2)).expect("there");
+        table.remove(SegmentId(3)).expect("there");
+        assert_eq!((counts(), table.live_bytes()), ([1, 1, 0], 100));
+    }
+
+    #[test]
+    fn the_oldest_with_blobs_is_neither_one_without_nor_one_that_waits_for_its_first_record() {
+        let table = SegmentTable::new();
+        table.insert(numbered(1, State::Sealed));
+        table.insert(numbered(2, State::Active));
+        table.insert(numbered(3, State::Sealed));
+        table.insert(numbered(4, State::Fenced));
+        assert_eq!(table.oldest_with_blobs(None), Some(SegmentId(1)));
+        assert_eq!(table.oldest_with_blobs(Some(SegmentId(1))), Some(SegmentId(3)), "2 waits for its first record");
+        table.holds_no_blob(SegmentId(1));
+        table.remove(SegmentId(3));
+        assert_eq!(table.oldest_with_blobs(None), Some(SegmentId(4)));
+    }
+
+    #[test]
+    fn a_walk_in_steps_meets_every_segment_once() {
+        let table = SegmentTable::new();
+        let count = 2 * WALK_SEGMENTS as u32 + 5;
+        (1..=count).rev().for_each(|number| table.insert(numbered(number, State::Sealed)));
+        assert!(table.all().iter().map(|segment| segment.id.0).eq(1..=count));
+        assert_eq!(table.after(None).len(), WALK_SEGMENTS);
+    }
 }

@@ -113,3 +113,24 @@ impl Locks {
         Sequence(sequence)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: BlobId = BlobId([7; 16]);
+
+    #[test]
+    fn a_doubt_lasts_until_every_segment_that_may_hold_its_record_is_gone() {
+        let locks = Locks::new(Sequence(5));
+        assert_eq!(locks.try_acquire(ID), Some(Sequence(5)));
+        locks.doubt(ID, &[SegmentId(1), SegmentId(2)]);
+        locks.release(ID);
+        assert_eq!(locks.under_way(ID, ID), [(ID, Sequence(5)); 2]);
+        locks.settle_in(SegmentId(3), &[ID]);
+        locks.settle_in(SegmentId(1), &[ID, BlobId([8; 16])]);
+        assert!(locks.is_in_doubt(&ID), "a start may find it in the other one");
+        locks.settle_in(SegmentId(2), &[ID]);
+        assert!(!locks.is_in_doubt(&ID) && locks.under_way(ID, ID).is_empty());
+    }
+}
