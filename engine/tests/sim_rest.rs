@@ -384,3 +384,35 @@ fn after_a_start_that_could_not_read_everything_space_of_that_life_comes_back() 
         assert!(!machine.holds(&shards[0], &Content::new(1 << 20 | number, 60_000)), "deleted blob {number} is back");
     }
 }
+
+#[test]
+fn tombstones_that_could_not_all_be_carried_do_not_multiply() {
+    for seed in 0..6 {
+        let mut machine = Machine::new(seed, 1, 1 << 30);
+        let shards = machine.open();
+        // What keeps tombstones needed: a segment before them.
+        let kept = Content::new(seed << 32, 30_000);
+        machine.put(&shards[0], &kept).expect("stored");
+        machine.churn(&shards[0], seed << 32, 1_200);
+        machine.sim().faults(|faults| *faults = Faults { sync_error: 0.08, ..Faults::default() });
+        let shard = shards[0].clone();
+        machine.sim().run(async move {
+            for number in 0..1_500 {
+                let content = Content::new(1 << 40 | number, 500);
+                if put(shard.clone(), &content).await.is_ok() {
+                    let _ = shard.delete(content.id).await;
+                }
+            }
+        });
+        machine.heal();
+        // What failed meanwhile is tried again after a minute.
+        machine.sim().run_for(A_MINUTE * 2);
+        machine.expect_rest(&shards);
+        let bytes: usize = machine
+            .segments()
+            .iter()
+            .map(|path| machine.sim.as_ref().expect("up").read_file(path).expect("listed").len())
+            .sum();
+        assert!(bytes < 24 * SEGMENT_SIZE as usize, "seed {seed}: {bytes} bytes for what 2,700 deletions left");
+    }
+}

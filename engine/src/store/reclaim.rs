@@ -11,7 +11,7 @@
 //! After a start that could not read everything only segments of this life go, and all of their tombstones stay.
 
 use std::cell::Cell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -29,7 +29,7 @@ use crate::runtime::mailbox::Receiver;
 use crate::store::message::Request;
 use crate::store::shard::Shard;
 use crate::sync::promise;
-use crate::types::{BlobId, CoreId, SegmentId};
+use crate::types::{BlobId, CoreId, SegmentId, Sequence};
 
 /// What the reclaimer is told.
 pub(super) enum Event<F> {
@@ -64,6 +64,9 @@ struct Work<F> {
     leaving: HashMap<SegmentId, Leaving<F>>,
     /// Those of them that may hold blobs.
     leaving_with_blobs: BTreeSet<SegmentId>,
+    /// Tombstones of dead segments that are written again already, while others of the same segment could not be. Without it each further try would
+    /// leave a copy of them, and copies are carried like any other.
+    carried: HashMap<SegmentId, HashSet<(BlobId, Sequence)>>,
     /// Segments of this life have this number or a higher one.
     first_of_life: SegmentId,
     sealed_bytes: u64,
@@ -122,6 +125,7 @@ impl<I: Io> Shard<I> {
             blocked: BTreeSet::new(),
             leaving: HashMap::new(),
             leaving_with_blobs: BTreeSet::new(),
+            carried: HashMap::new(),
             first_of_life: self.shared().table.watermark(),
             sealed_bytes: 0,
             checkpoint_bytes: 0,
@@ -229,16 +233,19 @@ impl<I: Io> Shard<I> {
             let oldest = self.oldest(work, Some(id));
             let is_needed = |entry: &FooterEntry| oldest.is_some_and(|oldest| oldest.0 < entry.watermark);
             let needed: Vec<FooterEntry> = will.tombstones.into_iter().filter(is_needed).collect();
-            let carried = (needed.len() * FIXED_SIZE) as u64;
+            let carried_bytes = (needed.len() * FIXED_SIZE) as u64;
             // One with blobs goes at any price: it is itself what the tombstones of others wait for.
             if !has_blobs
-                && carried * self.shared().options.limits.carry_divisor > segment.file_bytes.load(Ordering::Acquire)
+                && carried_bytes * self.shared().options.limits.carry_divisor
+                    > segment.file_bytes.load(Ordering::Acquire)
             {
                 let until = needed.iter().map(|entry| entry.watermark).max().expect("there are some");
                 work.blocked.insert((SegmentId(until), id));
                 return;
             }
-            if !self.carry(needed).await {
+            let mut carried = work.carried.remove(&id).unwrap_or_default();
+            if !self.carry(needed, &mut carried).await {
+                work.carried.insert(id, carried);
                 // No room, or the disk refuses: it is tried again when something else has happened.
                 work.candidates.insert(id);
                 return;
@@ -345,8 +352,11 @@ impl<I: Io> Shard<I> {
                 && (!scan.is_torn || matches!(read_footer(self.dir(segment.dir), segment, cut_to).await, Ok(Some(_)))))
     }
 
-    /// Writes tombstones again, with their sequences. False when that failed.
-    async fn carry(&self, needed: Vec<FooterEntry>) -> bool {
+    /// Writes tombstones again, with their sequences, each once; `carried`: those that were. False when that failed.
+    async fn carry(&self, mut needed: Vec<FooterEntry>, carried: &mut HashSet<(BlobId, Sequence)>) -> bool {
+        needed.sort_by_key(|entry| (entry.id, entry.sequence));
+        needed.dedup_by_key(|entry| (entry.id, entry.sequence));
+        needed.retain(|entry| !carried.contains(&(entry.id, entry.sequence)));
         let mut is_carried = true;
         for some in needed.chunks(self.shared().options.limits.carried_at_once) {
             let mut results = Vec::with_capacity(some.len());
@@ -356,13 +366,14 @@ impl<I: Io> Shard<I> {
                 let (result, promised) = promise();
                 let log = self.pick_log();
                 self.0.io.spawn(async move { result.keep(log.commit(head, PackedPayload::None).await) });
-                results.push(promised);
+                results.push((entry, promised));
             }
-            for promised in results {
+            for (entry, promised) in results {
                 match promised.await {
                     Some(Ok(placed)) => {
                         probe::hit(ProbeEvent::TombstoneCarried);
                         self.applied(placed.segment());
+                        carried.insert((entry.id, entry.sequence));
                     }
                     Some(Err(error)) => {
                         tracing::warn!(?error, "a tombstone could not be carried over: a dead segment is kept");

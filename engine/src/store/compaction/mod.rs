@@ -27,7 +27,7 @@ use std::sync::atomic::Ordering;
 use self::pace::Space;
 use self::policy::{Balance, Candidate, Cause};
 use crate::index::Location;
-use crate::io::{Instant, Io};
+use crate::io::{BLOCK_SIZE, Instant, Io};
 use crate::log::HEAD_ROOM;
 use crate::log::extent::{EXTENT_SIZE, PAGE_EXTENTS_MAX};
 use crate::log::footer::{FooterEntry, footer_bytes};
@@ -193,7 +193,10 @@ impl<I: Io> Compaction<I> {
                 id: segment.id,
                 file_bytes: segment.file_bytes.load(Ordering::Acquire),
                 live_bytes,
-                kept_bytes: live_bytes + overhead as u64 + DATA_START + footer_bytes(0),
+                // Whole blocks: a segment with one small record gives nothing when it is moved into another such.
+                kept_bytes: (live_bytes + overhead as u64).next_multiple_of(BLOCK_SIZE as u64)
+                    + DATA_START
+                    + footer_bytes(1),
                 tombstone_bytes: if needed { contents.tombstone_bytes } else { 0 },
                 // What is live in a fenced one goes elsewhere, and then it is retired like any other.
                 is_damaged: segment.is_damaged.load(Ordering::Acquire) || segment.is_fenced(),
