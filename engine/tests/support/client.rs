@@ -159,7 +159,7 @@ impl Client {
                 } else {
                     world.totals.puts_existing += 1;
                 }
-                world.model.put(begun, *created);
+                world.model.done(begun, *created);
             }
             Err(error @ (StoreError::HashMismatch { .. } | StoreError::Collision { .. } | StoreError::TooLarge)) => {
                 world.model.violate(format!("blob {}: {error}", begun.blob));
@@ -218,7 +218,7 @@ impl Client {
                 } else {
                     world.totals.deletes_of_nothing += 1;
                 }
-                world.model.deleted(begun, existed);
+                world.model.done(begun, existed);
             }
             Err(error) => {
                 if matches!(error, StoreError::Full) {
@@ -267,11 +267,11 @@ impl Client {
                 if !is_right {
                     world.model.violate(format!("blob {blob}: wrong bytes in {range:?} of {size}"));
                 }
-                world.model.seen(begun, true);
+                world.model.done(begun, true);
             }
             Ok(None) => {
                 world.totals.reads_absent += 1;
-                world.model.seen(begun, false);
+                world.model.done(begun, false);
             }
             Err(error) => {
                 let damage = matches!(error, StoreError::Damaged { .. } | StoreError::Quarantined { .. });
@@ -284,17 +284,40 @@ impl Client {
         }
     }
 
-    /// Lists page by page: ascending, without repetition, nothing unknown.
     async fn list(&mut self) {
-        let shard = self.shard();
         let limit = 1 + self.random.index(10);
+        self.list_by(limit).await;
+    }
+
+    /// Lists page by page: ascending, without repetition, nothing unknown. Whether a page names a blob of its range is a read of that blob.
+    pub async fn list_by(&mut self, limit: usize) {
+        let shard = self.shard();
         let mut after = None;
         loop {
-            let page = match shard.list(after, limit).await {
-                Ok(page) => page,
-                Err(error) => return self.refused(&error),
+            let begun: Vec<_> = {
+                let world = &mut *self.world.borrow_mut();
+                (0..world.contents.len()).map(|blob| world.model.begin(blob, Kind::Read)).collect()
             };
+            let listed = shard.list(after, limit).await;
             let world = &mut *self.world.borrow_mut();
+            world.model.note(|| format!("a list after {after:?} gave {listed:?}"));
+            let page = match listed {
+                Ok(page) => page,
+                Err(error) => {
+                    begun.into_iter().for_each(|begun| world.model.without_effect(begun));
+                    world.model.note(|| format!("list refused: {error:?}"));
+                    return count_error(&mut world.totals, &error);
+                }
+            };
+            for begun in begun {
+                let id = world.contents[begun.blob].id;
+                let is_behind = after.is_none_or(|after| id > after);
+                if is_behind && (!page.has_more || page.ids.last().is_some_and(|last| id <= *last)) {
+                    world.model.done(begun, page.ids.contains(&id));
+                } else {
+                    world.model.without_effect(begun);
+                }
+            }
             let is_known = |id| world.contents.iter().any(|content| content.id == id);
             let in_order = page.ids.windows(2).all(|pair| pair[0] < pair[1])
                 && page.ids.first().is_none_or(|first| after.is_none_or(|after| *first > after));

@@ -4,7 +4,8 @@
 //! | --- | --- |
 //! | [`content`] | the blobs of a seed |
 //! | [`anatomy`] | the bytes on the disk by what they mean |
-//! | [`model`] | what each blob may be by now: the checker |
+//! | [`history`] | all that happened to one blob, and whether that may be: the checker |
+//! | [`model`] | what the clients did and what the store has said, blob by blob |
 //! | [`client`] | one client at work |
 //! | [`machine`] | the simulated machine, its shards, and how they go up and down |
 //! | [`scenario`] | a whole run from one seed |
@@ -18,6 +19,7 @@ pub mod anatomy;
 pub mod client;
 pub mod content;
 pub mod flips;
+pub mod history;
 pub mod machine;
 pub mod model;
 pub mod rot;

@@ -113,6 +113,7 @@ pub fn run(seed: u64, mode: Mode, twist: Twist) -> Outcome {
     let mut totals = std::mem::take(&mut world.totals);
     totals.seeds = 1;
     totals.add_stats(&sim.stats());
+    world.model.check();
     let violation = world.model.violation().or(result.err());
     Outcome { totals, trace_hash: sim.trace_hash(), violation }
 }
@@ -457,24 +458,7 @@ async fn verify(mut client: Client) {
     for blob in 0..count {
         client.read(blob).await;
     }
-    let shard = client.shards[0].clone();
-    let listed = shard.list(None, 10_000).await;
-    let world = &mut *client.world.borrow_mut();
-    if world.model.demand != Demand::All {
-        return;
-    }
-    let Ok(page) = listed else { return world.model.violate("the list fails".into()) };
-    for (blob, content) in world.contents.iter().enumerate() {
-        let possible = world.model.possible(blob);
-        let is_listed = page.ids.contains(&content.id);
-        let is_wrong = (is_listed && !possible.present) || (!is_listed && !possible.absent);
-        if is_wrong && world.model.is_quiet(blob) {
-            world.model.violate(format!("blob {blob} is {possible:?}, and listed: {is_listed}"));
-        }
-    }
-    if page.ids.iter().any(|id| world.contents.iter().all(|content| content.id != *id)) {
-        world.model.violate("the list names a blob that nobody stored".into());
-    }
+    client.list_by(10_000).await;
 }
 
 /// What makes the store do something: most often little enough that it happens within a scenario. From a stream of its own.
