@@ -1,4 +1,5 @@
-//! Runs scenarios of the simulated store from many seeds on all cores: `simulate [SEEDS] [FIRST]`. See `scripts/simulate`.
+//! Runs scenarios of the simulated store from many seeds on all cores: `simulate [SEEDS] [FIRST]`. See `scripts/simulate`. `simulate --mutants` names the bugs that
+//! can be planted.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -22,6 +23,12 @@ struct Run {
 }
 
 fn main() {
+    if std::env::args().nth(1).is_some_and(|first| first == "--mutants") {
+        for (_, name) in nabu_engine::mutant::Mutant::ALL {
+            println!("{name}");
+        }
+        return;
+    }
     let number = |index: usize, default: u64| match std::env::args().nth(index) {
         Some(text) => text.parse().unwrap_or_else(|_| usage()),
         None => default,

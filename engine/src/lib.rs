@@ -22,6 +22,8 @@ pub mod log;
 pub mod maintenance;
 pub mod memory;
 #[doc(hidden)]
+pub mod mutant;
+#[doc(hidden)]
 pub mod probe;
 pub mod ring;
 pub mod runtime;

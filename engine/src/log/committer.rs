@@ -10,6 +10,7 @@ use crate::log::packed::Packed;
 use crate::log::record::{Shape, checksums, encode_head};
 use crate::log::writer::{Log, RECORD_DIVISOR};
 use crate::log::{HEAD_ROOM, PACKED_PAYLOAD_MAX, RECORD_ALIGN, SEGMENT_SIZE_MIN, bytes};
+use crate::mutant::{Mutant, is_planted};
 
 /// The most bytes that a batch may be given.
 pub const BATCH_BYTES_MAX: usize = 1 << 20;
@@ -145,6 +146,13 @@ impl<I: Io> Log<I> {
         *batch_buf = Some(buf).filter(|_| result.is_ok());
         let written = self.write_ended(&open, offset, total, result);
         let durable = match written {
+            Ok(()) if is_planted(Mutant::AcknowledgeEarly) => {
+                let (log, open) = (self.clone(), open.clone());
+                self.spawn_task(async move {
+                    let _ = log.sync_to(&open, end).await;
+                });
+                Ok(())
+            }
             Ok(()) => self.sync_to(&open, end).await.then_some(()).ok_or_else(|| in_doubt(open.segment.id, false)),
             Err(error) => Err(error),
         };

@@ -18,6 +18,7 @@ use crate::log::health::taken_out;
 use crate::log::open_segment::OpenSegment;
 use crate::log::segment::{Books, DATA_START, SEGMENTS_DIR, Segment, SegmentHeader, State, file_path};
 use crate::log::writer::{Log, Purpose};
+use crate::mutant::{Mutant, is_planted};
 use crate::probe::{self, Event};
 use crate::sync::promise;
 use crate::types::SegmentId;
@@ -152,6 +153,9 @@ impl<I: Io> Log<I> {
             result?;
             io.sync(&file).await?;
             io.rename(&path, &file_path(dir, header.segment)).await?;
+            if is_planted(Mutant::SegmentNameUnsynced) {
+                return Ok(());
+            }
             io.sync_dir(&segments).await
         };
         if let Err(error) = written.await {
@@ -164,7 +168,11 @@ impl<I: Io> Log<I> {
     /// Makes what the segment holds durable, writes its footer and seals it.
     pub(super) async fn seal(&self, open: &OpenSegment<I::File>) {
         let data_end = open.append.get();
-        if !self.sync_to(open, data_end).await {
+        let is_synced = match is_planted(Mutant::SealUnsynced) {
+            true => open.written(data_end).await,
+            false => self.sync_to(open, data_end).await,
+        };
+        if !is_synced {
             return;
         }
         let entries = open.begin_seal();

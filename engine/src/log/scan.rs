@@ -24,6 +24,7 @@ use crate::log::footer::FooterEntry;
 use crate::log::record::{Decoded, HEAD_LENGTH_MAX, Invalid, candidates, decode_head};
 use crate::log::segment::{DATA_START, Segment};
 use crate::log::{FRAME_SIZE, RECORD_ALIGN, REREADS, bytes, units};
+use crate::mutant::{Mutant, is_planted};
 use crate::probe::{self, Event};
 
 /// Bytes read at a time; a whole record fits.
@@ -94,8 +95,9 @@ pub async fn scan<I: Io>(io: &I, segment: &Segment<I::File>, file_size: u64) -> 
             Found::Hole { damage, begins } => (Some(damage.offset), *begins),
         };
         if let Some(offset) = torn_at {
-            let durable = offset < durable_to && !cfg!(feature = "mutant-cut-in-the-middle");
-            if !durable && (unreadable.is_empty() || begins != Beginning::Bytes) {
+            let durable = offset < durable_to && !is_planted(Mutant::CutInTheMiddle);
+            let is_decidable = unreadable.is_empty() || begins != Beginning::Bytes;
+            if !durable && is_decidable && !is_planted(Mutant::KeepTornTail) {
                 scan.cut = Some(offset);
                 scan.is_torn = begins != Beginning::Blank;
                 scan.unreadable_bytes = unreadable_bytes(offset);

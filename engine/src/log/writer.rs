@@ -29,6 +29,7 @@ use crate::log::record::{Head, Shape, encode_head};
 use crate::log::segment::{DATA_START, Segment, SegmentTable};
 use crate::log::{CHECK_SIZE, FRAME_SIZE, HEAD_ROOM, PACKED_PAYLOAD_MAX, SEGMENT_SIZE_MIN};
 use crate::memory::Frame;
+use crate::mutant::{Mutant, is_planted};
 use crate::sync::{Notify, Turns, promise};
 use crate::types::SegmentId;
 
@@ -362,15 +363,14 @@ impl<I: Io> Log<I> {
 
     /// Makes everything below `end` durable with one sync, unless it is already. False when the segment is fenced.
     pub(super) async fn sync_to(&self, open: &OpenSegment<I::File>, end: u64) -> bool {
-        let is_written = open.written(end).await;
+        let is_written = is_planted(Mutant::SyncInFlight) || open.written(end).await;
         // Also when it was fenced meanwhile: what is durable is acknowledged, and nothing else is.
         if !is_written || open.durable_to.get() >= end {
             return open.durable_to.get() >= end;
         }
-        let target = open.written_to();
-        let mut result =
-            if cfg!(feature = "mutant-skip-sync") { Ok(()) } else { self.0.io.sync(&open.segment.file).await };
-        if cfg!(feature = "mutant-retry-sync") && result.is_err() {
+        let target = if is_planted(Mutant::SyncInFlight) { open.append.get() } else { open.written_to() };
+        let mut result = if is_planted(Mutant::SkipSync) { Ok(()) } else { self.0.io.sync(&open.segment.file).await };
+        if is_planted(Mutant::RetrySync) && result.is_err() {
             result = self.0.io.sync(&open.segment.file).await;
         }
         match result {
@@ -381,7 +381,9 @@ impl<I: Io> Log<I> {
                 true
             }
             Err(error) => {
-                self.fence(open, "sync", &error);
+                if !is_planted(Mutant::FenceNothing) {
+                    self.fence(open, "sync", &error);
+                }
                 open.durable_to.get() >= end
             }
         }

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::frames::{self, Content};
 use crate::io::BLOCK_SIZE;
+use crate::mutant::{Mutant, is_planted};
 
 /// A block-aligned buffer whose length is a positive multiple of the block size.
 pub struct AlignedBuf {
@@ -140,7 +141,7 @@ impl SharedBuf {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.buf.spliced = *self.spliced.get_mut() && !cfg!(feature = "mutant-reuse-spliced");
+        self.buf.spliced = *self.spliced.get_mut() && !is_planted(Mutant::ReuseSpliced);
     }
 }
 

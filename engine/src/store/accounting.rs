@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use crate::index::Entry;
 use crate::io::Io;
+use crate::log::RECORD_ALIGN;
 use crate::log::segment::{Segment, State};
+use crate::mutant::{Mutant, is_planted};
 use crate::probe;
 use crate::store::StoreError;
 use crate::store::identity;
@@ -238,7 +240,8 @@ impl<I: Io> Shard<I> {
             }
         }
         if let Some(segment) = self.segment(&location) {
-            self.count_dead(&segment, record_bytes(&location));
+            let wrong = if is_planted(Mutant::AccountWrong) { RECORD_ALIGN as u64 } else { 0 };
+            self.count_dead(&segment, record_bytes(&location) + wrong);
         }
     }
 

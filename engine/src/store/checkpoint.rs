@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use crate::io::Io;
 use crate::log::checkpoint::{CheckpointWriter, Covered};
 use crate::log::segment::{Segment, State};
+use crate::mutant::{Mutant, is_planted};
 use crate::probe::{self, Event};
 use crate::store::message::{Reply, Request};
 use crate::store::shard::Shard;
@@ -42,7 +43,8 @@ impl<I: Io> Shard<I> {
             let Some(end) = some.last() else { break };
             last = Some(end.id);
             let is_settled = |segment: &&Arc<Segment<I::File>>| {
-                segment.state() == State::Sealed && segment.unapplied.load(Ordering::Acquire) == 0
+                let is_applied = segment.unapplied.load(Ordering::Acquire) == 0;
+                segment.state() == State::Sealed && (is_applied || is_planted(Mutant::CoverUnapplied))
             };
             let settled = some.iter().filter(is_settled);
             covered.extend(settled.map(|segment| Covered { segment: segment.id, nonce: segment.nonce }));

@@ -4,6 +4,7 @@ use crate::io::Io;
 use crate::log::error::LogError;
 use crate::log::packed::PackedPayload;
 use crate::log::record::Head;
+use crate::mutant::{Mutant, is_planted};
 use crate::store::StoreError;
 use crate::store::message::{Outcome, Reply, Request};
 use crate::store::shard::Shard;
@@ -23,6 +24,11 @@ impl<I: Io> Shard<I> {
             return Ok(false);
         }
         let watermark = self.shared().table.watermark();
+        let early = is_planted(Mutant::DeleteEarly);
+        if early && self.owner(&id) == self.0.core {
+            self.0.index.borrow_mut().remove(&id);
+            self.shared().changes[usize::from(self.0.core.0)].add();
+        }
         let head = Head::tombstone(id, acquired.sequence, watermark, self.0.io.wall_clock_ns());
         let segment = match self.bury_patiently(head).await {
             Ok(segment) => segment,
@@ -36,7 +42,7 @@ impl<I: Io> Shard<I> {
         // A segment with something unapplied is not taken out of the table.
         let segment = self.shared().table.get(segment).expect("its tombstone is not applied yet");
         self.applied(&segment);
-        let existed = released.before.is_some();
+        let existed = released.before.is_some() || early;
         self.forget(released).await;
         Ok(existed)
     }

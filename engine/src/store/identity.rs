@@ -7,6 +7,7 @@ use crate::io::{AlignedBuf, BLOCK_SIZE, Io, OpenMode};
 use crate::log::REREADS;
 use crate::log::segment::{SEGMENTS_DIR, parse_file_name};
 use crate::log::superblock::{DIRS_MAX, FILE_BYTES, FILE_NAME, Refused, Superblock};
+use crate::mutant::{Mutant, is_planted};
 use crate::store::OpenError;
 
 const TEMPORARY_NAME: &str = "store.new";
@@ -141,7 +142,7 @@ pub(super) async fn agree<I: Io, P: AsRef<Path>>(
 }
 
 async fn settle_and_read<I: Io>(io: &I, dir: &Path, read_only: bool) -> Result<Option<Superblock>, OpenError> {
-    if !read_only {
+    if !read_only && !is_planted(Mutant::DirectoryUnsettled) {
         settle(io, dir).await?;
     }
     read(io, dir).await

@@ -6,6 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 
+use crate::mutant::{Mutant, is_planted};
 use crate::sync::{Promise, promise};
 use crate::types::{BlobId, SegmentId, Sequence};
 
@@ -60,7 +61,9 @@ impl Locks {
         let held = all.get_mut(&id).expect("released by its holder");
         match held.waiting.pop_front() {
             Some(promise) => {
-                held.sequence = self.next_sequence();
+                if !is_planted(Mutant::StaleSequence) {
+                    held.sequence = self.next_sequence();
+                }
                 let sequence = held.sequence;
                 drop(all);
                 promise.keep(sequence);

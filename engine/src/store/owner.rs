@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use crate::index::{Entry, Location};
 use crate::io::Io;
 use crate::log::checkpoint::Slice;
+use crate::mutant::{Mutant, is_planted};
 use crate::probe::{self, Event};
 use crate::store::StoreError;
 use crate::store::message::{Acquired, CoreStatus, Outcome, Released, Reply, Request};
@@ -130,8 +131,7 @@ impl<I: Io> Shard<I> {
         if !is_there {
             probe::hit(Event::MoveOvertaken);
         }
-        let sequence =
-            if is_there || cfg!(feature = "mutant-move-blindly") { self.0.locks.try_acquire(id) } else { None };
+        let sequence = if is_there || is_planted(Mutant::MoveBlindly) { self.0.locks.try_acquire(id) } else { None };
         if is_there && sequence.is_none() {
             probe::hit(Event::MoveRefused);
         }
@@ -142,7 +142,8 @@ impl<I: Io> Shard<I> {
         let current = self.0.index.borrow().get(&id);
         // What this life has written overrules whatever could not be read.
         let is_known = current.is_some_and(|current| self.0.accounting.is_of_this_life(current.sequence));
-        let in_doubt = (self.shared().is_incomplete() && !is_known) || self.0.locks.is_in_doubt(&id);
+        let in_doubt = ((self.shared().is_incomplete() && !is_known) || self.0.locks.is_in_doubt(&id))
+            && !is_planted(Mutant::DoubtForgotten);
         Acquired { current, in_doubt, sequence }
     }
 
@@ -186,7 +187,7 @@ impl<I: Io> Shard<I> {
             Outcome::Remove => index.remove(&id),
         };
         drop(index);
-        if before.is_some() {
+        if before.is_some() && !is_planted(Mutant::RecentStays) {
             self.shared().changes[usize::from(self.0.core.0)].add();
         }
         if matches!(outcome, Outcome::Insert(_) | Outcome::Remove) {
@@ -221,7 +222,10 @@ impl<I: Io> Shard<I> {
             Some(entry) if entries.len() == most => entry.id,
             _ => end,
         };
-        let operations = self.0.locks.under_way(first, last);
+        let operations = match is_planted(Mutant::SliceWithoutOperations) {
+            true => Vec::new(),
+            false => self.0.locks.under_way(first, last),
+        };
         let slice = Slice { first, last, sequence: self.0.locks.last(), operations, entries };
         (slice, last < end)
     }

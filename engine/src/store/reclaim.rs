@@ -24,6 +24,7 @@ use crate::log::packed::PackedPayload;
 use crate::log::record::{FIXED_SIZE, Head, Kind};
 use crate::log::scan::{Scan, scan};
 use crate::log::segment::{Books, Contents, Segment, State, Written};
+use crate::mutant::{Mutant, is_planted};
 use crate::probe::{self, Event as ProbeEvent};
 use crate::runtime::mailbox::Receiver;
 use crate::store::message::Request;
@@ -216,7 +217,7 @@ impl<I: Io> Shard<I> {
         }
         // One that is still without any record gets none that is older than a deletion of today.
         let in_table = self.shared().table.oldest_with_blobs(without);
-        let leaving = work.leaving_with_blobs.first().copied();
+        let leaving = work.leaving_with_blobs.first().filter(|_| !is_planted(Mutant::ForgetLeaving)).copied();
         in_table.into_iter().chain(leaving).min()
     }
 
@@ -224,7 +225,7 @@ impl<I: Io> Shard<I> {
     async fn take_out(&self, work: &mut Work<I::File>, segment: Arc<Segment<I::File>>) {
         let id = segment.id;
         let (mut has_blobs, mut written) = (true, None);
-        if !cfg!(feature = "mutant-reclaim-early") {
+        if !is_planted(Mutant::ReclaimEarly) {
             let Some(will) = self.last_will(&segment).await else { return };
             (has_blobs, written) = (will.has_blobs, will.written);
             if !has_blobs {
@@ -367,6 +368,9 @@ impl<I: Io> Shard<I> {
                 let log = self.pick_log();
                 self.0.io.spawn(async move { result.keep(log.commit(head, PackedPayload::None).await) });
                 results.push((entry, promised));
+            }
+            if is_planted(Mutant::CarryUnawaited) {
+                continue;
             }
             for (entry, promised) in results {
                 match promised.await {

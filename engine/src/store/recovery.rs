@@ -21,6 +21,7 @@ use crate::log::segment::{SEGMENTS_DIR, parse_file_name};
 use crate::log::writer::{Log, LogOptions, Purpose};
 use crate::log::{REREADS, SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN};
 use crate::memory::Frames;
+use crate::mutant::{Mutant, is_planted};
 use crate::probe::{self, Event as ProbeEvent};
 use crate::runtime::mailbox::Receiver;
 use crate::store::accounting::Accounting;
@@ -336,7 +337,7 @@ async fn fill_plan<I: Io>(store: &Store<I::File>, io: &I, plan: &mut Plan) -> Re
             Some(size) => size.clamp(SEGMENT_SIZE_MIN, SEGMENT_SIZE_MAX),
             None => default_segment_size(io.space(dir).await.map_err(fail)?.total),
         });
-        if !options.read_only {
+        if !options.read_only && !is_planted(Mutant::SegmentsUnsettled) {
             identity::settle(io, &dir.join(SEGMENTS_DIR)).await?;
         }
         for entry in io.list_dir(&dir.join(SEGMENTS_DIR)).await.map_err(fail)? {
@@ -501,7 +502,7 @@ fn send_slice<F>(store: &Store<F>, slice: Slice, existing: &Existing) {
     for entry in slice.entries {
         // The number of one that is gone must not come again while something names it.
         store.0.table.reserve_above(entry.location.segment);
-        if existing.contains(&entry.location.segment) {
+        if existing.contains(&entry.location.segment) || is_planted(Mutant::KeepGoneEntries) {
             parts[usize::from(entry.id.owner(cores).0)].entries.push(entry);
         }
     }

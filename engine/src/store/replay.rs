@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use crate::index::{Entry, Index, Location};
 use crate::log::checkpoint::Slice;
 use crate::log::record::{Kind, Layout};
+use crate::mutant::{Mutant, is_planted};
 use crate::store::location::location_length;
 use crate::store::message::ReplayRecord;
 use crate::types::{BlobId, Sequence};
@@ -58,14 +59,17 @@ impl Replay {
                     }
                 }
                 Kind::Blob => {
-                    let gone = deleted.get(&id).is_some_and(|deleted| *deleted > sequence);
+                    let gone = deleted.get(&id).is_some_and(|deleted| *deleted > sequence)
+                        && !is_planted(Mutant::TombstoneForgotten);
                     let location = Location {
                         segment: record.segment,
                         offset_units: record.entry.offset_units,
                         length_units: location_length(record.entry.length_units, record.entry.layout != Layout::Inline),
                         sequence,
                     };
-                    let older = self.index.get(&id).is_none_or(|present| present.sequence < location.sequence);
+                    let older = self.index.get(&id).is_none_or(|present| {
+                        present.sequence < location.sequence || is_planted(Mutant::LastRecordCounts)
+                    });
                     if older && !gone {
                         self.index.insert(Entry { id, location });
                     }

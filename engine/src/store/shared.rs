@@ -12,6 +12,7 @@ use crate::log::free_files::FreeFiles;
 use crate::log::health::Health;
 use crate::log::segment::SegmentTable;
 use crate::log::superblock::Superblock;
+use crate::mutant::{Mutant, is_planted};
 use crate::runtime::mailbox::{Receiver, Sender, mailbox};
 use crate::store::background::{Background, Worker};
 use crate::store::cached::Cache;
@@ -106,6 +107,9 @@ impl<F> Shared<F> {
     }
 
     pub fn set_incomplete(&self) {
+        if is_planted(Mutant::IncompleteIsComplete) {
+            return;
+        }
         if !self.incomplete.swap(true, Ordering::AcqRel) {
             // Never taken off again: the accounting does not end.
             self.unaccounted_cores.fetch_add(1, Ordering::AcqRel);

@@ -20,6 +20,7 @@ use crate::log::segment::Segment;
 use crate::log::writer::Log;
 use crate::log::{CHECK_SIZE, FRAME_SIZE, HEAD_ROOM, RECORD_ALIGN};
 use crate::memory::Frame;
+use crate::mutant::{Mutant, is_planted};
 use crate::probe::{self, Event};
 use crate::store::hashing::{Hashing, Progress, UploadHash};
 use crate::store::shard::Shard;
@@ -354,6 +355,7 @@ impl<I: Io> State<I> {
         self.undurable.retain(|other| !other.is_durable());
         match self.undurable.iter_mut().find(|other| other.segment().id == id) {
             Some(other) if other.offset_units > placed.offset_units => {}
+            Some(_) if is_planted(Mutant::FirstPieceDurable) => {}
             Some(other) => *other = placed,
             None => self.undurable.push(placed),
         }

@@ -18,6 +18,7 @@ use crate::log::record::{Decoded, Kind, Layout, checksums};
 use crate::log::segment::Segment;
 use crate::log::{HEAD_ROOM, PACKED_PAYLOAD_MAX, bytes, units};
 use crate::memory::Frame;
+use crate::mutant::{Mutant, is_planted};
 use crate::probe::{self, Event};
 use crate::store::StoreError;
 use crate::store::cached::Place;
@@ -92,7 +93,7 @@ impl<I: Io> Compaction<I> {
         }
         let mut dead = copies.replaced;
         dead.push((from.segment, record_bytes(&from)));
-        let condemned = match cfg!(feature = "mutant-move-under-readers") {
+        let condemned = match is_planted(Mutant::MoveUnderReaders) {
             true => Some(Condemned::Moved(dead)),
             false => shard.shared().readers.condemn(id, from.sequence, Condemned::Moved(dead)),
         };
@@ -214,7 +215,7 @@ impl<I: Io> Compaction<I> {
         copies: &Copies<I::File>,
     ) -> Result<Option<u64>, Halt> {
         let log = self.log_of(segment);
-        for placed in &copies.placed {
+        for placed in copies.placed.iter().filter(|_| !is_planted(Mutant::CopiesUndurable)) {
             if let Err(error) = log.durable(placed).await {
                 self.abandon(copies);
                 return Err(StoreError::from(error).into());

@@ -14,6 +14,7 @@ use crate::log::segment::Segment;
 use crate::log::writer::Log;
 use crate::log::{FRAME_SIZE, HEAD_ROOM, PACKED_PAYLOAD_MAX, bytes};
 use crate::memory::Frame;
+use crate::mutant::{Mutant, is_planted};
 use crate::probe::{self, Event};
 use crate::store::StoreError;
 use crate::store::cached::Place;
@@ -159,6 +160,8 @@ impl<I: Io> Compaction<I> {
         payload: Payload,
         sequence: Sequence,
     ) -> Promised<Result<Placed<I::File>, LogError>> {
+        let kept = decoded.head.sequence;
+        let sequence = if is_planted(Mutant::MoveKeepsSequence) { kept } else { sequence };
         let head = Head { sequence, ..decoded.head };
         let (result, promised) = promise();
         let (log, shard) = (log.clone(), self.shard.clone());
@@ -168,6 +171,7 @@ impl<I: Io> Compaction<I> {
                 Payload::Direct(mut frame) => {
                     let length = decoded.shape.payload_length;
                     match log.append_direct(&head, &mut frame, length, decoded.checks).await {
+                        Ok(placed) if is_planted(Mutant::MoveUndurable) => Ok(placed),
                         Ok(placed) => match log.durable(&placed).await {
                             Ok(()) => Ok(placed),
                             Err(error) => {

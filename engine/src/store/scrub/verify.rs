@@ -7,6 +7,7 @@ use crate::io::BLOCK_SIZE;
 use crate::log::record::{Decoded, Kind, Layout, decode_head};
 use crate::log::segment::{HEADER_SIZE, SegmentHeader};
 use crate::log::{bytes, units};
+use crate::mutant::{Mutant, is_planted};
 use crate::types::SegmentId;
 
 /// The header of a segment in all its copies.
@@ -48,7 +49,7 @@ pub(super) fn record(input: &[u8], segment: SegmentId, offset_units: u32, nonce:
     }
     let shape = decoded.shape;
     let (head, end) = (shape.head_length, shape.payload_offset + shape.payload_length);
-    if !cfg!(feature = "mutant-scrub-trusts-footer") && !decoded.verify(&input[shape.payload_offset..end], 0) {
+    if !is_planted(Mutant::ScrubTrustsFooter) && !decoded.verify(&input[shape.payload_offset..end], 0) {
         return Err(Fault::Damaged("its payload fails its checksum"));
     }
     if decoded.head.kind == Kind::Blob
