@@ -43,7 +43,16 @@ events! {
     FileReused,
     CheckpointWritten,
     CheckpointUsed,
+    /// There were segments that the checkpoint did not cover: the store had gone on after it.
+    CheckpointOutrun,
     CheckpointRefused,
+    /// An operation was under way, or in doubt, in a slice of a checkpoint.
+    SliceMetOperation,
+    SliceMetDoubt,
+    /// A sealed segment was not covered, because an outcome of it was not in the index yet.
+    CoverRefused,
+    /// An operation overruled others that were in doubt.
+    DoubtOverruled,
     TombstoneCarried,
     /// Compaction moved a record, the pieces of a blob, and all of a segment.
     RecordMoved,
@@ -53,6 +62,8 @@ events! {
     MoveOvertaken,
     MoveRefused,
     MovedWhileRead,
+    /// A segment was taken out of service while somebody used it yet.
+    RetiredAfterUse,
     /// The scrub ended a pass; found damage beside what is live; put a blob under quarantine, or only listed it; something was put right.
     ScrubPassed,
     ScrubFound,

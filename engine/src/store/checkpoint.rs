@@ -44,6 +44,9 @@ impl<I: Io> Shard<I> {
             last = Some(end.id);
             let is_settled = |segment: &&Arc<Segment<I::File>>| {
                 let is_applied = segment.unapplied.load(Ordering::Acquire) == 0;
+                if segment.state() == State::Sealed && !is_applied {
+                    probe::hit(Event::CoverRefused);
+                }
                 segment.state() == State::Sealed && (is_applied || is_planted(Mutant::CoverUnapplied))
             };
             let settled = some.iter().filter(is_settled);

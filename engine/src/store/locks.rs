@@ -7,6 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 
 use crate::mutant::{Mutant, is_planted};
+use crate::probe::{self, Event};
 use crate::sync::{Promise, promise};
 use crate::types::{BlobId, SegmentId, Sequence};
 
@@ -95,7 +96,9 @@ impl Locks {
 
     /// A later operation overrules those in doubt.
     pub fn settle(&self, id: &BlobId) {
-        self.doubts.borrow_mut().remove(id);
+        if self.doubts.borrow_mut().remove(id).is_some() {
+            probe::hit(Event::DoubtOverruled);
+        }
     }
 
     pub fn is_in_doubt(&self, id: &BlobId) -> bool {
@@ -105,9 +108,16 @@ impl Locks {
     /// The operations under way or in doubt from `first` to `last`, both inclusive.
     pub fn under_way(&self, first: BlobId, last: BlobId) -> Vec<(BlobId, Sequence)> {
         let (held, doubts) = (self.held.borrow(), self.doubts.borrow());
+        let is_within = |id: &BlobId| (first..=last).contains(id);
+        if held.keys().any(is_within) {
+            probe::hit(Event::SliceMetOperation);
+        }
+        if doubts.keys().any(is_within) {
+            probe::hit(Event::SliceMetDoubt);
+        }
         let held = held.iter().map(|(id, held)| (*id, held.sequence));
         let doubts = doubts.iter().flat_map(|(id, sequences)| sequences.iter().map(|(sequence, _)| (*id, *sequence)));
-        held.chain(doubts).filter(|(id, _)| (first..=last).contains(id)).collect()
+        held.chain(doubts).filter(|(id, _)| is_within(id)).collect()
     }
 
     fn next_sequence(&self) -> Sequence {

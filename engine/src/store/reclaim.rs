@@ -262,6 +262,10 @@ impl<I: Io> Shard<I> {
         let held = segment.take_held().into_iter().collect();
         work.leaving.insert(id, Leaving { dir: segment.dir, file: Some(file), written, is_bad, held });
         let events = self.shared().events.clone();
+        // This task has one reference of its own.
+        if Arc::strong_count(&segment) > 1 {
+            probe::hit(ProbeEvent::RetiredAfterUse);
+        }
         segment.when_unused(move || {
             let _ = events.send(Event::Unused(id));
         });

@@ -374,6 +374,9 @@ async fn fill_plan<I: Io>(store: &Store<I::File>, io: &I, plan: &mut Plan) -> Re
             }
             covering.is_none()
         });
+        if !plan.segments.is_empty() {
+            probe::hit(ProbeEvent::CheckpointOutrun);
+        }
     }
     if agreed.missing > 0 {
         skip_numbers(store)?;

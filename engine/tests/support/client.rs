@@ -101,6 +101,21 @@ impl Client {
         Ok(())
     }
 
+    /// Stores a blob as a client does that has time: whole, and as it is.
+    pub async fn store(&mut self, blob: usize) -> Result<(), StoreError> {
+        let shard = self.shard();
+        let bytes = self.world.borrow().contents[blob].bytes.clone();
+        let mut upload = shard.upload(Some(bytes.len() as u64)).await?;
+        upload.write(&bytes).await?;
+        let labels = vec![("blob".to_string(), blob.to_string())];
+        let commit = upload.commit(CommitOptions { policy: 1, labels, expected_hash: None });
+        let begun = self.world.borrow_mut().model.begin(blob, Kind::Put);
+        self.world.borrow_mut().model.note(|| format!("put {blob} ({} bytes) begins as {begun:?}", bytes.len()));
+        let result = commit.await;
+        self.put_ended(begun, result.clone().map(|stored| stored.created));
+        result.map(|_| ())
+    }
+
     pub async fn put(&mut self, blob: usize) {
         let shard = self.shard();
         let (size, id, hash) = {

@@ -7,6 +7,7 @@
 //! | [`history`] | all that happened to one blob, and whether that may be: the checker |
 //! | [`model`] | what the clients did and what the store has said, blob by blob |
 //! | [`client`] | one client at work |
+//! | [`draw`] | what a seed draws: limits, faults, habits |
 //! | [`machine`] | the simulated machine, its shards, and how they go up and down |
 //! | [`scenario`] | a whole run from one seed |
 //! | [`rot`] | one flipped bit, and how little it may cost |
@@ -18,6 +19,7 @@
 pub mod anatomy;
 pub mod client;
 pub mod content;
+pub mod draw;
 pub mod flips;
 pub mod history;
 pub mod machine;

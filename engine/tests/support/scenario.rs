@@ -1,16 +1,17 @@
 //! A whole run from one seed: a store that is used, crashes or is closed, starts again on other cores, and is checked after each start.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
 use nabu_engine::io::Io;
 use nabu_engine::sim::{CrashMode, Faults, Random, Sim, SimOptions};
-use nabu_engine::store::{CompactionLimits, Limits, OpenError, ScrubOptions, StoreError, StoreOptions};
+use nabu_engine::store::{OpenError, ScrubOptions, StoreError, StoreOptions};
 use nabu_engine::sync::promise;
 
 use super::client::{Client, Habits, Shared, World};
 use super::content;
+use super::draw;
 use super::flips;
 use super::machine::{self, Shards};
 use super::model::{Demand, Model};
@@ -34,10 +35,12 @@ pub enum Mode {
     AllErrors,
     /// One flipped bit: see [`super::rot`] and [`super::flips`].
     BitRot,
+    /// Operations that hang for a while, or are slow, and writes of a killed process that come late.
+    Stalls,
 }
 
 impl Mode {
-    pub const ALL: [Mode; 7] = [
+    pub const ALL: [Mode; 8] = [
         Mode::Crashes,
         Mode::WriteErrors,
         Mode::FullDisk,
@@ -45,6 +48,7 @@ impl Mode {
         Mode::Corruption,
         Mode::AllErrors,
         Mode::BitRot,
+        Mode::Stalls,
     ];
 
     /// The mode of a seed.
@@ -59,6 +63,12 @@ const STEPS_MAX: u64 = 3_000_000;
 const OPENS_MAX: usize = 3;
 /// The tombstones of the last deletes may lie in a segment of each core.
 const SEGMENTS_LEFT_MAX: usize = 4;
+/// Time that passes at least every so often where everything may hang.
+const TICK: Duration = Duration::from_millis(1);
+/// Steps until something of the machine changes in the midst of the clients' work.
+const TURN_STEPS_MAX: u64 = 2_000;
+/// How late writes of a killed process come.
+const LATE_NS_MAX: u64 = 50_000_000;
 /// Ample space.
 const CAPACITY: u64 = 256 << 20;
 
@@ -131,7 +141,7 @@ impl Scenario {
         let segment_size = (256 << 10) << if random.chance(0.8) { 0 } else { random.below(5) };
         // From next to no cache, so that reads go to the disk, to one that holds everything.
         let memory_bytes = [1 << 20, 1 << 20, 3 << 20, 64 << 20][random.index(4)];
-        let mut faults = draw_faults(mode, &mut random);
+        let mut faults = draw::faults(mode, &mut random);
         if let Some(undeclared) = &twist.undeclared {
             faults.clone_from(undeclared);
         }
@@ -141,19 +151,12 @@ impl Scenario {
             capacity_bytes,
             delay_ns_max: 1 + random.below(400_000),
             faults: Faults::default(),
+            late_write_ns_max: if mode == Mode::Stalls { random.below(LATE_NS_MAX) } else { 0 },
             steps_max: STEPS_MAX,
             ..SimOptions::default()
         };
         let sim = Sim::new(seed, options);
-        let put = 25 + random.below(35);
-        let habits = Habits {
-            put,
-            delete: random.below(70 - put),
-            abort: random.below(6),
-            list: random.below(4),
-            operations: 3 + random.below(12),
-            comes_back: Random::new(seed ^ 0x000a_b5e7).chance(0.5),
-        };
+        let habits = draw::habits(seed, &mut random);
         let clients = 1 + random.index(6);
         let compacts = random.chance(0.75);
         let world = World { contents, model, totals: Totals::default() };
@@ -169,7 +172,7 @@ impl Scenario {
                 memory_bytes,
                 segment_size: Some(segment_size),
                 read_only: false,
-                limits: draw_limits(seed),
+                limits: draw::limits(seed),
             },
             faults,
             habits,
@@ -231,7 +234,8 @@ impl Scenario {
         for attempt in 0.. {
             let strike = with_faults && attempt < OPENS_MAX && self.random.chance(0.5);
             if strike {
-                let faults = self.faults.clone();
+                // A start waits for what hangs, however long.
+                let faults = Faults { stuck: 0.0, ..self.faults.clone() };
                 self.sim().faults(|now| *now = faults);
             }
             let is_crashing = with_faults && self.random.chance(0.15);
@@ -337,37 +341,14 @@ impl Scenario {
             let faults = self.faults.clone();
             self.sim().faults(|now| *now = faults);
         }
-        let mut clients = Vec::new();
-        for _ in 0..self.clients {
-            let seed = self.random.next_u64();
-            clients.push(Client { shards: shards.clone(), world: self.world.clone(), random: Random::new(seed) });
-        }
         self.start_scrub(&shards);
-        let habits = self.habits;
-        let io = self.sim().io(0);
-        let working = async move {
-            let mut working = Vec::new();
-            for client in clients {
-                let (done, promised) = promise();
-                io.spawn(async move {
-                    client.work(habits).await;
-                    done.keep(());
-                });
-                working.push(promised);
-            }
-            for promised in working {
-                promised.await.expect("a client ends");
-            }
-        };
         let is_crashing = self.random.chance(0.6);
         let budget = if self.random.chance(0.2) { 300 } else { 6_000 };
         let steps = if is_crashing { self.random.below(budget) } else { STEPS_MAX };
         if self.mode == Mode::FullDisk && self.random.chance(0.4) {
-            let segments = 2 + self.random.below(20);
-            let bytes = segments * self.options.segment_size.expect("given");
-            self.sim().set_capacity(bytes);
+            self.shrink();
         }
-        let worked = self.sim().run_steps(steps, working);
+        let worked = self.work(&shards, steps);
         if worked.is_none() && !is_crashing {
             return Err(format!("clients take more than {STEPS_MAX} steps"));
         }
@@ -403,9 +384,100 @@ impl Scenario {
         Ok(())
     }
 
+    /// All clients until they are done, at most so many steps. In their midst the wall clock may jump, and what hangs goes on.
+    fn work(&mut self, shards: &Shards, steps: u64) -> Option<()> {
+        let mut clients = Vec::new();
+        for _ in 0..self.clients {
+            let random = Random::new(self.random.next_u64());
+            clients.push(Client { shards: shards.clone(), world: self.world.clone(), random });
+        }
+        let habits = self.habits;
+        let io = self.sim().io(0);
+        let mut working = Box::pin(async move {
+            let mut working = Vec::new();
+            for client in clients {
+                let (done, promised) = promise();
+                io.spawn(async move {
+                    client.work(habits).await;
+                    done.keep(());
+                });
+                working.push(promised);
+            }
+            for promised in working {
+                promised.await.expect("a client ends");
+            }
+        });
+        let mut left = steps;
+        let mut done = None;
+        let ticking = Rc::new(Cell::new(true));
+        if self.mode == Mode::Stalls {
+            // Time goes on also when everything hangs.
+            let (io, ticking) = (self.sim().io(0), ticking.clone());
+            io.clone().spawn(async move {
+                while ticking.get() {
+                    io.sleep(TICK).await;
+                }
+            });
+        }
+        let turns = if self.mode == Mode::Stalls { 1 + self.random.index(4) } else { self.random.index(2) };
+        for _ in 0..turns {
+            let part = self.random.below(TURN_STEPS_MAX).min(left);
+            done = self.sim().run_steps(part, working.as_mut());
+            left -= part;
+            if done.is_some() || left == 0 {
+                break;
+            }
+            self.turn();
+        }
+        if done.is_some() || left > 0 {
+            self.sim().faults(|faults| faults.stuck = 0.0);
+            self.sim().release_stuck();
+        }
+        ticking.set(false);
+        if done.is_some() || left == 0 { done } else { self.sim().run_steps(left, working) }
+    }
+
+    /// The wall clock jumps, or what hangs goes on.
+    fn turn(&mut self) {
+        if self.random.chance(0.5) {
+            let jump = draw::clock_jump_ns(&mut self.random);
+            self.sim().jump_wall_clock(jump);
+            self.note(|| format!("the wall clock jumps by {jump} ns"));
+            self.count(|totals| totals.clock_jumps += 1);
+        } else {
+            self.sim().release_stuck();
+        }
+    }
+
+    /// The disk becomes smaller, or each directory has another size.
+    fn shrink(&mut self) {
+        let segment_size = self.options.segment_size.expect("given");
+        let bytes = |random: &mut Random| (2 + random.below(20)) * segment_size;
+        if self.options.dirs.len() > 1 && self.random.chance(0.5) {
+            for dir in self.options.dirs.clone() {
+                let bytes = bytes(&mut self.random);
+                self.sim().set_capacity_of(&dir, bytes);
+            }
+            self.count(|totals| totals.uneven_dirs += 1);
+        } else {
+            let bytes = bytes(&mut self.random);
+            self.sim().set_capacity(bytes);
+        }
+    }
+
+    /// Nothing goes wrong any more, and there is space.
+    fn heal(&mut self) {
+        self.sim().faults(|faults| *faults = Faults::default());
+        self.sim().release_stuck();
+        self.sim().set_capacity(CAPACITY);
+        for dir in self.options.dirs.clone() {
+            self.sim().set_capacity_of(&dir, CAPACITY);
+        }
+    }
+
     /// On a healthy disk with space everything is as it should be, everything can be deleted, and the space comes back.
     fn finish(&mut self) -> Result<(), String> {
-        self.sim().set_capacity(CAPACITY);
+        self.heal();
         let Some(shards) = self.open(false)? else { return Ok(()) };
         self.verify(&shards)?;
         let world = self.world.clone();
@@ -459,61 +531,4 @@ async fn verify(mut client: Client) {
         client.read(blob).await;
     }
     client.list_by(10_000).await;
-}
-
-/// What makes the store do something: most often little enough that it happens within a scenario. From a stream of its own.
-fn draw_limits(seed: u64) -> Limits {
-    let mut random = Random::new(seed ^ 0x0011_a175);
-    let usual = Limits::default();
-    let mut pick = |choices: &[u64]| choices[random.index(choices.len())];
-    let worth_percent = pick(&[1, 5, 8, 8]);
-    let gathering = Duration::from_millis(pick(&[1, 20, 100, 100]));
-    let compaction = CompactionLimits {
-        dead_percent: worth_percent + pick(&[0, 4, 4, 20]),
-        worth_percent,
-        worth_percent_urgent: worth_percent.min(pick(&[1, 5, 5])),
-        tombstone_percent: pick(&[0, 3, 3]),
-        tombstone_segments: pick(&[1, 1, 4]),
-        gathering,
-        stuck_for: gathering * 2 + Duration::from_millis(pick(&[10, 1_000, 60_000])),
-        records_at_once: pick(&[1, 3, 256, 256]) as usize,
-        ids_at_once: pick(&[1, 3, 1024, 1024]) as usize,
-    };
-    let limits = Limits {
-        checkpoint_bytes_min: pick(&[0, 0, 512 << 10, 1 << 30]),
-        checkpoint_ratio: pick(&[0, 0, 1, 64]),
-        slice_entries_max: pick(&[1, 3, 16 << 10, 16 << 10]) as usize,
-        batch_bytes_max: pick(&[80 << 10, usual.batch_bytes_max as u64]) as usize,
-        tombstone_reserve_bytes_max: pick(&[4 << 10, usual.tombstone_reserve_bytes_max]),
-        cache_shard_bytes_min: pick(&[2 << 20, 64 << 20]) as usize,
-        carry_divisor: pick(&[1, 4, 4, 1_000]),
-        carried_at_once: pick(&[1, 64]) as usize,
-        counted_per_turn: pick(&[1, 1024]) as usize,
-        disk_timeout: usual.disk_timeout,
-        compaction,
-    };
-    limits.check();
-    limits
-}
-
-fn draw_faults(mode: Mode, random: &mut Random) -> Faults {
-    let mut faults = Faults::default();
-    let mut rate = |most: f64| if random.chance(0.6) { most * random.below(1000) as f64 / 1000.0 } else { 0.0 };
-    if matches!(mode, Mode::WriteErrors | Mode::AllErrors) {
-        faults.write_error = rate(0.05);
-        faults.write_no_space = rate(0.02);
-        faults.sync_error = rate(0.05);
-        faults.dir_sync_error = rate(0.1);
-        faults.metadata_error = rate(0.03);
-    }
-    if matches!(mode, Mode::ReadErrors | Mode::AllErrors) {
-        faults.read_error = rate(0.1);
-    }
-    if mode == Mode::Corruption {
-        faults.write_lost = rate(0.03);
-        faults.write_misdirected = rate(0.03);
-        faults.sync_lie = rate(0.2);
-    }
-    faults.slow = rate(0.02);
-    faults
 }
