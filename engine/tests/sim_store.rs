@@ -93,7 +93,15 @@ fn nothing_acknowledged_is_lost_when_the_disk_refuses_writes() {
     let totals = check(Mode::WriteErrors, SEEDS);
     totals::require(
         &totals,
-        &["write_errors", "sync_errors", "dir_sync_errors", "metadata_errors", "write_failed", "opens_refused"],
+        &[
+            "write_errors",
+            "sync_errors",
+            "dir_sync_errors",
+            "metadata_errors",
+            "write_failed",
+            "opens_refused",
+            "rests",
+        ],
         &[Event::SegmentFenced, Event::SliceMetDoubt, Event::DoubtOverruled],
     );
 }
@@ -101,7 +109,7 @@ fn nothing_acknowledged_is_lost_when_the_disk_refuses_writes() {
 #[test]
 fn a_full_disk_loses_nothing_and_works_again_with_space() {
     let totals = check(Mode::FullDisk, SEEDS);
-    totals::require(&totals, &["no_space", "full_puts", "deletes", "uneven_dirs"], &[]);
+    totals::require(&totals, &["no_space", "full_puts", "deletes", "uneven_dirs", "rests"], &[]);
 }
 
 #[test]

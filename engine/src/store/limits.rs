@@ -40,6 +40,9 @@ pub struct Limits {
     pub compaction: CompactionLimits,
 }
 
+/// What packing itself wastes of the smallest segments, in percent: what a move can't win.
+const PACKING_WASTE_PERCENT: u64 = 5;
+
 /// When compaction does something, and how much at a time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CompactionLimits {
@@ -98,7 +101,7 @@ impl CompactionLimits {
         assert!(self.dead_percent < 100 && self.tombstone_percent < 100, "a part of what is sealed");
         assert!(self.worth_percent <= self.dead_percent, "when enough is dead, some segment is worth emptying");
         assert!(self.worth_percent_urgent <= self.worth_percent, "in need no less is done");
-        assert!(self.worth_percent_urgent > 0, "moving what gives nothing would never end");
+        assert!(self.worth_percent_urgent >= PACKING_WASTE_PERCENT, "moving what wastes as much again would never end");
         assert!(
             self.tombstone_segments > 0 && self.records_at_once > 0 && self.ids_at_once > 0,
             "nothing goes on with 0"

@@ -16,17 +16,17 @@ pub fn limits(seed: u64) -> Limits {
     let mut random = Random::new(seed ^ 0x0011_a175);
     let usual = Limits::default();
     let mut pick = |choices: &[u64]| choices[random.index(choices.len())];
-    let worth_percent = pick(&[1, 5, 8, 8]);
+    let worth_percent = pick(&[8, 8, 8, 12]);
     let gathering = Duration::from_millis(pick(&[1, 20, 100, 100]));
     let compaction = CompactionLimits {
-        dead_percent: worth_percent + pick(&[0, 4, 4, 20]),
+        dead_percent: worth_percent + pick(&[4, 4, 20]),
         worth_percent,
-        worth_percent_urgent: worth_percent.min(pick(&[1, 5, 5])),
+        worth_percent_urgent: pick(&[5, 5, 8]),
         tombstone_percent: pick(&[0, 3, 3]),
         tombstone_segments: pick(&[1, 1, 4]),
         gathering,
         stuck_for: gathering * 2 + Duration::from_millis(pick(&[10, 1_000, 60_000])),
-        records_at_once: pick(&[1, 3, 256, 256]) as usize,
+        records_at_once: pick(&[8, 64, 256, 256]) as usize,
         ids_at_once: pick(&[1, 3, 1024, 1024]) as usize,
     };
     let limits = Limits {

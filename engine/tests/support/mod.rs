@@ -8,6 +8,7 @@
 //! | [`model`] | what the clients did and what the store has said, blob by blob |
 //! | [`client`] | one client at work |
 //! | [`draw`] | what a seed draws: limits, faults, habits |
+//! | [`liveness`] | what must come true once nothing goes wrong any more |
 //! | [`machine`] | the simulated machine, its shards, and how they go up and down |
 //! | [`scenario`] | a whole run from one seed |
 //! | [`rot`] | one flipped bit, and how little it may cost |
@@ -22,6 +23,7 @@ pub mod content;
 pub mod draw;
 pub mod flips;
 pub mod history;
+pub mod liveness;
 pub mod machine;
 pub mod model;
 pub mod rot;

@@ -13,6 +13,7 @@ use super::client::{Client, Habits, Shared, World};
 use super::content;
 use super::draw;
 use super::flips;
+use super::liveness;
 use super::machine::{self, Shards};
 use super::model::{Demand, Model};
 use super::rot;
@@ -341,7 +342,10 @@ impl Scenario {
             let faults = self.faults.clone();
             self.sim().faults(|now| *now = faults);
         }
-        self.start_scrub(&shards);
+        let comes_to_rest = self.compacts && self.mode != Mode::Corruption && self.random.chance(0.12);
+        if !comes_to_rest {
+            self.start_scrub(&shards);
+        }
         let is_crashing = self.random.chance(0.6);
         let budget = if self.random.chance(0.2) { 300 } else { 6_000 };
         let steps = if is_crashing { self.random.below(budget) } else { STEPS_MAX };
@@ -365,6 +369,10 @@ impl Scenario {
         }
         if worked.is_some() && self.mode != Mode::Corruption && self.random.chance(0.5) {
             self.verify(&shards)?;
+        }
+        if worked.is_some() && comes_to_rest {
+            self.heal();
+            self.come_to_rest(&shards)?;
         }
         let mut went_down_well = false;
         if worked.is_some() && self.random.chance(0.7) {
@@ -475,11 +483,21 @@ impl Scenario {
         }
     }
 
+    fn come_to_rest(&mut self, shards: &Shards) -> Result<(), String> {
+        self.count(|totals| totals.rests += 1);
+        let random = Random::new(self.random.next_u64());
+        let client = Client { shards: shards.clone(), world: self.world.clone(), random };
+        liveness::demand(self.sim.as_mut().expect("up"), shards, client, &self.options)
+    }
+
     /// On a healthy disk with space everything is as it should be, everything can be deleted, and the space comes back.
     fn finish(&mut self) -> Result<(), String> {
         self.heal();
         let Some(shards) = self.open(false)? else { return Ok(()) };
         self.verify(&shards)?;
+        if self.compacts && self.mode != Mode::Corruption && self.random.chance(0.25) {
+            self.come_to_rest(&shards)?;
+        }
         let world = self.world.clone();
         let deleted = self.sim().run_steps(STEPS_MAX, {
             let shards = shards.clone();

@@ -52,6 +52,7 @@ totals! {
     full_deletes,
     busy,
     segments_left,
+    rests,
     clock_jumps,
     uneven_dirs,
     steps,
