@@ -200,6 +200,11 @@ impl TaskWaker {
         Arc::new(Self { ready: Ready { task, place }, is_queued: AtomicBool::new(false), queue })
     }
 
+    /// The task is gone: what still wakes it does nothing.
+    pub fn retire(&self) {
+        self.is_queued.store(true, Ordering::Release);
+    }
+
     /// The task is about to be polled: what wakes it from here on queues it again.
     pub fn begin(&self) {
         self.is_queued.store(false, Ordering::Release);

@@ -266,7 +266,9 @@ impl State {
         ids.into_iter()
             .filter_map(|id| {
                 self.scheduler.forget(id);
-                self.tasks.remove(&id)
+                let task = self.tasks.remove(&id)?;
+                task.waker.retire();
+                Some(task)
             })
             .collect()
     }
