@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use nabu_engine::io::Io;
+use nabu_engine::io::Spawn;
 use nabu_engine::ring::sys;
 use nabu_engine::runtime::{RingIo, RuntimeOptions, Stream, run};
 use nabu_engine::sync::Notify;

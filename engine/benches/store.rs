@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
-use nabu_engine::io::Io;
+use nabu_engine::io::Spawn;
 use nabu_engine::runtime::{RingIo, RuntimeOptions, run};
 use nabu_engine::store::{CommitOptions, Limits, Shard, Store, StoreOptions};
 use nabu_engine::sync::Notify;

@@ -1,7 +1,8 @@
 //! The seam: everything the log, the index and the store may see of disk, clock and scheduler.
 //!
 //! [`crate::runtime::RingIo`] implements it on a core's ring, [`crate::sim::SimIo`] on a seeded
-//! simulated disk and clock. Code above this line is generic over [`Io`] and runs unchanged on both.
+//! simulated disk and clock. Code above this line is generic over [`Io`] and runs unchanged on both. Its
+//! parts are traits of their own, so that code that only sleeps takes a [`Clock`].
 //!
 //! Laws:
 //! - Every offset, length and buffer range of a data read or write is a multiple of [`BLOCK_SIZE`]: files are
@@ -40,7 +41,7 @@ impl Instant {
     }
 }
 
-/// How [`Io::open`] opens a file. All modes are direct I/O.
+/// How [`Disk::open`] opens a file. All modes are direct I/O.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum OpenMode {
     /// An existing file, to read.
@@ -51,7 +52,7 @@ pub enum OpenMode {
     Create,
 }
 
-/// What a directory holds, as [`Io::list_dir`] tells it.
+/// What a directory holds, as [`Disk::list_dir`] tells it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DirEntry {
     /// The name alone, without the directory.
@@ -72,8 +73,14 @@ pub struct Space {
 /// The result of an operation that owned a buffer.
 pub type WithBuf<T> = (io::Result<T>, AlignedBuf);
 
-/// Disk, clock and scheduler of one core.
-pub trait Io: Clone + 'static {
+/// Disk, clock, tasks and randomness of one core: what the store needs. What needs a part asks for the
+/// part.
+pub trait Io: Disk + Clock + Spawn + Randomness + Clone + 'static {}
+
+impl<T: Disk + Clock + Spawn + Randomness + Clone + 'static> Io for T {}
+
+/// Files and directories, on disks that may fail and machines that may crash.
+pub trait Disk {
     /// An open file. Any core may use it.
     type File: Clone + Send + Sync + fmt::Debug + 'static;
 
@@ -106,10 +113,10 @@ pub trait Io: Clone + 'static {
     /// unwritten parts read as zeros. `ENOSPC` when the disk is full, and then nothing is reserved.
     fn allocate(&self, file: &Self::File, size: u64) -> impl Future<Output = io::Result<()>>;
 
-    /// Cuts a file to `size` bytes. Durable after [`Io::sync`] of the file.
+    /// Cuts a file to `size` bytes. Durable after [`Disk::sync`] of the file.
     fn truncate(&self, file: &Self::File, size: u64) -> impl Future<Output = io::Result<()>>;
 
-    /// Replaces `to` by `from` atomically. Durable after [`Io::sync_dir`] of the directory.
+    /// Replaces `to` by `from` atomically. Durable after [`Disk::sync_dir`] of the directory.
     fn rename(&self, from: &Path, to: &Path) -> impl Future<Output = io::Result<()>>;
 
     fn remove(&self, path: &Path) -> impl Future<Output = io::Result<()>>;
@@ -125,13 +132,22 @@ pub trait Io: Clone + 'static {
     fn file_size(&self, file: &Self::File) -> impl Future<Output = io::Result<u64>>;
 
     fn space(&self, path: &Path) -> impl Future<Output = io::Result<Space>>;
+}
 
+/// The time, as one machine sees it.
+pub trait Clock {
     fn now(&self) -> Instant;
 
     /// Nanoseconds since 1970, of the wall clock; may jump.
     fn wall_clock_ns(&self) -> u64;
 
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()>;
+}
+
+/// The tasks of one core, and their turns.
+pub trait Spawn {
+    /// Runs a task on this core until it ends. Tasks are never cancelled.
+    fn spawn(&self, task: impl Future<Output = ()> + 'static);
 
     /// Lets every other task that is ready run first.
     fn yield_now(&self) -> impl Future<Output = ()>;
@@ -150,10 +166,10 @@ pub trait Io: Clone + 'static {
 
     /// Does work for another core; it does not make this one less idle.
     fn lend<T>(&self, work: impl FnOnce() -> T) -> T;
+}
 
-    /// Runs a task on this core until it ends. Tasks are never cancelled.
-    fn spawn(&self, task: impl Future<Output = ()> + 'static);
-
+/// Where nonces and chances come from.
+pub trait Randomness {
     /// Randomness for nonces; from the seed in a simulation.
     fn random_u64(&self) -> u64;
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use glommio::LocalExecutorBuilder;
 use glommio::io::{DmaFile, OpenOptions};
-use nabu_engine::io::{AlignedBuf, BLOCK_SIZE, Io, OpenMode};
+use nabu_engine::io::{AlignedBuf, BLOCK_SIZE, Clock, Disk, Io, OpenMode, Spawn};
 use nabu_engine::maintenance::{MaintenanceIo, MaintenanceThread, Queues, Work};
 use nabu_engine::runtime::mailbox::mailbox;
 use nabu_engine::runtime::{RingFile, RuntimeOptions, run};

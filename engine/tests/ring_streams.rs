@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use nabu_engine::io::{AlignedBuf, Body, Io};
+use nabu_engine::io::{AlignedBuf, Body, Clock, Spawn};
 use nabu_engine::ring::provided::BUFFER_COUNT;
 use nabu_engine::ring::{ACCEPTED_MAX, sys};
 use nabu_engine::runtime::mailbox::mailbox;

@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use nabu_engine::io::Io;
+use nabu_engine::io::Clock;
 use nabu_engine::sim::{CrashMode, Sim, SimIo, SimOptions};
 use nabu_engine::store::{CommitOptions, Limits, Pace, Shard, StoreError, StoreOptions};
 use support::content::Content;

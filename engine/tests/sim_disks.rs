@@ -5,7 +5,7 @@ mod support;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use nabu_engine::io::Io;
+use nabu_engine::io::{Clock, Spawn};
 use nabu_engine::sim::{Faults, Sim, SimIo, SimOptions};
 use nabu_engine::store::{CommitOptions, Limits, Missing, OpenError, Pace, Shard, StoreError, StoreOptions};
 use nabu_engine::sync::promise;

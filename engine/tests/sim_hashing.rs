@@ -4,7 +4,7 @@ mod support;
 
 use std::rc::Rc;
 
-use nabu_engine::io::Io;
+use nabu_engine::io::Spawn;
 use nabu_engine::probe::{self, Event};
 use nabu_engine::sim::{Sim, SimIo, SimOptions};
 use nabu_engine::store::{CommitOptions, Limits, Pace, Shard, StoreOptions};

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use nabu_engine::io::Io;
+use nabu_engine::io::{Clock, Spawn};
 use nabu_engine::sim::{CrashMode, Sim, SimIo, SimOptions};
 use nabu_engine::store::{CommitOptions, Limits, Pace, Sendable, Shard, StoreError, StoreOptions, Stored};
 use support::content::Content;

@@ -5,7 +5,7 @@ mod support;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use nabu_engine::io::Io;
+use nabu_engine::io::{Clock, Disk, Spawn};
 use nabu_engine::log::footer::footer_bytes;
 use nabu_engine::probe::{self, Event};
 use nabu_engine::sim::{CrashMode, Faults, Sim, SimIo, SimOptions};

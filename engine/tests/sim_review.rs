@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use nabu_engine::io::Io;
+use nabu_engine::io::Clock;
 use nabu_engine::sim::{Sim, SimIo, SimOptions};
 use nabu_engine::store::{BlobReader, CommitOptions, Limits, Pace, Shard, StoreError, StoreOptions};
 use support::content::Content;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use nabu_engine::io::Io;
+use nabu_engine::io::Clock;
 
 use super::error::ApiError;
 use crate::auth::jwt::{Distrust, Jwts, Verified};

@@ -8,7 +8,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use nabu_engine::io::{AlignedBuf, Body, Io};
+use nabu_engine::io::{AlignedBuf, Body, Clock};
 use nabu_engine::runtime::{Half, RingIo, Stream};
 use nabu_engine::types::{ContentHash, unhex};
 use nabu_net::http::body::{ChunkDecoder, ChunkEvent};

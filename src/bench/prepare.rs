@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use nabu_engine::io::Io;
+use nabu_engine::io::{Clock, Spawn};
 use nabu_engine::runtime::RingIo;
 use nabu_engine::runtime::mailbox::mailbox;
 use nabu_engine::types::{BlobId, CoreId};

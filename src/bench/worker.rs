@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use nabu_engine::io::Io;
+use nabu_engine::io::{Clock, Spawn};
 use nabu_engine::runtime::RingIo;
 use nabu_engine::runtime::mailbox::mailbox;
 use nabu_engine::types::{BlobId, ContentHash, CoreId};

@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::rc::Rc;
 
-use nabu_engine::io::Io;
+use nabu_engine::io::Clock;
 use nabu_engine::runtime::{Half, RingIo};
 use nabu_engine::store::Upload;
 use nabu_net::http::body::{ChunkDecoder, ChunkEvent};

@@ -7,7 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 
-use nabu_engine::io::Io;
+use nabu_engine::io::Clock;
 use nabu_engine::runtime::{Half, Stream};
 use nabu_net::http::head::HeadParser;
 

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use std::net::SocketAddr;
 
-use nabu_engine::io::{AlignedBuf, Instant, Io};
+use nabu_engine::io::{AlignedBuf, Clock, Disk, Instant, Randomness};
 use nabu_engine::runtime::{Half, RingIo, Stream};
 use nabu_engine::store::{Shard, Store};
 use nabu_engine::types::CoreId;
@@ -42,7 +42,7 @@ const FLOOR_BYTES_PER_SECOND: u64 = 16 << 10;
 pub struct Shared {
     pub config: Config,
     pub security: Security,
-    pub store: Store<<RingIo as Io>::File>,
+    pub store: Store<<RingIo as Disk>::File>,
     /// The address that the first core bound.
     pub address: OnceLock<SocketAddr>,
     pub connection_count: ConnectionCount,

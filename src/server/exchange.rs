@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nabu_engine::io::{Body as SendBody, Instant, Io};
+use nabu_engine::io::{Body as SendBody, Clock, Instant};
 use nabu_engine::runtime::{Half, Stream};
 use nabu_engine::types::BlobId;
 use nabu_net::http::head::{BodyFraming, Method, RequestHead};

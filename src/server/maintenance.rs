@@ -9,7 +9,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use nabu_engine::io::Io;
+use nabu_engine::io::{Disk, Io};
 use nabu_engine::log::superblock;
 use nabu_engine::maintenance::{MaintenanceThread, Place, Queues, Work};
 use nabu_engine::runtime::RingIo;
@@ -17,7 +17,7 @@ use nabu_engine::store::{ScrubOptions, Store, compact, scrub};
 use nabu_engine::sync::promise;
 
 /// The files that a store has open.
-type File = <RingIo as Io>::File;
+type File = <RingIo as Disk>::File;
 
 /// What the cores tell the work.
 #[derive(Default)]

@@ -29,7 +29,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
-use nabu_engine::io::Io;
+use nabu_engine::io::{Clock, Spawn};
 use nabu_engine::runtime::mailbox::{Receiver, Sender, mailbox};
 use nabu_engine::runtime::{self, Listener, RingIo, RuntimeOptions};
 use nabu_engine::store::{Limits, Missing, ScrubOptions, Store, StoreOptions};

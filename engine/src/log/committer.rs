@@ -3,7 +3,7 @@
 //! While a batch is on its way the next records gather, so the busier a core is the more of them share a sync. Appends of large records do
 //! not pass here; the committer only syncs what they wait for.
 
-use crate::io::{AlignedBuf, BLOCK_SIZE, Instant, Io};
+use crate::io::{AlignedBuf, BLOCK_SIZE, Clock, Disk, Instant, Io};
 use crate::log::error::{LogError, in_doubt};
 use crate::log::open_segment::{Claim, Reservation};
 use crate::log::packed::Packed;

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use crate::io::{AlignedBuf, DirEntry, Instant, Io, OpenMode, Space, WithBuf};
+use crate::io::{AlignedBuf, Clock, DirEntry, Disk, Instant, Io, OpenMode, Randomness, Space, Spawn, WithBuf};
 use crate::log::health::{DirHealth, DirState, WriteKind};
 use crate::memory::Frame;
 use crate::types::CoreId;
@@ -315,7 +315,7 @@ impl<I: Io, T: 'static> Drop for Watched<I, T> {
     }
 }
 
-impl<I: Io> Io for DirIo<I> {
+impl<I: Io> Disk for DirIo<I> {
     type File = I::File;
 
     async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<I::File> {
@@ -399,7 +399,9 @@ impl<I: Io> Io for DirIo<I> {
         let (io, path) = (self.io.clone(), path.to_path_buf());
         self.ask(async move { io.space(&path).await }).await
     }
+}
 
+impl<I: Io> Clock for DirIo<I> {
     fn now(&self) -> Instant {
         self.io.now()
     }
@@ -411,7 +413,9 @@ impl<I: Io> Io for DirIo<I> {
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> {
         self.io.sleep(duration)
     }
+}
 
+impl<I: Io> Spawn for DirIo<I> {
     fn yield_now(&self) -> impl Future<Output = ()> {
         self.io.yield_now()
     }
@@ -439,7 +443,9 @@ impl<I: Io> Io for DirIo<I> {
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         self.io.spawn(task);
     }
+}
 
+impl<I: Io> Randomness for DirIo<I> {
     fn random_u64(&self) -> u64 {
         self.io.random_u64()
     }

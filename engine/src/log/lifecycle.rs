@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::io::{AlignedBuf, BLOCK_SIZE, Io};
+use crate::io::{AlignedBuf, BLOCK_SIZE, Clock, Disk, Io, Randomness};
 use crate::log::dir_io::DirIo;
 use crate::log::error::LogError;
 use crate::log::footer;

@@ -17,7 +17,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::io::{BLOCK_SIZE, Instant, Io};
+use crate::io::{BLOCK_SIZE, Clock, Disk, Instant, Io, Spawn};
 use crate::log::counters::LogCounters;
 use crate::log::dir_io::DirIo;
 use crate::log::error::{LogError, in_doubt};

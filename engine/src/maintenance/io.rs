@@ -1,4 +1,4 @@
-//! The maintenance thread's handle: implements the seam [`Io`] on a `glommio` executor.
+//! The maintenance thread's handle: implements the seam [`crate::io::Io`] on a `glommio` executor.
 //!
 //! Its files are the cores' files, so that both planes share one store. Data moves through the executor's own direct-I/O files, and is copied
 //! between the buffers of the seam and `glommio`'s. What `glommio` cannot do on its ring, it does on a thread for blocking calls,
@@ -22,7 +22,7 @@ use super::files::{DirectFiles, LINGER, plain};
 use super::operations::{Operations, block};
 use super::priority::Priority;
 use super::tasks::Tasks;
-use crate::io::{AlignedBuf, BLOCK_SIZE, DirEntry, Instant, Io, OpenMode, Space, WithBuf};
+use crate::io::{AlignedBuf, BLOCK_SIZE, Clock, DirEntry, Disk, Instant, OpenMode, Randomness, Space, Spawn, WithBuf};
 use crate::ring::sys;
 use crate::runtime::{self, DIRECTORY_MODE, FILE_MODE, RingFile, STALLS_MAX, assert_aligned};
 use crate::types::CoreId;
@@ -208,7 +208,7 @@ fn is_interruption(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN))
 }
 
-impl Io for MaintenanceIo {
+impl Disk for MaintenanceIo {
     type File = RingFile;
 
     async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<RingFile> {
@@ -289,7 +289,9 @@ impl Io for MaintenanceIo {
         let path = path.to_path_buf();
         self.block(move || sys::space(&path)).await
     }
+}
 
+impl Clock for MaintenanceIo {
     fn now(&self) -> Instant {
         runtime::now()
     }
@@ -308,7 +310,9 @@ impl Io for MaintenanceIo {
             glommio::timer::sleep(left.min(TIMER_MAX)).await;
         }
     }
+}
 
+impl Spawn for MaintenanceIo {
     async fn yield_now(&self) {
         glommio::executor().yield_task_queue_now().await;
     }
@@ -336,7 +340,9 @@ impl Io for MaintenanceIo {
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         self.plane.tasks.spawn(self.queue, task);
     }
+}
 
+impl Randomness for MaintenanceIo {
     fn random_u64(&self) -> u64 {
         let mut bytes = [0; 8];
         getrandom::fill(&mut bytes).expect("the kernel gives randomness once it has booted");

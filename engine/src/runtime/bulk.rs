@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::RingIo;
 use super::stream::{Busy, Socket, Stream};
-use crate::io::{Body, Io, SharedBuf};
+use crate::io::{Body, Clock, SharedBuf};
 use crate::ring::pipe::Pipe;
 use crate::ring::request::Request;
 use crate::ring::sys;

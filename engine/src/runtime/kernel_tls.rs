@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::Stream;
 use super::stream::{Busy, Socket};
-use crate::io::Io;
+use crate::io::Clock;
 use crate::ring::kernel_tls::{self, Direction, Keys};
 use crate::ring::request::{Request, SendUntil};
 

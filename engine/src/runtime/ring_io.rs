@@ -1,4 +1,4 @@
-//! A core's handle: implements the seam [`Io`] on the ring.
+//! A core's handle: implements the seam [`crate::io::Io`] on the ring.
 
 use std::fs::{self, File};
 use std::future::{Future, poll_fn};
@@ -16,7 +16,7 @@ use super::core::{self, Core};
 use super::file;
 use super::load::CoreLoad;
 use super::timers::TimerKey;
-use crate::io::{AlignedBuf, DirEntry, Instant, Io, OpenMode, Space, WithBuf};
+use crate::io::{AlignedBuf, Clock, DirEntry, Disk, Instant, OpenMode, Randomness, Space, Spawn, WithBuf};
 use crate::ring::request::Request;
 use crate::ring::{Ring, sys};
 use crate::types::CoreId;
@@ -62,7 +62,7 @@ impl RingIo {
     }
 }
 
-impl Io for RingIo {
+impl Disk for RingIo {
     type File = RingFile;
 
     async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<RingFile> {
@@ -130,7 +130,9 @@ impl Io for RingIo {
         let path = path.to_path_buf();
         block(move || sys::space(&path)).await
     }
+}
 
+impl Clock for RingIo {
     fn now(&self) -> Instant {
         core::now()
     }
@@ -142,7 +144,9 @@ impl Io for RingIo {
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> {
         Sleep { io: self.clone(), deadline: self.now().after(duration), timer: None }
     }
+}
 
+impl Spawn for RingIo {
     async fn yield_now(&self) {
         let mut yielded = false;
         poll_fn(|context| {
@@ -174,13 +178,15 @@ impl Io for RingIo {
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         core::spawn(&self.0, task);
     }
+}
 
+impl Randomness for RingIo {
     fn random_u64(&self) -> u64 {
         self.0.random_u64()
     }
 }
 
-/// What [`Io::list_dir`] lists.
+/// What [`Disk::list_dir`] lists.
 pub(crate) fn list_dir(path: &Path) -> io::Result<Vec<DirEntry>> {
     let mut entries = Vec::new();
     for entry in fs::read_dir(path)? {
@@ -198,7 +204,7 @@ pub(crate) fn list_dir(path: &Path) -> io::Result<Vec<DirEntry>> {
     Ok(entries)
 }
 
-/// What [`Io::wall_clock_ns`] says.
+/// What [`Clock::wall_clock_ns`] says.
 pub(crate) fn wall_clock_ns() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     since.as_nanos().min(u64::MAX as u128) as u64

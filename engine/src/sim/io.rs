@@ -1,4 +1,4 @@
-//! The seam on a simulated machine: [`SimIo`] is one core's [`Io`].
+//! The seam on a simulated machine: [`SimIo`] is one core's [`crate::io::Io`].
 //!
 //! Every law of the seam that a caller could break is asserted here, so that a run in the simulation finds what would be undefined on a
 //! ring: misaligned transfers, writes to a file opened to read, files kept over a crash.
@@ -16,7 +16,7 @@ use std::time::Duration;
 use super::operation::{Operation, Outcome, SimFile, Transfer};
 use super::schedule::Place;
 use super::state::{EventId, Node, State};
-use crate::io::{AlignedBuf, BLOCK_SIZE, DirEntry, Instant, Io, OpenMode, Space, WithBuf};
+use crate::io::{AlignedBuf, BLOCK_SIZE, Clock, DirEntry, Disk, Instant, OpenMode, Randomness, Space, Spawn, WithBuf};
 use crate::types::CoreId;
 
 /// Disk, clock and scheduler of one simulated core, for one life of its machine: after a crash nothing
@@ -79,7 +79,7 @@ impl SimIo {
     }
 }
 
-impl Io for SimIo {
+impl Disk for SimIo {
     type File = SimFile;
 
     async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<SimFile> {
@@ -158,7 +158,9 @@ impl Io for SimIo {
             _ => unreachable!("the operation has no other outcome"),
         }
     }
+}
 
+impl Clock for SimIo {
     fn now(&self) -> Instant {
         let state = self.state.borrow();
         Instant(state.node(self.place.node).clock.local(state.now))
@@ -183,7 +185,9 @@ impl Io for SimIo {
         })
         .await
     }
+}
 
+impl Spawn for SimIo {
     async fn yield_now(&self) {
         let mut has_yielded = false;
         poll_fn(|context| {
@@ -215,7 +219,9 @@ impl Io for SimIo {
             self.state.borrow_mut().spawn(self.place, Box::pin(task));
         }
     }
+}
 
+impl Randomness for SimIo {
     fn random_u64(&self) -> u64 {
         self.state.borrow_mut().random.next_u64()
     }

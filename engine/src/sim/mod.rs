@@ -224,7 +224,7 @@ impl Sim {
     /// Runs nothing but what was spawned, for this much virtual time of machine 0.
     pub fn run_for(&mut self, duration: Duration) {
         let io = self.io(0);
-        self.run(async move { crate::io::Io::sleep(&io, duration).await });
+        self.run(async move { crate::io::Clock::sleep(&io, duration).await });
     }
 
     /// Does something after this much virtual time, while tasks run: a crash, a jump of a clock, a

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::index::Index;
-use crate::io::{Instant, Io};
+use crate::io::{Disk, Instant, Io, Spawn};
 use crate::log::checkpoint::{self, CheckpointReader, Covered, Item, Slice, Unusable};
 use crate::log::dir_io::DirIo;
 use crate::log::free_files::{FreeFiles, free_file_name, is_draft_name, parse_free_file_name};

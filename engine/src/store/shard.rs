@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::index::{Index, Location};
-use crate::io::{Instant, Io};
+use crate::io::{Disk, Instant, Io};
 use crate::log::dir_io::DirIo;
 use crate::log::segment::{Segment, State};
 use crate::log::writer::Log;

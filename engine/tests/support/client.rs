@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use nabu_engine::io::Io;
+use nabu_engine::io::Clock;
 use nabu_engine::sim::{Random, SimIo};
 use nabu_engine::store::{CommitOptions, Pace, Shard, StoreError, Upload};
 

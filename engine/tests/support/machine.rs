@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use nabu_engine::io::Io;
+use nabu_engine::io::Spawn;
 use nabu_engine::sim::{CrashMode, Sim, SimIo};
 use nabu_engine::store::{Missing, OpenError, ScrubOptions, Shard, Store, StoreOptions, compact, scrub};
 use nabu_engine::sync::promise;

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use nabu_engine::io::Io;
+use nabu_engine::io::{Clock, Disk, Spawn};
 use nabu_engine::sim::{CrashMode, Faults, Random, Sim, SimOptions};
 use nabu_engine::store::{OpenError, ScrubOptions, StoreError, StoreOptions};
 use nabu_engine::sync::promise;

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::pin::pin;
 use std::rc::Rc;
 
-use nabu_engine::io::{Body, Io, SharedBuf};
+use nabu_engine::io::{Body, Clock, SharedBuf, Spawn};
 use nabu_engine::runtime::RingIo;
 use nabu_engine::store::{BlobReader, Pace, Sendable};
 use nabu_engine::sync::{Either, race};

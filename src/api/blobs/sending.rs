@@ -12,7 +12,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use nabu_engine::io::{Body, Io, SharedBuf};
+use nabu_engine::io::{Body, Clock, SharedBuf};
 use nabu_engine::runtime::{RingIo, Taken};
 use nabu_engine::store::{BlobReader, Pace, Sendable};
 

@@ -9,7 +9,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use nabu_engine::io::{AlignedBuf, Io};
+use nabu_engine::io::{AlignedBuf, Spawn};
 use nabu_engine::ring::kernel_tls::Direction;
 use nabu_engine::runtime::{Half, Stream};
 use rustls::server::UnbufferedServerConnection;

@@ -11,7 +11,7 @@ use std::io;
 use std::ops::Range;
 use std::rc::Rc;
 
-use nabu_engine::io::{AlignedBuf, Io, WithBuf};
+use nabu_engine::io::{AlignedBuf, Spawn, WithBuf};
 use nabu_engine::runtime::Stream;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic};

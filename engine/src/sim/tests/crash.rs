@@ -1,5 +1,6 @@
 //! What survives a crash, and what may not.
 
+use crate::io::{Disk, Spawn};
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};

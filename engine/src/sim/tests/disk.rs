@@ -1,5 +1,6 @@
 //! Files, names, space and faults of a disk that does not crash.
 
+use crate::io::{Clock, Disk, Spawn};
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;

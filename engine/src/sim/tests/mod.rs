@@ -9,7 +9,7 @@ mod scheduler;
 use std::path::{Path, PathBuf};
 
 use super::{Sim, SimFile, SimIo, SimOptions};
-use crate::io::{AlignedBuf, BLOCK_SIZE, Io, OpenMode};
+use crate::io::{AlignedBuf, BLOCK_SIZE, Disk, OpenMode};
 
 /// Seeds that tests of what may happen look through.
 const SEEDS: std::ops::Range<u64> = 0..200;

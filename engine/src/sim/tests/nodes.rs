@@ -1,5 +1,6 @@
 //! Several machines: what they share, and what they do not.
 
+use crate::io::{Clock, Disk, Spawn};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
@@ -88,6 +89,36 @@ fn what_is_kept_of_a_life_does_nothing_in_the_next() {
     assert_eq!(sim.node(1).read_file(&path("file")).unwrap()[0], 0);
     let refused = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| sim.run(block(&new, &file, 0))));
     assert!(refused.is_err(), "its files are closed");
+}
+
+#[test]
+fn what_wakes_a_task_of_a_life_before_changes_nothing() {
+    let run = |wakes: bool, is_restarted: bool| {
+        let mut sim = sim_of(8, 2);
+        let kept = Rc::new(RefCell::new(None));
+        let waker = kept.clone();
+        sim.io_of(0, 0).spawn(std::future::poll_fn(move |context| {
+            *waker.borrow_mut() = Some(context.waker().clone());
+            std::task::Poll::Pending
+        }));
+        sim.run_for(Duration::from_millis(1));
+        let mut sim = if is_restarted {
+            sim.restart(CrashMode::Process)
+        } else {
+            sim.crash(0, CrashMode::Process);
+            sim
+        };
+        let waker: std::task::Waker = kept.take().expect("it was polled");
+        if wakes {
+            waker.wake();
+        }
+        append(&sim, 0, 3);
+        sim.run_for(Duration::from_millis(10));
+        sim.trace_hash()
+    };
+    for is_restarted in [false, true] {
+        assert_eq!(run(true, is_restarted), run(false, is_restarted));
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Which task runs next: by priorities, and with cores that pause.
 
+use crate::io::{Clock, Spawn};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;

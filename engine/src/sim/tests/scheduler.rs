@@ -1,5 +1,6 @@
 //! Tasks, time and order.
 
+use crate::io::{Clock, Disk, Randomness, Spawn};
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;

@@ -27,7 +27,7 @@ use std::sync::atomic::Ordering;
 use self::pace::Space;
 use self::policy::{Balance, Candidate, Cause};
 use crate::index::Location;
-use crate::io::{BLOCK_SIZE, Instant, Io};
+use crate::io::{BLOCK_SIZE, Disk, Instant, Io};
 use crate::log::HEAD_ROOM;
 use crate::log::extent::{EXTENT_SIZE, PAGE_EXTENTS_MAX};
 use crate::log::footer::{FooterEntry, footer_bytes};

@@ -37,7 +37,7 @@ use std::time::Duration;
 
 use self::pace::Pacer;
 use self::saved::Saved;
-use crate::io::{Instant, Io};
+use crate::io::{Clock, Instant, Io};
 use crate::log::segment::{Segment, State};
 use crate::probe::{self, Event};
 use crate::store::background::{Background, Position, ScrubCounters, Worker};

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::pace::Pacer;
 use super::{Fault, Halt, Trouble};
-use crate::io::{BLOCK_SIZE, Io};
+use crate::io::{BLOCK_SIZE, Disk, Io};
 use crate::log::health::taken_out;
 use crate::log::segment::Segment;
 use crate::log::{FRAME_SIZE, HEAD_ROOM};
