@@ -275,6 +275,8 @@ fn memory_of_reads_that_a_disk_keeps_stays_charged_until_it_gives_them_back() {
         let shard = shards[0].clone();
         sim.run(async move { shard.status().await })
     };
+    // What a start does in the background has let go of its memory.
+    sim.run_for(Duration::from_secs(1));
     let before = status(&mut sim, &shards);
     sim.faults(|faults| *faults = Faults { stuck: 1.0, within: Some(struck()), ..Faults::default() });
     for number in &unsound {
