@@ -197,6 +197,9 @@ fn what_a_failed_delete_left_in_doubt_is_settled_when_its_segment_is_gone() {
         let content = Content::new(seed, 3_000);
         let shard = &shards[seed as usize % 2];
         machine.put(shard, &content).expect("stored");
+        // Both cores try to write the deletion, each to the segment that it has open: one failure more, and the directory were taken out.
+        machine.put(&shards[1 - seed as usize % 2], &Content::new(1 << 40 | seed, 3_000)).expect("stored");
+        machine.sim().run_for(Duration::from_secs(1));
         machine.fail_syncs("data0/segments");
         machine.delete(shard, content.id).expect_err("its sync fails");
         machine.heal();

@@ -23,6 +23,7 @@ use crate::log::dir_io::DirIo;
 use crate::log::error::{LogError, in_doubt};
 use crate::log::footer::footer_bytes;
 use crate::log::free_files::{FreeFiles, Need};
+use crate::log::health::{DirState, WRITE_FAILURES_MAX, taken_out};
 use crate::log::open_segment::{Claim, OpenSegment, Placed, Reservation};
 use crate::log::packed::{Packed, PackedPayload};
 use crate::log::record::{Head, Shape, encode_head};
@@ -98,6 +99,8 @@ pub(super) struct Inner<I: Io> {
     full_at: Cell<Option<Instant>>,
     /// When the disk last refused a write.
     failed_at: Cell<Option<Instant>>,
+    /// Segments that were fenced since the last sync of records that succeeded.
+    fenced_in_a_row: Cell<u32>,
     pub(super) counters: Cell<LogCounters>,
 }
 
@@ -132,6 +135,7 @@ impl<I: Io> Log<I> {
             task_ended: Notify::default(),
             full_at: Cell::new(None),
             failed_at: Cell::new(None),
+            fenced_in_a_row: Cell::new(0),
             counters: Cell::default(),
         }));
         log.spawn_task(log.clone().committer());
@@ -350,6 +354,15 @@ impl<I: Io> Log<I> {
 
     pub(super) fn fence(&self, open: &OpenSegment<I::File>, what: &str, error: &io::Error) {
         self.note_failure();
+        if !open.segment.is_fenced() && !is_full(error) && taken_out(error).is_none() {
+            // The header of each new segment may well be written and synced: that says nothing of records.
+            let fenced = self.0.fenced_in_a_row.get() + 1;
+            self.0.fenced_in_a_row.set(fenced);
+            if fenced >= WRITE_FAILURES_MAX {
+                let reason = format!("{WRITE_FAILURES_MAX} segments in a row failed: {error}");
+                self.0.io.health().take_out(DirState::NoWrites, reason);
+            }
+        }
         open.fence(what, error);
         // Its file goes when nobody has it any more.
         self.0.active.borrow_mut().take_if(|active| std::ptr::eq(&**active, open));
@@ -376,6 +389,7 @@ impl<I: Io> Log<I> {
         match result {
             Ok(()) if open.segment.is_fenced() => open.durable_to.get() >= end,
             Ok(()) => {
+                self.0.fenced_in_a_row.set(0);
                 open.durable_to.set(open.durable_to.get().max(target));
                 open.changed.notify();
                 true
@@ -388,4 +402,9 @@ impl<I: Io> Log<I> {
             }
         }
     }
+}
+
+/// A want of space is no failure of the disk.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
 }

@@ -104,8 +104,11 @@ fn space(sim: &mut Sim, shards: &Shards, options: &StoreOptions) -> Result<(), S
     let live = status.used_bytes * 100 / (100 - limits.dead_percent) * SPACE_PERCENT / 100;
     let bound = live + segments * options.segment_size.expect("given");
     if taken > bound {
-        let live = status.used_bytes;
-        return Err(format!("{live} live bytes take {taken} in segments, more than {bound}: {:?}", status.compaction));
+        let counts = status.segments;
+        return Err(format!(
+            "{} live bytes take {taken} in segments, more than {bound}: {counts:?}, {} directories failed, {:?}",
+            status.used_bytes, status.failed_dirs, status.compaction
+        ));
     }
     Ok(())
 }
