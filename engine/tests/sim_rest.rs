@@ -5,6 +5,7 @@ mod support;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use nabu_engine::log::segment::DATA_START;
 use nabu_engine::probe::{self, Event};
 use nabu_engine::sim::{CrashMode, Faults, Sim, SimIo, SimOptions};
 use nabu_engine::store::{CommitOptions, Limits, Pace, Shard, StoreError, StoreOptions, StoreStatus, Stored};
@@ -247,7 +248,7 @@ fn damage_the_open_one(machine: &mut Machine, offset: u64) -> PathBuf {
         bytes.iter().filter(|byte| **byte != 0).count()
     });
     let path = path.expect("there are some");
-    machine.sim().overwrite(&path, 4096 + offset, &[0x5a; 64]).expect("there");
+    machine.sim().overwrite(&path, DATA_START + offset, &[0x5a; 64]).expect("there");
     path
 }
 

@@ -97,8 +97,9 @@ fn space(sim: &mut Sim, shards: &Shards, options: &StoreOptions) -> Result<(), S
     let size_of = |path| sim.read_file(path).map_or(0, |bytes| bytes.len() as u64);
     let taken: u64 = machine::segment_files(sim).iter().map(|path| size_of(path)).sum();
     let (dirs, cores) = (options.dirs.len() as u64, u64::from(options.cores));
-    // Each log writes to one and has one ready; compaction writes to one in each directory.
-    let logs = dirs.max(cores);
+    // Each log writes to one and has one ready, and each core has a log in every directory that it turns
+    // to when its own are out or lag; compaction writes to one in each directory.
+    let logs = dirs * cores;
     let limits = &options.limits.compaction;
     let segments = 2 * logs + dirs + limits.tombstone_segments + 2;
     let live = status.used_bytes * 100 / (100 - limits.dead_percent) * SPACE_PERCENT / 100;
