@@ -265,14 +265,19 @@ async fn scan_segment<I: Io>(
     let dir = &store.0.options.dirs[file.dir];
     let path = dir.join(SEGMENTS_DIR).join(file_name(file.id));
     let read_only = store.0.options.read_only;
+    // A write of a killed process may be with the kernel yet, and would land on what is decided from here
+    // on. Setting the size of a file, also to what it is, waits for direct I/O in flight on it
+    // (`inode_dio_wait` in ext4 and XFS); reads and syncs do not.
+    let settled = if read_only { Ok(()) } else { io.truncate(&segment.file, file.size).await };
     let scan = scan(io, segment, file.size)
         .await
         .map_err(|error| OpenError(format!("segment {} can't be scanned: {error}", path.display())))?;
     // What is trusted from here on must be on the disk, not only on its way there.
     let unproven = scan.durable_to.max(DATA_START)..scan.data_end;
     let is_trusted = is_planted(Mutant::TailNotRewritten);
-    let synced = match is_trusted || read_only || unproven.is_empty() || scan.unreadable_bytes > 0 {
-        true => Ok(()),
+    let needs_nothing = is_trusted || read_only || unproven.is_empty() || scan.unreadable_bytes > 0;
+    let synced = match needs_nothing || settled.is_err() {
+        true => settled,
         false => rewrite(io, segment, unproven.start, &scan.records).await,
     };
     for damage in &scan.damage {

@@ -5,6 +5,7 @@
 //! its id. When all have read everything, each builds its index.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 use std::rc::Rc;
@@ -367,8 +368,9 @@ async fn fill_plan<I: Io>(store: &Store<I::File>, io: &I, plan: &mut Plan) -> Re
         plan.max_sequence = max_sequence;
         // Numbers that are still covered must not come again, also when their segments are gone.
         covered.iter().for_each(|covered| store.0.table.reserve_above(covered.segment));
+        let by_id: HashMap<SegmentId, Covered> = covered.iter().map(|covered| (covered.segment, *covered)).collect();
         plan.segments.retain(|file| {
-            let covering = covered.iter().find(|covered| covered.segment == file.id);
+            let covering = by_id.get(&file.id);
             if let Some(covering) = covering {
                 plan.covered.push((*covering, *file));
             }
