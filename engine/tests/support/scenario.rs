@@ -265,10 +265,9 @@ impl Scenario {
             let failed_writes = after.sync_errors > before.sync_errors
                 || after.write_errors > before.write_errors
                 || after.no_space > before.no_space;
-            let any_fault = failed_reads
-                || failed_writes
-                || after.metadata_errors > before.metadata_errors
-                || after.dir_sync_errors > before.dir_sync_errors;
+            let failed_metadata = after.metadata_errors > before.metadata_errors;
+            let any_fault =
+                failed_reads || failed_writes || failed_metadata || after.dir_sync_errors > before.dir_sync_errors;
             match opened {
                 None if is_crashing => {
                     self.count(|totals| totals.crashes_in_recovery += 1);
@@ -280,7 +279,8 @@ impl Scenario {
                 Some(Ok(shards)) => {
                     let demand = match self.mode {
                         Mode::Corruption => Demand::BytesOnly,
-                        _ if failed_reads => Demand::Incomplete,
+                        // A start that could not wait for late writes trusts nothing that it scanned.
+                        _ if failed_reads || failed_metadata => Demand::Incomplete,
                         _ => Demand::All,
                     };
                     if self.compacts {
