@@ -175,28 +175,32 @@ fn store_with_one_blob(data: &Path) -> Vec<u8> {
 }
 
 #[test]
-fn a_directory_of_a_newer_format_is_refused_by_name() {
+fn a_directory_of_another_format_is_refused_by_name() {
     let data = directory();
     store_with_one_blob(data.path());
     let path = data.path().join("store");
     let superblock = fs::read(&path).unwrap();
-    // The version comes after the magic number; the checksum does not matter, for a newer format may place it elsewhere.
-    let mut newer = superblock.clone();
-    newer[8..12].copy_from_slice(&9_u32.to_le_bytes());
-    fs::write(&path, &newer).unwrap();
-    let (status, log) = Options::new(data.path()).refused();
-    assert!(!status.success());
-    assert!(log.contains("format 9") && log.contains("newer"), "{log}");
+    // The file holds the same block twice. The version comes after the magic number; the checksum does
+    // not matter, for another format may place it elsewhere.
+    let blocks = [0, superblock.len() / 2];
+    for (version, which) in [(9_u32, "newer"), (1, "older")] {
+        let mut other = superblock.clone();
+        blocks.iter().for_each(|at| other[at + 8..at + 12].copy_from_slice(&version.to_le_bytes()));
+        fs::write(&path, &other).unwrap();
+        let (status, log) = Options::new(data.path()).refused();
+        assert!(!status.success());
+        assert!(log.contains(&format!("format {version}")) && log.contains(which), "{log}");
+    }
 
     let mut damaged = superblock.clone();
-    damaged[40] ^= 1;
+    blocks.iter().for_each(|at| damaged[at + 40] ^= 1);
     fs::write(&path, &damaged).unwrap();
     let (status, log) = Options::new(data.path()).refused();
     assert!(!status.success());
     assert!(log.contains("checksum"), "{log}");
 
     let mut other = superblock.clone();
-    other[..8].copy_from_slice(b"OTHERSTO");
+    blocks.iter().for_each(|at| other[*at..at + 8].copy_from_slice(b"OTHERSTO"));
     fs::write(&path, &other).unwrap();
     let (status, log) = Options::new(data.path()).refused();
     assert!(!status.success(), "{log}");
