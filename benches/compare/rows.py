@@ -174,7 +174,10 @@ def second_pass():
         details["disk_read_per_blob_byte"] = (last[0] - first[0]) / (COLD_OBJECTS * 64 * MIB) if first and last else None
         return report["gb_per_second"], details
 
-    return dict(unit="GB/s", before=before, measure=measure, skip=needs_dropped_caches, limit="loopback")
+    return dict(
+        unit="GB/s", before=before, measure=measure, skip=needs_dropped_caches, limit="loopback",
+        note="bytes read from the disk are all of the device's, of other processes too",
+    )
 
 
 def put(size, connections, unit):
