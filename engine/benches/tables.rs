@@ -11,7 +11,8 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
-use nabu_engine::log::segment::{Segment, SegmentHeader, SegmentTable, State};
+use nabu_engine::log::header::SegmentHeader;
+use nabu_engine::log::segment::{Segment, SegmentTable, State};
 use nabu_engine::types::SegmentId;
 
 const SEGMENTS: u32 = 400_000;

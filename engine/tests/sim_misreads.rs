@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nabu_engine::io::BLOCK_SIZE;
-use nabu_engine::log::segment::DATA_START;
+use nabu_engine::log::footer::{Trailer, encode as encode_footer};
+use nabu_engine::log::header::DATA_START;
+use nabu_engine::log::record::Kind;
 use nabu_engine::probe::{self, Event};
 use nabu_engine::sim::{CrashMode, Faults, Random, Sim, SimIo, SimOptions};
 use nabu_engine::store::{CommitOptions, Limits, Pace, Shard, StoreError, StoreOptions, StoreStatus};
@@ -226,4 +228,25 @@ fn reads_that_are_right_on_the_second_try_cost_nothing() {
     }
     assert!(flipped > 1000, "{flipped} reads were wrong");
     assert!(probe::count(Event::RereadHelped) > 0);
+}
+
+/// Stands in for what a program with a cluster wrote: a sealed segment whose footer lists a part.
+#[test]
+fn a_store_with_a_record_of_a_cluster_is_refused_by_name() {
+    let (mut machine, _, path) = filled(1, true);
+    machine.break_checkpoint();
+    let content = machine.sim().read_file(&path).expect("a file");
+    let size = content.len() as u64;
+    let trailer_at = content.len() - BLOCK_SIZE;
+    let trailer = Trailer::decode_any(&content[trailer_at..], size).expect("it is sealed");
+    let entries_at = trailer.entries_offset as usize;
+    let mut entries = trailer.decode_entries(&content[entries_at..trailer_at]).expect("a sound footer");
+    entries[0].kind = Kind::Part;
+    let footer = encode_footer(&trailer.header, size, trailer.data_end, &entries);
+    machine.sim().overwrite(&path, trailer.entries_offset, &footer).expect("within the file");
+    let options = machine.options.clone();
+    let ios = machine::ios(machine.sim(), options.cores);
+    let refused = machine.sim().run(machine::open(ios, options)).expect_err("it can't be served");
+    let number = path.file_stem().and_then(|name| name.to_str()).expect("a segment").to_owned();
+    assert!(refused.0.contains(&number) && refused.0.contains("newer nabu-store"), "{refused}");
 }

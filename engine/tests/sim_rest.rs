@@ -5,7 +5,7 @@ mod support;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use nabu_engine::log::segment::DATA_START;
+use nabu_engine::log::header::DATA_START;
 use nabu_engine::probe::{self, Event};
 use nabu_engine::sim::{CrashMode, Faults, Sim, SimIo, SimOptions};
 use nabu_engine::store::{CommitOptions, Limits, Pace, Shard, StoreError, StoreOptions, StoreStatus, Stored};

@@ -14,6 +14,7 @@
 //!
 //! Which entry goes is the business of [`policy`]; what the values are, of the store.
 
+mod hash;
 pub mod policy;
 mod table;
 
@@ -23,7 +24,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
-use self::policy::{KeyHasher, KeyMap, S3Fifo};
+use self::hash::{KeyHasher, KeyMap};
+use self::policy::S3Fifo;
 use crate::types::SegmentId;
 
 /// Shards of a large cache; a small one has fewer, so that each has room for some of the largest entries.

@@ -8,7 +8,7 @@
 use std::hash::{BuildHasher, BuildHasherDefault, Hash};
 use std::num::NonZeroU32;
 
-use super::policy::KeyHasher;
+use super::hash::KeyHasher;
 
 /// Elements that are allocated at once.
 const CHUNK: usize = 256;

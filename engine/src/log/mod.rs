@@ -4,7 +4,9 @@
 //! | --- | --- |
 //! | [`record`] | one record: head, checksums, payload |
 //! | [`segment`] | one file of the log, and the table of all of them |
+//! | [`header`] | what decides over a whole segment, and its copies |
 //! | [`footer`] | the index at the end of a sealed segment |
+//! | [`sealed`] | a footer as it is read from the disk |
 //! | [`superblock`] | the identity of a data directory |
 //! | [`health`] | whether a data directory still works, for all cores |
 //! | [`dir_io`] | the seam to one data directory, watched |
@@ -30,12 +32,14 @@ pub mod error;
 pub mod extent;
 pub mod footer;
 pub mod free_files;
+pub mod header;
 pub mod health;
 pub mod lifecycle;
 pub mod open_segment;
 pub mod packed;
 pub mod record;
 pub mod scan;
+pub mod sealed;
 pub mod segment;
 pub mod superblock;
 pub mod writer;

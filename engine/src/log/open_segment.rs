@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::log::footer::FooterEntry;
+use crate::log::header::DATA_START;
 use crate::log::record::{Head, Kind, Placement};
-use crate::log::segment::{Books, DATA_START, Segment, Written};
+use crate::log::segment::{Books, Segment, Written};
 use crate::log::{bytes, units};
 use crate::probe::{self, Event};
 use crate::sync::Notify;

@@ -21,8 +21,9 @@ use std::io;
 
 use crate::io::{AlignedBuf, BLOCK_SIZE, Io};
 use crate::log::footer::FooterEntry;
+use crate::log::header::DATA_START;
 use crate::log::record::{Decoded, HEAD_LENGTH_MAX, Invalid, candidates, decode_head};
-use crate::log::segment::{DATA_START, Segment};
+use crate::log::segment::Segment;
 use crate::log::{FRAME_SIZE, RECORD_ALIGN, REREADS, bytes, units};
 use crate::mutant::{Mutant, is_planted};
 use crate::probe::{self, Event};

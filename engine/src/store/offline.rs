@@ -9,10 +9,12 @@ use std::sync::atomic::Ordering;
 use sha2::{Digest, Sha256};
 
 use crate::io::Io;
-use crate::log::footer::{FooterEntry, read_footer};
+use crate::log::footer::FooterEntry;
+use crate::log::header::DATA_START;
 use crate::log::record::Kind;
 use crate::log::scan::{Damage, Scan, scan};
-use crate::log::segment::{DATA_START, Segment};
+use crate::log::sealed::read_footer;
+use crate::log::segment::Segment;
 use crate::store::{Limits, OpenError, Pace, Quarantined, Shard, Store, StoreError, StoreOptions};
 use crate::types::{BlobId, ContentHash, CoreId, SegmentId};
 

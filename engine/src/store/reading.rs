@@ -15,14 +15,14 @@ use std::time::Duration;
 use crate::io::{AlignedBuf, BLOCK_SIZE, Io, OpenMode};
 use crate::log::REREADS;
 use crate::log::checkpoint::Covered;
-use crate::log::footer::{FooterEntry, read_footer, read_trailer};
+use crate::log::footer::FooterEntry;
 use crate::log::free_files::{FreeFile, FreeFiles, retire};
+use crate::log::header::{DATA_START, HEADER_COPIES, SegmentHeader};
 use crate::log::lifecycle::write_footer;
 use crate::log::record::{Kind, Layout};
 use crate::log::scan::{rewrite, scan};
-use crate::log::segment::{
-    Contents, DATA_START, HEADER_COPIES, SEGMENTS_DIR, Segment, SegmentHeader, State, file_name, file_path,
-};
+use crate::log::sealed::{read_footer, read_trailer};
+use crate::log::segment::{Contents, SEGMENTS_DIR, Segment, State, file_name, file_path};
 use crate::mutant::{Mutant, is_planted};
 use crate::probe::{self, Event as ProbeEvent};
 use crate::store::OpenError;

@@ -17,12 +17,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::io::Io;
-use crate::log::footer::{FooterEntry, footer_bytes, read_footer};
+use crate::log::footer::{FooterEntry, footer_bytes};
 use crate::log::free_files::FreeFiles;
 use crate::log::free_files::{FreeFile, fill_reserve, retire};
 use crate::log::packed::PackedPayload;
 use crate::log::record::{FIXED_SIZE, Head, Kind};
 use crate::log::scan::{Scan, scan};
+use crate::log::sealed::read_footer;
 use crate::log::segment::{Books, Contents, Segment, State, Written};
 use crate::mutant::{Mutant, is_planted};
 use crate::probe::{self, Event as ProbeEvent};

@@ -6,8 +6,8 @@
 use nabu_engine::io::BLOCK_SIZE;
 use nabu_engine::log::codec::{crc32c, crc32c_keyed, get_u32, put_u32};
 use nabu_engine::log::footer::{ENTRY_SIZE, Trailer, encode as encode_footer};
+use nabu_engine::log::header::SegmentHeader;
 use nabu_engine::log::record::{HEAD_LENGTH_MAX, Placement, decode_head, encode_head};
-use nabu_engine::log::segment::SegmentHeader;
 use nabu_engine::log::superblock::{FILE_BYTES, Superblock};
 use nabu_engine::log::{CHECK_SIZE, FRAME_SIZE, extent};
 use nabu_engine::types::SegmentId;

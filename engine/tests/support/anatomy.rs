@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use nabu_engine::io::BLOCK_SIZE;
 use nabu_engine::log::bytes;
 use nabu_engine::log::footer::{ENTRY_SIZE, FooterEntry, TRAILER_SIZE, Trailer};
+use nabu_engine::log::header::{DATA_START, HEADER_SIZE, SegmentHeader};
 use nabu_engine::log::record::{Kind, decode_head};
-use nabu_engine::log::segment::{DATA_START, HEADER_SIZE, SegmentHeader};
 use nabu_engine::sim::Sim;
 use nabu_engine::types::{BlobId, SegmentId};
 

@@ -16,11 +16,13 @@ use super::{Fault, Halt, RETRIES_UNREADABLE, Scrub, Trouble, verify};
 use crate::index::Location;
 use crate::io::{BLOCK_SIZE, Io};
 use crate::log::bytes;
-use crate::log::footer::{ENTRY_SIZE, FooterEntry, TRAILER_SIZE, Trailer, read_footer};
+use crate::log::footer::{ENTRY_SIZE, FooterEntry, TRAILER_SIZE, Trailer};
+use crate::log::header::DATA_START;
 use crate::log::health::taken_out;
 use crate::log::record::{Kind, Layout};
 use crate::log::scan::scan;
-use crate::log::segment::{DATA_START, Segment, State};
+use crate::log::sealed::read_footer;
+use crate::log::segment::{Segment, State};
 use crate::mutant::{Mutant, is_planted};
 use crate::store::location::has_extents;
 use crate::types::BlobId;
@@ -322,7 +324,7 @@ impl<I: Io> Scrub<I> {
 mod tests {
     use super::*;
     use crate::log::footer::{self, footer_bytes};
-    use crate::log::segment::SegmentHeader;
+    use crate::log::header::SegmentHeader;
     use crate::types::{SegmentId, Sequence};
 
     fn entry(offset_units: u32, length_units: u32) -> FooterEntry {

@@ -4,8 +4,8 @@
 
 use super::Fault;
 use crate::io::BLOCK_SIZE;
+use crate::log::header::{HEADER_SIZE, SegmentHeader};
 use crate::log::record::{Decoded, Kind, Layout, decode_head};
-use crate::log::segment::{HEADER_SIZE, SegmentHeader};
 use crate::log::{bytes, units};
 use crate::mutant::{Mutant, is_planted};
 use crate::types::SegmentId;
