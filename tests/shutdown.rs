@@ -180,8 +180,8 @@ fn a_directory_of_another_format_is_refused_by_name() {
     store_with_one_blob(data.path());
     let path = data.path().join("store");
     let superblock = fs::read(&path).unwrap();
-    // The file holds the same block twice. The version comes after the magic number; the checksum does
-    // not matter, for another format may place it elsewhere.
+    // The file holds the same block twice. The version comes after the magic number; the checksum
+    // does not matter, for another format may place it elsewhere.
     let blocks = [0, superblock.len() / 2];
     for (version, which) in [(9_u32, "newer"), (1, "older")] {
         let mut other = superblock.clone();

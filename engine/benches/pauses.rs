@@ -1,12 +1,14 @@
-//! The longest step of each kind that a client core may have to take, at the sizes of a large store.
+//! The longest step of each kind that a client core may have to take, at the sizes of a large
+//! store.
 //!
 //! ```text
 //! cargo bench -p nabu-engine --bench pauses
 //! ```
 //!
-//! A mean says nothing of pauses. So every operation of a fixed sequence is timed alone, the sequence is run [`RUNS`] times, and what counts for an operation is
-//! its fastest run: what only the machine did to it (another thread's turn, an interrupt) does not come at the same operation each time. Printed
-//! is the longest of these.
+//! A mean says nothing of pauses. So every operation of a fixed sequence is timed alone, the
+//! sequence is run [`RUNS`] times, and what counts for an operation is its fastest run: what only
+//! the machine did to it (another thread's turn, an interrupt) does not come at the same operation
+//! each time. Printed is the longest of these.
 
 mod support;
 

@@ -1,11 +1,13 @@
-//! The table of segments at the size of a large store: how long is the longest step that a core, or anybody under the table's lock, takes?
+//! The table of segments at the size of a large store: how long is the longest step that a core, or
+//! anybody under the table's lock, takes?
 //!
 //! ```text
 //! cargo bench -p nabu-engine --bench tables
 //! ```
 //!
-//! 400,000 segments, none with a file. `all of them at once` is what walks were before they went in steps. The longest run of many is what
-//! other programs made of it wherever the machine has any: there the 99.9th percentile tells more.
+//! 400,000 segments, none with a file. `all of them at once` is what walks were before they went in
+//! steps. The longest run of many is what other programs made of it wherever the machine has any:
+//! there the 99.9th percentile tells more.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -35,7 +37,8 @@ fn segment(number: u32) -> Arc<Segment<()>> {
     Arc::new(segment)
 }
 
-/// Times an operation, and prints the middle run, the one that all but a thousandth are as quick as, and the longest.
+/// Times an operation, and prints the middle run, the one that all but a thousandth are as quick
+/// as, and the longest.
 fn time(name: &str, runs: usize, mut operation: impl FnMut(usize)) {
     let mut times: Vec<u128> = (0..runs)
         .map(|run| {

@@ -1,5 +1,5 @@
-//! Runs scenarios of the simulated store from many seeds on all cores: `simulate [SEEDS] [FIRST]`. See `scripts/simulate`. `simulate --mutants` names the bugs that
-//! can be planted.
+//! Runs scenarios of the simulated store from many seeds on all cores: `simulate [SEEDS] [FIRST]`.
+//! See `scripts/simulate`. `simulate --mutants` names the bugs that can be planted.
 
 #[path = "../tests/support/mod.rs"]
 mod support;

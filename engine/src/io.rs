@@ -1,8 +1,8 @@
 //! The seam: everything the log, the index and the store may see of disk, clock and scheduler.
 //!
 //! [`crate::runtime::RingIo`] implements it on a core's ring, [`crate::sim::SimIo`] on a seeded
-//! simulated disk and clock. Code above this line is generic over [`Io`] and runs unchanged on both. Its
-//! parts are traits of their own, so that code that only sleeps takes a [`Clock`].
+//! simulated disk and clock. Code above this line is generic over [`Io`] and runs unchanged on
+//! both. Its parts are traits of their own, so that code that only sleeps takes a [`Clock`].
 //!
 //! Laws:
 //! - Every offset, length and buffer range of a data read or write is a multiple of [`BLOCK_SIZE`]: files are
@@ -73,8 +73,8 @@ pub struct Space {
 /// The result of an operation that owned a buffer.
 pub type WithBuf<T> = (io::Result<T>, AlignedBuf);
 
-/// Disk, clock, tasks and randomness of one core: what the store needs. What needs a part asks for the
-/// part.
+/// Disk, clock, tasks and randomness of one core: what the store needs. What needs a part asks for
+/// the part.
 pub trait Io: Disk + Clock + Spawn + Randomness + Clone + 'static {}
 
 impl<T: Disk + Clock + Spawn + Randomness + Clone + 'static> Io for T {}

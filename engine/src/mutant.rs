@@ -1,7 +1,9 @@
-//! Bugs that can be planted in the engine, so that the tests can show that they would find them: a suite that catches none proves nothing.
+//! Bugs that can be planted in the engine, so that the tests can show that they would find them: a
+//! suite that catches none proves nothing.
 //!
-//! They are compiled in with the feature `mutants` alone, and even then the environment must name one: `NABU_MUTANT=skip-sync`. One build so serves all
-//! of them (`scripts/mutants`). Not an interface for programs.
+//! They are compiled in with the feature `mutants` alone, and even then the environment must name
+//! one: `NABU_MUTANT=skip-sync`. One build so serves all of them (`scripts/mutants`). Not an
+//! interface for programs.
 
 use std::sync::LazyLock;
 

@@ -1,12 +1,15 @@
 //! Makes memory ready for the cache ahead of its use, on whatever CPU is idle.
 //!
-//! The cache grows to its budget with what is read and written, and every byte of it is touched for the first time once. Where that is dear (see
-//! [`crate::ring::frames`]), a stream that finds no memory ready pays it on its own core. So threads of the lowest priority there is (`SCHED_IDLE`), one for
-//! each CPU that this process may use, touch huge pages ahead of it: the *stock*. They work as fast as idle CPUs allow while the stock is short, sleep
-//! while it is not, and end when the cache has reached its budget.
+//! The cache grows to its budget with what is read and written, and every byte of it is touched for
+//! the first time once. Where that is dear (see [`crate::ring::frames`]), a stream that finds no
+//! memory ready pays it on its own core. So threads of the lowest priority there is (`SCHED_IDLE`),
+//! one for each CPU that this process may use, touch huge pages ahead of it: the *stock*. They work
+//! as fast as idle CPUs allow while the stock is short, sleep while it is not, and end when the
+//! cache has reached its budget.
 //!
-//! How large the stock is, demand says: as much as was used up within [`WINDOW`], so that after a stream has begun the next one of its kind finds
-//! all of it ready; but only [`STOCK_MIN`] where the first touch turns out to be cheap, as then nothing is gained.
+//! How large the stock is, demand says: as much as was used up within [`WINDOW`], so that after a
+//! stream has begun the next one of its kind finds all of it ready; but only [`STOCK_MIN`] where
+//! the first touch turns out to be cheap, as then nothing is gained.
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
@@ -29,7 +32,8 @@ const STOCK_DIVISOR: usize = 4;
 const WINDOW: Duration = Duration::from_secs(10);
 /// How often within that time it is looked at.
 const SAMPLES: u32 = 20;
-/// From this cost of the first touch on, per MiB, it is dear. Clearing memory takes some 30 to 100 us of it.
+/// From this cost of the first touch on, per MiB, it is dear. Clearing memory takes some 30 to 100
+/// us of it.
 const DEAR: Duration = Duration::from_micros(300);
 /// The last measurement counts for one part in this many.
 const COST_DIVISOR: u32 = 16;
@@ -104,7 +108,8 @@ impl Drop for Warmer {
 
 /// How much memory was used up lately, and what a first touch costs.
 struct Demand {
-    /// When, and what had been used up by then; the oldest first, no more than the window and no more than [`SAMPLES`].
+    /// When, and what had been used up by then; the oldest first, no more than the window and no
+    /// more than [`SAMPLES`].
     samples: VecDeque<(Instant, usize)>,
     /// Of a MiB; a moving average.
     cost: Duration,

@@ -10,7 +10,8 @@ use nabu_engine::store::{CommitOptions, Limits, Pace, Shard, StoreError, StoreOp
 use support::content::Content;
 use support::machine;
 
-/// More than the warmer makes ready at a start, so that most of the memory has to be found on demand.
+/// More than the warmer makes ready at a start, so that most of the memory has to be found on
+/// demand.
 const LARGE_COUNT: u64 = 28;
 const LARGE_SIZE: usize = (5 << 20) + 12_345;
 /// Beside their head, in memory of their own, and in two pieces.
@@ -87,7 +88,8 @@ fn after_a_restart_a_second_pass_over_what_fits_in_memory_reads_nothing() {
     let warmer = shards[0].store().warm_up();
     let first = bytes_read_by_a_pass(&mut sim, &shards[0], &contents);
     assert!((size..size + size / 20).contains(&first), "the first pass read {first} bytes of {size}");
-    // Nothing at all, heads and lists of pieces included: every part of a record has a place in the cache.
+    // Nothing at all, heads and lists of pieces included: every part of a record has a place in the
+    // cache.
     assert_eq!(bytes_read_by_a_pass(&mut sim, &shards[0], &contents), 0);
     assert_eq!(shards[0].store().cache_status().evictions, 0);
     drop(warmer);

@@ -162,8 +162,8 @@ fn a_directory_that_refuses_writes_is_taken_out_and_uploads_go_to_the_others_fro
     }
 }
 
-/// Ends within this, whatever a disk does: the time an operation may take, a look more, and what the
-/// work itself takes.
+/// Ends within this, whatever a disk does: the time an operation may take, a look more, and what
+/// the work itself takes.
 const BOUND: Duration = Duration::from_secs(35);
 
 #[test]

@@ -1,5 +1,5 @@
-//! A write of a killed process that lands while the next one runs changes nothing of what that one has
-//! seen.
+//! A write of a killed process that lands while the next one runs changes nothing of what that one
+//! has seen.
 
 mod support;
 

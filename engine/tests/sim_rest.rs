@@ -1,4 +1,5 @@
-//! Left alone, everything comes to rest: what failed is put right, its space comes back, and nothing is tried for ever.
+//! Left alone, everything comes to rest: what failed is put right, its space comes back, and
+//! nothing is tried for ever.
 
 mod support;
 
@@ -15,7 +16,8 @@ use support::content::Content;
 use support::machine::{self, Shards};
 
 const SEGMENT_SIZE: u64 = 256 << 10;
-/// Long enough for all that goes on in the background to come to its end, and for what is tried again to be tried.
+/// Long enough for all that goes on in the background to come to its end, and for what is tried
+/// again to be tried.
 const A_MINUTE: Duration = Duration::from_secs(60);
 
 struct Machine {
@@ -198,7 +200,8 @@ fn what_a_failed_delete_left_in_doubt_is_settled_when_its_segment_is_gone() {
         let content = Content::new(seed, 3_000);
         let shard = &shards[seed as usize % 2];
         machine.put(shard, &content).expect("stored");
-        // Both cores try to write the deletion, each to the segment that it has open: one failure more, and the directory were taken out.
+        // Both cores try to write the deletion, each to the segment that it has open: one failure
+        // more, and the directory were taken out.
         machine.put(&shards[1 - seed as usize % 2], &Content::new(1 << 40 | seed, 3_000)).expect("stored");
         machine.sim().run_for(Duration::from_secs(1));
         machine.fail_syncs("data0/segments");

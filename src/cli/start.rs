@@ -79,12 +79,13 @@ pub struct Start {
     #[arg(long, value_name = "WHETHER")]
     tls_client_auth: Option<OsString>,
 
-    /// Start although data directories are missing, and serve what the others hold: true or false [env: NABU_DEGRADED] [default: false]
+    /// Start although data directories are missing, and serve what the others hold: true or false
+    /// [env: NABU_DEGRADED] [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     degraded: Option<OsString>,
 
-    /// Give up the data directories that are missing: what lay there is gone, and the store goes on without them. An empty directory given
-    /// with --data takes the place of one
+    /// Give up the data directories that are missing: what lay there is gone, and the store goes on
+    /// without them. An empty directory given with --data takes the place of one
     #[arg(long, conflicts_with = "degraded")]
     forget_missing: bool,
 

@@ -17,7 +17,8 @@ pub struct Limits {
     /// The longest time without progress of a request body, and of a response.
     pub progress_timeout_ms: u64,
     pub shutdown_timeout_ms: u64,
-    /// The longest time that an operation of a disk may take before its data directory is taken out.
+    /// The longest time that an operation of a disk may take before its data directory is taken
+    /// out.
     pub disk_timeout_ms: u64,
 }
 

@@ -37,8 +37,8 @@ impl DirectoryLocks {
         Ok(Self { _files: files })
     }
 
-    /// Locks the directories that are there, for a store that is served without the others; at least
-    /// one must be.
+    /// Locks the directories that are there, for a store that is served without the others; at
+    /// least one must be.
     ///
     /// # Errors
     /// A message that names the directory and the remedy.
@@ -78,8 +78,8 @@ impl DirectoryLocks {
     }
 }
 
-/// Makes a call that asks a disk, and gives it up when there is no answer in time. The thread that waits
-/// for it is left to itself.
+/// Makes a call that asks a disk, and gives it up when there is no answer in time. The thread that
+/// waits for it is left to itself.
 ///
 /// # Errors
 /// A message that names the directory and the remedy.

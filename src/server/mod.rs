@@ -158,7 +158,8 @@ pub fn run(config: Config, security: Security) -> Result<(), String> {
     signals.end();
     let overdue = shared.store.overdue_operations();
     if overdue > 0 || shared.is_left_open.load(Ordering::Acquire) {
-        // A thread that waits for a disk which does not answer can't be waited for: it ends with the process.
+        // A thread that waits for a disk which does not answer can't be waited for: it ends with
+        // the process.
         drop(maintenance);
     } else {
         maintenance.end(&shared.maintenance);

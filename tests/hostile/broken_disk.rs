@@ -117,7 +117,8 @@ fn a_disk_that_takes_no_writes_is_taken_out_once_serves_reads_and_takes_writes_a
     verify_now_and_after_a_restart(server, &options, model);
 }
 
-/// Of two disks one refuses to make anything new: this is what a disk does that has turned read-only.
+/// Of two disks one refuses to make anything new: this is what a disk does that has turned
+/// read-only.
 #[test]
 fn of_two_disks_one_that_takes_nothing_new_is_taken_out_and_uploads_go_to_the_other_from_every_core() {
     let Some((broken, mut random)) = fault_disk(CAPACITY) else { return };
@@ -134,7 +135,8 @@ fn of_two_disks_one_that_takes_nothing_new_is_taken_out_and_uploads_go_to_the_ot
     let active = broken
         .faults()
         .set(&[Rule::new(&[Operation::Write, Operation::Sync, Operation::Allocate], Fault::Error(libc::EROFS))]);
-    // A disk that failed is passed over for a while, so it takes some uploads until it has failed often enough.
+    // A disk that failed is passed over for a while, so it takes some uploads until it has failed
+    // often enough.
     let mut refused = 0;
     wait_for("the directory to be taken out", || {
         // A connection each, so that every core has its share.

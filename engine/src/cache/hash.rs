@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// Hashes small fixed-size keys of our own making: multiply and rotate, as in FxHash. Nobody outside picks these keys.
+/// Hashes small fixed-size keys of our own making: multiply and rotate, as in FxHash. Nobody
+/// outside picks these keys.
 #[derive(Default, Clone, Copy)]
 pub struct KeyHasher(u64);
 

@@ -7,10 +7,11 @@
 //! the entry is evicted *and* its last reader is done. When nothing can be evicted, there is no charge to be had, and the reader does without the
 //! cache. What is in here never changes; a key names the same bytes for ever (segments are never used twice).
 //!
-//! Nothing is evicted while the budget has room. Where memory for it comes from is the business of `ring::frames`, and of [`crate::warmer`].
+//! Nothing is evicted while the budget has room. Where memory for it comes from is the business of
+//! `ring::frames`, and of [`crate::warmer`].
 //!
-//! No operation takes longer the more entries there are: a lock is held for the steps that [`policy`] bounds, and a reservation evicts
-//! [`EVICTIONS_MAX`] entries at most.
+//! No operation takes longer the more entries there are: a lock is held for the steps that
+//! [`policy`] bounds, and a reservation evicts [`EVICTIONS_MAX`] entries at most.
 //!
 //! Which entry goes is the business of [`policy`]; what the values are, of the store.
 
@@ -33,7 +34,8 @@ const SHARDS_MAX: usize = 64;
 pub const SHARD_BYTES_MIN: usize = 64 << 20;
 /// Entries that one reservation evicts at most, beyond those that make up its size: memory that readers hold does not come free by evicting more.
 const FUTILE_EVICTIONS_MAX: usize = 16;
-/// Entries that one reservation evicts at most before others have a turn: a large entry may need the room of thousands of small ones.
+/// Entries that one reservation evicts at most before others have a turn: a large entry may need
+/// the room of thousands of small ones.
 const EVICTIONS_MAX: usize = 128;
 /// What an entry costs beside its value: key, slot, queue place, ghost and allocations.
 pub const ENTRY_OVERHEAD: usize = 256;
@@ -133,7 +135,8 @@ impl Drop for Charge {
 #[derive(Debug)]
 pub enum Reserved {
     Charged(Charge),
-    /// Many entries have gone for it, and more must: to be asked for again after others have had their turn.
+    /// Many entries have gone for it, and more must: to be asked for again after others have had
+    /// their turn.
     NotYet,
     /// Readers hold too much of the budget.
     Full,
@@ -234,8 +237,8 @@ impl<V: Clone> Cache<V> {
         }
     }
 
-    /// Bytes for a new entry, of a budget that evicting makes room in. `None` when readers hold too much of it, or when it would take more evictions
-    /// than one reservation may make.
+    /// Bytes for a new entry, of a budget that evicting makes room in. `None` when readers hold too
+    /// much of it, or when it would take more evictions than one reservation may make.
     pub fn reserve(&self, bytes: usize) -> Option<Charge> {
         match self.try_reserve(bytes) {
             Reserved::Charged(charge) => Some(charge),

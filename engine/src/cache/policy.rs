@@ -4,8 +4,9 @@
 //! the cache; who is, moves on to the main queue, where each use buys another round, up to [`USES_MAX`]. The keys of those that left the
 //! small queue unasked are remembered for a while: if one comes back soon, it goes to the main queue at once.
 //!
-//! No operation does more the more entries there are, because a lock is held meanwhile and a core's clients wait: an eviction that finds [`LOOKS_MAX`]
-//! entries in use gives up the one of them that was used least, where the paper's goes on until one is not, through everything if all was hot.
+//! No operation does more the more entries there are, because a lock is held meanwhile and a core's
+//! clients wait: an eviction that finds [`LOOKS_MAX`] entries in use gives up the one of them that
+//! was used least, where the paper's goes on until one is not, through everything if all was hot.
 //!
 //! Pure bookkeeping of keys and bytes; values, budget and locks are the cache's.
 
@@ -176,7 +177,8 @@ impl<K: Eq + Hash, V> S3Fifo<K, V> {
         value
     }
 
-    /// To be called when there is one entry less, and maybe a ghost more: so two at a time are enough.
+    /// To be called when there is one entry less, and maybe a ghost more: so two at a time are
+    /// enough.
     fn forget_ghosts(&mut self) {
         let ghosts_max = (self.len() * GHOSTS_PER_ENTRY).max(GHOSTS_MIN);
         for _ in 0..1 + GHOSTS_PER_ENTRY {
@@ -252,8 +254,8 @@ mod tests {
 
     use super::*;
 
-    /// Slots that one operation looks at: those of an eviction with their neighbours in the queues, those of its ghosts, and what lies in
-    /// the same buckets.
+    /// Slots that one operation looks at: those of an eviction with their neighbours in the queues,
+    /// those of its ghosts, and what lies in the same buckets.
     const LOOKED_AT_MAX: u64 = 256;
 
     /// A cache of this many entries of one byte: evicts before it inserts.

@@ -1,7 +1,7 @@
-//! A hash table none of whose steps grows with its size: every entry lies in one place until it is removed, and the table
-//! grows by one bucket with each entry it has more than buckets (linear hashing: Litwin, "Linear hashing: a new tool for
-//! file and table addressing", VLDB 1980). A table that doubles instead moves every entry at once, under the cache's lock:
-//! 6 ms at 400,000 entries.
+//! A hash table none of whose steps grows with its size: every entry lies in one place until it is
+//! removed, and the table grows by one bucket with each entry it has more than buckets (linear
+//! hashing: Litwin, "Linear hashing: a new tool for file and table addressing", VLDB 1980). A table
+//! that doubles instead moves every entry at once, under the cache's lock: 6 ms at 400,000 entries.
 //!
 //! What the entries are, and the lists that link them, is the business of [`super::policy`].
 
@@ -229,7 +229,8 @@ mod tests {
     fn the_keys_of_a_store_spread_so_well_that_no_bucket_is_long() {
         let mut table = Table::default();
         for number in 0..400_000_u32 {
-            // Records of 4 KiB behind one another in segments of 64 MiB, as uploads leave them, with three parts each.
+            // Records of 4 KiB behind one another in segments of 64 MiB, as uploads leave them,
+            // with three parts each.
             let (record, part) = (number / 3, number % 3);
             let key =
                 Key { segment: SegmentId(record >> 14), offset_units: record % (1 << 14) * 4, part: u32::MAX - part };

@@ -8,9 +8,9 @@
 //!   charge for it, come free when the kernel gives them back, never before.
 //! - The same holds for one whose future is dropped, so that it goes on being watched.
 //!
-//! There is no timer for an operation. While any is in flight a task looks at the oldest at most once
-//! a second. It counts time by its own looks, so a process that was stopped for a while finds no
-//! operation late that only waited for it.
+//! There is no timer for an operation. While any is in flight a task looks at the oldest at most
+//! once a second. It counts time by its own looks, so a process that was stopped for a while finds
+//! no operation late that only waited for it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -122,8 +122,8 @@ impl<I: Io> DirIo<I> {
         }
     }
 
-    /// Reads into a buffer that `owner` is charged for; both come back unless the directory is taken
-    /// out meanwhile.
+    /// Reads into a buffer that `owner` is charged for; both come back unless the directory is
+    /// taken out meanwhile.
     pub async fn read_owned<T: 'static>(
         &self,
         file: &I::File,

@@ -11,7 +11,8 @@ pub enum LogError {
     Failed(String),
     /// A write or sync failed. The next start may find the record or not.
     InDoubt {
-        /// Where it may lie: more than one when it was tried again elsewhere. In each it counts as not applied, until its owner knows of the doubt.
+        /// Where it may lie: more than one when it was tried again elsewhere. In each it counts as
+        /// not applied, until its owner knows of the doubt.
         segments: Vec<SegmentId>,
         /// For want of space.
         full: bool,

@@ -1,7 +1,8 @@
 //! Files that are no segments: made ahead, kept for reuse, and given up.
 //!
-//! Such a file is called `NUMBER.free`; recovery never reads one, so nothing of a retired segment comes back. While it is being made it is a
-//! *draft*, called `COUNT.new`: a number is taken only for a file that there is room for, so refusals on a full disk use none up.
+//! Such a file is called `NUMBER.free`; recovery never reads one, so nothing of a retired segment
+//! comes back. While it is being made it is a *draft*, called `COUNT.new`: a number is taken only
+//! for a file that there is room for, so refusals on a full disk use none up.
 
 use std::io;
 use std::path::Path;
@@ -161,7 +162,8 @@ pub(super) async fn allocate<I: Io>(io: &I, segments: &Path, file: &I::File, fro
     io.allocate(file, to).await
 }
 
-/// Some file systems allocate up to the last block before they refuse, and starve everybody else meanwhile.
+/// Some file systems allocate up to the last block before they refuse, and starve everybody else
+/// meanwhile.
 async fn has_room<I: Io>(io: &I, segments: &Path, bytes: u64) -> io::Result<()> {
     let enough = io.space(segments).await?.available >= bytes;
     enough.then_some(()).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOSPC))

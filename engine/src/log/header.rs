@@ -23,8 +23,8 @@ pub const HEADER_SIZE: usize = CRC_AT + 4;
 pub const HEADER_COPIES: usize = 2;
 /// Where the first record of a segment starts, in bytes.
 pub const DATA_START: u64 = (HEADER_COPIES * BLOCK_SIZE) as u64;
-/// What decides over a whole segment. It lies in each of the first [`HEADER_COPIES`] blocks, and once
-/// more in the trailer of a sealed segment, so that no single block decides alone.
+/// What decides over a whole segment. It lies in each of the first [`HEADER_COPIES`] blocks, and
+/// once more in the trailer of a sealed segment, so that no single block decides alone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SegmentHeader {
     pub segment: SegmentId,

@@ -1,15 +1,16 @@
 //! The health of each data directory, the same for all cores: when does a disk count as dead?
 //!
 //! A directory is taken out in two ways, and both last until the next start:
-//! - *no writes*: the disk refused one kind of write [`WRITE_FAILURES_MAX`] times in a row. What lies
+//! - *no writes*: the disk refused one kind of write [`WRITE_FAILURES_MAX`] times in a row. What
+//!   lies
 //!   there is still read.
 //! - *gone*: an operation was not answered in time, the device itself is away, or reads failed at
 //!   [`READ_FAILURES_MAX`] places in a row. Nothing is asked of it any more.
 //!
-//! What counts as a failure: everything but a want of space, of memory or of descriptors. Operations
-//! that were under way together fail together, for one reason; so a failure counts only if its
-//! operation began after the last one that was counted. Watching the operations in flight is the
-//! business of [`super::dir_io`].
+//! What counts as a failure: everything but a want of space, of memory or of descriptors.
+//! Operations that were under way together fail together, for one reason; so a failure counts only
+//! if its operation began after the last one that was counted. Watching the operations in flight is
+//! the business of [`super::dir_io`].
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -34,7 +35,8 @@ const AWAY_MAX: u32 = 3;
 const PLACE_BYTES: u64 = 1 << 20;
 /// How long an operation may take unless told otherwise.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
-/// The part of it that an operation gets when the closing of the store has lasted that long already.
+/// The part of it that an operation gets when the closing of the store has lasted that long
+/// already.
 const CLOSING_DIVISOR: u32 = 16;
 
 /// What may still be done with a directory.

@@ -142,7 +142,8 @@ impl<F> OpenSegment<F> {
         self.entries.take()
     }
 
-    /// Keeps what a segment holds that has become fenced: what is live in it is moved by that. What is not durable by now never will be.
+    /// Keeps what a segment holds that has become fenced: what is live in it is moved by that. What
+    /// is not durable by now never will be.
     pub(super) fn close_books(&self, entries: Vec<FooterEntry>) {
         let durable_to = self.durable_to.get();
         self.segment.set_books(Books::Closed(Arc::new(Written { entries, durable_to })));

@@ -9,7 +9,8 @@
 //! | a block of the segment can't be read, and `X` does not begin with a block of zeros | not decidable | keeps everything sound, and the segment is not sealed |
 //!
 //! A block of zeros where the next record would begin was never written, and nothing behind it was
-//! acknowledged, whatever can't be read there: records are acknowledged in the order of the segment.
+//! acknowledged, whatever can't be read there: records are acknowledged in the order of the
+//! segment.
 //!
 //! Nothing is concluded from one read: what is missing, torn or refused is read again first.
 //!
@@ -126,12 +127,14 @@ pub async fn scan<I: Io>(io: &I, segment: &Segment<I::File>, file_size: u64) -> 
     Ok(scan)
 }
 
-/// Writes the records of a segment from an offset on once more, as they are, and makes them durable.
+/// Writes the records of a segment from an offset on once more, as they are, and makes them
+/// durable.
 ///
-/// What a scan finds behind the last durable record may be readable and yet not be on its way to the
-/// disk: after a sync that failed, the next one reports success without doing anything for what the
-/// first gave up. Only a new write is covered by a new sync. What is written was verified in the very
-/// buffer that it is written from: a read that is wrong for once must not become what lies there.
+/// What a scan finds behind the last durable record may be readable and yet not be on its way to
+/// the disk: after a sync that failed, the next one reports success without doing anything for what
+/// the first gave up. Only a new write is covered by a new sync. What is written was verified in
+/// the very buffer that it is written from: a read that is wrong for once must not become what lies
+/// there.
 pub async fn rewrite<I: Io>(io: &I, segment: &Segment<I::File>, from: u64, records: &[FooterEntry]) -> io::Result<()> {
     let mut rest = &records[records.partition_point(|entry| bytes(entry.offset_units) < from)..];
     let mut buf = None;
@@ -161,8 +164,8 @@ pub async fn rewrite<I: Io>(io: &I, segment: &Segment<I::File>, from: u64, recor
     io.sync(&segment.file).await
 }
 
-/// The first of some records that fit into a window together, where the window starts, and its length.
-/// The next ones start in a block of their own: a batch does, and is smaller than a window.
+/// The first of some records that fit into a window together, where the window starts, and its
+/// length. The next ones start in a block of their own: a batch does, and is smaller than a window.
 fn next_run(records: &[FooterEntry]) -> (&[FooterEntry], u64, usize) {
     let block = BLOCK_SIZE as u64;
     let end = |entry: &FooterEntry| (bytes(entry.offset_units) + bytes(entry.length_units)).next_multiple_of(block);
@@ -175,8 +178,8 @@ fn next_run(records: &[FooterEntry]) -> (&[FooterEntry], u64, usize) {
     (&records[..count], start, (end(&records[count - 1]) - start) as usize)
 }
 
-/// Whether bytes of a segment from `start` on hold these records; clears what lies between them, which
-/// means nothing.
+/// Whether bytes of a segment from `start` on hold these records; clears what lies between them,
+/// which means nothing.
 fn are_sound<F>(segment: &Segment<F>, records: &[FooterEntry], start: u64, bytes_read: &mut [u8]) -> bool {
     let mut at = 0;
     for entry in records {

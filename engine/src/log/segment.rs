@@ -54,8 +54,8 @@ pub enum State {
 pub struct Written {
     /// In no particular order.
     pub entries: Vec<FooterEntry>,
-    /// Everything below was durable when the segment was fenced, and acknowledged. What lies above was refused: it is *in doubt*, the next start may
-    /// find it or not.
+    /// Everything below was durable when the segment was fenced, and acknowledged. What lies above
+    /// was refused: it is *in doubt*, the next start may find it or not.
     pub durable_to: u64,
 }
 
@@ -113,7 +113,8 @@ pub struct Segment<F> {
     /// `None` before its first record; of one that was there at the start, until somebody looked at its footer.
     contents: Mutex<Option<Contents>>,
     books: Mutex<Books>,
-    /// Pieces of blobs whose record lies here and is in doubt, by segment: they count as live until this segment is gone.
+    /// Pieces of blobs whose record lies here and is in doubt, by segment: they count as live until
+    /// this segment is gone.
     held: Mutex<BTreeMap<SegmentId, u64>>,
     /// Of the table that it is in.
     totals: OnceLock<Arc<Totals>>,
@@ -330,7 +331,8 @@ pub const WALK_SEGMENTS: usize = 1024;
 
 /// Every segment of the store by number, for all cores, and the next number to give out.
 ///
-/// There may be hundreds of thousands, and cores wait for the lock: whatever is done under it takes logarithmic time, or is a walk in bounded steps.
+/// There may be hundreds of thousands, and cores wait for the lock: whatever is done under it takes
+/// logarithmic time, or is a walk in bounded steps.
 pub struct SegmentTable<F> {
     segments: RwLock<Segments<F>>,
     totals: Arc<Totals>,
@@ -365,7 +367,8 @@ impl<F> SegmentTable<F> {
         assert!(before.is_none(), "{before:?} is in the table already");
     }
 
-    /// Takes out a segment that nobody writes to any more, and of which nothing is counted any more.
+    /// Takes out a segment that nobody writes to any more, and of which nothing is counted any
+    /// more.
     pub fn remove(&self, id: SegmentId) -> Option<Arc<Segment<F>>> {
         let mut segments = self.write();
         let segment = segments.by_id.remove(&id)?;
@@ -382,7 +385,8 @@ impl<F> SegmentTable<F> {
         segments.by_id.range((from, Bound::Unbounded)).take(WALK_SEGMENTS).map(|(_, segment)| segment.clone()).collect()
     }
 
-    /// All segments, by number. Takes long where there are many: not for a core that serves clients, which walks with [`SegmentTable::after`].
+    /// All segments, by number. Takes long where there are many: not for a core that serves
+    /// clients, which walks with [`SegmentTable::after`].
     pub fn all(&self) -> Vec<Arc<Segment<F>>> {
         let mut all: Vec<Arc<Segment<F>>> = Vec::new();
         loop {
@@ -399,7 +403,8 @@ impl<F> SegmentTable<F> {
         self.write().may_hold_blobs.remove(&id);
     }
 
-    /// The segment with the lowest number that may hold a blob, `without` and those aside that wait for their first record.
+    /// The segment with the lowest number that may hold a blob, `without` and those aside that wait
+    /// for their first record.
     pub fn oldest_with_blobs(&self, without: Option<SegmentId>) -> Option<SegmentId> {
         let segments = self.read();
         let counts = |id: &&SegmentId| Some(**id) != without && !segments.by_id[id].is_unused();

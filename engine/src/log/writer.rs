@@ -174,8 +174,9 @@ impl<I: Io> Log<I> {
         !self.0.io.health().takes_writes()
     }
 
-    /// Writes a record from where it lies: `frame` is head room, then `payload_length` bytes of payload with these
-    /// [`checksums`](super::record::checksums). Not durable yet. On an error the frame may be without its buffer.
+    /// Writes a record from where it lies: `frame` is head room, then `payload_length` bytes of
+    /// payload with these [`checksums`](super::record::checksums). Not durable yet. On an error the
+    /// frame may be without its buffer.
     pub async fn append_direct(
         &self,
         head: &Head,
@@ -356,7 +357,8 @@ impl<I: Io> Log<I> {
     pub(super) fn fence(&self, open: &OpenSegment<I::File>, what: &str, error: &io::Error) {
         self.note_failure();
         if !open.segment.is_fenced() && !is_full(error) && taken_out(error).is_none() {
-            // The header of each new segment may well be written and synced: that says nothing of records.
+            // The header of each new segment may well be written and synced: that says nothing of
+            // records.
             let fenced = self.0.fenced_in_a_row.get() + 1;
             self.0.fenced_in_a_row.set(fenced);
             if fenced >= WRITE_FAILURES_MAX {

@@ -32,9 +32,9 @@ use super::sys::{self, Limit};
 /// overflow is slow. The first takes some 170 KiB of the memory that an unprivileged user may lock, which is 8 MiB by
 /// default: enough for 48 cores.
 pub const QUEUE_SIZES: [(u32, u32); 3] = [(512, 8192), (256, 2048), (64, 256)];
-/// Threads on which the kernel does for a ring what it can't do at once. By default some four a CPU, and
-/// then a disk that does not answer holds all of them, and the syncs of the other disks wait. They exist
-/// only while they are needed.
+/// Threads on which the kernel does for a ring what it can't do at once. By default some four a
+/// CPU, and then a disk that does not answer holds all of them, and the syncs of the other disks
+/// wait. They exist only while they are needed.
 const WORKERS_MAX: u32 = 1024;
 /// Completions of one round; the rest waits for the next.
 pub const REAPED_PER_ROUND: usize = 4096;

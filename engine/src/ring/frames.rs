@@ -9,9 +9,10 @@
 //! one is broken out of it, and the kernel takes the rest apart when it needs memory. Smaller frames lie on huge pages all the same: who receives
 //! spliced pages copies from them in half the time (0.13 against 0.23 s of CPU per GB).
 //!
-//! The first touch of memory is the dearest: where the host of a virtual machine takes free memory back (free page reporting), it was 3 s of CPU
-//! per GB, against 0.1 for memory that was in use a moment ago. So whole huge pages can be made *ready* ahead of their use, on threads that
-//! have nothing better to do; they are given out after the warm ones and before the cold ones.
+//! The first touch of memory is the dearest: where the host of a virtual machine takes free memory
+//! back (free page reporting), it was 3 s of CPU per GB, against 0.1 for memory that was in use a
+//! moment ago. So whole huge pages can be made *ready* ahead of their use, on threads that have
+//! nothing better to do; they are given out after the warm ones and before the cold ones.
 //!
 //! Invariants: a frame is owned by one buffer, or in one list. Its memory is initialised, with zeros at first. Address space is never given
 //! back, so it is bounded by the most that was ever in use at once (and the warm lists).
@@ -59,7 +60,8 @@ static COLD: Mutex<Lists> = Mutex::new([const { Vec::new() }; CLASSES]);
 /// Whole huge pages that the kernel has backed with memory, and how many.
 static READY: Mutex<Vec<Frame>> = Mutex::new(Vec::new());
 static READY_COUNT: AtomicUsize = AtomicUsize::new(0);
-/// Huge pages that were given out and had not been in use before, ready or not: how fast what is in use grows.
+/// Huge pages that were given out and had not been in use before, ready or not: how fast what is in
+/// use grows.
 static GROWN_COUNT: AtomicUsize = AtomicUsize::new(0);
 /// The threads that make frames ready, told in turn when one is taken.
 static MAKERS: Mutex<Vec<Thread>> = Mutex::new(Vec::new());
@@ -146,7 +148,8 @@ pub fn ready_bytes() -> usize {
     READY_COUNT.load(Ordering::Relaxed) * REGION
 }
 
-/// Bytes in huge pages by which the memory in use has grown since the start; what shrank meanwhile is not taken off.
+/// Bytes in huge pages by which the memory in use has grown since the start; what shrank meanwhile
+/// is not taken off.
 pub fn grown_bytes() -> usize {
     GROWN_COUNT.load(Ordering::Relaxed).wrapping_mul(REGION)
 }

@@ -1,7 +1,7 @@
 //! Calls that the ring can't make and that block: each on a thread of its own.
 //!
-//! They are few (a segment's end, a look at the free space), and on a disk that does not answer they
-//! never return. A thread that hangs is left to itself, and ends with the process.
+//! They are few (a segment's end, a look at the free space), and on a disk that does not answer
+//! they never return. A thread that hangs is left to itself, and ends with the process.
 
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 pub struct Faults {
     /// `EIO` of a read; the buffer is scribbled over.
     pub read_error: f64,
-    /// A read that reports success and gives one block wrongly: a flipped bit, zeros or anything. The
-    /// disk holds the right bytes, and whoever reads any block of that read again in this life gets
-    /// them.
+    /// A read that reports success and gives one block wrongly: a flipped bit, zeros or anything.
+    /// The disk holds the right bytes, and whoever reads any block of that read again in this life
+    /// gets them.
     pub read_flip: f64,
     /// `EIO` of a write, after a random part of its sectors was written.
     pub write_error: f64,

@@ -19,8 +19,8 @@ use super::state::{EventId, Node, State};
 use crate::io::{AlignedBuf, BLOCK_SIZE, Clock, DirEntry, Disk, Instant, OpenMode, Randomness, Space, Spawn, WithBuf};
 use crate::types::CoreId;
 
-/// Disk, clock and scheduler of one simulated core, for one life of its machine: after a crash nothing
-/// begins through it and nothing ends. Clones are the same core.
+/// Disk, clock and scheduler of one simulated core, for one life of its machine: after a crash
+/// nothing begins through it and nothing ends. Clones are the same core.
 #[derive(Clone)]
 pub struct SimIo {
     pub(super) state: Rc<RefCell<State>>,

@@ -1,10 +1,10 @@
 //! Writes of a process that was killed, which the kernel still carries out while the next process
 //! runs.
 //!
-//! A kernel that has a direct write in hand finishes it whatever becomes of the process, and lets the
-//! process go before: its files count as open, and its locks may be free by then. So the next process
-//! can read a block before such a write and after it. `fallocate` and `ftruncate` of the file wait for
-//! direct I/O in flight (`inode_dio_wait` in ext4 and XFS); reads and syncs do not.
+//! A kernel that has a direct write in hand finishes it whatever becomes of the process, and lets
+//! the process go before: its files count as open, and its locks may be free by then. So the next
+//! process can read a block before such a write and after it. `fallocate` and `ftruncate` of the
+//! file wait for direct I/O in flight (`inode_dio_wait` in ext4 and XFS); reads and syncs do not.
 //!
 //! Not here: what is in flight and does not come late. That is [`super::operation`]'s.
 

@@ -1,8 +1,10 @@
-//! Seeded disk, clock and scheduler behind the seam: one or more machines in one thread, and every run of them from one number.
+//! Seeded disk, clock and scheduler behind the seam: one or more machines in one thread, and every
+//! run of them from one number.
 //!
-//! [`Sim::io`] gives the [`crate::io::Io`] of each simulated core. [`Sim::run`] polls ready tasks in random order ([`Schedule`]), completes disk operations after
-//! random delays, and lets virtual time jump when nothing is ready. [`Sim::restart`] is a crash: it drops every task and
-//! returns the machine with what the disk kept. Same seed, same calls: same run.
+//! [`Sim::io`] gives the [`crate::io::Io`] of each simulated core. [`Sim::run`] polls ready tasks
+//! in random order ([`Schedule`]), completes disk operations after random delays, and lets virtual
+//! time jump when nothing is ready. [`Sim::restart`] is a crash: it drops every task and returns
+//! the machine with what the disk kept. Same seed, same calls: same run.
 //!
 //! The disk keeps its promises exactly and nothing more:
 //! - A read sees every completed write. Only a sync makes durable what completed before it was called.
@@ -10,9 +12,9 @@
 //! - A power failure keeps of the rest any part, by sectors and in any order; a killed process loses only what was in flight.
 //! - What fails by injection, and how: [`Faults`].
 //!
-//! Machines share the queue of what happens next and the stream of chance, and nothing else: each has
-//! its disk, tasks, clocks, faults and counters ([`SimNode`]), and crashes alone. A test of one machine
-//! uses the methods of [`Sim`] itself, which are those of machine 0.
+//! Machines share the queue of what happens next and the stream of chance, and nothing else: each
+//! has its disk, tasks, clocks, faults and counters ([`SimNode`]), and crashes alone. A test of one
+//! machine uses the methods of [`Sim`] itself, which are those of machine 0.
 
 mod clock;
 mod disk;
@@ -105,8 +107,9 @@ impl Default for SimOptions {
 /// How the machine goes down.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CrashMode {
-    /// The process is killed: what completed stays, durable or not; what was in flight happens, partly happens, or does not. Writes
-    /// may happen while the next process runs already: [`SimOptions::late_write_ns_max`].
+    /// The process is killed: what completed stays, durable or not; what was in flight happens,
+    /// partly happens, or does not. Writes may happen while the next process runs already:
+    /// [`SimOptions::late_write_ns_max`].
     Process,
     /// The power fails: as above, and what was not durable survives by chance.
     Power,
@@ -233,12 +236,14 @@ impl Sim {
         self.state.borrow_mut().act_after(duration.as_nanos() as u64, Box::new(act));
     }
 
-    /// All machines go down and come up again, with what their disks kept. The random stream, the clocks, the faults and the counters go on.
+    /// All machines go down and come up again, with what their disks kept. The random stream, the
+    /// clocks, the faults and the counters go on.
     pub fn restart(self, mode: CrashMode) -> Sim {
         let nodes = self.state.borrow().nodes.len() as u16;
         (0..nodes).for_each(|node| self.end_life(node, mode));
         let mut state = self.state.borrow_mut();
-        // What the test still holds of the life before may wake what is gone: that queue is read no more.
+        // What the test still holds of the life before may wake what is gone: that queue is read no
+        // more.
         state.ready = Arc::default();
         state.yielded.clear();
         let boot = 1 + state.random.below(BOOT_NS_MAX);

@@ -10,8 +10,8 @@ use super::schedule::Place;
 use super::{CrashMode, Sim};
 use crate::types::CoreId;
 
-/// A machine of [`Sim`]. What it does not say of itself is as the methods of the same name of [`Sim`],
-/// which are those of machine 0.
+/// A machine of [`Sim`]. What it does not say of itself is as the methods of the same name of
+/// [`Sim`], which are those of machine 0.
 #[derive(Clone, Copy)]
 pub struct SimNode<'a> {
     pub(super) sim: &'a Sim,
@@ -26,8 +26,8 @@ impl SimNode<'_> {
         SimIo { state, place: self.place(core), life }
     }
 
-    /// The machine goes down, and is up again at once: its tasks are gone, its disk has what it kept,
-    /// and what begins through a new [`SimNode::io`] is its next life. Others go on.
+    /// The machine goes down, and is up again at once: its tasks are gone, its disk has what it
+    /// kept, and what begins through a new [`SimNode::io`] is its next life. Others go on.
     pub fn crash(&self, mode: CrashMode) {
         self.sim.end_life(self.node, mode);
         self.sim.state.borrow_mut().schedule_late(self.node);
@@ -63,8 +63,8 @@ impl SimNode<'_> {
         self.sim.state.borrow_mut().node_mut(self.node).device.disk.set_capacity_of(dir, bytes);
     }
 
-    /// Lets a core run nothing for this long, by the time of the simulation. A pause that is on ends
-    /// with this one.
+    /// Lets a core run nothing for this long, by the time of the simulation. A pause that is on
+    /// ends with this one.
     pub fn pause(&self, core: u16, duration: Duration) {
         self.sim.state.borrow_mut().pause(self.place(core), duration.as_nanos() as u64);
     }
@@ -78,7 +78,8 @@ impl SimNode<'_> {
         self.sim.state.borrow_mut().change_clock(self.node, |clock, now| clock.set_rate(now, faster_ppm));
     }
 
-    /// Lets the machine's clocks jump ahead, the monotonic one too, as after a sleep of the machine.
+    /// Lets the machine's clocks jump ahead, the monotonic one too, as after a sleep of the
+    /// machine.
     pub fn advance_clock(&self, duration: Duration) {
         let nanoseconds = duration.as_nanos() as u64;
         self.sim.state.borrow_mut().change_clock(self.node, |clock, now| clock.advance(now, nanoseconds));

@@ -36,10 +36,11 @@ pub enum Schedule {
     /// Any ready task, each as likely as the other: finds what needs many switches.
     #[default]
     Uniform,
-    /// The ready task of the highest priority. Priorities are random, and at random moments the task
-    /// that would run falls behind all others. Finds what needs few switches at the right moments, with
-    /// a probability that does not fall with the number of tasks in between ("PCT": Burckhardt et al.,
-    /// *A Randomized Scheduler with Probabilistic Guarantees of Finding Bugs*, ASPLOS 2010).
+    /// The ready task of the highest priority. Priorities are random, and at random moments the
+    /// task that would run falls behind all others. Finds what needs few switches at the right
+    /// moments, with a probability that does not fall with the number of tasks in between ("PCT":
+    /// Burckhardt et al., *A Randomized Scheduler with Probabilistic Guarantees of Finding Bugs*,
+    /// ASPLOS 2010).
     Priorities {
         /// How many tasks fall behind in some 4,000 polls.
         changes: u32,

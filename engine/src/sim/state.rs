@@ -1,4 +1,5 @@
-//! What the machines of a simulation share: the time, what is due, what is in flight and the tasks; and what each has for itself.
+//! What the machines of a simulation share: the time, what is due, what is in flight and the tasks;
+//! and what each has for itself.
 //!
 //! Nothing here polls a future or drops one, so that no code of a task ever runs while the state is borrowed.
 
@@ -279,8 +280,8 @@ impl State {
         others.filter_map(|other| if let Other::Action(action) = other { Some(action) } else { None }).collect()
     }
 
-    /// A machine's life ends: what was in flight happens, happens partly or does not, and so on with
-    /// what was not durable. Its tasks must be gone. Hands back what is to be dropped.
+    /// A machine's life ends: what was in flight happens, happens partly or does not, and so on
+    /// with what was not durable. Its tasks must be gone. Hands back what is to be dropped.
     pub fn end_life(&mut self, node: u16, mode: CrashMode) -> Vec<InFlight> {
         self.timers.retain(|_, timer| timer.node != node);
         self.scheduler.resume_node(node);
@@ -330,7 +331,8 @@ impl State {
         }
     }
 
-    /// Lets the next event happen if it is due by now, and returns what is left to do outside the borrow.
+    /// Lets the next event happen if it is due by now, and returns what is left to do outside the
+    /// borrow.
     pub fn fire(&mut self) -> Option<Fired> {
         if self.next_due()? > self.now {
             return None;

@@ -45,7 +45,8 @@ impl Accounting {
         Self { counted_to: Cell::new(None), done: Cell::new(false), changed: Notify::default(), start }
     }
 
-    /// Whether a record was written since the start: its sequence is above all that a start which could not read everything may have missed.
+    /// Whether a record was written since the start: its sequence is above all that a start which
+    /// could not read everything may have missed.
     pub fn is_of_this_life(&self, sequence: Sequence) -> bool {
         sequence > self.start
     }
@@ -262,7 +263,8 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// Keeps the pieces that a record lists which may lie in a segment: the next start may find it. Those in that segment itself go with it.
+    /// Keeps the pieces that a record lists which may lie in a segment: the next start may find it.
+    /// Those in that segment itself go with it.
     pub(super) fn hold_pieces(&self, in_doubt: SegmentId, pieces: &[(SegmentId, u64)]) {
         let home = self.shared().table.get(in_doubt).expect("what was refused in it is not applied yet");
         for (segment, bytes) in pieces {

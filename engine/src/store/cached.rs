@@ -117,8 +117,8 @@ impl Cached {
 const RESERVATION_TURNS_MAX: usize = 64;
 
 impl<I: Io> Shard<I> {
-    /// Bytes of the cache's budget for a large entry, which lets others have their turn while many small ones go for it. `None` when readers hold too
-    /// much of it.
+    /// Bytes of the cache's budget for a large entry, which lets others have their turn while many
+    /// small ones go for it. `None` when readers hold too much of it.
     pub(super) async fn reserve(&self, bytes: usize) -> Option<Charge> {
         for _ in 0..RESERVATION_TURNS_MAX {
             match self.cache().try_reserve(bytes) {

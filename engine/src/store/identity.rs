@@ -20,8 +20,8 @@ pub enum Missing {
     /// The store is not opened.
     #[default]
     Refuse,
-    /// What the others hold is served. Nothing is concluded from what is not there, and nothing that
-    /// lies there is given up.
+    /// What the others hold is served. Nothing is concluded from what is not there, and nothing
+    /// that lies there is given up.
     Serve,
     /// They are lost for good: the store goes on without them, and what lay there is gone.
     Forget,
@@ -102,7 +102,8 @@ pub(super) async fn agree<I: Io, P: AsRef<Path>>(
         refuse_forgotten(ios, dirs, &found).await?;
     }
     if on_missing == Missing::Serve {
-        // With members missing, a directory without a store may be where one of them should be mounted.
+        // With members missing, a directory without a store may be where one of them should be
+        // mounted.
         for (index, dir) in dirs.iter().enumerate() {
             if missing > 0 && found[index].is_none() && !absent.iter().any(|(other, _)| *other == index) {
                 absent.push((index, format!("there is no store in {}", dir.as_ref().display())));
@@ -148,8 +149,8 @@ async fn settle_and_read<I: Io>(io: &I, dir: &Path, read_only: bool) -> Result<O
     read(io, dir).await
 }
 
-/// A directory that was given up as lost is not taken back: of what it holds some was deleted since.
-/// One that is being added is not known to the others either, and holds nothing yet.
+/// A directory that was given up as lost is not taken back: of what it holds some was deleted
+/// since. One that is being added is not known to the others either, and holds nothing yet.
 async fn refuse_forgotten<I: Io, P: AsRef<Path>>(
     ios: &[I],
     dirs: &[P],

@@ -1,7 +1,9 @@
-//! How much of a thing makes the store do something about it: the numbers that a test may want smaller than a disk of terabytes does.
+//! How much of a thing makes the store do something about it: the numbers that a test may want
+//! smaller than a disk of terabytes does.
 //!
-//! A program takes the defaults. The simulation draws them from its seed, so that a store of a few hundred kilobytes goes through everything that a
-//! large one does: checkpoints under load, slices that end in the middle, tombstones that add up. What the disk format fixes is not in here.
+//! A program takes the defaults. The simulation draws them from its seed, so that a store of a few
+//! hundred kilobytes goes through everything that a large one does: checkpoints under load, slices
+//! that end in the middle, tombstones that add up. What the disk format fixes is not in here.
 
 use std::time::Duration;
 
@@ -16,26 +18,34 @@ use crate::log::{FRAME_SIZE, HEAD_ROOM, PACKED_PAYLOAD_MAX};
 /// The limits of a store; [`Default`] is what a program wants.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// A checkpoint is written when this many bytes were sealed since the last; 0: after each segment.
+    /// A checkpoint is written when this many bytes were sealed since the last; 0: after each
+    /// segment.
     pub checkpoint_bytes_min: u64,
-    /// Or this many times the size of the last, so that checkpoints stay a small part of what is written; 0: whatever its size.
+    /// Or this many times the size of the last, so that checkpoints stay a small part of what is
+    /// written; 0: whatever its size.
     pub checkpoint_ratio: u64,
-    /// Entries of one slice of a checkpoint: what the owner copies without a pause for others. At least 1, at most the default.
+    /// Entries of one slice of a checkpoint: what the owner copies without a pause for others. At
+    /// least 1, at most the default.
     pub slice_entries_max: usize,
-    /// Bytes of one batch. Bounds the memory of the committer and the time until the first of a batch is acknowledged. Whole blocks, from one packed
-    /// record of the greatest length up to the default; never more than a third of a segment.
+    /// Bytes of one batch. Bounds the memory of the committer and the time until the first of a
+    /// batch is acknowledged. Whole blocks, from one packed record of the greatest length up to the
+    /// default; never more than a third of a segment.
     pub batch_bytes_max: usize,
-    /// Bytes of a segment that only tombstones may use. Whole blocks, at least one, at most the default; never more than a 32nd of a segment.
+    /// Bytes of a segment that only tombstones may use. Whole blocks, at least one, at most the
+    /// default; never more than a 32nd of a segment.
     pub tombstone_reserve_bytes_max: u64,
     /// Bytes of the cache for each lock of it. At least a frame.
     pub cache_shard_bytes_min: usize,
-    /// A segment of tombstones is not retired while it would take more than one part in this many of its size to write them again. At least 1.
+    /// A segment of tombstones is not retired while it would take more than one part in this many
+    /// of its size to write them again. At least 1.
     pub carry_divisor: u64,
     /// Tombstones that are written again at the same time. At least 1.
     pub carried_at_once: usize,
-    /// Entries of the index that are counted after a start before others get their turn. At least 1.
+    /// Entries of the index that are counted after a start before others get their turn. At least
+    /// 1.
     pub counted_per_turn: usize,
-    /// How long an operation of a disk may take before its data directory is taken out. More than 0.
+    /// How long an operation of a disk may take before its data directory is taken out. More than
+    /// 0.
     pub disk_timeout: Duration,
     pub compaction: CompactionLimits,
 }
@@ -46,19 +56,24 @@ const PACKING_WASTE_PERCENT: u64 = 5;
 /// When compaction does something, and how much at a time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CompactionLimits {
-    /// It begins when more than this part of what is sealed is dead, in percent below 100. The promise is 1.25 bytes of disk for a live one, which is 20 %.
+    /// It begins when more than this part of what is sealed is dead, in percent below 100. The
+    /// promise is 1.25 bytes of disk for a live one, which is 20 %.
     pub dead_percent: u64,
-    /// And a segment is worth emptying from this part on. At most `dead_percent`, or nothing might be when something should.
+    /// And a segment is worth emptying from this part on. At most `dead_percent`, or nothing might
+    /// be when something should.
     pub worth_percent: u64,
-    /// Where space is short, anything that gives this part of a segment is worth it. More than what packing itself wastes, at most `worth_percent`.
+    /// Where space is short, anything that gives this part of a segment is worth it. More than what
+    /// packing itself wastes, at most `worth_percent`.
     pub worth_percent_urgent: u64,
     /// Tombstones that are kept may take this part of what is sealed, in percent below 100,
     pub tombstone_percent: u64,
     /// or so many segments. At least 1.
     pub tombstone_segments: u64,
-    /// After something died or was sealed, it is waited so long for more of it before anything is decided. Less than `stuck_for`.
+    /// After something died or was sealed, it is waited so long for more of it before anything is
+    /// decided. Less than `stuck_for`.
     pub gathering: Duration,
-    /// A segment that could not be emptied is left alone for so long, and twice as long each time after that.
+    /// A segment that could not be emptied is left alone for so long, and twice as long each time
+    /// after that.
     pub stuck_for: Duration,
     /// Records locked at a time: their blobs can't be deleted until they are written. At least 1.
     pub records_at_once: usize,

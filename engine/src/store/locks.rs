@@ -20,8 +20,9 @@ struct Held {
 pub(super) struct Locks {
     held: RefCell<HashMap<BlobId, Held>>,
     next: Cell<u64>,
-    /// Operations whose writes failed, and the segments that their records may lie in, until a later one on the same id succeeds or those segments are
-    /// gone. No more than there are records in fenced segments.
+    /// Operations whose writes failed, and the segments that their records may lie in, until a
+    /// later one on the same id succeeds or those segments are gone. No more than there are records
+    /// in fenced segments.
     doubts: RefCell<HashMap<BlobId, Vec<(Sequence, SegmentId)>>>,
 }
 
@@ -82,7 +83,8 @@ impl Locks {
         self.doubts.borrow_mut().entry(id).or_default().extend(doubts);
     }
 
-    /// A segment is gone: no start will find what may have been in it, so an operation in doubt did not happen.
+    /// A segment is gone: no start will find what may have been in it, so an operation in doubt did
+    /// not happen.
     pub fn settle_in(&self, segment: SegmentId, ids: &[BlobId]) {
         let mut all = self.doubts.borrow_mut();
         for id in ids {

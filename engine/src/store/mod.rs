@@ -207,7 +207,8 @@ pub enum StoreError {
     WriteFailed { reason: String },
     /// The disk refused a read; in the data directory with this index. `500`
     ReadFailed { id: BlobId, dir: usize, reason: String },
-    /// The data directory with this index was taken out: its disk does not answer, or is away. `503`
+    /// The data directory with this index was taken out: its disk does not answer, or is away.
+    /// `503`
     DirectoryOut { dir: usize, reason: String },
     /// So many data directories are missing, and it may lie there. `503`
     Degraded { missing: u32 },

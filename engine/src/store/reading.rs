@@ -1,9 +1,9 @@
 //! What the segments of a store hold, read at its opening: by their footers, or by a scan where there is no valid one.
 //!
-//! A segment that was open at the last stop is scanned, made durable as it was found, and sealed. What
-//! can't be read or is damaged is kept as it is and reported; nothing is concluded from its absence.
-//! Nothing is concluded from one read, either: a header lies in several places, and each of them is
-//! read again before the segment is given up for this life.
+//! A segment that was open at the last stop is scanned, made durable as it was found, and sealed.
+//! What can't be read or is damaged is kept as it is and reported; nothing is concluded from its
+//! absence. Nothing is concluded from one read, either: a header lies in several places, and each
+//! of them is read again before the segment is given up for this life.
 
 use std::cell::RefCell;
 use std::io;
@@ -207,8 +207,8 @@ struct Known {
     is_whole: bool,
 }
 
-/// Looks for the header of a segment in all places where it lies, more than once; `None` when none of
-/// them is sound.
+/// Looks for the header of a segment in all places where it lies, more than once; `None` when none
+/// of them is sound.
 async fn read_header<I: Io>(io: &I, handle: &I::File, plan: &Plan, file: SegmentFile) -> io::Result<Option<Known>> {
     let mut found = None;
     let mut failure = None;
@@ -265,9 +265,9 @@ async fn scan_segment<I: Io>(
     let dir = &store.0.options.dirs[file.dir];
     let path = dir.join(SEGMENTS_DIR).join(file_name(file.id));
     let read_only = store.0.options.read_only;
-    // A write of a killed process may be with the kernel yet, and would land on what is decided from here
-    // on. Setting the size of a file, also to what it is, waits for direct I/O in flight on it
-    // (`inode_dio_wait` in ext4 and XFS); reads and syncs do not.
+    // A write of a killed process may be with the kernel yet, and would land on what is decided
+    // from here on. Setting the size of a file, also to what it is, waits for direct I/O in flight
+    // on it (`inode_dio_wait` in ext4 and XFS); reads and syncs do not.
     let settled = if read_only { Ok(()) } else { io.truncate(&segment.file, file.size).await };
     let scan = scan(io, segment, file.size)
         .await

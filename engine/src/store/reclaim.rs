@@ -4,11 +4,14 @@
 //! and its last reader is gone. A tombstone is needed as long as a segment with blobs exists that is older than its watermark: an older record
 //! of its id may lie there.
 //!
-//! A segment of which a write or sync failed goes the same way; its file is removed, as its disk may be bad there. Its records that were refused are in
-//! doubt while it exists: a start may find them. Once it is gone for good none can, so they did not happen, and their owners are told. Of one that a
-//! start found damaged only what is sound counts; it goes when a second look finds the same, so that no bad read decides over it.
+//! A segment of which a write or sync failed goes the same way; its file is removed, as its disk
+//! may be bad there. Its records that were refused are in doubt while it exists: a start may find
+//! them. Once it is gone for good none can, so they did not happen, and their owners are told. Of
+//! one that a start found damaged only what is sound counts; it goes when a second look finds the
+//! same, so that no bad read decides over it.
 //!
-//! After a start that could not read everything only segments of this life go, and all of their tombstones stay.
+//! After a start that could not read everything only segments of this life go, and all of their
+//! tombstones stay.
 
 use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -60,14 +63,16 @@ pub(super) struct Reclaimer {
 struct Work<F> {
     /// Segments that may be without anything live.
     candidates: BTreeSet<SegmentId>,
-    /// Dead segments with many tombstones and no blob, behind the number that the oldest segment with blobs must have first.
+    /// Dead segments with many tombstones and no blob, behind the number that the oldest segment
+    /// with blobs must have first.
     blocked: BTreeSet<(SegmentId, SegmentId)>,
     /// Taken out of the table and not retired yet.
     leaving: HashMap<SegmentId, Leaving<F>>,
     /// Those of them that may hold blobs.
     leaving_with_blobs: BTreeSet<SegmentId>,
-    /// Tombstones of dead segments that are written again already, while others of the same segment could not be. Without it each further try would
-    /// leave a copy of them, and copies are carried like any other.
+    /// Tombstones of dead segments that are written again already, while others of the same segment
+    /// could not be. Without it each further try would leave a copy of them, and copies are carried
+    /// like any other.
     carried: HashMap<SegmentId, HashSet<(BlobId, Sequence)>>,
     /// Segments of this life have this number or a higher one.
     first_of_life: SegmentId,
@@ -358,7 +363,8 @@ impl<I: Io> Shard<I> {
                 && (!scan.is_torn || matches!(read_footer(self.dir(segment.dir), segment, cut_to).await, Ok(Some(_)))))
     }
 
-    /// Writes tombstones again, with their sequences, each once; `carried`: those that were. False when that failed.
+    /// Writes tombstones again, with their sequences, each once; `carried`: those that were. False
+    /// when that failed.
     async fn carry(&self, mut needed: Vec<FooterEntry>, carried: &mut HashSet<(BlobId, Sequence)>) -> bool {
         needed.sort_by_key(|entry| (entry.id, entry.sequence));
         needed.dedup_by_key(|entry| (entry.id, entry.sequence));

@@ -1,7 +1,7 @@
 //! Records as they lie on the disk: read, and verified before anybody sees a byte.
 //!
-//! What fails its checksum, each time that it is read, is an error, never data. Nothing here knows the
-//! cache: whoever must know what the disk holds asks here, everybody else asks `fetch`.
+//! What fails its checksum, each time that it is read, is an error, never data. Nothing here knows
+//! the cache: whoever must know what the disk holds asks here, everybody else asks `fetch`.
 
 use std::io;
 use std::sync::Arc;

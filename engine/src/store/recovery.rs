@@ -46,7 +46,8 @@ use crate::types::{CoreId, SegmentId, Sequence};
 const UNREAD_SEQUENCES_SHIFT: u32 = 28;
 /// The part of a file system that one segment takes unless told otherwise: so a store has some thousand segments at most.
 const SEGMENT_DIVISOR: u64 = 1024;
-/// Numbers of segments that are passed over at a start without a data directory: more than its disk may have got since the others last did.
+/// Numbers of segments that are passed over at a start without a data directory: more than its disk
+/// may have got since the others last did.
 const SKIPPED_NUMBERS: u32 = 1 << 22;
 /// The bounds of a segment's size unless told otherwise.
 const DEFAULT_SIZES: std::ops::RangeInclusive<u64> = (4 << 20)..=(256 << 20);
@@ -273,7 +274,8 @@ fn assemble<I: Io>(
     }))
 }
 
-/// The data directories that a core writes to first: one when there are as many cores as directories or more, else its share.
+/// The data directories that a core writes to first: one when there are as many cores as
+/// directories or more, else its share.
 fn dirs_of(core: CoreId, cores: u16, dirs: usize) -> impl Iterator<Item = usize> {
     let (core, cores) = (usize::from(core.0), usize::from(cores));
     let (first, step) = if dirs <= cores { (core % dirs, dirs) } else { (core, cores) };
@@ -416,8 +418,8 @@ fn note_missing<F>(store: &Store<F>, on_missing: Missing, missing: usize, absent
     }
 }
 
-/// A missing directory may hold segments with any number that was given out before. New ones get numbers
-/// far above those that are known.
+/// A missing directory may hold segments with any number that was given out before. New ones get
+/// numbers far above those that are known.
 fn skip_numbers<F>(store: &Store<F>) -> Result<(), OpenError> {
     let first = store.0.table.watermark().0;
     if u32::MAX - first < 2 * SKIPPED_NUMBERS {

@@ -48,7 +48,8 @@ pub(super) struct Inner<I: Io> {
     pub hash_sessions: Sessions,
     /// The data directories, in their order.
     pub dirs: Vec<DirIo<I>>,
-    /// A log in each data directory that it may write to; the first `own_logs` of them before the others.
+    /// A log in each data directory that it may write to; the first `own_logs` of them before the
+    /// others.
     pub logs: Vec<Log<I>>,
     pub own_logs: usize,
     pub next_log: Cell<usize>,
@@ -94,8 +95,8 @@ impl<I: Io> Shard<I> {
         &self.0.dirs[index]
     }
 
-    /// The answer for what is not there: in a store that is served without some of its directories it
-    /// may lie in one of them.
+    /// The answer for what is not there: in a store that is served without some of its directories
+    /// it may lie in one of them.
     pub(super) fn absent<T>(&self, answer: T) -> Result<T, StoreError> {
         match self.shared().served_without() {
             0 => Ok(answer),

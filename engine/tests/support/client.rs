@@ -304,7 +304,8 @@ impl Client {
         self.list_by(limit).await;
     }
 
-    /// Lists page by page: ascending, without repetition, nothing unknown. Whether a page names a blob of its range is a read of that blob.
+    /// Lists page by page: ascending, without repetition, nothing unknown. Whether a page names a
+    /// blob of its range is a read of that blob.
     pub async fn list_by(&mut self, limit: usize) {
         let shard = self.shard();
         let mut after = None;

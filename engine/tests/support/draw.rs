@@ -8,10 +8,12 @@ use nabu_engine::store::{CompactionLimits, Limits};
 use super::client::Habits;
 use super::scenario::Mode;
 
-/// The longest jump of the wall clock, in nanoseconds: a machine whose battery is empty comes up years off.
+/// The longest jump of the wall clock, in nanoseconds: a machine whose battery is empty comes up
+/// years off.
 const CLOCK_JUMP_NS_MAX: u64 = 400 * 86_400 * 1_000_000_000;
 
-/// What makes the store do something: most often little enough that it happens within a scenario. From a stream of its own.
+/// What makes the store do something: most often little enough that it happens within a scenario.
+/// From a stream of its own.
 pub fn limits(seed: u64) -> Limits {
     let mut random = Random::new(seed ^ 0x0011_a175);
     let usual = Limits::default();

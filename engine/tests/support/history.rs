@@ -1,19 +1,27 @@
-//! The history of one blob, and whether it is one that the store may have: linearizability over crashes, exact.
+//! The history of one blob, and whether it is one that the store may have: linearizability over
+//! crashes, exact.
 //!
-//! An id is present or absent. Every operation on it takes effect at one moment between its invocation and its response, and all results must follow from
-//! one order of those moments. The search for such an order is Wing and Gong's ("Testing and verifying concurrent objects", 1993), in Lowe's form
-//! ("Testing for linearizability", 2017): a set of configurations, each the state and the operations that have taken effect, goes from event to
-//! event; at a response those are left in which the operation has taken effect by then.
+//! An id is present or absent. Every operation on it takes effect at one moment between its
+//! invocation and its response, and all results must follow from one order of those moments. The
+//! search for such an order is Wing and Gong's ("Testing and verifying concurrent objects", 1993),
+//! in Lowe's form ("Testing for linearizability", 2017): a set of configurations, each the state
+//! and the operations that have taken effect, goes from event to event; at a response those are
+//! left in which the operation has taken effect by then.
 //!
 //! # What the store promises less than that
 //!
-//! - An operation that failed with a write, or was cut off by a crash, is *in doubt*: it takes effect at one moment before the next start has decided, or
+//! - An operation that failed with a write, or was cut off by a crash, is *in doubt*: it takes
+//!   effect at one moment before the next start has decided, or
 //!   never. What that start finds stays.
-//! - An operation that was acknowledged later overrules it: what began after the failure was told, and was acknowledged, comes after what is in doubt.
-//! - A start that could not make durable what it found (`Start::Undecided`) shows one of the possible states and leaves the doubts to the next start.
-//! - A start that could not read everything (`Start::Incomplete`) shows anything until the id is written to. Nothing is lost by that: the next complete
+//! - An operation that was acknowledged later overrules it: what began after the failure was told,
+//!   and was acknowledged, comes after what is in doubt.
+//! - A start that could not make durable what it found (`Start::Undecided`) shows one of the
+//!   possible states and leaves the doubts to the next start.
+//! - A start that could not read everything (`Start::Incomplete`) shows anything until the id is
+//!   written to. Nothing is lost by that: the next complete
 //!   start tells the truth.
-//! - An upload of what is stored already may say that it was created: in a life that began with either of the two, because all ids are in doubt
+//! - An upload of what is stored already may say that it was created: in a life that began with
+//!   either of the two, because all ids are in doubt
 //!   there, and where what is stored could not be read (`may_mend`).
 
 use std::collections::HashSet;
@@ -80,7 +88,8 @@ pub struct History {
 /// Operations that may be open at the same time, in doubt or under way.
 const SLOTS: usize = u128::BITS as usize;
 
-/// What an id is: what the store says of it, and what a complete start would find if nothing in doubt took effect.
+/// What an id is: what the store says of it, and what a complete start would find if nothing in
+/// doubt took effect.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 struct State {
     shown: bool,
@@ -141,7 +150,8 @@ impl History {
         self.events.push(Event::Start(start));
     }
 
-    /// Whether the history is one that the store may have; if not, what can't be explained and what led to it.
+    /// Whether the history is one that the store may have; if not, what can't be explained and what
+    /// led to it.
     pub fn check(&self) -> Result<(), String> {
         Search::new(self).run().map_err(|number| self.tell(number))
     }
@@ -223,7 +233,8 @@ impl<'h> Search<'h> {
             }
             work.extend(self.next(state, mask));
         }
-        // What was acknowledged after the failure of others was told has overruled them; their slots come free.
+        // What was acknowledged after the failure of others was told has overruled them; their
+        // slots come free.
         let is_gone = |mask: &u128, slot: usize| mask & (1 << slot) != 0;
         let done: Vec<usize> = (0..self.slots.len())
             .filter(|other| self.slots[*other].is_some_and(|one| self.is_over(one, number)))
@@ -298,7 +309,8 @@ impl<'h> Search<'h> {
         (0..self.slots.len()).filter(move |slot| self.slots[*slot].is_some() && mask & (1 << slot) == 0)
     }
 
-    /// What one more operation leads to. Of those in doubt the one of each kind that is overruled first stands for all.
+    /// What one more operation leads to. Of those in doubt the one of each kind that is overruled
+    /// first stands for all.
     fn next(&self, state: State, mask: u128) -> Vec<Configuration> {
         let mut next = Vec::new();
         let mut doubtful: [Option<usize>; 2] = [None; 2];
@@ -339,7 +351,8 @@ impl<'h> Search<'h> {
         mask
     }
 
-    /// Forgets configurations that can do no more than others: in the same state, with more of what is in doubt used up.
+    /// Forgets configurations that can do no more than others: in the same state, with more of what
+    /// is in doubt used up.
     fn prune(&mut self) {
         let is_doubtful = |slot: &usize| self.slots[*slot].is_some() && self.operation(*slot).end == End::InDoubt;
         let doubtful = (0..self.slots.len()).filter(is_doubtful).fold(0u128, |mask, slot| mask | 1 << slot);

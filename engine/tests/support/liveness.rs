@@ -1,5 +1,6 @@
-//! What must come true once nothing goes wrong any more: all that was refused for want of space works again, every work in the background comes to
-//! rest, and the space of what is dead comes back. Without a restart, also after segments were fenced.
+//! What must come true once nothing goes wrong any more: all that was refused for want of space
+//! works again, every work in the background comes to rest, and the space of what is dead comes
+//! back. Without a restart, also after segments were fenced.
 
 use std::time::Duration;
 
@@ -17,7 +18,8 @@ const WATCH: Duration = Duration::from_secs(5);
 /// Within so many such times everything has come to rest.
 const PATIENCE: u32 = 6;
 const STEPS_MAX: u64 = 3_000_000;
-/// Nobody promises less: live bytes may take this much of the disk, in percent, beside whole segments.
+/// Nobody promises less: live bytes may take this much of the disk, in percent, beside whole
+/// segments.
 const SPACE_PERCENT: u64 = 130;
 
 /// What stands still when nothing happens.
@@ -32,7 +34,8 @@ struct Rest {
     highest_segment: u32,
 }
 
-/// The store is open, nothing is under way, and all faults have ended. Compaction runs, and the scrub does not.
+/// The store is open, nothing is under way, and all faults have ended. Compaction runs, and the
+/// scrub does not.
 pub fn demand(sim: &mut Sim, shards: &Shards, mut client: Client, options: &StoreOptions) -> Result<(), String> {
     sim.run_for(FULL_FOR);
     let status = status(sim, shards)?;
@@ -41,7 +44,8 @@ pub fn demand(sim: &mut Sim, shards: &Shards, mut client: Client, options: &Stor
             let count = client.world.borrow().contents.len();
             for blob in 0..count {
                 match client.store(blob).await {
-                    // A few kilobytes of memory for buffers are too little for the largest; that is no fault that ends.
+                    // A few kilobytes of memory for buffers are too little for the largest; that is
+                    // no fault that ends.
                     Ok(()) | Err(StoreError::Busy) => {}
                     Err(error) => {
                         return Err(format!("blob {blob} can't be stored though nothing is wrong any more: {error}"));
@@ -97,8 +101,8 @@ fn space(sim: &mut Sim, shards: &Shards, options: &StoreOptions) -> Result<(), S
     let size_of = |path| sim.read_file(path).map_or(0, |bytes| bytes.len() as u64);
     let taken: u64 = machine::segment_files(sim).iter().map(|path| size_of(path)).sum();
     let (dirs, cores) = (options.dirs.len() as u64, u64::from(options.cores));
-    // Each log writes to one and has one ready, and each core has a log in every directory that it turns
-    // to when its own are out or lag; compaction writes to one in each directory.
+    // Each log writes to one and has one ready, and each core has a log in every directory that it
+    // turns to when its own are out or lag; compaction writes to one in each directory.
     let logs = dirs * cores;
     let limits = &options.limits.compaction;
     let segments = 2 * logs + dirs + limits.tombstone_segments + 2;

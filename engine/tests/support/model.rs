@@ -1,4 +1,5 @@
-//! What the clients did and what the store has said, blob by blob; whether that may be, [`super::history`] decides.
+//! What the clients did and what the store has said, blob by blob; whether that may be,
+//! [`super::history`] decides.
 //!
 //! A violation is kept, not raised: so a test can show that the checker finds what it should.
 

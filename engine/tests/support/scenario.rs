@@ -36,7 +36,8 @@ pub enum Mode {
     AllErrors,
     /// One flipped bit: see [`super::rot`] and [`super::flips`].
     BitRot,
-    /// Operations that hang for a while, or are slow, and writes of a killed process that come late.
+    /// Operations that hang for a while, or are slow, and writes of a killed process that come
+    /// late.
     Stalls,
 }
 
@@ -62,7 +63,8 @@ impl Mode {
 const STEPS_MAX: u64 = 3_000_000;
 /// How often a start is tried while the disk fails, before it is let in peace.
 const OPENS_MAX: usize = 3;
-/// The tombstones of the last deletes may lie in a segment of each core, and in each directory where it had to write elsewhere.
+/// The tombstones of the last deletes may lie in a segment of each core, and in each directory
+/// where it had to write elsewhere.
 const SEGMENTS_LEFT_MAX: usize = 4;
 /// Time that passes at least every so often where everything may hang.
 const TICK: Duration = Duration::from_millis(1);
@@ -279,7 +281,8 @@ impl Scenario {
                 Some(Ok(shards)) => {
                     let demand = match self.mode {
                         Mode::Corruption => Demand::BytesOnly,
-                        // A start that could not wait for late writes trusts nothing that it scanned.
+                        // A start that could not wait for late writes trusts nothing that it
+                        // scanned.
                         _ if failed_reads || failed_metadata => Demand::Incomplete,
                         _ => Demand::All,
                     };
@@ -392,7 +395,8 @@ impl Scenario {
         Ok(())
     }
 
-    /// All clients until they are done, at most so many steps. In their midst the wall clock may jump, and what hangs goes on.
+    /// All clients until they are done, at most so many steps. In their midst the wall clock may
+    /// jump, and what hangs goes on.
     fn work(&mut self, shards: &Shards, steps: u64) -> Option<()> {
         let mut clients = Vec::new();
         for _ in 0..self.clients {

@@ -46,7 +46,8 @@ use crate::store::shared::Store;
 use crate::sync::race;
 use crate::types::{BlobId, CoreId, SegmentId, Sequence};
 
-/// After this many tries in vain, each twice as long after the one before, a segment is left alone until something in it has changed.
+/// After this many tries in vain, each twice as long after the one before, a segment is left alone
+/// until something in it has changed.
 const TRIES_MAX: u32 = 5;
 /// What a page of extents takes.
 const PAGE_BYTES: u64 = (HEAD_ROOM + PAGE_EXTENTS_MAX * EXTENT_SIZE) as u64;
@@ -194,12 +195,14 @@ impl<I: Io> Compaction<I> {
                 id: segment.id,
                 file_bytes: segment.file_bytes.load(Ordering::Acquire),
                 live_bytes,
-                // Whole blocks: a segment with one small record gives nothing when it is moved into another such.
+                // Whole blocks: a segment with one small record gives nothing when it is moved into
+                // another such.
                 kept_bytes: (live_bytes + overhead as u64).next_multiple_of(BLOCK_SIZE as u64)
                     + DATA_START
                     + footer_bytes(1),
                 tombstone_bytes: if needed { contents.tombstone_bytes } else { 0 },
-                // What is live in a fenced one goes elsewhere, and then it is retired like any other.
+                // What is live in a fenced one goes elsewhere, and then it is retired like any
+                // other.
                 is_damaged: segment.is_damaged.load(Ordering::Acquire) || segment.is_fenced(),
                 is_stuck: self.is_stuck(segment),
                 is_active: segment.state() == State::Active,
@@ -284,7 +287,8 @@ impl<I: Io> Compaction<I> {
         segment.live_bytes.load(Ordering::Acquire) == stuck.live_bytes && !has_space && !is_due
     }
 
-    /// Leaves a segment alone that could not be emptied. What is tried for nothing again and again comes to rest.
+    /// Leaves a segment alone that could not be emptied. What is tried for nothing again and again
+    /// comes to rest.
     fn leave_alone(&mut self, segment: &Segment<I::File>, wanted_space: Option<u64>) {
         let live_bytes = segment.live_bytes.load(Ordering::Acquire);
         let before = self.stuck.get(&segment.id).filter(|stuck| stuck.live_bytes == live_bytes);

@@ -249,7 +249,8 @@ impl<I: Io> Compaction<I> {
             Err(error) => {
                 self.release(vec![(id, None)]).await?;
                 match error.segments() {
-                    // In doubt: the next start may find the record, and then the copies must be there.
+                    // In doubt: the next start may find the record, and then the copies must be
+                    // there.
                     [segment] => {
                         let pieces = copies.placed.iter().map(|placed| (placed.segment().id, placed.length()));
                         self.shard.hold_pieces(*segment, &pieces.collect::<Vec<_>>());

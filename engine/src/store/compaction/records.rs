@@ -113,7 +113,8 @@ impl<I: Io> Compaction<I> {
     /// Writes records to the mover's log, makes them durable and enters them. Returns the bytes written.
     async fn move_run(&self, segment: &Arc<Segment<I::File>>, moving: Vec<Moving>) -> Result<u64, Halt> {
         let wanted: Vec<(BlobId, Location)> = moving.iter().map(|record| (record.id, record.from)).collect();
-        // Whoever wants one of these blobs waits for this thread: it must not be one that gives way to everybody while they are locked.
+        // Whoever wants one of these blobs waits for this thread: it must not be one that gives way
+        // to everybody while they are locked.
         let _hurry = self.hurry();
         let sequences = self.hold(&wanted).await?;
         let log = self.log_of(segment);

@@ -243,7 +243,8 @@ impl<I: Io> Scrub<I> {
         for (index, id) in ids.iter().enumerate() {
             let done = total.saturating_sub((ids.len() - index) as u64);
             self.counters().progress_ppm.store((done * PPM / total) as u32, Ordering::Relaxed);
-            // What can't be asked is not looked at; a restart brings it back or says what is missing.
+            // What can't be asked is not looked at; a restart brings it back or says what is
+            // missing.
             let is_gone = |segment: &Arc<Segment<I::File>>| self.shard.dir(segment.dir).health().is_gone();
             if let Some(segment) = table.get(*id).filter(|segment| !is_gone(segment)) {
                 let from_units = if *id == first { offset_units } else { 0 };

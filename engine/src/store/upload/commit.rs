@@ -41,7 +41,8 @@ impl<I: Io> State<I> {
         let acquired = self.shard.acquire(id).await?;
         let present = match acquired.current {
             Some(location) => match self.is_present(id, hash, &location).await {
-                // In doubt it is written anew: what is there may be gone at the next start. Another content it stays, though.
+                // In doubt it is written anew: what is there may be gone at the next start. Another
+                // content it stays, though.
                 Ok(is_present) => Ok(is_present && !acquired.in_doubt),
                 Err(StoreError::ReadFailed { .. }) if acquired.in_doubt => Ok(false),
                 Err(error) => Err(error),
