@@ -13,6 +13,8 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
+use nabu_engine::io::OpenMode;
+use nabu_engine::log::OPEN_FILES_MAX;
 use nabu_engine::log::header::SegmentHeader;
 use nabu_engine::log::segment::{Segment, SegmentTable, State};
 use nabu_engine::types::SegmentId;
@@ -32,7 +34,7 @@ fn segment(number: u32) -> Arc<Segment<()>> {
         nonce: u64::from(number),
         created_at_ns: 0,
     };
-    let segment = Segment::new(&header, 0, (), State::Sealed, 256 << 20);
+    let segment = Segment::new(&header, 0, Some(()), State::Sealed, 256 << 20);
     segment.add_live(1 << 20);
     Arc::new(segment)
 }
@@ -54,7 +56,7 @@ fn time(name: &str, runs: usize, mut operation: impl FnMut(usize)) {
 }
 
 fn main() {
-    let table = SegmentTable::new();
+    let table = SegmentTable::new(Vec::new(), OpenMode::Read, OPEN_FILES_MAX);
     time("insert a segment, from an empty table on", SEGMENTS as usize, |number| {
         table.insert(segment(number as u32 + 1));
     });

@@ -41,6 +41,8 @@ events! {
     DamagedSegmentLeft,
     /// The file of a retired segment became a segment again.
     FileReused,
+    /// The file of a sealed segment was opened for a read.
+    FileOpenedAgain,
     CheckpointWritten,
     CheckpointUsed,
     /// There were segments that the checkpoint did not cover: the store had gone on after it.

@@ -26,12 +26,35 @@ pub fn crc32c(bytes: &[u8]) -> u32 {
 /// CRC32C over a nonce and then the bytes. The nonce of a segment makes a record head unguessable, so that a
 /// payload can't pass for a record when recovery looks for one behind a hole.
 pub fn crc32c_keyed(nonce: u64, parts: &[&[u8]]) -> u32 {
-    let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
-    digest.update(&nonce.to_le_bytes());
+    let mut crc = Crc32c::new();
+    crc.update(&nonce.to_le_bytes());
     for part in parts {
-        digest.update(part);
+        crc.update(part);
     }
-    digest.finalize() as u32
+    crc.finish()
+}
+
+/// CRC32C of bytes that come in pieces.
+pub struct Crc32c(Digest);
+
+impl Crc32c {
+    pub fn new() -> Self {
+        Self(Digest::new(CrcAlgorithm::Crc32Iscsi))
+    }
+
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    pub fn finish(self) -> u32 {
+        self.0.finalize() as u32
+    }
+}
+
+impl Default for Crc32c {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 #[cfg(test)]

@@ -142,7 +142,7 @@ impl<I: Io> Log<I> {
         debug_assert!(at.is_multiple_of(RECORD_ALIGN));
         buf[at..total].fill(0);
         let began = self.0.io.now();
-        let (result, buf) = self.0.io.write_at(&open.segment.file, buf, 0..total, offset).await;
+        let (result, buf) = self.0.io.write_at(&open.file, buf, 0..total, offset).await;
         *batch_buf = Some(buf).filter(|_| result.is_ok());
         let written = self.write_ended(&open, offset, total, result);
         let durable = match written {

@@ -82,6 +82,11 @@ impl SegmentHeader {
     pub fn is_of(&self, segment: SegmentId, store: &[u8; 16]) -> bool {
         self.segment == segment && self.store == *store
     }
+
+    /// Whether it is that of the same segment, in the same life of its file.
+    pub fn is_same_life(&self, other: &Self) -> bool {
+        self.segment == other.segment && self.nonce == other.nonce
+    }
 }
 
 #[cfg(test)]

@@ -7,16 +7,15 @@ use std::io;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use crate::io::{AlignedBuf, BLOCK_SIZE, Clock, Disk, Io, Randomness};
+use crate::io::{AlignedBuf, Clock, Disk, Io, Randomness};
 use crate::log::dir_io::DirIo;
 use crate::log::error::LogError;
-use crate::log::footer;
 use crate::log::free_files::{FreeFile, Need, allocate, free_file_name, remove_or_say, retire};
 use crate::log::header::{DATA_START, SegmentHeader};
 use crate::log::health::taken_out;
 use crate::log::open_segment::OpenSegment;
+use crate::log::sealed::write_footer;
 use crate::log::segment::{Books, SEGMENTS_DIR, Segment, State, file_path};
 use crate::log::writer::{Log, Purpose};
 use crate::mutant::{Mutant, is_planted};
@@ -104,7 +103,8 @@ impl<I: Io> Log<I> {
         };
         match self.prepare_file(&mut header, least, need).await {
             Ok(file) => {
-                let segment = Arc::new(Segment::new(&header, options.dir_index, file, State::Active, header.size));
+                let segment =
+                    Arc::new(Segment::new(&header, options.dir_index, Some(file), State::Active, header.size));
                 options.table.insert(segment.clone());
                 Ok(segment)
             }
@@ -178,7 +178,7 @@ impl<I: Io> Log<I> {
         }
         let entries = open.begin_seal();
         let segment = &open.segment;
-        let sealed = write_footer(&self.0.io, segment, data_end, &entries).await;
+        let sealed = write_footer(&self.0.io, segment, &open.file, data_end, &entries).await;
         match sealed {
             // A sync that ran beside ours failed: ours proves nothing.
             Ok(()) if !segment.seal() => open.close_books(entries),
@@ -186,6 +186,8 @@ impl<I: Io> Log<I> {
                 probe::hit(Event::SegmentSealed);
                 segment.set_books(Books::OnDisk);
                 (self.0.options.sealed)(segment.id, data_end);
+                open.changed.notify();
+                return entries.free(&self.0.io).await;
             }
             // Everything in it is durable and readable; recovery will scan it.
             Err(error) => {
@@ -204,7 +206,7 @@ impl<I: Io> Log<I> {
         let Some(segment) = self.0.spare.take() else { return };
         let options = &self.0.options;
         options.table.remove(segment.id);
-        let file = FreeFile { number: segment.id, file: segment.file.clone(), size: segment.size };
+        let file = FreeFile { number: segment.id, file: segment.file_written(), size: segment.size };
         if let Err(error) = retire(&self.0.io, &options.dir, options.dir_index, file, &options.free).await {
             tracing::warn!(segment = %segment.id, %error, "an unused segment could not be given up");
         }
@@ -219,27 +221,4 @@ struct Inner<'l, I: Io> {
     io: &'l DirIo<I>,
     dir: &'l Path,
     index: usize,
-}
-
-/// Writes the footer of a segment whose records are durable, cuts the file to what it holds, and makes that durable. So nothing in a sealed
-/// segment is without a meaning, or unchecked.
-pub async fn write_footer<I: Io>(
-    io: &I,
-    segment: &Segment<I::File>,
-    data_end: u64,
-    entries: &[footer::FooterEntry],
-) -> io::Result<()> {
-    let size = data_end.next_multiple_of(BLOCK_SIZE as u64) + footer::footer_bytes(entries.len());
-    let now = io.file_size(&segment.file).await?;
-    let footer = footer::encode(&segment.header(), size, data_end, entries);
-    let length = footer.capacity();
-    let (result, _) = io.write_at(&segment.file, footer, 0..length, size - length as u64).await;
-    result?;
-    if size < now {
-        probe::hit(Event::SegmentCutShort);
-        io.truncate(&segment.file, size).await?;
-    }
-    io.sync(&segment.file).await?;
-    segment.file_bytes.store(size, Ordering::Release);
-    Ok(())
 }

@@ -6,11 +6,13 @@
 //! | [`segment`] | one file of the log, and the table of all of them |
 //! | [`header`] | what decides over a whole segment, and its copies |
 //! | [`footer`] | the index at the end of a sealed segment |
-//! | [`sealed`] | a footer as it is read from the disk |
+//! | [`entries`] | a list of its entries, which may be long |
+//! | [`sealed`] | how a footer gets to the disk and back |
 //! | [`superblock`] | the identity of a data directory |
 //! | [`health`] | whether a data directory still works, for all cores |
 //! | [`dir_io`] | the seam to one data directory, watched |
 //! | [`writer`] | the log of one core in one directory: room for records, and appends |
+//! | [`open_files`] | which files are open, of more segments than may be |
 //! | [`open_segment`] | the books of a segment while it is written to |
 //! | [`packed`] | small records that wait for a batch |
 //! | [`committer`] | packs them into batches, one sync for all |
@@ -28,6 +30,7 @@ pub mod codec;
 pub mod committer;
 pub mod counters;
 pub mod dir_io;
+pub mod entries;
 pub mod error;
 pub mod extent;
 pub mod footer;
@@ -35,6 +38,7 @@ pub mod free_files;
 pub mod header;
 pub mod health;
 pub mod lifecycle;
+mod open_files;
 pub mod open_segment;
 pub mod packed;
 pub mod record;
@@ -43,6 +47,8 @@ pub mod sealed;
 pub mod segment;
 pub mod superblock;
 pub mod writer;
+
+pub use open_files::OPEN_FILES_MAX;
 
 /// What fails a checksum, or is refused by the disk, is read again so often before anything is
 /// concluded from it: a read can go wrong once and find the right bytes the next time.

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::log::entries::Entries;
 use crate::log::footer::FooterEntry;
 use crate::log::header::DATA_START;
 use crate::log::record::{Head, Kind, Placement};
@@ -54,6 +55,7 @@ impl<F> Placed<F> {
 /// A segment that is written to.
 pub(super) struct OpenSegment<F> {
     pub(super) segment: Arc<Segment<F>>,
+    pub(super) file: F,
     /// Where the next record goes, in bytes.
     pub(super) append: Cell<u64>,
     /// Everything below is durable.
@@ -62,7 +64,7 @@ pub(super) struct OpenSegment<F> {
     pub(super) wanted: Cell<u64>,
     /// Offsets of writes in flight.
     pub(super) in_flight: RefCell<BTreeSet<u64>>,
-    pub(super) entries: RefCell<Vec<FooterEntry>>,
+    pub(super) entries: RefCell<Entries>,
     /// Its footer is being written, and the entries are with whoever does that.
     is_sealing: Cell<bool>,
     /// A write ended, a sync ended, or the segment was fenced.
@@ -70,9 +72,13 @@ pub(super) struct OpenSegment<F> {
 }
 
 impl<F> OpenSegment<F> {
-    pub(super) fn new(segment: Arc<Segment<F>>) -> Self {
+    pub(super) fn new(segment: Arc<Segment<F>>) -> Self
+    where
+        F: Clone,
+    {
         segment.set_books(Books::Open);
         Self {
+            file: segment.file_written(),
             segment,
             append: Cell::new(DATA_START),
             durable_to: Cell::new(DATA_START),
@@ -113,7 +119,7 @@ impl<F> OpenSegment<F> {
     /// Enters a record into the books of the segment.
     pub(super) fn place(self: &Rc<Self>, head: &Head, offset_units: u32, length_units: u32, end: u64) -> Placed<F> {
         let entry = FooterEntry::new(head, offset_units, length_units);
-        self.entries.borrow_mut().push(entry);
+        self.entries.borrow_mut().push(&entry);
         self.segment.add_record(&entry);
         if matches!(head.kind, Kind::Blob | Kind::Tombstone) {
             self.segment.unapplied.fetch_add(1, Ordering::AcqRel);
@@ -137,14 +143,14 @@ impl<F> OpenSegment<F> {
     }
 
     /// Takes the entries, for the footer. Nothing is placed any more.
-    pub(super) fn begin_seal(&self) -> Vec<FooterEntry> {
+    pub(super) fn begin_seal(&self) -> Entries {
         self.is_sealing.set(true);
         self.entries.take()
     }
 
     /// Keeps what a segment holds that has become fenced: what is live in it is moved by that. What
     /// is not durable by now never will be.
-    pub(super) fn close_books(&self, entries: Vec<FooterEntry>) {
+    pub(super) fn close_books(&self, entries: Entries) {
         let durable_to = self.durable_to.get();
         self.segment.set_books(Books::Closed(Arc::new(Written { entries, durable_to })));
     }

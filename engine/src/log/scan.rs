@@ -76,7 +76,7 @@ enum Beginning {
 
 /// Reads a segment of `file_size` bytes from its first record on, and decides what counts.
 pub async fn scan<I: Io>(io: &I, segment: &Segment<I::File>, file_size: u64) -> io::Result<Scan> {
-    let mut window = Window::new(io, segment, file_size);
+    let mut window = Window::new(io, segment, segment.file(io).await?, file_size);
     let found = find_all(&mut window).await?;
     let durable_to = found
         .iter()
@@ -138,13 +138,14 @@ pub async fn scan<I: Io>(io: &I, segment: &Segment<I::File>, file_size: u64) -> 
 pub async fn rewrite<I: Io>(io: &I, segment: &Segment<I::File>, from: u64, records: &[FooterEntry]) -> io::Result<()> {
     let mut rest = &records[records.partition_point(|entry| bytes(entry.offset_units) < from)..];
     let mut buf = None;
+    let file = &segment.file(io).await?;
     while !rest.is_empty() {
         let (records, start, length) = next_run(rest);
         rest = &rest[records.len()..];
         let mut sound = None;
         for attempt in 0..=REREADS {
             let taken = buf.take().unwrap_or_else(|| AlignedBuf::zeroed(WINDOW_SIZE));
-            let (result, mut back) = io.read_at(&segment.file, taken, 0..length, start).await;
+            let (result, mut back) = io.read_at(file, taken, 0..length, start).await;
             if result? == length && are_sound(segment, records, start, &mut back[..length]) {
                 if attempt > 0 {
                     probe::hit(Event::RereadHelped);
@@ -157,11 +158,11 @@ pub async fn rewrite<I: Io>(io: &I, segment: &Segment<I::File>, from: u64, recor
         let Some(sound) = sound else {
             return Err(io::Error::other("what was found in the segment can't be read once more"));
         };
-        let (result, back) = io.write_at(&segment.file, sound, 0..length, start).await;
+        let (result, back) = io.write_at(file, sound, 0..length, start).await;
         result?;
         buf = Some(back);
     }
-    io.sync(&segment.file).await
+    io.sync(file).await
 }
 
 /// The first of some records that fit into a window together, where the window starts, and its
@@ -271,6 +272,7 @@ async fn find_next<I: Io>(window: &mut Window<'_, I>, at: u64) -> io::Result<Nex
 struct Window<'s, I: Io> {
     io: &'s I,
     segment: &'s Segment<I::File>,
+    file: I::File,
     file_size: u64,
     buf: Option<AlignedBuf>,
     start: u64,
@@ -280,8 +282,8 @@ struct Window<'s, I: Io> {
 }
 
 impl<'s, I: Io> Window<'s, I> {
-    fn new(io: &'s I, segment: &'s Segment<I::File>, file_size: u64) -> Self {
-        Self { io, segment, file_size, buf: None, start: 0, length: 0, unreadable: BTreeSet::new() }
+    fn new(io: &'s I, segment: &'s Segment<I::File>, file: I::File, file_size: u64) -> Self {
+        Self { io, segment, file, file_size, buf: None, start: 0, length: 0, unreadable: BTreeSet::new() }
     }
 
     /// Has everything read again.
@@ -313,7 +315,7 @@ impl<'s, I: Io> Window<'s, I> {
             let file = self.file_size.next_multiple_of(BLOCK_SIZE as u64);
             AlignedBuf::zeroed(file.min(WINDOW_SIZE as u64) as usize)
         });
-        let (result, mut buf) = self.io.read_at(&self.segment.file, buf, 0..length, self.start).await;
+        let (result, mut buf) = self.io.read_at(&self.file, buf, 0..length, self.start).await;
         self.length = match result {
             Ok(count) => count,
             Err(_) => {
@@ -337,7 +339,7 @@ impl<'s, I: Io> Window<'s, I> {
             let offset = self.start + block as u64;
             let mut is_read = false;
             for _ in 0..=REREADS {
-                let (result, back) = self.io.read_at(&self.segment.file, buf, range.clone(), offset).await;
+                let (result, back) = self.io.read_at(&self.file, buf, range.clone(), offset).await;
                 buf = back;
                 is_read = result.is_ok();
                 if is_read {

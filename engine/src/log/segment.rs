@@ -5,14 +5,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
+use std::io;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::io::BLOCK_SIZE;
+use crate::io::{BLOCK_SIZE, Disk, OpenMode};
+use crate::log::entries::Entries;
 use crate::log::footer::{ENTRY_SIZE, FooterEntry};
 use crate::log::header::SegmentHeader;
+use crate::log::open_files::{Handle, OpenFiles};
 use crate::log::record::{Kind, Layout};
 use crate::log::{HEAD_ROOM, PACKED_PAYLOAD_MAX, bytes};
 use crate::types::{BlobId, SegmentId};
@@ -53,19 +56,16 @@ pub enum State {
 #[derive(Debug)]
 pub struct Written {
     /// In no particular order.
-    pub entries: Vec<FooterEntry>,
+    pub entries: Entries,
     /// Everything below was durable when the segment was fenced, and acknowledged. What lies above
     /// was refused: it is *in doubt*, the next start may find it or not.
     pub durable_to: u64,
 }
 
 impl Written {
-    pub fn acknowledged(&self) -> impl Iterator<Item = &FooterEntry> {
-        self.entries.iter().filter(|entry| bytes(entry.offset_units) < self.durable_to)
-    }
-
-    pub fn in_doubt(&self) -> impl Iterator<Item = &FooterEntry> {
-        self.entries.iter().filter(|entry| bytes(entry.offset_units) >= self.durable_to)
+    /// Whether an entry is of a record that was acknowledged.
+    pub fn is_acknowledged(&self, entry: &FooterEntry) -> bool {
+        bytes(entry.offset_units) < self.durable_to
     }
 }
 
@@ -81,11 +81,11 @@ pub enum Books {
     Closed(Arc<Written>),
 }
 
-/// Sums over the segments of a table.
-#[derive(Default)]
-struct Totals {
+/// What the segments of a table share.
+struct InTable<F> {
     live_bytes: AtomicI64,
     by_state: [AtomicU64; 3],
+    files: OpenFiles<F>,
 }
 
 /// A segment in memory.
@@ -93,7 +93,7 @@ pub struct Segment<F> {
     pub id: SegmentId,
     /// Index of the data directory.
     pub dir: usize,
-    pub file: F,
+    handle: Arc<Handle<F>>,
     /// Bytes of the file when it is full.
     pub size: u64,
     pub nonce: u64,
@@ -117,7 +117,7 @@ pub struct Segment<F> {
     /// this segment is gone.
     held: Mutex<BTreeMap<SegmentId, u64>>,
     /// Of the table that it is in.
-    totals: OnceLock<Arc<Totals>>,
+    table: OnceLock<Arc<InTable<F>>>,
     when_unused: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
@@ -153,9 +153,9 @@ impl Contents {
         }
     }
 
-    pub fn of(entries: &[FooterEntry]) -> Self {
+    pub fn of(entries: impl IntoIterator<Item = FooterEntry>) -> Self {
         let mut contents = Self::default();
-        entries.iter().for_each(|entry| contents.add(entry));
+        entries.into_iter().for_each(|entry| contents.add(&entry));
         contents
     }
 }
@@ -169,11 +169,12 @@ impl<F> Drop for Segment<F> {
 }
 
 impl<F> Segment<F> {
-    pub fn new(header: &SegmentHeader, dir: usize, file: F, state: State, file_bytes: u64) -> Self {
+    /// One without a file opens it when it is needed; it must be sealed, and in the table by then.
+    pub fn new(header: &SegmentHeader, dir: usize, file: Option<F>, state: State, file_bytes: u64) -> Self {
         Self {
             id: header.segment,
             dir,
-            file,
+            handle: Handle::new(file),
             size: header.size,
             nonce: header.nonce,
             store: header.store,
@@ -187,9 +188,35 @@ impl<F> Segment<F> {
             contents: Mutex::default(),
             books: Mutex::default(),
             held: Mutex::default(),
-            totals: OnceLock::new(),
+            table: OnceLock::new(),
             when_unused: OnceLock::new(),
         }
+    }
+
+    /// The file, opened if it is not. To be held no longer than an operation or a walk takes.
+    pub async fn file<D: Disk<File = F>>(&self, io: &D) -> io::Result<F>
+    where
+        F: Clone,
+    {
+        if let Some(file) = self.handle.get() {
+            return Ok(file);
+        }
+        let files = &self.table.get().expect("outside of the table files stay open").files;
+        let path = file_path(&files.dirs[self.dir], self.id);
+        let mut opened = io.open(&path, files.mode).await;
+        if opened.as_ref().is_err_and(|error| matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))) {
+            files.close_some();
+            opened = io.open(&path, files.mode).await;
+        }
+        Ok(files.opened(&self.handle, opened?))
+    }
+
+    /// The file of a segment that was not sealed yet.
+    pub(super) fn file_written(&self) -> F
+    where
+        F: Clone,
+    {
+        self.handle.get().expect("it stays open until it is sealed")
     }
 
     /// What its header says.
@@ -255,9 +282,10 @@ impl<F> Segment<F> {
     fn leave_active(&self, state: State) -> Result<u8, u8> {
         let left =
             self.state.compare_exchange(State::Active as u8, state as u8, Ordering::AcqRel, Ordering::Acquire)?;
-        if let Some(totals) = self.totals.get() {
-            totals.by_state[State::Active as usize].fetch_sub(1, Ordering::Relaxed);
-            totals.by_state[state as usize].fetch_add(1, Ordering::Relaxed);
+        if let Some(table) = self.table.get() {
+            table.by_state[State::Active as usize].fetch_sub(1, Ordering::Relaxed);
+            table.by_state[state as usize].fetch_add(1, Ordering::Relaxed);
+            table.files.may_be_closed(&self.handle);
         }
         Ok(left)
     }
@@ -308,8 +336,8 @@ impl<F> Segment<F> {
     }
 
     fn count_live(&self, change: i64) -> i64 {
-        if let Some(totals) = self.totals.get() {
-            totals.live_bytes.fetch_add(change, Ordering::Relaxed);
+        if let Some(table) = self.table.get() {
+            table.live_bytes.fetch_add(change, Ordering::Relaxed);
         }
         self.live_bytes.fetch_add(change, Ordering::AcqRel) + change
     }
@@ -335,7 +363,7 @@ pub const WALK_SEGMENTS: usize = 1024;
 /// logarithmic time, or is a walk in bounded steps.
 pub struct SegmentTable<F> {
     segments: RwLock<Segments<F>>,
-    totals: Arc<Totals>,
+    shared: Arc<InTable<F>>,
     next: AtomicU32,
 }
 
@@ -347,9 +375,13 @@ struct Segments<F> {
 }
 
 impl<F> SegmentTable<F> {
-    pub fn new() -> Self {
+    /// For segments in these data directories, whose files are opened in this mode, at most so many
+    /// at a time beside those that are written to.
+    pub fn new(dirs: Vec<PathBuf>, mode: OpenMode, open_files_max: usize) -> Self {
         let segments = Segments { by_id: BTreeMap::new(), may_hold_blobs: BTreeSet::new() };
-        Self { segments: RwLock::new(segments), totals: Arc::default(), next: AtomicU32::new(1) }
+        let files = OpenFiles::new(dirs, mode, open_files_max);
+        let shared = InTable { live_bytes: AtomicI64::new(0), by_state: Default::default(), files };
+        Self { segments: RwLock::new(segments), shared: Arc::new(shared), next: AtomicU32::new(1) }
     }
 
     pub fn get(&self, id: SegmentId) -> Option<Arc<Segment<F>>> {
@@ -359,9 +391,12 @@ impl<F> SegmentTable<F> {
     pub fn insert(&self, segment: Arc<Segment<F>>) {
         self.reserve_above(segment.id);
         let mut segments = self.write();
-        self.totals.by_state[segment.state() as usize].fetch_add(1, Ordering::Relaxed);
-        self.totals.live_bytes.fetch_add(segment.live_bytes.load(Ordering::Acquire), Ordering::Relaxed);
-        assert!(segment.totals.set(self.totals.clone()).is_ok(), "{segment:?} is in a table already");
+        self.shared.by_state[segment.state() as usize].fetch_add(1, Ordering::Relaxed);
+        self.shared.live_bytes.fetch_add(segment.live_bytes.load(Ordering::Acquire), Ordering::Relaxed);
+        assert!(segment.table.set(self.shared.clone()).is_ok(), "{segment:?} is in a table already");
+        if segment.state() != State::Active && segment.handle.is_open() {
+            self.shared.files.may_be_closed(&segment.handle);
+        }
         segments.may_hold_blobs.insert(segment.id);
         let before = segments.by_id.insert(segment.id, segment);
         assert!(before.is_none(), "{before:?} is in the table already");
@@ -373,8 +408,8 @@ impl<F> SegmentTable<F> {
         let mut segments = self.write();
         let segment = segments.by_id.remove(&id)?;
         segments.may_hold_blobs.remove(&id);
-        self.totals.by_state[segment.state() as usize].fetch_sub(1, Ordering::Relaxed);
-        self.totals.live_bytes.fetch_sub(segment.live_bytes.load(Ordering::Acquire), Ordering::Relaxed);
+        self.shared.by_state[segment.state() as usize].fetch_sub(1, Ordering::Relaxed);
+        self.shared.live_bytes.fetch_sub(segment.live_bytes.load(Ordering::Acquire), Ordering::Relaxed);
         Some(segment)
     }
 
@@ -417,12 +452,12 @@ impl<F> SegmentTable<F> {
 
     /// How many segments are in this state.
     pub fn count(&self, state: State) -> u64 {
-        self.totals.by_state[state as usize].load(Ordering::Relaxed)
+        self.shared.by_state[state as usize].load(Ordering::Relaxed)
     }
 
     /// Live bytes of all segments.
     pub fn live_bytes(&self) -> u64 {
-        self.totals.live_bytes.load(Ordering::Relaxed).max(0) as u64
+        self.shared.live_bytes.load(Ordering::Relaxed).max(0) as u64
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Segments<F>> {
@@ -451,12 +486,6 @@ impl<F> SegmentTable<F> {
     }
 }
 
-impl<F> Default for SegmentTable<F> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -473,12 +502,16 @@ mod tests {
     fn numbered(number: u32, state: State) -> Arc<Segment<()>> {
         let header =
             SegmentHeader { segment: SegmentId(number), size: 1 << 20, store: [7; 16], nonce: 9, created_at_ns: 11 };
-        Arc::new(Segment::new(&header, 0, (), state, header.size))
+        Arc::new(Segment::new(&header, 0, Some(()), state, header.size))
+    }
+
+    fn table() -> SegmentTable<()> {
+        SegmentTable::new(Vec::new(), OpenMode::ReadWrite, 4)
     }
 
     #[test]
     fn a_table_counts_its_segments_and_their_live_bytes_whatever_happens_to_them() {
-        let table = SegmentTable::new();
+        let table = table();
         let before = numbered(1, State::Sealed);
         before.add_live(100);
         table.insert(before);
@@ -497,7 +530,7 @@ mod tests {
 
     #[test]
     fn the_oldest_with_blobs_is_neither_one_without_nor_one_that_waits_for_its_first_record() {
-        let table = SegmentTable::new();
+        let table = table();
         table.insert(numbered(1, State::Sealed));
         table.insert(numbered(2, State::Active));
         table.insert(numbered(3, State::Sealed));
@@ -511,7 +544,7 @@ mod tests {
 
     #[test]
     fn a_walk_in_steps_meets_every_segment_once() {
-        let table = SegmentTable::new();
+        let table = table();
         let count = 2 * WALK_SEGMENTS as u32 + 5;
         (1..=count).rev().for_each(|number| table.insert(numbered(number, State::Sealed)));
         assert!(table.all().iter().map(|segment| segment.id.0).eq(1..=count));

@@ -195,7 +195,7 @@ impl<I: Io> Log<I> {
         encode_head(frame, head, shape, placement, nonce, checks.into_iter());
         frame[HEAD_ROOM + payload_length..total].fill(0);
         let placed = open.place(head, placement.offset_units, shape.length_units(), offset + total as u64);
-        let result = self.0.io.write_frame(&open.segment.file, frame, 0..total, offset).await;
+        let result = self.0.io.write_frame(&open.file, frame, 0..total, offset).await;
         if let Err(error) = self.write_ended(&open, offset, total, result) {
             open.refuse(head.kind, placed.length_units);
             (self.0.options.fenced)(open.segment.id);
@@ -385,9 +385,9 @@ impl<I: Io> Log<I> {
             return open.durable_to.get() >= end;
         }
         let target = if is_planted(Mutant::SyncInFlight) { open.append.get() } else { open.written_to() };
-        let mut result = if is_planted(Mutant::SkipSync) { Ok(()) } else { self.0.io.sync(&open.segment.file).await };
+        let mut result = if is_planted(Mutant::SkipSync) { Ok(()) } else { self.0.io.sync(&open.file).await };
         if is_planted(Mutant::RetrySync) && result.is_err() {
-            result = self.0.io.sync(&open.segment.file).await;
+            result = self.0.io.sync(&open.file).await;
         }
         match result {
             Ok(()) if open.segment.is_fenced() => open.durable_to.get() >= end,

@@ -5,12 +5,13 @@
 //! Until every core has counted, no segment is reclaimed.
 
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::index::Entry;
-use crate::io::Io;
+use crate::io::{Disk, Io};
 use crate::log::RECORD_ALIGN;
 use crate::log::segment::{Segment, State};
 use crate::mutant::{Mutant, is_planted};
@@ -23,12 +24,49 @@ use crate::store::ownership::first_owned;
 use crate::store::readers::Condemned;
 use crate::store::reclaim::Event;
 use crate::store::shard::{Inner, Shard};
-use crate::sync::Notify;
+use crate::sync::{Notify, Promised, promise};
 use crate::types::{BlobId, SegmentId, Sequence};
 
 /// How often a list of pieces that looks damaged is read again before it counts as lost, and after how long.
 const DAMAGED_RETRIES: u32 = 2;
 const DAMAGED_PAUSE: Duration = Duration::from_millis(500);
+
+/// Large blobs of which the pieces are read at the same time.
+const READS_AT_ONCE: usize = 8;
+
+/// Segments, and the bytes that a blob has in each.
+type Pieces<I> = Vec<(Arc<Segment<<I as Disk>::File>>, u64)>;
+
+/// The pieces of the next large blobs, read ahead of their turn.
+struct Ahead<I: Io> {
+    shard: Shard<I>,
+    entries: VecDeque<Entry>,
+    reads: VecDeque<Promised<Result<Pieces<I>, StoreError>>>,
+}
+
+impl<I: Io> Ahead<I> {
+    fn of(shard: Shard<I>, entries: &[Entry]) -> Self {
+        let is_read = |entry: &&Entry| {
+            has_extents(&entry.location) && !shard.0.accounting.is_of_this_life(entry.location.sequence)
+        };
+        let entries = entries.iter().filter(is_read).copied().collect();
+        Self { shard, entries, reads: VecDeque::new() }
+    }
+
+    /// Those of the next one.
+    async fn next(&mut self) -> Result<Pieces<I>, StoreError> {
+        while self.reads.len() < READS_AT_ONCE
+            && let Some(entry) = self.entries.pop_front()
+        {
+            let (result, promised) = promise();
+            let shard = self.shard.clone();
+            self.shard.0.io.spawn(async move { result.keep(shard.pieces_of(&entry).await) });
+            self.reads.push_back(promised);
+        }
+        let next = self.reads.pop_front().expect("asked for once for each");
+        next.await.expect("reads end by themselves")
+    }
+}
 
 /// How far the counting after the start has come.
 pub(super) struct Accounting {
@@ -75,8 +113,9 @@ impl<I: Io> Shard<I> {
             if entries.is_empty() {
                 break;
             }
+            let mut ahead = Ahead::of(self.clone(), &entries);
             for entry in entries {
-                self.account_entry(entry).await;
+                self.account_entry(entry, &mut ahead).await;
                 accounting.counted_to.set(Some(entry.id));
                 after = Some(entry.id);
                 if self.shared().forgetting.is_under_way.load(Ordering::Acquire) && has_extents(&entry.location) {
@@ -158,9 +197,9 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    async fn account_entry(&self, entry: Entry) {
+    async fn account_entry(&self, entry: Entry, ahead: &mut Ahead<I>) {
         let Inner { accounting, index, locks, .. } = &*self.0;
-        if entry.location.sequence > accounting.start {
+        if accounting.is_of_this_life(entry.location.sequence) {
             return;
         }
         if !has_extents(&entry.location) {
@@ -172,10 +211,12 @@ impl<I: Io> Shard<I> {
             }
             return;
         }
-        // Its extents must be read, and meanwhile nobody may delete it.
+        // They are what they were for as long as the record is where it was. From here on nobody may
+        // delete it.
+        let pieces = ahead.next().await;
         locks.acquire(entry.id).await;
         if index.borrow().get(&entry.id) == Some(entry.location) {
-            match self.pieces_of(&entry).await {
+            match pieces {
                 Ok(pieces) => {
                     for (segment, bytes) in pieces {
                         segment.add_live(bytes);
@@ -201,8 +242,7 @@ impl<I: Io> Shard<I> {
     }
 
     /// The pieces of a blob. What looks damaged is read again: all that hangs on it is given up when it is.
-    #[allow(clippy::type_complexity)]
-    async fn pieces_of(&self, entry: &Entry) -> Result<Vec<(Arc<Segment<I::File>>, u64)>, StoreError> {
+    async fn pieces_of(&self, entry: &Entry) -> Result<Pieces<I>, StoreError> {
         let mut tries = 0;
         loop {
             let mut pieces = Vec::new();

@@ -236,9 +236,10 @@ impl<I: Io> Shard<I> {
         // The charge goes with the buffer: should the disk not answer, both come free when it does.
         let mut owned = Some((AlignedBuf::stale(raw.length), charge));
         let read = async || {
-            let (buf, charge) = owned.take().expect("given back");
             let dir = self.dir(segment.dir);
-            let (result, back) = dir.read_owned(&segment.file, buf, charge, 0..raw.length, raw.offset).await;
+            let file = self.file_of(wanted.id, &segment, raw.offset).await?;
+            let (buf, charge) = owned.take().expect("given back");
+            let (result, back) = dir.read_owned(&file, buf, charge, 0..raw.length, raw.offset).await;
             let count = self.read_ended(wanted.id, &segment, raw.offset, result)?;
             let (buf, charge) = back.expect("a read that ended gives its buffer back");
             let checked = self.verify(wanted, &segment, &raw, head.as_deref(), &buf[..count]);

@@ -13,7 +13,7 @@ use crate::log::checkpoint::SLICE_ENTRIES_MAX;
 use crate::log::committer::BATCH_BYTES_MAX;
 use crate::log::health;
 use crate::log::writer::RESERVE_BYTES_MAX;
-use crate::log::{FRAME_SIZE, HEAD_ROOM, PACKED_PAYLOAD_MAX};
+use crate::log::{FRAME_SIZE, HEAD_ROOM, OPEN_FILES_MAX, PACKED_PAYLOAD_MAX};
 
 /// The limits of a store; [`Default`] is what a program wants.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,6 +47,8 @@ pub struct Limits {
     /// How long an operation of a disk may take before its data directory is taken out. More than
     /// 0.
     pub disk_timeout: Duration,
+    /// Files of segments that are open beside those that are written to. At least 1.
+    pub open_files_max: usize,
     pub compaction: CompactionLimits,
 }
 
@@ -94,6 +96,7 @@ impl Default for Limits {
             carried_at_once: 64,
             counted_per_turn: 1024,
             disk_timeout: health::TIMEOUT,
+            open_files_max: OPEN_FILES_MAX,
             compaction: CompactionLimits::DEFAULT,
         }
     }
@@ -140,7 +143,7 @@ impl Limits {
         assert!(self.tombstone_reserve_bytes_max.is_multiple_of(BLOCK_SIZE as u64), "the reserve is whole blocks");
         assert!(self.cache_shard_bytes_min >= FRAME_SIZE, "a shard has room for the largest entry");
         assert!(
-            self.carry_divisor > 0 && self.carried_at_once > 0 && self.counted_per_turn > 0,
+            self.carry_divisor > 0 && self.carried_at_once > 0 && self.counted_per_turn > 0 && self.open_files_max > 0,
             "nothing goes on with 0"
         );
         assert!(!self.disk_timeout.is_zero(), "an operation takes some time");

@@ -148,14 +148,17 @@ pub(super) struct CoreStatus {
 
 /// What cores say during recovery.
 pub(super) enum Recovery {
-    /// A part of the checkpoint: the slice as it is, with the entries that this core owns.
+    /// A part of the checkpoint: the slice as it is, with the entries that this core owns. Answered
+    /// by `Entered`.
     Slice(Slice),
     /// The checkpoint is not to be believed: forget its slices.
     DiscardSlices,
     /// What is to be read, by all cores together. Nothing of the checkpoint comes after it.
     Plan(Arc<Plan>),
-    /// Records of ids that this core owns.
-    Replay(Vec<ReplayRecord>),
+    /// Records of ids that this core owns. Answered by `Entered`.
+    Replay { from: CoreId, records: Vec<ReplayRecord> },
+    /// So many records, or entries of slices, that this core sent are entered.
+    Entered(usize),
     /// A core has read its part.
     Scanned { max_sequence: Sequence, result: Result<(), OpenError> },
     /// A core has built its index.

@@ -4,6 +4,7 @@
 
 mod accounting;
 mod background;
+mod backlog;
 mod blob;
 mod cached;
 mod calls;
@@ -20,6 +21,7 @@ mod message;
 pub mod offline;
 mod owner;
 mod ownership;
+mod plan;
 mod pressure;
 mod quarantine;
 mod reader;
@@ -212,7 +214,7 @@ pub enum StoreError {
     DirectoryOut { dir: usize, reason: String },
     /// So many data directories are missing, and it may lie there. `503`
     Degraded { missing: u32 },
-    /// No buffer became free in time. `503`
+    /// No buffer became free in time, or no descriptor is left. `503`
     Busy,
     /// The store is shutting down. `503`
     Closed,

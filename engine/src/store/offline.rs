@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use sha2::{Digest, Sha256};
 
 use crate::io::Io;
-use crate::log::footer::FooterEntry;
+use crate::log::entries::Entries;
 use crate::log::header::DATA_START;
 use crate::log::record::Kind;
 use crate::log::scan::{Damage, Scan, scan};
@@ -133,13 +133,13 @@ impl<I: Io> Offline<I> {
             Some((trailer, entries)) => (SegmentCondition::Sealed, entries, trailer.data_end),
             None => match scan(self.shard.dir(segment.dir), segment, file_bytes).await {
                 Ok(scan) if scan.damage.is_empty() && scan.unreadable_bytes == 0 => {
-                    (SegmentCondition::Open, scan.records, scan.data_end)
+                    (SegmentCondition::Open, scan.records.into_iter().collect(), scan.data_end)
                 }
-                Ok(scan) => (SegmentCondition::Damaged, scan.records, scan.data_end),
-                Err(_) => (SegmentCondition::Damaged, Vec::new(), DATA_START),
+                Ok(scan) => (SegmentCondition::Damaged, scan.records.into_iter().collect(), scan.data_end),
+                Err(_) => (SegmentCondition::Damaged, Entries::default(), DATA_START),
             },
         };
-        let count = |kind| entries.iter().filter(|entry: &&FooterEntry| entry.kind == kind).count() as u64;
+        let count = |kind| entries.iter().filter(|entry| entry.kind == kind).count() as u64;
         SegmentReport {
             segment: segment.id,
             dir: segment.dir,
@@ -215,7 +215,7 @@ impl<I: Io> Offline<I> {
                 let damage = Damage { offset, length: trailer.data_end - offset };
                 findings.push(Finding::Segment { segment: id, dir, damage });
             }
-            None if records != entries => findings.push(Finding::Footer { segment: id, dir }),
+            None if !entries.iter().eq(records) => findings.push(Finding::Footer { segment: id, dir }),
             None => {}
         }
     }

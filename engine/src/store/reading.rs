@@ -12,31 +12,33 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::io::{AlignedBuf, BLOCK_SIZE, Io, OpenMode};
+use crate::io::{AlignedBuf, BLOCK_SIZE, Disk, Io, OpenMode};
 use crate::log::REREADS;
 use crate::log::checkpoint::Covered;
+use crate::log::dir_io::DirIo;
+use crate::log::entries::Entries;
 use crate::log::footer::FooterEntry;
 use crate::log::free_files::{FreeFile, FreeFiles, retire};
 use crate::log::header::{DATA_START, HEADER_COPIES, SegmentHeader};
-use crate::log::lifecycle::write_footer;
 use crate::log::record::{Kind, Layout};
 use crate::log::scan::{rewrite, scan};
-use crate::log::sealed::{read_footer, read_trailer};
+use crate::log::sealed::{fold_entries, read_trailer, write_footer};
 use crate::log::segment::{Contents, SEGMENTS_DIR, Segment, State, file_name, file_path};
 use crate::mutant::{Mutant, is_planted};
 use crate::probe::{self, Event as ProbeEvent};
 use crate::store::OpenError;
+use crate::store::backlog::Backlog;
 use crate::store::message::{Message, Plan, Recovery, ReplayRecord, SegmentFile};
 use crate::store::shared::Store;
-use crate::sync::promise;
+use crate::sync::{Turn, Turns, promise};
 use crate::types::{CoreId, Sequence};
 
 /// Between two looks at a header that could not be read.
 const REREAD_PAUSE: Duration = Duration::from_millis(20);
 /// Segments that a core reads at the same time.
 const READS_AT_ONCE: usize = 4;
-/// Records in one message to their owner.
-const REPLAY_BATCH: usize = 4096;
+/// Segments with more records than this are read one at a time by each core: 3 MB.
+const LARGE_ENTRIES: usize = 64 << 10;
 
 /// Reads this core's share of the segments, several at a time, and sends what they hold to its owners.
 pub(super) async fn read_share<I: Io>(
@@ -44,9 +46,17 @@ pub(super) async fn read_share<I: Io>(
     core: CoreId,
     io: &I,
     plan: &Arc<Plan>,
+    backlog: &Rc<Backlog>,
 ) -> (Sequence, Result<(), OpenError>) {
     let cores = usize::from(store.0.options.cores);
-    let dirs: Rc<[_]> = (0..store.0.options.dirs.len()).map(|dir| store.0.dir_io(io, dir)).collect();
+    let share = Rc::new(Share {
+        store: store.clone(),
+        core,
+        dirs: store.0.dirs_io(io),
+        plan: plan.clone(),
+        backlog: backlog.clone(),
+        large: Turns::new(),
+    });
     let mine = |index: &usize| index % cores == usize::from(core.0);
     let work: Vec<Work> = (0..plan.covered.len())
         .filter(mine)
@@ -57,20 +67,17 @@ pub(super) async fn read_share<I: Io>(
     let mut results = Vec::new();
     for _ in 0..READS_AT_ONCE {
         let (result, promised) = promise();
-        let (store, dirs, plan, work) = (store.clone(), dirs.clone(), plan.clone(), work.clone());
+        let (share, work) = (share.clone(), work.clone());
         io.spawn(async move {
             let mut max_sequence = Sequence(0);
             let outcome = loop {
                 let Some(next) = work.borrow_mut().pop() else { break Ok(()) };
                 let read = match next {
                     Work::Covered(index) => {
-                        let covered = &plan.covered[index];
-                        open_covered(&store, &dirs[covered.1.dir], covered).await
+                        share.enter_covered(share.plan.covered[index]);
+                        Ok(())
                     }
-                    Work::Read(index) => {
-                        let file = plan.segments[index];
-                        read_segment(&store, &dirs[file.dir], &plan, file, &mut max_sequence).await
-                    }
+                    Work::Read(index) => share.read_segment(share.plan.segments[index], &mut max_sequence).await,
                 };
                 if let Err(error) = read {
                     break Err(error);
@@ -96,107 +103,175 @@ enum Work {
     Read(usize),
 }
 
-async fn open_file<I: Io>(store: &Store<I::File>, io: &I, file: SegmentFile) -> Result<I::File, OpenError> {
-    let path = file_path(&store.0.options.dirs[file.dir], file.id);
-    let mode = if store.0.options.read_only { OpenMode::Read } else { OpenMode::ReadWrite };
-    io.open(&path, mode).await.map_err(|error| {
-        let remedy =
-            if error.raw_os_error() == Some(libc::EMFILE) { "; raise the limit of open files (ulimit -n)" } else { "" };
-        OpenError(format!("segment {} can't be opened: {error}{remedy}", path.display()))
-    })
+/// What a core reads at a start, and whom it tells.
+struct Share<I: Io> {
+    store: Store<I::File>,
+    core: CoreId,
+    dirs: Vec<DirIo<I>>,
+    plan: Arc<Plan>,
+    backlog: Rc<Backlog>,
+    /// Of segments with many records one is read at a time: the memory of a start is bounded.
+    large: Turns,
 }
 
-async fn open_covered<I: Io>(
-    store: &Store<I::File>,
-    io: &I,
-    (covered, file): &(Covered, SegmentFile),
-) -> Result<(), OpenError> {
-    let handle = open_file(store, io, *file).await?;
-    let header = SegmentHeader {
-        segment: covered.segment,
-        size: file.size,
-        store: *store.0.identity.get().expect("agreed on before a segment is opened"),
-        nonce: covered.nonce,
-        created_at_ns: 0,
-    };
-    store.0.table.insert(Arc::new(Segment::new(&header, file.dir, handle, State::Sealed, file.size)));
-    Ok(())
-}
-
-async fn read_segment<I: Io>(
-    store: &Store<I::File>,
-    io: &I,
-    plan: &Plan,
-    file: SegmentFile,
-    max_sequence: &mut Sequence,
-) -> Result<(), OpenError> {
-    let handle = open_file(store, io, file).await?;
-    let header = match read_header(io, &handle, plan, file).await {
-        Ok(Some(header)) => header,
-        unknown => {
-            probe::hit(ProbeEvent::SegmentUnreadable);
-            store.0.damage_count.fetch_add(1, Ordering::Relaxed);
-            store.0.set_incomplete();
-            let why = match unknown {
-                Err(error) => error.to_string(),
-                Ok(_) => "all copies of it fail their checksums".into(),
+impl<I: Io> Share<I> {
+    async fn open_file(&self, file: SegmentFile) -> Result<I::File, OpenError> {
+        let options = &self.store.0.options;
+        let path = file_path(&options.dirs[file.dir], file.id);
+        let mode = if options.read_only { OpenMode::Read } else { OpenMode::ReadWrite };
+        self.dirs[file.dir].open(&path, mode).await.map_err(|error| {
+            let remedy = match error.raw_os_error() {
+                Some(libc::EMFILE) => "; raise the limit of open files (ulimit -n)",
+                _ => "",
             };
-            let path = file_path(&store.0.options.dirs[file.dir], file.id);
-            tracing::error!(
-                segment = %file.id, why, path = %path.display(),
-                "the header of a segment can't be read: what it holds is missing until a start can read it; \
-                 move the file away to give it up"
-            );
+            OpenError(format!("segment {} can't be opened: {error}{remedy}", path.display()))
+        })
+    }
+
+    /// Its file is opened when something in it is asked for.
+    fn enter_covered(&self, (covered, file): (Covered, SegmentFile)) {
+        let header = SegmentHeader {
+            segment: covered.segment,
+            size: file.size,
+            store: self.plan.store,
+            nonce: covered.nonce,
+            created_at_ns: 0,
+        };
+        self.store.0.table.insert(Arc::new(Segment::new(&header, file.dir, None, State::Sealed, file.size)));
+    }
+
+    async fn read_segment(&self, file: SegmentFile, max_sequence: &mut Sequence) -> Result<(), OpenError> {
+        let (store, io) = (&self.store, &self.dirs[file.dir]);
+        let handle = self.open_file(file).await?;
+        let header = match read_header(io, &handle, &self.plan, file).await {
+            Ok(Some(header)) => header,
+            unknown => {
+                probe::hit(ProbeEvent::SegmentUnreadable);
+                store.0.damage_count.fetch_add(1, Ordering::Relaxed);
+                store.0.set_incomplete();
+                let why = match unknown {
+                    Err(error) => error.to_string(),
+                    Ok(_) => "all copies of it fail their checksums".into(),
+                };
+                let path = file_path(&store.0.options.dirs[file.dir], file.id);
+                tracing::error!(
+                    segment = %file.id, why, path = %path.display(),
+                    "the header of a segment can't be read: what it holds is missing until a start can read it; \
+                     move the file away to give it up"
+                );
+                return Ok(());
+            }
+        };
+        let Known { header, is_whole } = header;
+        let segment = Segment::new(&header, file.dir, Some(handle.clone()), State::Active, file.size);
+        if !is_whole {
+            probe::hit(ProbeEvent::HeaderCopyUsed);
+            store.0.damage_count.fetch_add(1, Ordering::Relaxed);
+            // What is live in it moves away, and the file is retired.
+            segment.is_damaged.store(true, Ordering::Release);
+            tracing::warn!(segment = %file.id, "a copy of a segment's header is damaged: another one is used");
+        }
+        let mut turn = None;
+        let footer = match self.read_entries(&segment, &handle, file, &mut turn).await {
+            Ok(footer) => footer,
+            Err(error) => {
+                tracing::warn!(segment = %file.id, %error, "a footer can't be read: the segment is scanned");
+                None
+            }
+        };
+        let _turn = match turn {
+            None if footer.is_none() => Some(self.large.take().await),
+            turn => turn,
+        };
+        let entries = match footer {
+            Some(entries) => {
+                assert!(segment.seal(), "nobody else has it yet");
+                entries
+            }
+            None => match scan_segment(store, io, &segment, &handle, file).await? {
+                Some(records) => records.into_iter().collect(),
+                None => return Ok(()),
+            },
+        };
+        let segment = Arc::new(segment);
+        store.0.table.insert(segment.clone());
+        self.send_records(&segment, entries, max_sequence).await
+    }
+
+    /// What the footer of a segment lists, and a turn where that is much; `None` when it has no
+    /// valid one, however often it is read.
+    async fn read_entries<'s>(
+        &'s self,
+        segment: &Segment<I::File>,
+        handle: &I::File,
+        file: SegmentFile,
+        turn: &mut Option<Turn<'s>>,
+    ) -> io::Result<Option<Entries>> {
+        let io = &self.dirs[file.dir];
+        let mut outcome = Ok(None);
+        for _ in 0..=REREADS {
+            outcome = match read_trailer(io, handle, file.size).await {
+                Ok(Some(trailer)) if trailer.header.is_same_life(&segment.header()) => {
+                    if trailer.count as usize > LARGE_ENTRIES && turn.is_none() {
+                        *turn = Some(self.large.take().await);
+                    }
+                    fold_entries(io, handle, &trailer, |entries: &mut Entries, entry| entries.push(&entry)).await
+                }
+                Ok(_) => Ok(None),
+                Err(error) => Err(error),
+            };
+            if matches!(outcome, Ok(Some(_))) {
+                break;
+            }
+        }
+        outcome
+    }
+
+    /// Tells the owners of ids what a segment holds, a piece at a time.
+    async fn send_records(
+        &self,
+        segment: &Segment<I::File>,
+        entries: Entries,
+        max_sequence: &mut Sequence,
+    ) -> Result<(), OpenError> {
+        let cores = self.store.0.options.cores;
+        let mut contents = Contents::default();
+        for piece in entries.pieces() {
+            let mut batches: Vec<Vec<ReplayRecord>> = vec![Vec::new(); usize::from(cores)];
+            let mut count = 0;
+            for entry in piece {
+                self.refuse_unknown(segment, &entry)?;
+                contents.add(&entry);
+                if matches!(entry.kind, Kind::Blob | Kind::Tombstone) {
+                    *max_sequence = entry.sequence.max(*max_sequence);
+                    let owner = usize::from(entry.id.owner(cores).0);
+                    batches[owner].push(ReplayRecord { segment: segment.id, entry });
+                    count += 1;
+                }
+            }
+            self.backlog.add(count).await;
+            for (owner, records) in batches.into_iter().enumerate().filter(|(_, records)| !records.is_empty()) {
+                let message = Message::Recovery(Recovery::Replay { from: self.core, records });
+                let _ = self.store.0.mailboxes[owner].send(message);
+            }
+        }
+        segment.set_contents(contents);
+        Ok(())
+    }
+
+    /// Records that a program with a cluster writes: to leave them out would be to lose them.
+    fn refuse_unknown(&self, segment: &Segment<I::File>, entry: &FooterEntry) -> Result<(), OpenError> {
+        if !matches!(entry.kind, Kind::Part | Kind::Stub) && entry.layout != Layout::Parts {
             return Ok(());
         }
-    };
-    let Known { header, is_whole } = header;
-    let segment = Segment::new(&header, file.dir, handle, State::Active, file.size);
-    if !is_whole {
-        probe::hit(ProbeEvent::HeaderCopyUsed);
-        store.0.damage_count.fetch_add(1, Ordering::Relaxed);
-        // What is live in it moves away, and the file is retired.
-        segment.is_damaged.store(true, Ordering::Release);
-        tracing::warn!(segment = %file.id, "a copy of a segment's header is damaged: another one is used");
-    }
-    let footer = match read_footer(io, &segment, file.size).await {
-        Ok(footer) => footer,
-        Err(error) => {
-            tracing::warn!(segment = %file.id, %error, "a footer can't be read: the segment is scanned");
-            None
-        }
-    };
-    let entries = match footer {
-        Some((_, entries)) => {
-            assert!(segment.seal(), "nobody else has it yet");
-            entries
-        }
-        None => match scan_segment(store, io, &segment, file).await? {
-            Some(entries) => entries,
-            None => return Ok(()),
-        },
-    };
-    let segment = Arc::new(segment);
-    store.0.table.insert(segment.clone());
-    refuse_unknown(store, &segment, &entries)?;
-    send_records(store, &segment, entries, max_sequence);
-    Ok(())
-}
-
-/// Records that a program with a cluster writes: to leave them out would be to lose them.
-fn refuse_unknown<F>(store: &Store<F>, segment: &Segment<F>, entries: &[FooterEntry]) -> Result<(), OpenError> {
-    let is_unknown =
-        |entry: &&FooterEntry| matches!(entry.kind, Kind::Part | Kind::Stub) || entry.layout == Layout::Parts;
-    match entries.iter().find(is_unknown) {
-        None => Ok(()),
-        Some(entry) => Err(OpenError(format!(
+        Err(OpenError(format!(
             "segment {} in {} holds a record of a cluster ({:?}, {:?}), which this program can't serve; \
              start the newer nabu-store that wrote it",
             segment.id,
-            store.0.options.dirs[segment.dir].display(),
+            self.store.0.options.dirs[segment.dir].display(),
             entry.kind,
             entry.layout
-        ))),
+        )))
     }
 }
 
@@ -260,6 +335,7 @@ async fn scan_segment<I: Io>(
     store: &Store<I::File>,
     io: &I,
     segment: &Segment<I::File>,
+    handle: &I::File,
     file: SegmentFile,
 ) -> Result<Option<Vec<FooterEntry>>, OpenError> {
     let dir = &store.0.options.dirs[file.dir];
@@ -268,7 +344,7 @@ async fn scan_segment<I: Io>(
     // A write of a killed process may be with the kernel yet, and would land on what is decided
     // from here on. Setting the size of a file, also to what it is, waits for direct I/O in flight
     // on it (`inode_dio_wait` in ext4 and XFS); reads and syncs do not.
-    let settled = if read_only { Ok(()) } else { io.truncate(&segment.file, file.size).await };
+    let settled = if read_only { Ok(()) } else { io.truncate(handle, file.size).await };
     let scan = scan(io, segment, file.size)
         .await
         .map_err(|error| OpenError(format!("segment {} can't be scanned: {error}", path.display())))?;
@@ -301,7 +377,7 @@ async fn scan_segment<I: Io>(
         return Ok(Some(scan.records));
     }
     if sound && scan.records.is_empty() {
-        let free = FreeFile { number: file.id, file: segment.file.clone(), size: file.size };
+        let free = FreeFile { number: file.id, file: handle.clone(), size: file.size };
         // Not kept for reuse: the free files are not known to the logs yet.
         let none = FreeFiles::new(&vec![0; file.dir + 1]);
         retire(io, dir, file.dir, free, &none)
@@ -314,7 +390,7 @@ async fn scan_segment<I: Io>(
         segment.fence();
         return Ok(Some(scan.records));
     }
-    match write_footer(io, segment, scan.data_end, &scan.records).await {
+    match write_footer(io, segment, handle, scan.data_end, &scan.records.iter().copied().collect()).await {
         Ok(()) => assert!(segment.seal(), "nobody else has it yet"),
         Err(error) => {
             tracing::error!(segment = %file.id, %error, "the footer of a scanned segment can't be written");
@@ -322,27 +398,4 @@ async fn scan_segment<I: Io>(
         }
     }
     Ok(Some(scan.records))
-}
-
-fn send_records<F>(store: &Store<F>, segment: &Segment<F>, entries: Vec<FooterEntry>, max_sequence: &mut Sequence) {
-    let cores = store.0.options.cores;
-    let mut batches: Vec<Vec<ReplayRecord>> = (0..cores).map(|_| Vec::new()).collect();
-    let send = |owner: usize, batch: Vec<ReplayRecord>| {
-        let _ = store.0.mailboxes[owner].send(Message::Recovery(Recovery::Replay(batch)));
-    };
-    segment.set_contents(Contents::of(&entries));
-    for entry in entries {
-        if !matches!(entry.kind, Kind::Blob | Kind::Tombstone) {
-            continue;
-        }
-        *max_sequence = entry.sequence.max(*max_sequence);
-        let owner = usize::from(entry.id.owner(cores).0);
-        batches[owner].push(ReplayRecord { segment: segment.id, entry });
-        if batches[owner].len() == REPLAY_BATCH {
-            send(owner, std::mem::take(&mut batches[owner]));
-        }
-    }
-    for (owner, batch) in batches.into_iter().enumerate().filter(|(_, batch)| !batch.is_empty()) {
-        send(owner, batch);
-    }
 }

@@ -14,19 +14,20 @@
 //! tombstones stay.
 
 use std::cell::Cell;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::io::Io;
+use crate::log::entries::Entries;
 use crate::log::footer::{FooterEntry, footer_bytes};
 use crate::log::free_files::FreeFiles;
 use crate::log::free_files::{FreeFile, fill_reserve, retire};
 use crate::log::packed::PackedPayload;
 use crate::log::record::{FIXED_SIZE, Head, Kind};
 use crate::log::scan::{Scan, scan};
-use crate::log::sealed::read_footer;
+use crate::log::sealed::{fold_footer, read_footer};
 use crate::log::segment::{Books, Contents, Segment, State, Written};
 use crate::mutant::{Mutant, is_planted};
 use crate::probe::{self, Event as ProbeEvent};
@@ -60,6 +61,9 @@ pub(super) struct Reclaimer {
     pub changed: crate::sync::Notify,
 }
 
+/// Tombstones that are written again. Not a hash table: one that grows moves all of it at once.
+type Carried = BTreeSet<(BlobId, Sequence)>;
+
 struct Work<F> {
     /// Segments that may be without anything live.
     candidates: BTreeSet<SegmentId>,
@@ -73,7 +77,7 @@ struct Work<F> {
     /// Tombstones of dead segments that are written again already, while others of the same segment
     /// could not be. Without it each further try would leave a copy of them, and copies are carried
     /// like any other.
-    carried: HashMap<SegmentId, HashSet<(BlobId, Sequence)>>,
+    carried: HashMap<SegmentId, Carried>,
     /// Segments of this life have this number or a higher one.
     first_of_life: SegmentId,
     sealed_bytes: u64,
@@ -94,21 +98,29 @@ struct Leaving<F> {
 }
 
 /// What must be known of a segment that is to go.
+#[derive(Default)]
 struct LastWill {
     has_blobs: bool,
-    tombstones: Vec<FooterEntry>,
+    tombstones: Entries,
     written: Option<Arc<Written>>,
 }
 
 impl LastWill {
-    fn of(entries: &[FooterEntry]) -> Self {
-        let tombstones = entries.iter().filter(|entry| entry.kind == Kind::Tombstone).copied().collect();
-        Self { has_blobs: has_blobs(entries), tombstones, written: None }
+    fn gather(&mut self, entry: FooterEntry) {
+        match entry.kind {
+            Kind::Blob => self.has_blobs = true,
+            Kind::Tombstone => self.tombstones.push(&entry),
+            Kind::Frame | Kind::ExtentPage | Kind::Part | Kind::Stub => {}
+        }
     }
 }
 
-fn has_blobs(entries: &[FooterEntry]) -> bool {
-    entries.iter().any(|entry| entry.kind == Kind::Blob)
+/// Tombstones of a dead segment that must be there for longer than it is.
+#[derive(Clone, Copy, Default)]
+struct Needed {
+    count: usize,
+    /// The highest of their watermarks.
+    until: u32,
 }
 
 /// Candidates that are looked at before others get their turn, and ids in one message.
@@ -239,32 +251,47 @@ impl<I: Io> Shard<I> {
             }
             let oldest = self.oldest(work, Some(id));
             let is_needed = |entry: &FooterEntry| oldest.is_some_and(|oldest| oldest.0 < entry.watermark);
-            let needed: Vec<FooterEntry> = will.tombstones.into_iter().filter(is_needed).collect();
-            let carried_bytes = (needed.len() * FIXED_SIZE) as u64;
+            let mut needed = Needed::default();
+            for piece in will.tombstones.pieces() {
+                piece.filter(is_needed).for_each(|entry| {
+                    needed.count += 1;
+                    needed.until = needed.until.max(entry.watermark);
+                });
+                self.0.io.yield_now().await;
+            }
+            let carried_bytes = (needed.count * FIXED_SIZE) as u64;
             // One with blobs goes at any price: it is itself what the tombstones of others wait for.
             if !has_blobs
                 && carried_bytes * self.shared().options.limits.carry_divisor
                     > segment.file_bytes.load(Ordering::Acquire)
             {
-                let until = needed.iter().map(|entry| entry.watermark).max().expect("there are some");
-                work.blocked.insert((SegmentId(until), id));
-                return;
+                work.blocked.insert((SegmentId(needed.until), id));
+                return will.tombstones.free(&self.0.io).await;
             }
             let mut carried = work.carried.remove(&id).unwrap_or_default();
-            if !self.carry(needed, &mut carried).await {
+            let is_carried = needed.count == 0 || self.carry(&will.tombstones, is_needed, &mut carried).await;
+            will.tombstones.free(&self.0.io).await;
+            if !is_carried {
                 work.carried.insert(id, carried);
                 // No room, or the disk refuses: it is tried again when something else has happened.
                 work.candidates.insert(id);
                 return;
             }
         }
+        let file = match segment.file(self.dir(segment.dir)).await {
+            Ok(file) => file,
+            Err(error) => {
+                tracing::warn!(segment = %id, %error, "the file of a dead segment can't be opened: it is kept for now");
+                work.candidates.insert(id);
+                return;
+            }
+        };
         self.shared().table.remove(id);
         if has_blobs {
             work.leaving_with_blobs.insert(id);
         }
         let is_bad = segment.is_fenced();
-        let file =
-            FreeFile { number: id, file: segment.file.clone(), size: segment.file_bytes.load(Ordering::Acquire) };
+        let file = FreeFile { number: id, file, size: segment.file_bytes.load(Ordering::Acquire) };
         let held = segment.take_held().into_iter().collect();
         work.leaving.insert(id, Leaving { dir: segment.dir, file: Some(file), written, is_bad, held });
         let events = self.shared().events.clone();
@@ -283,13 +310,21 @@ impl<I: Io> Shard<I> {
             // It comes again when its writer is done.
             Books::Open => None,
             Books::Closed(written) => {
-                let tombstones =
-                    written.acknowledged().filter(|entry| entry.kind == Kind::Tombstone).copied().collect();
-                // What is in doubt may be there, too.
-                Some(LastWill { has_blobs: has_blobs(&written.entries), tombstones, written: Some(written) })
+                let mut will = LastWill::default();
+                for piece in written.entries.pieces() {
+                    for entry in piece {
+                        // What is in doubt may be there, too.
+                        will.has_blobs |= entry.kind == Kind::Blob;
+                        if written.is_acknowledged(&entry) {
+                            will.gather(entry);
+                        }
+                    }
+                    self.0.io.yield_now().await;
+                }
+                Some(LastWill { written: Some(written), ..will })
             }
             Books::OnDisk if segment.is_fenced() => self.look_again(segment).await,
-            Books::OnDisk => self.read_entries(segment).await.map(|entries| LastWill::of(&entries)),
+            Books::OnDisk => self.gather_sealed(segment, LastWill::gather).await,
         }
     }
 
@@ -303,7 +338,7 @@ impl<I: Io> Shard<I> {
                 return None;
             }
         };
-        if segment.contents() != Some(Contents::of(&found.records)) {
+        if segment.contents() != Some(Contents::of(found.records.iter().copied())) {
             tracing::warn!(segment = %segment.id, "a damaged segment reads differently now: it is kept until the next start");
             return None;
         }
@@ -311,35 +346,58 @@ impl<I: Io> Shard<I> {
             tracing::warn!(segment = %segment.id, offset = damage.offset, length = damage.length, "a damaged segment is given up: what was sound in it lies elsewhere or is dead");
         }
         probe::hit(ProbeEvent::DamagedSegmentLeft);
-        Some(LastWill::of(&found.records))
+        let mut will = LastWill::default();
+        found.records.into_iter().for_each(|entry| will.gather(entry));
+        Some(will)
     }
 
-    /// The records of a segment that count, to be moved if they are live.
-    pub(super) async fn countable_entries(&self, segment: &Segment<I::File>) -> Option<Vec<FooterEntry>> {
+    /// Gathers something from the records of a segment that count, in no particular order; `None`
+    /// when they are not known.
+    pub(super) async fn gather_countable<T: Default>(
+        &self,
+        segment: &Segment<I::File>,
+        mut gather: impl FnMut(&mut T, FooterEntry),
+    ) -> Option<T> {
+        let mut gathered = T::default();
         match segment.books() {
             Books::Open => None,
-            Books::Closed(written) => Some(written.acknowledged().copied().collect()),
-            Books::OnDisk if segment.is_fenced() => {
-                scan(self.dir(segment.dir), segment, segment.file_bytes.load(Ordering::Acquire))
-                    .await
-                    .ok()
-                    .map(|scan| scan.records)
+            Books::Closed(written) => {
+                for piece in written.entries.pieces() {
+                    piece.filter(|entry| written.is_acknowledged(entry)).for_each(|entry| gather(&mut gathered, entry));
+                    self.0.io.yield_now().await;
+                }
+                Some(gathered)
             }
-            Books::OnDisk => self.read_entries(segment).await,
+            Books::OnDisk if segment.is_fenced() => {
+                let size = segment.file_bytes.load(Ordering::Acquire);
+                let found = scan(self.dir(segment.dir), segment, size).await.ok()?;
+                found.records.into_iter().for_each(|entry| gather(&mut gathered, entry));
+                Some(gathered)
+            }
+            Books::OnDisk => self.gather_sealed(segment, gather).await,
         }
     }
 
-    /// What a sealed segment holds, by its footer. The footer, and the cut to what it holds, may have been lost with the power after a start had
-    /// seen them, while the records were durable all along: then by a scan.
-    pub(super) async fn read_entries(&self, segment: &Segment<I::File>) -> Option<Vec<FooterEntry>> {
+    /// The same for a sealed segment, by its footer. The footer, and the cut to what it holds, may
+    /// have been lost with the power after a start had seen them, while the records were durable all
+    /// along: then by a scan.
+    async fn gather_sealed<T: Default>(
+        &self,
+        segment: &Segment<I::File>,
+        mut gather: impl FnMut(&mut T, FooterEntry),
+    ) -> Option<T> {
         let size = segment.file_bytes.load(Ordering::Acquire);
-        let found = match read_footer(self.dir(segment.dir), segment, size).await {
-            Ok(Some((_, entries))) => return Some(entries),
+        let found = match fold_footer(self.dir(segment.dir), segment, size, &mut gather).await {
+            Ok(Some((_, gathered))) => return Some(gathered),
             Ok(None) => scan(self.dir(segment.dir), segment, size).await,
             Err(error) => Err(error),
         };
         match found {
-            Ok(scan) if self.is_whole(segment, size, &scan).await => Some(scan.records),
+            Ok(scan) if self.is_whole(segment, size, &scan).await => {
+                let mut gathered = T::default();
+                scan.records.into_iter().for_each(|entry| gather(&mut gathered, entry));
+                Some(gathered)
+            }
             Ok(_) => {
                 tracing::error!(segment = %segment.id, "a sealed segment is damaged: its space is kept");
                 None
@@ -363,47 +421,62 @@ impl<I: Io> Shard<I> {
                 && (!scan.is_torn || matches!(read_footer(self.dir(segment.dir), segment, cut_to).await, Ok(Some(_)))))
     }
 
-    /// Writes tombstones again, with their sequences, each once; `carried`: those that were. False
-    /// when that failed.
-    async fn carry(&self, mut needed: Vec<FooterEntry>, carried: &mut HashSet<(BlobId, Sequence)>) -> bool {
-        needed.sort_by_key(|entry| (entry.id, entry.sequence));
-        needed.dedup_by_key(|entry| (entry.id, entry.sequence));
-        needed.retain(|entry| !carried.contains(&(entry.id, entry.sequence)));
-        let mut is_carried = true;
-        for some in needed.chunks(self.shared().options.limits.carried_at_once) {
-            let mut results = Vec::with_capacity(some.len());
-            for entry in some {
-                let now = self.0.io.wall_clock_ns();
-                let head = Head::tombstone(entry.id, entry.sequence, SegmentId(entry.watermark), now);
-                let (result, promised) = promise();
-                let log = self.pick_log();
-                self.0.io.spawn(async move { result.keep(log.commit(head, PackedPayload::None).await) });
-                results.push((entry, promised));
-            }
-            if is_planted(Mutant::CarryUnawaited) {
-                continue;
-            }
-            for (entry, promised) in results {
-                match promised.await {
-                    Some(Ok(placed)) => {
-                        probe::hit(ProbeEvent::TombstoneCarried);
-                        self.applied(placed.segment());
-                        carried.insert((entry.id, entry.sequence));
-                    }
-                    Some(Err(error)) => {
-                        tracing::warn!(?error, "a tombstone could not be carried over: a dead segment is kept");
-                        // It lies where it was.
-                        self.applied_in(error.segments());
-                        is_carried = false;
-                    }
-                    None => is_carried = false,
+    /// Writes those tombstones again that are needed, with their sequences, each once; `carried`:
+    /// those that were. False when that failed.
+    async fn carry(
+        &self,
+        tombstones: &Entries,
+        is_needed: impl Fn(&FooterEntry) -> bool,
+        carried: &mut Carried,
+    ) -> bool {
+        let at_once = self.shared().options.limits.carried_at_once;
+        let mut some = BTreeMap::new();
+        for piece in tombstones.pieces() {
+            for entry in piece {
+                let key = (entry.id, entry.sequence);
+                if is_needed(&entry) && !carried.contains(&key) {
+                    some.insert(key, entry);
+                }
+                if some.len() == at_once && !self.carry_some(std::mem::take(&mut some), carried).await {
+                    return false;
                 }
             }
-            if !is_carried {
-                return false;
+            self.0.io.yield_now().await;
+        }
+        self.carry_some(some, carried).await
+    }
+
+    async fn carry_some(&self, some: BTreeMap<(BlobId, Sequence), FooterEntry>, carried: &mut Carried) -> bool {
+        let mut results = Vec::with_capacity(some.len());
+        for (key, entry) in some {
+            let now = self.0.io.wall_clock_ns();
+            let head = Head::tombstone(entry.id, entry.sequence, SegmentId(entry.watermark), now);
+            let (result, promised) = promise();
+            let log = self.pick_log();
+            self.0.io.spawn(async move { result.keep(log.commit(head, PackedPayload::None).await) });
+            results.push((key, promised));
+        }
+        if is_planted(Mutant::CarryUnawaited) {
+            return true;
+        }
+        let mut is_carried = true;
+        for (key, promised) in results {
+            match promised.await {
+                Some(Ok(placed)) => {
+                    probe::hit(ProbeEvent::TombstoneCarried);
+                    self.applied(placed.segment());
+                    carried.insert(key);
+                }
+                Some(Err(error)) => {
+                    tracing::warn!(?error, "a tombstone could not be carried over: a dead segment is kept");
+                    // It lies where it was.
+                    self.applied_in(error.segments());
+                    is_carried = false;
+                }
+                None => is_carried = false,
             }
         }
-        true
+        is_carried
     }
 
     /// Makes the free files that uploads leave to those that make space; not before there is a sealed segment, as there is nothing to make it
@@ -450,16 +523,20 @@ impl<I: Io> Shard<I> {
 
     /// Tells the owners of what was in doubt in a segment that no start will find it.
     async fn settle_doubts(&self, segment: SegmentId, written: &Written) {
-        let mut doubts: Vec<Vec<BlobId>> = vec![Vec::new(); usize::from(self.cores())];
-        let operations = written.in_doubt().filter(|entry| matches!(entry.kind, Kind::Blob | Kind::Tombstone));
-        for entry in operations {
-            doubts[usize::from(self.owner(&entry.id).0)].push(entry.id);
-        }
-        for (core, ids) in doubts.into_iter().enumerate() {
-            for ids in ids.chunks(STEP) {
-                // A core that is gone has no doubts.
-                self.call(CoreId(core as u16), Request::Settle { segment, ids: ids.to_vec() }).await;
+        let is_operation =
+            |entry: &FooterEntry| matches!(entry.kind, Kind::Blob | Kind::Tombstone) && !written.is_acknowledged(entry);
+        for piece in written.entries.pieces() {
+            let mut doubts: Vec<Vec<BlobId>> = vec![Vec::new(); usize::from(self.cores())];
+            for entry in piece.filter(is_operation) {
+                doubts[usize::from(self.owner(&entry.id).0)].push(entry.id);
             }
+            for (core, ids) in doubts.into_iter().enumerate() {
+                for ids in ids.chunks(STEP) {
+                    // A core that is gone has no doubts.
+                    self.call(CoreId(core as u16), Request::Settle { segment, ids: ids.to_vec() }).await;
+                }
+            }
+            self.0.io.yield_now().await;
         }
     }
 }

@@ -150,8 +150,22 @@ impl<I: Io> Shard<I> {
         length: usize,
         offset: u64,
     ) -> Result<usize, StoreError> {
-        let result = self.dir(segment.dir).read_frame(&segment.file, frame, 0..length, offset).await;
+        let file = self.file_of(id, segment, offset).await?;
+        let result = self.dir(segment.dir).read_frame(&file, frame, 0..length, offset).await;
         self.read_ended(id, segment, offset, result)
+    }
+
+    /// The file of a segment, for a read at this offset.
+    pub(super) async fn file_of(
+        &self,
+        id: BlobId,
+        segment: &Segment<I::File>,
+        offset: u64,
+    ) -> Result<I::File, StoreError> {
+        match segment.file(self.dir(segment.dir)).await {
+            Ok(file) => Ok(file),
+            Err(error) => Err(self.read_failure(id, segment, offset, &error)),
+        }
     }
 
     pub(super) fn read_ended(
@@ -161,14 +175,21 @@ impl<I: Io> Shard<I> {
         offset: u64,
         result: io::Result<usize>,
     ) -> Result<usize, StoreError> {
-        result.map_err(|error| {
-            if let Some(out) = taken_out(&error) {
-                return StoreError::DirectoryOut { dir: out.dir, reason: out.reason.clone() };
-            }
-            self.shared().health.dir(segment.dir).read_failed(segment.id, offset, &error);
-            tracing::error!(%id, segment = %segment.id, offset, %error, "the disk refused a read");
-            StoreError::ReadFailed { id, dir: segment.dir, reason: error.to_string() }
-        })
+        result.map_err(|error| self.read_failure(id, segment, offset, &error))
+    }
+
+    fn read_failure(&self, id: BlobId, segment: &Segment<I::File>, offset: u64, error: &io::Error) -> StoreError {
+        if let Some(out) = taken_out(error) {
+            return StoreError::DirectoryOut { dir: out.dir, reason: out.reason.clone() };
+        }
+        if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) {
+            // That says nothing of the disk.
+            tracing::error!(%id, segment = %segment.id, %error, "no descriptor is left for a read: raise the limit of open files (ulimit -n)");
+            return StoreError::Busy;
+        }
+        self.shared().health.dir(segment.dir).read_failed(segment.id, offset, error);
+        tracing::error!(%id, segment = %segment.id, offset, %error, "the disk refused a read");
+        StoreError::ReadFailed { id, dir: segment.dir, reason: error.to_string() }
     }
 
     pub(super) fn damaged(&self, id: BlobId, segment: &Segment<I::File>, offset_units: u32, what: &str) -> StoreError {

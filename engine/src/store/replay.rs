@@ -3,7 +3,7 @@
 //! Of all records of an id the one with the highest sequence counts; if that is a tombstone, the id is gone. A checkpoint stands for
 //! every record it covers; see [`crate::log::checkpoint`] for what is replayed on top of it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use crate::index::{Entry, Index, Location};
 use crate::log::checkpoint::Slice;
@@ -13,16 +13,24 @@ use crate::store::location::location_length;
 use crate::store::message::ReplayRecord;
 use crate::types::{BlobId, Sequence};
 
-/// The index in the making.
+/// The index in the making. Records are entered as they come, so a start takes no memory for those
+/// that do not count.
 #[derive(Default)]
 pub(super) struct Replay {
     index: Index,
-    /// Slices of the checkpoint, without their entries, by first id.
+    /// Slices of the checkpoint, without their entries; by first id once all have come.
     slices: Vec<Slice>,
-    records: Vec<Vec<ReplayRecord>>,
+    /// Ids that were deleted, and the highest sequence of that: an older record may come yet.
+    deleted: BTreeMap<BlobId, Sequence>,
+    /// What came before the last slice.
+    early: Option<Vec<ReplayRecord>>,
 }
 
 impl Replay {
+    pub fn new() -> Self {
+        Self { early: Some(Vec::new()), ..Self::default() }
+    }
+
     /// Takes a slice; its entries are those that this core owns.
     pub fn add_slice(&mut self, mut slice: Slice) {
         for entry in std::mem::take(&mut slice.entries) {
@@ -36,47 +44,56 @@ impl Replay {
         self.index = Index::new();
     }
 
-    pub fn add_records(&mut self, records: Vec<ReplayRecord>) {
-        self.records.push(records);
+    /// All slices have come.
+    pub fn begin(&mut self) {
+        self.slices.sort_by_key(|slice| slice.first);
+        let early = self.early.take().expect("begun once");
+        self.add_records(early);
     }
 
-    /// Replays everything.
-    pub fn finish(mut self) -> Index {
-        self.slices.sort_by_key(|slice| slice.first);
-        let mut deleted: HashMap<BlobId, Sequence> = HashMap::new();
-        let records = std::mem::take(&mut self.records);
-        for record in records.into_iter().flatten() {
-            let (id, sequence) = (record.entry.id, record.entry.sequence);
-            if !self.counts(&id, sequence) {
-                continue;
-            }
-            match record.entry.kind {
-                Kind::Tombstone => {
-                    let latest = deleted.entry(id).or_insert(sequence);
-                    *latest = sequence.max(*latest);
-                    if self.index.get(&id).is_some_and(|present| present.sequence < sequence) {
-                        self.index.remove(&id);
-                    }
-                }
-                Kind::Blob => {
-                    let gone = deleted.get(&id).is_some_and(|deleted| *deleted > sequence)
-                        && !is_planted(Mutant::TombstoneForgotten);
-                    let location = Location {
-                        segment: record.segment,
-                        offset_units: record.entry.offset_units,
-                        length_units: location_length(record.entry.length_units, record.entry.layout != Layout::Inline),
-                        sequence,
-                    };
-                    let older = self.index.get(&id).is_none_or(|present| {
-                        present.sequence < location.sequence || is_planted(Mutant::LastRecordCounts)
-                    });
-                    if older && !gone {
-                        self.index.insert(Entry { id, location });
-                    }
-                }
-                Kind::Frame | Kind::ExtentPage | Kind::Part | Kind::Stub => unreachable!("not sent for replay"),
-            }
+    pub fn add_records(&mut self, records: Vec<ReplayRecord>) {
+        match &mut self.early {
+            Some(early) => early.extend(records),
+            None => records.into_iter().for_each(|record| self.enter(record)),
         }
+    }
+
+    fn enter(&mut self, record: ReplayRecord) {
+        let (id, sequence) = (record.entry.id, record.entry.sequence);
+        if !self.counts(&id, sequence) {
+            return;
+        }
+        match record.entry.kind {
+            Kind::Tombstone => {
+                let latest = self.deleted.entry(id).or_insert(sequence);
+                *latest = sequence.max(*latest);
+                if self.index.get(&id).is_some_and(|present| present.sequence < sequence) {
+                    self.index.remove(&id);
+                }
+            }
+            Kind::Blob => {
+                let gone = self.deleted.get(&id).is_some_and(|deleted| *deleted > sequence)
+                    && !is_planted(Mutant::TombstoneForgotten);
+                let location = Location {
+                    segment: record.segment,
+                    offset_units: record.entry.offset_units,
+                    length_units: location_length(record.entry.length_units, record.entry.layout != Layout::Inline),
+                    sequence,
+                };
+                let older = self
+                    .index
+                    .get(&id)
+                    .is_none_or(|present| present.sequence < location.sequence || is_planted(Mutant::LastRecordCounts));
+                if older && !gone {
+                    self.index.insert(Entry { id, location });
+                }
+            }
+            Kind::Frame | Kind::ExtentPage | Kind::Part | Kind::Stub => unreachable!("not sent for replay"),
+        }
+    }
+
+    /// All records have come.
+    pub fn finish(self) -> Index {
         self.index
     }
 
@@ -112,12 +129,16 @@ mod tests {
         }
     }
 
-    fn replay(slices: Vec<Slice>, records: Vec<ReplayRecord>) -> Vec<(u8, u64, u32)> {
-        let mut replay = Replay::default();
+    fn replay(slices: Vec<Slice>, mut records: Vec<ReplayRecord>) -> Vec<(u8, u64, u32)> {
+        let mut replay = Replay::new();
         for slice in slices {
             replay.add_slice(slice);
         }
+        // What comes too early counts like the rest.
+        let late = records.split_off(records.len() / 2);
         replay.add_records(records);
+        replay.begin();
+        replay.add_records(late);
         let mut entries = Vec::new();
         replay.finish().after(None, 100, &mut entries);
         entries.into_iter().map(|entry| (entry.id.0[0], entry.location.sequence.0, entry.location.segment.0)).collect()

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::cache::CacheStatus;
-use crate::io::Io;
+use crate::io::{Io, OpenMode};
 use crate::log::dir_io::DirIo;
 use crate::log::free_files::FreeFiles;
 use crate::log::health::Health;
@@ -81,6 +81,11 @@ pub(super) struct Forgetting {
 
 impl<F> Shared<F> {
     /// A handle of a core to a data directory.
+    /// A handle to each data directory.
+    pub fn dirs_io<I: Io<File = F>>(&self, io: &I) -> Vec<DirIo<I>> {
+        (0..self.options.dirs.len()).map(|dir| self.dir_io(io, dir)).collect()
+    }
+
     pub fn dir_io<I: Io<File = F>>(&self, io: &I, dir: usize) -> DirIo<I> {
         DirIo::new(io.clone(), self.health.dir(dir).clone())
     }
@@ -156,7 +161,11 @@ impl<F: Clone + Send + Sync + fmt::Debug + 'static> Store<F> {
             .unzip();
         let (events, events_receiver) = mailbox();
         Store(Arc::new(Shared {
-            table: Arc::new(SegmentTable::new()),
+            table: Arc::new(SegmentTable::new(
+                options.dirs.clone(),
+                if options.read_only { OpenMode::Read } else { OpenMode::ReadWrite },
+                options.limits.open_files_max,
+            )),
             health: Health::new(&options.dirs, options.limits.disk_timeout),
             free: OnceLock::new(),
             mailboxes,

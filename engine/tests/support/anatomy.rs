@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use nabu_engine::io::BLOCK_SIZE;
 use nabu_engine::log::bytes;
+use nabu_engine::log::codec::crc32c;
 use nabu_engine::log::footer::{ENTRY_SIZE, FooterEntry, TRAILER_SIZE, Trailer};
 use nabu_engine::log::header::{DATA_START, HEADER_SIZE, SegmentHeader};
 use nabu_engine::log::record::{Kind, decode_head};
@@ -70,13 +71,20 @@ pub fn parts(sim: &Sim) -> Vec<Part> {
     parts
 }
 
+/// What the footer of a sealed segment lists.
+pub fn footer_entries(trailer: &Trailer, content: &[u8]) -> Vec<FooterEntry> {
+    let encoded = &content[trailer.entries_offset as usize..][..trailer.count as usize * ENTRY_SIZE];
+    assert_eq!(crc32c(encoded), trailer.entries_crc, "a valid footer");
+    encoded.chunks_exact(ENTRY_SIZE).map(|entry| FooterEntry::decode(entry).expect("an entry")).collect()
+}
+
 fn segment_parts(path: &Path, content: &[u8], parts: &mut Vec<Part>) {
     let Some(header) = SegmentHeader::decode(content) else { return };
     let size = content.len() as u64;
     let trailer_at = content.len() - BLOCK_SIZE;
     let Some(trailer) = Trailer::decode(&content[trailer_at..], header.segment, header.nonce, size) else { return };
     let entries_at = trailer.entries_offset as usize;
-    let entries = trailer.decode_entries(&content[entries_at..trailer_at]).expect("a valid footer");
+    let entries = footer_entries(&trailer, content);
     let mut push = |range: std::ops::Range<u64>, meaning, record: Option<FooterEntry>| {
         if !range.is_empty() {
             let record = record.map(|entry| (header.segment, entry));

@@ -43,6 +43,7 @@ pub fn limits(seed: u64) -> Limits {
         counted_per_turn: pick(&[1, 1024]) as usize,
         disk_timeout: usual.disk_timeout,
         compaction,
+        open_files_max: pick(&[1, 3, 64]) as usize,
     };
     limits.check();
     limits

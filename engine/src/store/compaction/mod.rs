@@ -29,6 +29,7 @@ use self::policy::{Balance, Candidate, Cause};
 use crate::index::Location;
 use crate::io::{BLOCK_SIZE, Disk, Instant, Io};
 use crate::log::HEAD_ROOM;
+use crate::log::entries::Entries;
 use crate::log::extent::{EXTENT_SIZE, PAGE_EXTENTS_MAX};
 use crate::log::footer::{FooterEntry, footer_bytes};
 use crate::log::free_files::RESERVED_FILES;
@@ -221,7 +222,8 @@ impl<I: Io> Compaction<I> {
         if let Some(known) = segment.contents() {
             return known;
         }
-        let contents = Contents::of(&self.shard.countable_entries(segment).await.unwrap_or_default());
+        let contents = self.shard.gather_countable(segment, |all: &mut Contents, entry| all.add(&entry)).await;
+        let contents = contents.unwrap_or_default();
         segment.set_contents(contents);
         contents
     }
@@ -327,15 +329,20 @@ impl<I: Io> Compaction<I> {
                 Err(Halt::Stopped) => return Err(Halt::Stopped),
             }
         }
-        let Some(entries) = self.shard.countable_entries(segment).await else {
+        let gather = |blobs: &mut Entries, entry: FooterEntry| {
+            if entry.kind == Kind::Blob {
+                blobs.push(&entry);
+            }
+        };
+        let Some(blobs) = self.shard.gather_countable(segment, gather).await else {
             return Err(Halt::Failed(StoreError::ReadFailed {
                 id: BlobId([0; 16]),
                 dir: segment.dir,
                 reason: "its records".into(),
             }));
         };
-        let blobs: Vec<FooterEntry> = entries.into_iter().filter(|entry| entry.kind == Kind::Blob).collect();
         let live = self.live(segment, &blobs).await?;
+        blobs.free(self.shard.io()).await;
         match self.move_records(segment, live).await {
             Ok(()) => {}
             Err(Halt::Failed(error)) => failure = Some(error),
@@ -345,13 +352,11 @@ impl<I: Io> Compaction<I> {
     }
 
     /// Those records of blobs that the index knows to lie in a segment, in the order of their places.
-    async fn live(
-        &self,
-        segment: &Segment<I::File>,
-        entries: &[FooterEntry],
-    ) -> Result<Vec<(BlobId, Location)>, StoreError> {
+    async fn live(&self, segment: &Segment<I::File>, entries: &Entries) -> Result<Vec<(BlobId, Location)>, StoreError> {
         let mut live = Vec::new();
-        for some in entries.chunks(self.limits().ids_at_once) {
+        let mut rest = entries.iter();
+        while rest.len() > 0 {
+            let some: Vec<FooterEntry> = rest.by_ref().take(self.limits().ids_at_once).collect();
             let ids: Vec<BlobId> = some.iter().map(|entry| entry.id).collect();
             for (entry, found) in some.iter().zip(self.locate(&ids).await?) {
                 let is_here = |at: &Location| at.segment == segment.id && at.offset_units == entry.offset_units;

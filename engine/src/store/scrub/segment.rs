@@ -16,6 +16,7 @@ use super::{Fault, Halt, RETRIES_UNREADABLE, Scrub, Trouble, verify};
 use crate::index::Location;
 use crate::io::{BLOCK_SIZE, Io};
 use crate::log::bytes;
+use crate::log::entries::Entries;
 use crate::log::footer::{ENTRY_SIZE, FooterEntry, TRAILER_SIZE, Trailer};
 use crate::log::header::DATA_START;
 use crate::log::health::taken_out;
@@ -49,7 +50,7 @@ struct Place {
 /// What is known of a segment's places.
 #[derive(Default)]
 struct Books {
-    entries: Vec<FooterEntry>,
+    entries: Entries,
     /// Where what lies behind the records must be zero.
     blanks: Vec<Range<u64>>,
     /// The footer can't be used.
@@ -57,7 +58,7 @@ struct Books {
 }
 
 impl Books {
-    fn new(entries: Vec<FooterEntry>, trailer: &Trailer, size: u64) -> Self {
+    fn new(entries: Entries, trailer: &Trailer, size: u64) -> Self {
         let records_end = entries.last().map_or(DATA_START, |last| bytes(last.offset_units) + bytes(last.length_units));
         let entries_end = trailer.entries_offset + (entries.len() * ENTRY_SIZE) as u64;
         let trailer_at = size - BLOCK_SIZE as u64;
@@ -79,7 +80,7 @@ fn places(books: &Books) -> impl Iterator<Item = Place> + '_ {
         let range = bytes(entry.offset_units)..bytes(entry.offset_units) + bytes(entry.length_units);
         let gap = at..range.start.max(at);
         at = range.end.max(at);
-        blank(gap).chain([Place { range, meaning: Meaning::Record(*entry) }])
+        blank(gap).chain([Place { range, meaning: Meaning::Record(entry) }])
     });
     std::iter::once(header).chain(records).chain(books.blanks.iter().cloned().flat_map(blank))
 }
@@ -101,8 +102,8 @@ impl<I: Io> Scrub<I> {
             self.check_places(segment, &books).await?;
             self.counters().segments.fetch_add(1, Ordering::Relaxed);
         }
-        let is_large = |entry: &&FooterEntry| entry.kind == Kind::Blob && entry.layout != Layout::Inline;
-        let large: Vec<FooterEntry> = books.entries.iter().filter(is_large).copied().collect();
+        let is_large = |entry: &FooterEntry| entry.kind == Kind::Blob && entry.layout != Layout::Inline;
+        let large: Vec<FooterEntry> = books.entries.iter().filter(is_large).collect();
         for entry in large.into_iter().filter(|entry| entry.offset_units >= from_units) {
             // Everything before it is done.
             self.advance(segment.id, entry.offset_units).await;
@@ -280,7 +281,7 @@ impl<I: Io> Scrub<I> {
                 }
             }
         }
-        let entries = scan(io, segment, size).await.map(|scan| scan.records).unwrap_or_default();
+        let entries = scan(io, segment, size).await.map(|scan| scan.records.into_iter().collect()).unwrap_or_default();
         Ok(Books { entries, blanks: Vec::new(), fault })
     }
 
@@ -323,7 +324,7 @@ impl<I: Io> Scrub<I> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::footer::{self, footer_bytes};
+    use crate::log::footer::footer_bytes;
     use crate::log::header::SegmentHeader;
     use crate::types::{SegmentId, Sequence};
 
@@ -342,12 +343,12 @@ mod tests {
 
     #[test]
     fn the_places_of_a_sealed_segment_leave_no_byte_out() {
-        let entries = vec![entry(128, 3), entry(131, 61), entry(256, 2)];
+        let entries = Entries::from_iter([entry(128, 3), entry(131, 61), entry(256, 2)]);
         let data_end = bytes(258).next_multiple_of(BLOCK_SIZE as u64);
         let size = data_end + footer_bytes(entries.len());
         let header = SegmentHeader { segment: SegmentId(1), size: 1 << 20, store: [3; 16], nonce: 2, created_at_ns: 4 };
-        let footer = footer::encode(&header, size, data_end, &entries);
-        let trailer = Trailer::decode(&footer[footer.len() - BLOCK_SIZE..], SegmentId(1), 2, size).expect("just made");
+        let entries_offset = data_end;
+        let trailer = Trailer { header, entries_offset, count: entries.len() as u32, entries_crc: 0, data_end };
         let (entries_offset, trailer_at) = (trailer.entries_offset, size - BLOCK_SIZE as u64);
         let entries_end = entries_offset + 3 * ENTRY_SIZE as u64;
         let books = Books::new(entries, &trailer, size);

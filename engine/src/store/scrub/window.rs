@@ -107,25 +107,30 @@ impl<'w, I: Io> Window<'w, I> {
         let at = (self.held.end - self.held.start) as usize;
         let length = length.min(self.capacity - at);
         let range = at..at + length;
-        let (io, file) = (self.shard.dir(self.segment.dir), &self.segment.file);
-        let (result, buf) = io.read_at(file, self.frame.lend(), range.clone(), self.held.end).await;
+        let io = self.shard.dir(self.segment.dir);
+        let file = match self.segment.file(io).await {
+            Ok(file) => file,
+            Err(error) if taken_out(&error).is_some() => return Err(Trouble::Busy),
+            Err(error) => return Err(Fault::Unreadable(error.to_string()).into()),
+        };
+        let (result, buf) = io.read_at(&file, self.frame.lend(), range.clone(), self.held.end).await;
         self.frame.put_back(buf);
         match result {
             Ok(count) if count < length => return Err(Fault::Damaged("the file ends before it").into()),
             Ok(_) => {}
             Err(error) if taken_out(&error).is_some() => return Err(Trouble::Busy),
-            Err(_) => self.read_blocks(range).await?,
+            Err(_) => self.read_blocks(&file, range).await?,
         }
         self.held.end += length as u64;
         Ok(self.pacer.paced(length as u64).await?)
     }
 
-    async fn read_blocks(&mut self, range: Range<usize>) -> Result<(), Halt> {
+    async fn read_blocks(&mut self, file: &I::File, range: Range<usize>) -> Result<(), Halt> {
         let io = self.shard.dir(self.segment.dir);
         for at in range.step_by(BLOCK_SIZE) {
             self.pacer.check()?;
             let offset = self.held.start + at as u64;
-            let read = io.read_at(&self.segment.file, self.frame.lend(), at..at + BLOCK_SIZE, offset).await;
+            let read = io.read_at(file, self.frame.lend(), at..at + BLOCK_SIZE, offset).await;
             self.frame.put_back(read.1);
             if let Err(error) = read.0 {
                 self.unreadable.push(offset);
