@@ -1,21 +1,29 @@
-//! The store without a network: how fast it fills, and how long it takes to open.
+//! The store without a network: how fast it fills, how long it takes to open, and how long a core
+//! with millions of blobs is busy at a time.
 //!
 //! ```text
-//! cargo bench -p nabu-engine --bench store -- fill DIR COUNT SIZE [CORES]   puts COUNT blobs of SIZE bytes, then dies as by kill -9
-//! cargo bench -p nabu-engine --bench store -- open DIR [CORES]              opens it, prints the time, and stops cleanly
+//! cargo bench -p nabu-engine --bench store -- fill DIR COUNT SIZE [CORES]
+//! cargo bench -p nabu-engine --bench store -- open DIR [CORES]
+//! cargo bench -p nabu-engine --bench store -- walk DIR [CORES]
 //! ```
+//!
+//! `fill` puts COUNT blobs of SIZE bytes, then dies as by kill -9. `open` opens the store, prints the
+//! time and the memory, and stops cleanly. `walk` opens it, lists all ids, reads and deletes
+//! 100,000 of them while the live bytes are counted, and prints the longest rounds of each core: the
+//! time from one turn of a task to its next, within which every other task that was ready had one.
 
 use std::cell::Cell;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use nabu_engine::io::Spawn;
 use nabu_engine::runtime::{RingIo, RuntimeOptions, run};
-use nabu_engine::store::{CommitOptions, Limits, Shard, Store, StoreOptions};
+use nabu_engine::store::{CommitOptions, Limits, Pace, Shard, Store, StoreOptions};
 use nabu_engine::sync::Notify;
+use nabu_engine::types::{BlobId, CoreId};
 
 /// Puts under way at the same time on each core.
 const CLIENTS: u64 = 64;
@@ -40,7 +48,9 @@ fn main() {
         ["fill", dir, count, size, cores] => fill(dir, number(count), number(size) as usize, number(cores) as u16),
         ["open", dir] => open(dir, 2),
         ["open", dir, cores] => open(dir, number(cores) as u16),
-        _ => eprintln!("usage: store -- fill DIR COUNT SIZE [CORES] | open DIR [CORES]"),
+        ["walk", dir] => walk(dir, 2),
+        ["walk", dir, cores] => walk(dir, number(cores) as u16),
+        _ => eprintln!("usage: store -- fill DIR COUNT SIZE [CORES] | open DIR [CORES] | walk DIR [CORES]"),
     }
 }
 
@@ -112,16 +122,160 @@ fn open(dir: &str, cores: u16) {
         async move {
             let shard = store.open(core, io).await.expect("the store opens");
             if core.0 == 0 {
-                let milliseconds = began.elapsed().as_secs_f64() * 1e3;
-                let status = shard.status().await;
-                println!(
-                    "{} blobs open in {milliseconds:.0} ms on {cores} cores, index {:.1} B a blob",
-                    status.blob_count,
-                    status.index_bytes as f64 / status.blob_count.max(1) as f64
-                );
+                print_opened(&shard, began).await;
             }
             shard.close().await;
         }
     })
     .expect("the runtime starts");
+}
+
+async fn print_opened(shard: &Shard<RingIo>, began: Instant) {
+    let milliseconds = began.elapsed().as_secs_f64() * 1e3;
+    let status = shard.status().await;
+    println!(
+        "{} blobs open in {milliseconds:.0} ms, index {:.1} B a blob, {} segments; the process took at most {} MiB",
+        status.blob_count,
+        status.index_bytes as f64 / status.blob_count.max(1) as f64,
+        status.segments.active + status.segments.sealed + status.segments.fenced,
+        memory_kib("VmHWM:") / 1024,
+    );
+}
+
+/// A figure of this process from the kernel (proc_pid_status(5)).
+fn memory_kib(name: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("proc is mounted");
+    let line = status.lines().find(|line| line.starts_with(name)).expect("the kernel tells");
+    line.split_whitespace().nth(1).and_then(|value| value.parse().ok()).expect("a number")
+}
+
+/// Ids in one page of a list.
+const PAGE: usize = 1000;
+/// Blobs that are read, and then deleted.
+const TOUCHED: usize = 100_000;
+
+fn walk(dir: &str, cores: u16) {
+    let store = Store::new(options(dir, cores));
+    let began = Instant::now();
+    let is_done = Arc::new(AtomicBool::new(false));
+    run(&RuntimeOptions { cores, pin: true }, move |core, io| {
+        let (store, is_done) = (store.clone(), is_done.clone());
+        let all_done = is_done.clone();
+        async move {
+            let shard = store.open(core, io.clone()).await.expect("the store opens");
+            if core.0 == 0 {
+                print_opened(&shard, began).await;
+                let user = shard.clone();
+                io.spawn(async move {
+                    use_all(&user).await;
+                    is_done.store(true, Ordering::Release);
+                });
+            }
+            let mut rounds = Rounds::default();
+            while !all_done.load(Ordering::Acquire) {
+                let turn = Instant::now();
+                io.yield_now().await;
+                rounds.add(turn.elapsed());
+            }
+            rounds.print(core);
+            shard.close().await;
+        }
+    })
+    .expect("the runtime starts");
+}
+
+/// How long the rounds of a core were, without the time for which it waited for a CPU.
+#[derive(Default)]
+struct Rounds {
+    /// By the number of bits of the microseconds.
+    by_bits: [u64; 32],
+    longest: Duration,
+    waited: Duration,
+}
+
+/// From this length on the kernel is asked how much of a round was spent waiting for a CPU.
+const LONG: Duration = Duration::from_micros(200);
+
+impl Rounds {
+    fn add(&mut self, mut length: Duration) {
+        if length >= LONG {
+            let waited = waited_for_a_cpu();
+            length = length.saturating_sub(waited - self.waited);
+            self.waited = waited;
+        }
+        let micros = length.as_micros() as u64;
+        self.by_bits[(u64::BITS - micros.leading_zeros()) as usize] += 1;
+        self.longest = self.longest.max(length);
+    }
+
+    fn print(&self, core: CoreId) {
+        let all: u64 = self.by_bits.iter().sum();
+        let above: Vec<String> = (8..20)
+            .map(|bits| (bits, self.by_bits[bits..].iter().sum::<u64>()))
+            .filter(|(_, count)| *count > 0)
+            .map(|(bits, count)| format!("{count} of {} us or more", 1u64 << (bits - 1)))
+            .collect();
+        println!("core {}: {all} rounds, the longest {} us; {}", core.0, self.longest.as_micros(), above.join(", "));
+    }
+}
+
+/// How long this thread was ready to run and did not (the second figure of `schedstat`, proc(5)).
+fn waited_for_a_cpu() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("the kernel counts");
+    let nanoseconds = text.split_whitespace().nth(1).and_then(|value| value.parse().ok()).expect("a number");
+    Duration::from_nanos(nanoseconds)
+}
+
+/// Runs an operation for each of these, some at a time.
+async fn for_each<F: Future<Output = ()> + 'static>(
+    shard: &Shard<RingIo>,
+    ids: &Rc<Vec<BlobId>>,
+    operation: impl Fn(Shard<RingIo>, BlobId) -> F + Clone + 'static,
+) {
+    let (next, left, ended) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(CLIENTS)), Rc::new(Notify::default()));
+    for _ in 0..CLIENTS {
+        let (shard, ids, operation) = (shard.clone(), ids.clone(), operation.clone());
+        let (next, left, ended) = (next.clone(), left.clone(), ended.clone());
+        shard.io().clone().spawn(async move {
+            while let Some(id) = ids.get(next.replace(next.get() + 1)) {
+                operation(shard.clone(), *id).await;
+            }
+            left.set(left.get() - 1);
+            ended.notify();
+        });
+    }
+    ended.wait_for(|| (left.get() == 0).then_some(())).await;
+}
+
+async fn use_all(shard: &Shard<RingIo>) {
+    let mut began = Instant::now();
+    let mut took = |what: &str, count: usize| {
+        println!("{what} {count} blobs: {:.1} s", began.elapsed().as_secs_f64());
+        began = Instant::now();
+    };
+    let (mut ids, mut after) = (Vec::new(), None);
+    loop {
+        let page = shard.list(after, PAGE).await.expect("the store is open");
+        after = page.ids.last().copied();
+        ids.extend(page.ids);
+        if !page.has_more {
+            break;
+        }
+    }
+    took("listed", ids.len());
+    let step = (ids.len() / TOUCHED).max(1);
+    let touched: Rc<Vec<BlobId>> = Rc::new(ids.into_iter().step_by(step).collect());
+    let read = async |shard: Shard<RingIo>, id| {
+        let blob = shard.open(id).await.expect("it can be read").expect("it was listed");
+        let size = blob.meta().size;
+        let mut reader = blob.reader(0..size);
+        while reader.next(Pace::Fast).await.expect("it can be read").is_some() {}
+    };
+    for_each(shard, &touched, read).await;
+    took("read", touched.len());
+    let delete = async |shard: Shard<RingIo>, id| {
+        shard.delete(id).await.expect("it was listed");
+    };
+    for_each(shard, &touched, delete).await;
+    took("deleted", touched.len());
 }
