@@ -38,20 +38,37 @@ class Server:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
 
-    def start(self):
-        command = [self.binary, "start", "--data", self.data, "--listen", f"127.0.0.1:{self.port}", "--token-file", self.tokens, "--config", self.config]
-        self.log = open(self.log_path, "ab")
-        self.process = subprocess.Popen(command + ["--memory", self.memory], stderr=self.log, stdout=self.log)
+    def spawn(self):
+        """Starts the process, and does not wait for it to serve."""
+        command = [self.binary, "start", "--data", self.data, "--token-file", self.tokens]
+        command += ["--listen", f"127.0.0.1:{self.port}", "--config", self.config]
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(
+                command + ["--memory", self.memory], stderr=log, stdout=log
+            )
+
+    def serves(self):
+        """Waits until the server serves; False when it ends by itself, or takes too long."""
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             try:
                 if self.request("GET", "/readyz")[0] == 200:
-                    return
+                    return True
             except OSError:
                 if self.process.poll() is not None:
                     break
             time.sleep(0.05)
-        sys.exit(f"the server does not start: {open(self.log_path).read()[-2000:]}")
+        return False
+
+    def start(self):
+        self.spawn()
+        if not self.serves():
+            sys.exit(f"the server does not start: {open(self.log_path).read()[-2000:]}")
+
+    def last_line(self):
+        """The last line that the server wrote: why it did not start, where it did not."""
+        with open(self.log_path) as log:
+            return log.read().rstrip().rpartition("\n")[2]
 
     def request(self, method, path):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
@@ -63,6 +80,11 @@ class Server:
         self.process.send_signal(signal.SIGTERM)
         if self.process.wait(120) != 0:
             sys.exit(f"the server ended with {self.process.returncode}")
+
+    def kill(self):
+        """Ends the server as a crash does."""
+        self.process.kill()
+        self.process.wait()
 
     def resident_mib(self):
         with open(f"/proc/{self.process.pid}/status") as status:
