@@ -4,13 +4,13 @@
 //! ```text
 //! cargo bench -p nabu-engine --bench store -- fill DIR COUNT SIZE [CORES]
 //! cargo bench -p nabu-engine --bench store -- open DIR [CORES]
-//! cargo bench -p nabu-engine --bench store -- walk DIR [CORES]
+//! cargo bench -p nabu-engine --bench store --features steps -- walk DIR [CORES]
 //! ```
 //!
 //! `fill` puts COUNT blobs of SIZE bytes, then dies as by kill -9. `open` opens the store, prints the
 //! time and the memory, and stops cleanly. `walk` opens it, lists all ids, reads and deletes
-//! 100,000 of them while the live bytes are counted, and prints the longest rounds of each core: the
-//! time from one turn of a task to its next, within which every other task that was ready had one.
+//! 100,000 of them while the live bytes are counted, and prints how long the steps of each core were
+//! (`engine/src/runtime/steps.rs`).
 
 use std::cell::Cell;
 use std::path::PathBuf;
@@ -19,8 +19,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use nabu_engine::io::Spawn;
-use nabu_engine::runtime::{RingIo, RuntimeOptions, run};
+use nabu_engine::io::{Clock, Spawn};
+use nabu_engine::runtime::{RingIo, RuntimeOptions, run, steps};
 use nabu_engine::store::{CommitOptions, Limits, Pace, Shard, Store, StoreOptions};
 use nabu_engine::sync::Notify;
 use nabu_engine::types::{BlobId, CoreId};
@@ -158,72 +158,38 @@ fn walk(dir: &str, cores: u16) {
     let store = Store::new(options(dir, cores));
     let began = Instant::now();
     let is_done = Arc::new(AtomicBool::new(false));
+    // As the server does.
+    let _warmer = store.warm_up();
     run(&RuntimeOptions { cores, pin: true }, move |core, io| {
         let (store, is_done) = (store.clone(), is_done.clone());
-        let all_done = is_done.clone();
         async move {
             let shard = store.open(core, io.clone()).await.expect("the store opens");
+            steps::take();
             if core.0 == 0 {
                 print_opened(&shard, began).await;
-                let user = shard.clone();
-                io.spawn(async move {
-                    use_all(&user).await;
-                    is_done.store(true, Ordering::Release);
-                });
+                use_all(&shard).await;
+                is_done.store(true, Ordering::Release);
             }
-            let mut rounds = Rounds::default();
-            while !all_done.load(Ordering::Acquire) {
-                let turn = Instant::now();
-                io.yield_now().await;
-                rounds.add(turn.elapsed());
+            while !is_done.load(Ordering::Acquire) {
+                io.sleep(Duration::from_millis(10)).await;
             }
-            rounds.print(core);
+            print_steps(core, "all");
             shard.close().await;
         }
     })
     .expect("the runtime starts");
 }
 
-/// How long the rounds of a core were, without the time for which it waited for a CPU.
-#[derive(Default)]
-struct Rounds {
-    /// By the number of bits of the microseconds.
-    by_bits: [u64; 32],
-    longest: Duration,
-    waited: Duration,
-}
-
-/// From this length on the kernel is asked how much of a round was spent waiting for a CPU.
-const LONG: Duration = Duration::from_micros(200);
-
-impl Rounds {
-    fn add(&mut self, mut length: Duration) {
-        if length >= LONG {
-            let waited = waited_for_a_cpu();
-            length = length.saturating_sub(waited - self.waited);
-            self.waited = waited;
-        }
-        let micros = length.as_micros() as u64;
-        self.by_bits[(u64::BITS - micros.leading_zeros()) as usize] += 1;
-        self.longest = self.longest.max(length);
-    }
-
-    fn print(&self, core: CoreId) {
-        let all: u64 = self.by_bits.iter().sum();
-        let above: Vec<String> = (8..20)
-            .map(|bits| (bits, self.by_bits[bits..].iter().sum::<u64>()))
-            .filter(|(_, count)| *count > 0)
-            .map(|(bits, count)| format!("{count} of {} us or more", 1u64 << (bits - 1)))
-            .collect();
-        println!("core {}: {all} rounds, the longest {} us; {}", core.0, self.longest.as_micros(), above.join(", "));
-    }
-}
-
-/// How long this thread was ready to run and did not (the second figure of `schedstat`, proc(5)).
-fn waited_for_a_cpu() -> Duration {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("the kernel counts");
-    let nanoseconds = text.split_whitespace().nth(1).and_then(|value| value.parse().ok()).expect("a number");
-    Duration::from_nanos(nanoseconds)
+fn print_steps(core: CoreId, what: &str) {
+    let steps = steps::take();
+    let above = |bits| format!("{} of {} us or more", steps.count_from(bits), 1u64 << bits);
+    println!(
+        "core {}, {what}: {} steps, the longest {} us; {}",
+        core.0,
+        steps.count(),
+        steps.longest().as_micros(),
+        [7, 8, 9, 10].map(above).join(", ")
+    );
 }
 
 /// Runs an operation for each of these, some at a time.
@@ -253,18 +219,22 @@ async fn use_all(shard: &Shard<RingIo>) {
         println!("{what} {count} blobs: {:.1} s", began.elapsed().as_secs_f64());
         began = Instant::now();
     };
-    let (mut ids, mut after) = (Vec::new(), None);
+    // In pages: the benchmark's own memory must not be seen in the steps.
+    let (mut pages, mut after) = (Vec::new(), None);
     loop {
         let page = shard.list(after, PAGE).await.expect("the store is open");
         after = page.ids.last().copied();
-        ids.extend(page.ids);
+        pages.push(page.ids);
         if !page.has_more {
             break;
         }
     }
-    took("listed", ids.len());
-    let step = (ids.len() / TOUCHED).max(1);
-    let touched: Rc<Vec<BlobId>> = Rc::new(ids.into_iter().step_by(step).collect());
+    let count: usize = pages.iter().map(Vec::len).sum();
+    took("listed", count);
+    print_steps(CoreId(0), "listing");
+    let step = (count / TOUCHED).max(1);
+    let touched: Rc<Vec<BlobId>> = Rc::new(pages.into_iter().flatten().step_by(step).collect());
+    steps::take();
     let read = async |shard: Shard<RingIo>, id| {
         let blob = shard.open(id).await.expect("it can be read").expect("it was listed");
         let size = blob.meta().size;
@@ -273,9 +243,11 @@ async fn use_all(shard: &Shard<RingIo>) {
     };
     for_each(shard, &touched, read).await;
     took("read", touched.len());
+    print_steps(CoreId(0), "reading");
     let delete = async |shard: Shard<RingIo>, id| {
         shard.delete(id).await.expect("it was listed");
     };
     for_each(shard, &touched, delete).await;
     took("deleted", touched.len());
+    print_steps(CoreId(0), "deleting");
 }

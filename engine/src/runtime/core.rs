@@ -20,6 +20,7 @@ use super::deadlines::Deadlines;
 use super::doorbell::Doorbell;
 use super::load::{CoreLoad, Meter};
 use super::slab::Slab;
+use super::steps::step;
 use super::timers::Timers;
 use crate::io::Instant;
 use crate::ring::provided::Lease;
@@ -220,7 +221,7 @@ impl CoreThread {
         loop {
             for _ in 0..TASKS_PER_ROUND {
                 let Some(runnable) = core.doorbell.pop_local() else { break };
-                runnable.run();
+                step(|| runnable.run());
             }
             if ended.get() || core.doorbell.is_stopped() {
                 return Ok(());
@@ -248,7 +249,7 @@ impl CoreThread {
         let load = &core.doorbell.load;
         if busy || !core.doorbell.fall_asleep() {
             core.meter.round(load, now);
-            return core.ring.enter(Wait::No);
+            return step(|| core.ring.enter(Wait::No));
         }
         let since = now();
         let wait = match core.next_deadline() {

@@ -14,6 +14,7 @@ mod load;
 pub mod mailbox;
 mod ring_io;
 mod slab;
+pub mod steps;
 mod stream;
 mod timers;
 

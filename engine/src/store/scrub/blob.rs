@@ -65,7 +65,7 @@ impl<I: Io> Scrub<I> {
                 if self.locate_one(id).await?.map(|now| now.sequence) == Some(location.sequence) {
                     return Ok(());
                 }
-                self.background().quarantine.remove(&id, location.sequence);
+                self.background().release(&id, location.sequence);
                 faults = 0;
                 continue;
             }
