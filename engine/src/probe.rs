@@ -26,6 +26,8 @@ events! {
     SegmentUnreadable,
     /// Recovery found a damaged header, and another copy of it.
     HeaderCopyUsed,
+    /// Recovery found a sealed segment without a sound footer.
+    FooterLost,
     /// A read was tried again, and then gave what was written.
     RereadHelped,
     SegmentFenced,

@@ -30,6 +30,8 @@ use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use nabu_engine::io::{Clock, Spawn};
+use nabu_engine::log::OPEN_FILES_MAX;
+use nabu_engine::ring::sys;
 use nabu_engine::runtime::mailbox::{Receiver, Sender, mailbox};
 use nabu_engine::runtime::{self, Listener, RingIo, RuntimeOptions};
 use nabu_engine::store::{Limits, Missing, ScrubOptions, Store, StoreOptions};
@@ -97,6 +99,17 @@ impl Mailboxes {
     }
 }
 
+/// The part of the descriptors of the process that files of segments may take beside those that are
+/// written to: the others are for connections.
+const OPEN_FILES_DIVISOR: u64 = 4;
+/// Some of them, however few descriptors there are.
+const OPEN_FILES_MIN: usize = 16;
+
+fn open_files_max() -> usize {
+    let descriptors = sys::raise_limit(sys::Limit::Descriptors).unwrap_or(0);
+    ((descriptors / OPEN_FILES_DIVISOR) as usize).clamp(OPEN_FILES_MIN, OPEN_FILES_MAX)
+}
+
 /// Starts the server and blocks until it has shut down (SIGTERM or SIGINT).
 ///
 /// # Errors
@@ -115,7 +128,7 @@ pub fn run(config: Config, security: Security) -> Result<(), String> {
         memory_bytes: config.memory_bytes,
         segment_size: config.segment_size,
         read_only: false,
-        limits: Limits { disk_timeout: patience, ..Limits::default() },
+        limits: Limits { disk_timeout: patience, open_files_max: open_files_max(), ..Limits::default() },
     });
     store.set_on_missing(config.on_missing);
     let shared = Arc::new(Shared {

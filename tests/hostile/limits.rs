@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::load::{Ask, Load, Model};
 use crate::support::content::{content, id_of};
 use crate::support::http::{Connection, Request};
-use crate::support::server::{Options, READ_TOKEN, directory};
+use crate::support::server::{Options, READ_TOKEN, WRITE_TOKEN, directory};
 use crate::support::wait_for;
 use crate::{run, seeded, skip};
 
@@ -49,6 +49,47 @@ fn without_descriptors_new_connections_wait_and_are_served_when_others_close() {
     server.kill();
     let server = plain.start();
     model.check(&server);
+    server.stop();
+}
+
+/// Each segment holds one of these.
+const LARGE: usize = 900 << 10;
+/// Many more than may be open.
+const SEGMENTS: u64 = 3 * DESCRIPTORS as u64;
+
+#[test]
+fn a_store_has_more_segments_than_the_process_may_have_descriptors() {
+    if let Err(reason) = run("prlimit", &["--version"]) {
+        return skip(&reason);
+    }
+    let data = directory();
+    let wrapper = words(&["prlimit", &format!("--nofile={DESCRIPTORS}:{DESCRIPTORS}"), "--"]);
+    // Little memory: what is read comes from the disk.
+    let (memory, config) = ("64MiB".to_owned(), "segment_size: 1MiB\n".to_owned());
+    let options = Options { wrapper, memory, config, ..Options::new(data.path()) };
+    let server = options.start();
+    let mut connection = server.connect();
+    let blobs: Vec<(u64, String)> = (0..SEGMENTS).map(|seed| (seed, id_of(&content(seed, LARGE)))).collect();
+    for (seed, _) in &blobs {
+        connection.exchange(&Request::upload(&content(*seed, LARGE)).token(WRITE_TOKEN)).expect(201);
+    }
+    let read_all = |connection: &mut Connection| {
+        for (seed, id) in blobs.iter().chain(blobs.iter().rev()) {
+            let answer = connection.exchange(&Request::get(&format!("/v1/blobs/{id}")).token(READ_TOKEN)).expect(200);
+            assert!(answer.body == content(*seed, LARGE), "blob {seed}");
+        }
+    };
+    read_all(&mut connection);
+    drop(connection);
+    server.stop();
+    // After a clean stop every segment is covered by the checkpoint, and none is open.
+    let server = options.start();
+    read_all(&mut server.connect());
+    drop(server.kill());
+    let files = std::fs::read_dir(data.path().join("segments")).expect("a directory").count();
+    assert!(files as u64 >= SEGMENTS, "{files} files");
+    let server = options.start();
+    read_all(&mut server.connect());
     server.stop();
 }
 
