@@ -130,8 +130,8 @@ fn note_missing<F>(store: &Store<F>, on_missing: Missing, missing: usize, absent
             tracing::error!(
                 missing,
                 given_but_absent = ?given,
-                "the store is degraded: data directories are missing, and what may lie there is answered with 503; nothing is reclaimed, compacted or \
-                 scrubbed until a start has all of them"
+                "the store is degraded: data directories are missing, and what may lie there is answered with 503; nothing from before this start \
+                 is reclaimed or scrubbed until a start has all of them"
             );
         }
         Missing::Forget => {

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 const BOUNDARIES: [usize; 6] = [4 << 10, 16 << 10, 64 << 10, 128 << 10, 256 << 10, 1 << 20];
 
 /// One blob.
+#[derive(Clone)]
 pub struct Content {
     pub bytes: Vec<u8>,
     pub id: BlobId,
