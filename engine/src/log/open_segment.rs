@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::log::entries::Entries;
 use crate::log::footer::FooterEntry;
@@ -122,7 +121,7 @@ impl<F> OpenSegment<F> {
         self.entries.borrow_mut().push(&entry);
         self.segment.add_record(&entry);
         if matches!(head.kind, Kind::Blob | Kind::Tombstone) {
-            self.segment.unapplied.fetch_add(1, Ordering::AcqRel);
+            self.segment.add_unapplied();
         }
         if head.kind != Kind::Tombstone {
             self.segment.add_live(bytes(length_units));

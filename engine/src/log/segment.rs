@@ -102,7 +102,7 @@ pub struct Segment<F> {
     /// Bytes in records that are live. Negative only while the accounting after a start is under way.
     pub live_bytes: AtomicI64,
     /// Operations whose record lies here and whose outcome is not in the index yet.
-    pub unapplied: AtomicU32,
+    unapplied: AtomicU32,
     /// Bytes of the file now: less than `size` when it was sealed short.
     pub file_bytes: AtomicU64,
     /// Something in here is not as it was written: what is live should go elsewhere.
@@ -288,6 +288,39 @@ impl<F> Segment<F> {
             table.files.may_be_closed(&self.handle);
         }
         Ok(left)
+    }
+
+    /// An operation has placed its record here. On the core that writes to the segment, so nothing
+    /// is added once that has sealed or fenced it.
+    pub fn add_unapplied(&self) {
+        self.unapplied.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The outcome of such an operation is in the index. Returns whether it was the last.
+    pub fn remove_unapplied(&self) -> bool {
+        self.unapplied.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    /// Whether the outcomes of all that was placed here are in the index.
+    pub fn is_applied(&self) -> bool {
+        self.unapplied.load(Ordering::Acquire) == 0
+    }
+
+    /// Whether it is sealed, and the outcome of every record in it is in the index.
+    pub fn is_settled(&self) -> bool {
+        self.is_closed_and(|state| state == State::Sealed, || self.is_applied())
+    }
+
+    /// Whether nothing is written to it any more, and nothing in it is live. It stays so, once all
+    /// that was there at the start is counted.
+    pub fn is_dead(&self) -> bool {
+        self.is_closed_and(|state| state != State::Active, || self.live_bytes.load(Ordering::Acquire) == 0)
+    }
+
+    /// Reads the state first. A count that was read before it may be out of date: records may have
+    /// been placed, and the segment sealed, between the two.
+    fn is_closed_and(&self, is_closed: impl FnOnce(State) -> bool, is_none: impl FnOnce() -> bool) -> bool {
+        is_closed(self.state()) && is_none()
     }
 
     /// Notes that a large blob has pieces in here.

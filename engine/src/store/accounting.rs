@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::index::Entry;
 use crate::io::{Disk, Io};
 use crate::log::RECORD_ALIGN;
-use crate::log::segment::{Segment, State};
+use crate::log::segment::Segment;
 use crate::mutant::{Mutant, is_planted};
 use crate::probe;
 use crate::store::StoreError;
@@ -288,8 +288,8 @@ impl<I: Io> Shard<I> {
 
     /// An operation whose record lies in a segment is in the index now.
     pub(super) fn applied(&self, segment: &Segment<I::File>) {
-        let was_last = segment.unapplied.fetch_sub(1, Ordering::AcqRel) == 1;
-        if was_last && segment.state() != State::Active && segment.live_bytes.load(Ordering::Acquire) == 0 {
+        let was_last = segment.remove_unapplied();
+        if was_last && segment.is_dead() {
             self.tell_reclaimer(Event::Dead(segment.id));
         }
     }

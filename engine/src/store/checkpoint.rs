@@ -1,7 +1,6 @@
 //! When a checkpoint is written, and from what.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::io::Io;
 use crate::log::checkpoint::{CheckpointWriter, Covered};
@@ -43,11 +42,14 @@ impl<I: Io> Shard<I> {
             let Some(end) = some.last() else { break };
             last = Some(end.id);
             let is_settled = |segment: &&Arc<Segment<I::File>>| {
-                let is_applied = segment.unapplied.load(Ordering::Acquire) == 0;
-                if segment.state() == State::Sealed && !is_applied {
+                if segment.is_settled() {
+                    return true;
+                }
+                let is_sealed = segment.state() == State::Sealed;
+                if is_sealed {
                     probe::hit(Event::CoverRefused);
                 }
-                segment.state() == State::Sealed && (is_applied || is_planted(Mutant::CoverUnapplied))
+                is_sealed && is_planted(Mutant::CoverUnapplied)
             };
             let settled = some.iter().filter(is_settled);
             covered.extend(settled.map(|segment| Covered { segment: segment.id, nonce: segment.nonce }));

@@ -28,7 +28,7 @@ use crate::log::packed::PackedPayload;
 use crate::log::record::{FIXED_SIZE, Head, Kind};
 use crate::log::scan::{Scan, scan};
 use crate::log::sealed::{fold_footer, read_footer};
-use crate::log::segment::{Books, Contents, Segment, State, Written};
+use crate::log::segment::{Books, Contents, Segment, Written};
 use crate::mutant::{Mutant, is_planted};
 use crate::probe::{self, Event as ProbeEvent};
 use crate::runtime::mailbox::Receiver;
@@ -188,10 +188,7 @@ impl<I: Io> Shard<I> {
             let some = self.shared().table.after(last);
             let Some(end) = some.last() else { return };
             last = Some(end.id);
-            let is_dead = |segment: &&Arc<Segment<I::File>>| {
-                segment.state() != State::Active && segment.live_bytes.load(Ordering::Acquire) == 0
-            };
-            work.candidates.extend(some.iter().filter(is_dead).map(|segment| segment.id));
+            work.candidates.extend(some.iter().filter(|segment| segment.is_dead()).map(|segment| segment.id));
             self.0.io.yield_now().await;
         }
     }
@@ -213,16 +210,15 @@ impl<I: Io> Shard<I> {
                 self.0.io.yield_now().await;
             }
             let Some(segment) = self.shared().table.get(id) else { continue };
-            let dead = segment.live_bytes.load(Ordering::Acquire) == 0;
             let is_counted = is_complete || id >= work.first_of_life;
-            match segment.state() {
-                // It comes again when it is sealed or fenced, or when its last live record goes.
-                State::Active => {}
-                State::Sealed | State::Fenced if !dead || !is_counted => {}
-                State::Sealed | State::Fenced if segment.unapplied.load(Ordering::Acquire) > 0 => {
-                    work.candidates.insert(id);
-                }
-                State::Sealed | State::Fenced => self.take_out(work, segment).await,
+            // It comes again when it is sealed or fenced, or when its last live record goes.
+            if !segment.is_dead() || !is_counted {
+                continue;
+            }
+            if segment.is_applied() {
+                self.take_out(work, segment).await;
+            } else {
+                work.candidates.insert(id);
             }
         }
     }
