@@ -15,6 +15,7 @@
 //!
 //! The engine knows no HTTP and no cluster.
 
+pub(crate) mod atomics;
 pub mod cache;
 pub mod index;
 pub mod io;

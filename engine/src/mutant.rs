@@ -100,6 +100,34 @@ mutants! {
     // The scrub.
     /// It reads no records.
     ScrubTrustsFooter = "scrub-trusts-footer",
+    // What cores share. Caught by the tests called `interleavings`, not by the simulation, in which
+    // one thread plays all cores.
+    /// A core looks at its queue before others can see that it sleeps.
+    RaceSleepUnfenced = "race-sleep-unfenced",
+    /// Who queues a task for a core looks whether it sleeps before the core can see the task.
+    RaceRingUnfenced = "race-ring-unfenced",
+    /// A receiver does not look at its mailbox again once it can be woken.
+    RaceReceiveOnce = "race-receive-once",
+    /// A receiver that leaves empties its mailbox before senders can see that it is gone.
+    RaceLeaveUnfenced = "race-leave-unfenced",
+    /// A worker looks whether its bell was rung before it can be woken.
+    RaceHearFirst = "race-hear-first",
+    /// What is live or unapplied in a segment is read before its state.
+    RaceStateLast = "race-state-last",
+    /// The state of a segment says nothing of what was counted before.
+    RaceStateRelaxed = "race-state-relaxed",
+    /// That an operation is in the index says nothing of the index.
+    RaceAppliedRelaxed = "race-applied-relaxed",
+    /// That a core has counted what is live says nothing of what it counted.
+    RaceCountedRelaxed = "race-counted-relaxed",
+    /// An owner's changes are read when it has answered.
+    RaceRememberLate = "race-remember-late",
+    /// Two reservations see the same room in the cache.
+    RaceReserveTwice = "race-reserve-twice",
+    /// A read has ended before what it brought is in the cache.
+    RaceLandEarly = "race-land-early",
+    /// Who waits for a read is woken before its outcome is there.
+    RaceWakeEarly = "race-wake-early",
     // Caught by the tests of the pipe, not by the simulation.
     /// Memory that a socket may hold is used again.
     ReuseSpliced = "reuse-spliced",
@@ -117,5 +145,34 @@ static PLANTED: LazyLock<Option<Mutant>> = LazyLock::new(|| {
 
 /// Whether this bug is planted. False, and nothing at all at run time, without the feature.
 pub(crate) fn is_planted(mutant: Mutant) -> bool {
-    cfg!(feature = "mutants") && *PLANTED == Some(mutant)
+    cfg!(feature = "mutants") && (*PLANTED == Some(mutant) || is_planted_by_test(mutant))
+}
+
+#[cfg(not(all(test, feature = "loom")))]
+fn is_planted_by_test(_: Mutant) -> bool {
+    false
+}
+
+#[cfg(all(test, feature = "loom"))]
+use by_test::is_planted_by_test;
+
+/// Bugs that a test plants for itself: the threads of a model all run on the thread of their test.
+#[cfg(all(test, feature = "loom"))]
+pub(crate) mod by_test {
+    use std::cell::Cell;
+
+    use super::Mutant;
+
+    thread_local! {
+        static PLANTED: Cell<Option<Mutant>> = const { Cell::new(None) };
+    }
+
+    pub(super) fn is_planted_by_test(mutant: Mutant) -> bool {
+        PLANTED.get() == Some(mutant)
+    }
+
+    /// Plants a bug for the rest of the calling test.
+    pub(crate) fn plant(mutant: Mutant) {
+        PLANTED.set(Some(mutant));
+    }
 }

@@ -16,17 +16,20 @@
 //! Which entry goes is the business of [`policy`]; what the values are, of the store.
 
 mod hash;
+#[cfg(all(test, feature = "loom"))]
+mod interleavings;
 pub mod policy;
 mod table;
 
 use std::future::poll_fn;
 use std::hash::{BuildHasher, BuildHasherDefault};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Poll, Waker};
 
 use self::hash::{KeyHasher, KeyMap};
 use self::policy::S3Fifo;
+use crate::atomics::{AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering};
+use crate::mutant::{Mutant, is_planted};
 use crate::types::SegmentId;
 
 /// Shards of a large cache; a small one has fewer, so that each has room for some of the largest entries.
@@ -257,7 +260,11 @@ impl<V: Clone> Cache<V> {
         let fits = |now: usize| (now + bytes <= self.0.budget).then_some(now + bytes);
         let (mut evicted, mut futile) = (0, 0);
         loop {
-            if charged.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok() {
+            let is_charged = match is_planted(Mutant::RaceReserveTwice) {
+                true => fits(charged.load(Ordering::Relaxed)).map(|_| charged.fetch_add(bytes, Ordering::Relaxed)),
+                false => charged.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok(),
+            };
+            if is_charged.is_some() {
                 return Reserved::Charged(Charge { bytes, charged: charged.clone() });
             }
             if evicted == EVICTIONS_MAX {
@@ -332,8 +339,15 @@ impl<V> Leader<V> {
     fn land(&mut self, outcome: Flight<V>) {
         self.landed = true;
         lock(self.cache.0.shard(&self.key)).flights.remove(&self.key);
+        if is_planted(Mutant::RaceWakeEarly)
+            && let Flight::Waiting(wakers) = &mut *lock(&self.flight)
+        {
+            wakers.drain(..).for_each(Waker::wake);
+        }
         let before = std::mem::replace(&mut *lock(&self.flight), outcome);
-        if let Flight::Waiting(wakers) = before {
+        if let Flight::Waiting(wakers) = before
+            && !is_planted(Mutant::RaceWakeEarly)
+        {
             wakers.into_iter().for_each(Waker::wake);
         }
     }
@@ -342,6 +356,10 @@ impl<V> Leader<V> {
 impl<V: Clone> Leader<V> {
     /// Enters what was read, and hands it to those who wait. `bytes` as reserved.
     pub fn fill(mut self, value: V, bytes: usize) {
+        if is_planted(Mutant::RaceLandEarly) {
+            self.land(Flight::Landed(value.clone()));
+            return self.cache.insert(self.key, value, bytes);
+        }
         self.cache.insert(self.key, value.clone(), bytes);
         self.land(Flight::Landed(value));
     }

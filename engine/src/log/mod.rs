@@ -37,6 +37,8 @@ pub mod footer;
 pub mod free_files;
 pub mod header;
 pub mod health;
+#[cfg(all(test, feature = "loom"))]
+mod interleavings;
 pub mod lifecycle;
 mod open_files;
 pub mod open_segment;

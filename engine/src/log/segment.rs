@@ -8,9 +8,10 @@ use std::fmt;
 use std::io;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, OnceLock};
 
+use crate::atomics::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use crate::atomics::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::io::{BLOCK_SIZE, Disk, OpenMode};
 use crate::log::entries::Entries;
 use crate::log::footer::{ENTRY_SIZE, FooterEntry};
@@ -18,6 +19,7 @@ use crate::log::header::SegmentHeader;
 use crate::log::open_files::{Handle, OpenFiles};
 use crate::log::record::{Kind, Layout};
 use crate::log::{HEAD_ROOM, PACKED_PAYLOAD_MAX, bytes};
+use crate::mutant::{Mutant, is_planted};
 use crate::types::{BlobId, SegmentId};
 
 /// The directory of the segments within a data directory.
@@ -280,8 +282,8 @@ impl<F> Segment<F> {
     }
 
     fn leave_active(&self, state: State) -> Result<u8, u8> {
-        let left =
-            self.state.compare_exchange(State::Active as u8, state as u8, Ordering::AcqRel, Ordering::Acquire)?;
+        let order = if is_planted(Mutant::RaceStateRelaxed) { Ordering::Relaxed } else { Ordering::AcqRel };
+        let left = self.state.compare_exchange(State::Active as u8, state as u8, order, Ordering::Acquire)?;
         if let Some(table) = self.table.get() {
             table.by_state[State::Active as usize].fetch_sub(1, Ordering::Relaxed);
             table.by_state[state as usize].fetch_add(1, Ordering::Relaxed);
@@ -298,7 +300,8 @@ impl<F> Segment<F> {
 
     /// The outcome of such an operation is in the index. Returns whether it was the last.
     pub fn remove_unapplied(&self) -> bool {
-        self.unapplied.fetch_sub(1, Ordering::AcqRel) == 1
+        let order = if is_planted(Mutant::RaceAppliedRelaxed) { Ordering::Relaxed } else { Ordering::AcqRel };
+        self.unapplied.fetch_sub(1, order) == 1
     }
 
     /// Whether the outcomes of all that was placed here are in the index.
@@ -320,6 +323,9 @@ impl<F> Segment<F> {
     /// Reads the state first. A count that was read before it may be out of date: records may have
     /// been placed, and the segment sealed, between the two.
     fn is_closed_and(&self, is_closed: impl FnOnce(State) -> bool, is_none: impl FnOnce() -> bool) -> bool {
+        if is_planted(Mutant::RaceStateLast) {
+            return is_none() && is_closed(self.state());
+        }
         is_closed(self.state()) && is_none()
     }
 

@@ -11,12 +11,12 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use async_task::Runnable;
-use crossbeam_queue::SegQueue;
 
 use super::load::Load;
+use crate::atomics::{AtomicBool, Ordering, SegQueue, fence};
+use crate::mutant::{Mutant, is_planted};
 use crate::ring::sys;
 
 pub(super) struct Doorbell {
@@ -24,6 +24,9 @@ pub(super) struct Doorbell {
     sleeping: AtomicBool,
     stop: AtomicBool,
     event: OwnedFd,
+    /// Stands for the kernel behind `event` in a model.
+    #[cfg(feature = "loom")]
+    kernel: loom::sync::Notify,
     /// How busy the core is.
     pub load: Load,
 }
@@ -46,6 +49,8 @@ impl Doorbell {
             sleeping: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             event: sys::event()?,
+            #[cfg(feature = "loom")]
+            kernel: loom::sync::Notify::new(),
             load: Load::new(),
         })
     }
@@ -88,10 +93,31 @@ impl Doorbell {
 
     /// Ends the core's sleep, if it sleeps.
     fn ring(&self) {
-        fence(Ordering::SeqCst);
-        if self.sleeping.load(Ordering::Relaxed) && self.sleeping.swap(false, Ordering::AcqRel) {
-            sys::signal_event(self.event());
+        if !is_planted(Mutant::RaceRingUnfenced) {
+            fence(Ordering::SeqCst);
         }
+        // Of several that ring at once only one signals, and none if the core woke up meanwhile.
+        if self.sleeping.load(Ordering::Relaxed)
+            && self.sleeping.compare_exchange(true, false, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        {
+            self.signal();
+        }
+    }
+
+    #[cfg(not(feature = "loom"))]
+    fn signal(&self) {
+        sys::signal_event(self.event());
+    }
+
+    #[cfg(feature = "loom")]
+    fn signal(&self) {
+        self.kernel.notify();
+    }
+
+    /// What a core does in its ring.
+    #[cfg(all(test, feature = "loom"))]
+    pub(super) fn sleep_until_signalled(&self) {
+        self.kernel.wait();
     }
 
     /// Asks the core to end as soon as it can.
@@ -107,7 +133,9 @@ impl Doorbell {
     /// Says that the core is about to sleep. False if there is something to do instead.
     pub fn fall_asleep(&self) -> bool {
         self.sleeping.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
+        if !is_planted(Mutant::RaceSleepUnfenced) {
+            fence(Ordering::SeqCst);
+        }
         if self.remote.is_empty() && !self.is_stopped() {
             return true;
         }

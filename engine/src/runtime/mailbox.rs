@@ -5,11 +5,10 @@
 //! a request of a task that waits for the reply.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::task::Poll;
 
-use atomic_waker::AtomicWaker;
-use crossbeam_queue::SegQueue;
+use crate::atomics::{AtomicBool, AtomicUsize, AtomicWaker, Ordering, SegQueue, fence};
+use crate::mutant::{Mutant, is_planted};
 
 struct Shared<T> {
     queue: SegQueue<T>,
@@ -83,7 +82,9 @@ impl<T: Send> Receiver<T> {
             }
             self.0.waker.register(context.waker());
             // A sender that pushed, or left, before the registration woke nobody: look again.
-            if let Some(message) = self.0.queue.pop() {
+            if !is_planted(Mutant::RaceReceiveOnce)
+                && let Some(message) = self.0.queue.pop()
+            {
                 return Poll::Ready(Some(message));
             }
             if self.0.senders.load(Ordering::Acquire) == 0 {
@@ -103,7 +104,9 @@ impl<T: Send> Receiver<T> {
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
         self.0.receiver_gone.store(true, Ordering::Release);
-        fence(Ordering::SeqCst);
+        if !is_planted(Mutant::RaceLeaveUnfenced) {
+            fence(Ordering::SeqCst);
+        }
         self.0.discard();
     }
 }

@@ -8,6 +8,8 @@ mod core;
 mod deadlines;
 mod doorbell;
 mod file;
+#[cfg(all(test, feature = "loom"))]
+mod interleavings;
 mod kernel_tls;
 mod listener;
 mod load;

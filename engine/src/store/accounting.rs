@@ -7,9 +7,9 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::atomics::{AtomicU32, Ordering};
 use crate::index::Entry;
 use crate::io::{Disk, Io};
 use crate::log::RECORD_ALIGN;
@@ -78,6 +78,32 @@ pub(super) struct Accounting {
     start: Sequence,
 }
 
+/// Cores that have not counted their live bytes yet, and what else keeps everything from being
+/// counted.
+pub(super) struct Uncounted(AtomicU32);
+
+impl Uncounted {
+    pub fn new(cores: u16) -> Self {
+        Self(AtomicU32::new(u32::from(cores)))
+    }
+
+    /// While there are others, or the store has not begun.
+    pub fn add(&self) {
+        self.0.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// True for the last.
+    pub fn remove(&self) -> bool {
+        let order = if is_planted(Mutant::RaceCountedRelaxed) { Ordering::Relaxed } else { Ordering::AcqRel };
+        self.0.fetch_sub(1, order) == 1
+    }
+
+    /// Whether everything is counted, and its bytes are in the segments.
+    pub fn is_none(&self) -> bool {
+        self.0.load(Ordering::Acquire) == 0
+    }
+}
+
 impl Accounting {
     pub fn new(start: Sequence) -> Self {
         Self { counted_to: Cell::new(None), done: Cell::new(false), changed: Notify::default(), start }
@@ -129,7 +155,7 @@ impl<I: Io> Shard<I> {
         if self.shared().forgetting.is_under_way.load(Ordering::Acquire) {
             self.forget_missing().await;
         }
-        if self.shared().unaccounted_cores.fetch_sub(1, Ordering::AcqRel) == 1 {
+        if self.shared().uncounted.remove() {
             self.tell_reclaimer(Event::Accounted);
         }
     }
@@ -192,7 +218,7 @@ impl<I: Io> Shard<I> {
             "the missing data directories are given up: what lay there is gone, and the store no longer knows them"
         );
         forgetting.is_under_way.store(false, Ordering::Release);
-        if shared.unaccounted_cores.fetch_sub(1, Ordering::AcqRel) == 1 {
+        if shared.uncounted.remove() {
             self.tell_reclaimer(Event::Accounted);
         }
     }
@@ -229,7 +255,7 @@ impl<I: Io> Shard<I> {
                 }
                 Err(error) => {
                     tracing::error!(id = %entry.id, %error, "the pieces of a blob can't be counted: no segment is reclaimed until the next start");
-                    self.shared().unaccounted_cores.fetch_add(1, Ordering::AcqRel);
+                    self.shared().uncounted.add();
                 }
             }
             if let Some(segment) = self.segment(&entry.location) {

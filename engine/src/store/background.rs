@@ -5,12 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Mutex, PoisonError};
 use std::task::Poll;
 
-use atomic_waker::AtomicWaker;
-
+use crate::atomics::{AtomicBool, AtomicWaker, Ordering};
+use crate::mutant::{Mutant, is_planted};
 use crate::probe::{self, Event};
 use crate::store::pressure::Pressure;
 use crate::store::quarantine::Quarantine;
@@ -52,8 +52,14 @@ impl Bell {
     /// Waits until somebody has rung since the last time. For one task at a time.
     pub async fn heard(&self) {
         poll_fn(|context| {
+            if is_planted(Mutant::RaceHearFirst) && self.rung.swap(false, Ordering::AcqRel) {
+                return Poll::Ready(());
+            }
             self.waker.register(context.waker());
-            if self.rung.swap(false, Ordering::AcqRel) { Poll::Ready(()) } else { Poll::Pending }
+            if is_planted(Mutant::RaceHearFirst) || !self.rung.swap(false, Ordering::AcqRel) {
+                return Poll::Pending;
+            }
+            Poll::Ready(())
         })
         .await;
     }

@@ -14,6 +14,8 @@ mod delete;
 mod fetch;
 mod hashing;
 mod identity;
+#[cfg(all(test, feature = "loom"))]
+mod interleavings;
 mod limits;
 mod location;
 mod locks;

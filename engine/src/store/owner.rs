@@ -85,20 +85,12 @@ impl<I: Io> Shard<I> {
         if owner == self.0.core {
             return Ok(self.0.index.borrow().get(&id));
         }
-        // Before the owner is asked: what changes after it, is asked for again.
-        let changes = self.shared().changes[usize::from(owner.0)].count();
-        if let Some(location) = self.0.recent.get(&id, changes) {
-            return Ok(Some(location));
-        }
-        match self.call(owner, Request::Lookup(id)).await {
-            Some(Reply::Lookup(found)) => {
-                if let Some(location) = found {
-                    self.0.recent.put(id, location, changes);
-                }
-                Ok(found)
-            }
-            _ => Err(StoreError::Closed),
-        }
+        let changes = &self.shared().changes[usize::from(owner.0)];
+        let ask_owner = async || match self.call(owner, Request::Lookup(id)).await {
+            Some(Reply::Lookup(found)) => Some(found),
+            _ => None,
+        };
+        self.0.recent.find(id, changes, ask_owner).await.ok_or(StoreError::Closed)
     }
 
     /// Locks an id. The caller must [`Shard::release`] it.

@@ -136,7 +136,7 @@ fn note_missing<F>(store: &Store<F>, on_missing: Missing, missing: usize, absent
         }
         Missing::Forget => {
             // Taken off when they are given up.
-            store.0.unaccounted_cores.fetch_add(1, Ordering::AcqRel);
+            store.0.uncounted.add();
             store.0.forgetting.is_under_way.store(true, Ordering::Release);
             tracing::warn!(missing, "data directories that are missing are given up: what lay there will be gone");
         }

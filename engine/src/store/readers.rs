@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
-use std::sync::atomic::Ordering;
 
 use crate::io::Io;
 use crate::store::location::has_extents;
@@ -88,7 +87,7 @@ impl<I: Io> Shard<I> {
     pub(super) fn hold_for_readers(&self, released: Released) {
         let Some(before) = released.before.filter(has_extents) else { return };
         if self.shared().readers.condemn(released.id, before.sequence, Condemned::Blob(released)).is_none() {
-            self.shared().unaccounted_cores.fetch_add(1, Ordering::AcqRel);
+            self.shared().uncounted.add();
         }
     }
 
@@ -99,7 +98,7 @@ impl<I: Io> Shard<I> {
                 self.io().spawn(async move { shard.forget(released).await });
             }
             Condemned::Blob(_) => {
-                if self.shared().unaccounted_cores.fetch_sub(1, Ordering::AcqRel) == 1 {
+                if self.shared().uncounted.remove() {
                     self.tell_reclaimer(Event::Accounted);
                 }
             }

@@ -4,9 +4,10 @@
 //! The count goes up before a delete is acknowledged, so nobody finds here what was deleted before the question.
 
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::atomics::{AtomicU64, Ordering};
 use crate::index::Location;
+use crate::mutant::{Mutant, is_planted};
 use crate::types::BlobId;
 
 /// Entries; each takes 64 bytes. A newer blob takes the place of an older one that falls on the same.
@@ -52,6 +53,26 @@ fn slot(id: &BlobId) -> usize {
 }
 
 impl Recent {
+    /// Where a blob lies: as remembered, or else as its owner says when asked; `None` when it does
+    /// not answer.
+    pub async fn find(
+        &self,
+        id: BlobId,
+        changes: &Changes,
+        ask_owner: impl AsyncFnOnce() -> Option<Option<Location>>,
+    ) -> Option<Option<Location>> {
+        // Before the owner is asked: what changes after it, is asked for again.
+        let count = changes.count();
+        if let Some(location) = self.get(&id, count) {
+            return Some(Some(location));
+        }
+        let found = ask_owner().await?;
+        if let Some(location) = found {
+            self.put(id, location, if is_planted(Mutant::RaceRememberLate) { changes.count() } else { count });
+        }
+        Some(found)
+    }
+
     pub fn get(&self, id: &BlobId, changes: u64) -> Option<Location> {
         let entry = self.entries.borrow()[slot(id)]?;
         (entry.id == *id && entry.changes == changes).then_some(entry.location)

@@ -194,7 +194,7 @@ impl<I: Io> Shard<I> {
     }
 
     async fn reclaim_candidates(&self, work: &mut Work<I::File>) {
-        let is_complete = self.shared().unaccounted_cores.load(Ordering::Acquire) == 0;
+        let is_complete = self.shared().uncounted.is_none();
         if !is_complete && !self.shared().is_incomplete() {
             return;
         }

@@ -14,6 +14,7 @@ use crate::log::segment::SegmentTable;
 use crate::log::superblock::Superblock;
 use crate::mutant::{Mutant, is_planted};
 use crate::runtime::mailbox::{Receiver, Sender, mailbox};
+use crate::store::accounting::Uncounted;
 use crate::store::background::{Background, Worker};
 use crate::store::cached::Cache;
 use crate::store::identity::Missing;
@@ -56,8 +57,7 @@ pub(super) struct Shared<F> {
     pub missing_dirs: AtomicU32,
     pub forgetting: Forgetting,
     pub background: Background,
-    /// Cores that have not counted their live bytes yet.
-    pub unaccounted_cores: AtomicU32,
+    pub uncounted: Uncounted,
     pub damage_count: AtomicU64,
     /// See [`Shared::is_incomplete`].
     incomplete: AtomicBool,
@@ -117,7 +117,7 @@ impl<F> Shared<F> {
         }
         if !self.incomplete.swap(true, Ordering::AcqRel) {
             // Never taken off again: the accounting does not end.
-            self.unaccounted_cores.fetch_add(1, Ordering::AcqRel);
+            self.uncounted.add();
         }
     }
 }
@@ -178,7 +178,7 @@ impl<F: Clone + Send + Sync + fmt::Debug + 'static> Store<F> {
             missing_dirs: AtomicU32::new(0),
             forgetting: Forgetting::default(),
             background: Background::default(),
-            unaccounted_cores: AtomicU32::new(u32::from(options.cores)),
+            uncounted: Uncounted::new(options.cores),
             damage_count: AtomicU64::new(0),
             incomplete: AtomicBool::new(false),
             readers: Readers::default(),

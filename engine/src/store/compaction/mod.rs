@@ -168,7 +168,7 @@ impl<I: Io> Compaction<I> {
     async fn candidates(&mut self) -> Vec<Candidate> {
         let shared = self.shard.shared();
         self.stuck.retain(|id, _| shared.table.get(*id).is_some());
-        if shared.unaccounted_cores.load(Ordering::Acquire) > 0 {
+        if !shared.uncounted.is_none() {
             return Vec::new();
         }
         let mut all: Vec<Arc<Segment<I::File>>> = Vec::new();
