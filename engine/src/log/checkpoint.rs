@@ -14,7 +14,7 @@ use std::path::Path;
 use crate::index::{Entry, Location};
 use crate::io::{AlignedBuf, BLOCK_SIZE, Io, OpenMode};
 use crate::log::FORMAT_VERSION;
-use crate::log::codec::{crc32c, get_u32, get_u64, put_u32, put_u64};
+use crate::log::codec::{crc32c, get_u32, get_u64, is_blank, put_u32, put_u64};
 use crate::types::{BlobId, SegmentId, Sequence};
 
 /// The name of the file in the first data directory.
@@ -285,7 +285,7 @@ impl<'c, I: Io> CheckpointReader<'c, I> {
     pub async fn is_blank_behind(&mut self) -> io::Result<bool> {
         loop {
             let buf = self.buf.as_ref().expect("not lent");
-            if buf[self.window.clone()].iter().any(|byte| *byte != 0) {
+            if !is_blank(&buf[self.window.clone()]) {
                 return Ok(false);
             }
             if self.fill().await? == 0 {

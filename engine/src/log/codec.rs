@@ -1,6 +1,8 @@
-//! Little-endian integers at fixed offsets, and the two checksums.
+//! Little-endian integers at fixed offsets, the two checksums, and what means nothing.
 
 use crc_fast::{CrcAlgorithm, Digest};
+
+use crate::io::BLOCK_SIZE;
 
 pub fn get_u32(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
@@ -57,9 +59,26 @@ impl Default for Crc32c {
     }
 }
 
+/// Whether bytes are all zero. Block by block without a branch for each byte: the scrub and a
+/// start look at every byte that means nothing.
+pub fn is_blank(bytes: &[u8]) -> bool {
+    bytes.chunks(BLOCK_SIZE).all(|block| block.iter().fold(0, |any, byte| any | byte) == 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_bit_anywhere_is_not_blank() {
+        let mut bytes = vec![0; 2 * BLOCK_SIZE + 100];
+        assert!(is_blank(&bytes) && is_blank(&[]));
+        for at in [0, 1, BLOCK_SIZE - 1, BLOCK_SIZE, 2 * BLOCK_SIZE, 2 * BLOCK_SIZE + 99] {
+            bytes[at] = 0x10;
+            assert!(!is_blank(&bytes), "{at}");
+            bytes[at] = 0;
+        }
+    }
 
     #[test]
     fn crc32c_matches_the_published_vectors() {

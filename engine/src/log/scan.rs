@@ -21,6 +21,7 @@ use std::collections::BTreeSet;
 use std::io;
 
 use crate::io::{AlignedBuf, BLOCK_SIZE, Io};
+use crate::log::codec::is_blank;
 use crate::log::footer::FooterEntry;
 use crate::log::header::DATA_START;
 use crate::log::record::{Decoded, HEAD_LENGTH_MAX, Invalid, candidates, decode_head};
@@ -139,12 +140,18 @@ pub async fn rewrite<I: Io>(io: &I, segment: &Segment<I::File>, from: u64, recor
     let mut rest = &records[records.partition_point(|entry| bytes(entry.offset_units) < from)..];
     let mut buf = None;
     let file = &segment.file(io).await?;
+    // Most often a few small records: clearing a whole window would be the dearest part of it.
+    let room = rest.last().map_or(0, |last| {
+        let end = bytes(last.offset_units) + bytes(last.length_units);
+        let whole = (end - bytes(rest[0].offset_units)).next_multiple_of(BLOCK_SIZE as u64);
+        whole.min(WINDOW_SIZE as u64) as usize
+    });
     while !rest.is_empty() {
         let (records, start, length) = next_run(rest);
         rest = &rest[records.len()..];
         let mut sound = None;
         for attempt in 0..=REREADS {
-            let taken = buf.take().unwrap_or_else(|| AlignedBuf::zeroed(WINDOW_SIZE));
+            let taken = buf.take().unwrap_or_else(|| AlignedBuf::zeroed(room));
             let (result, mut back) = io.read_at(file, taken, 0..length, start).await;
             if result? == length && are_sound(segment, records, start, &mut back[..length]) {
                 if attempt > 0 {
@@ -313,7 +320,8 @@ impl<'s, I: Io> Window<'s, I> {
         let length = rest.min(WINDOW_SIZE as u64) as usize;
         let buf = self.buf.take().unwrap_or_else(|| {
             let file = self.file_size.next_multiple_of(BLOCK_SIZE as u64);
-            AlignedBuf::zeroed(file.min(WINDOW_SIZE as u64) as usize)
+            // Nothing behind what was read is looked at.
+            AlignedBuf::stale(file.min(WINDOW_SIZE as u64) as usize)
         });
         let (result, mut buf) = self.io.read_at(&self.file, buf, 0..length, self.start).await;
         self.length = match result {
@@ -338,6 +346,7 @@ impl<'s, I: Io> Window<'s, I> {
             let range = block..block + BLOCK_SIZE;
             let offset = self.start + block as u64;
             let mut is_read = false;
+            buf[range.clone()].fill(0);
             for _ in 0..=REREADS {
                 let (result, back) = self.io.read_at(&self.file, buf, range.clone(), offset).await;
                 buf = back;
@@ -390,7 +399,7 @@ impl<'s, I: Io> Window<'s, I> {
     async fn zeros(&mut self, from: u64, to: u64) -> io::Result<bool> {
         let length = (to.min(self.file_size) - from) as usize;
         let input = self.bytes(from, length).await?;
-        Ok(input[..length.min(input.len())].iter().all(|byte| *byte == 0))
+        Ok(is_blank(&input[..length.min(input.len())]))
     }
 
     /// Where the next sound record behind `at` starts.

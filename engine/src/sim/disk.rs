@@ -2,13 +2,16 @@
 //!
 //! Names have two states, as content has: what a process sees, and what is durable. Between them
 //! lies a journal of changes, each atomic. Directories are entries like files; the tree is one map
-//! from full paths, in which the children of a directory are neighbours. A directory may be a file
+//! from full paths, in which all below a directory are neighbours. A directory may be a file
 //! system of its own: then it has its own space, and no name moves in or out.
 //!
 //! Nothing here fails by injection: that is [`super::operation`]'s.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::io;
+use std::ops::Bound::{Excluded, Unbounded};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -26,19 +29,27 @@ enum Node {
     Dir,
 }
 
+/// What paths name, ordered by their bytes: to compare them component by component was a tenth of
+/// what a simulation took.
+type Names = BTreeMap<OsString, Node>;
+
 /// An atomic change of names that may not be durable yet.
+#[derive(Clone)]
 struct NameChange {
     sequence: u64,
     /// Each path and what it names afterwards.
-    edits: Vec<(PathBuf, Option<Node>)>,
+    edits: Vec<(OsString, Option<Node>)>,
+    /// The directories in which these lie.
+    dirs: Vec<OsString>,
 }
 
 impl NameChange {
-    fn dirs(&self) -> impl Iterator<Item = &Path> {
-        self.edits.iter().filter_map(|(path, _)| path.parent())
+    fn new(sequence: u64, edits: Vec<(OsString, Option<Node>)>) -> Self {
+        let dirs = edits.iter().filter_map(|(path, _)| Path::new(path).parent());
+        Self { sequence, dirs: dirs.map(|dir| dir.into()).collect(), edits }
     }
 
-    fn apply(self, names: &mut BTreeMap<PathBuf, Node>) {
+    fn apply(self, names: &mut Names) {
         for (path, node) in self.edits {
             match node {
                 Some(node) => names.insert(path, node),
@@ -54,8 +65,8 @@ pub struct Disk {
     pub capacity: u64,
     /// The directories that are file systems of their own, with what all files in each may take.
     file_systems: BTreeMap<PathBuf, u64>,
-    names: BTreeMap<PathBuf, Node>,
-    durable_names: BTreeMap<PathBuf, Node>,
+    names: Names,
+    durable_names: Names,
     journal: Vec<NameChange>,
     inodes: BTreeMap<InodeId, Inode>,
     inode_next: u64,
@@ -88,10 +99,10 @@ impl Disk {
     }
 
     pub fn open(&mut self, path: &Path, mode: OpenMode) -> io::Result<(InodeId, Arc<()>)> {
-        let id = match (self.names.get(path), mode) {
+        let id = match (self.node(path), mode) {
             (Some(Node::Dir), _) => return Err(errno(libc::EISDIR)),
             (Some(Node::File(_)), OpenMode::Create) => return Err(errno(libc::EEXIST)),
-            (Some(Node::File(id)), _) => *id,
+            (Some(Node::File(id)), _) => id,
             (None, OpenMode::Create) => {
                 self.require_parent(path)?;
                 let id = InodeId(self.inode_next);
@@ -168,9 +179,9 @@ impl Disk {
         if self.file_system_of(from) != self.file_system_of(to) {
             return Err(errno(libc::EXDEV));
         }
-        match self.names.get(to) {
+        match self.node(to) {
             Some(Node::Dir) => return Err(errno(libc::EISDIR)),
-            Some(Node::File(replaced)) if *replaced == id => return Ok(()),
+            Some(Node::File(replaced)) if replaced == id => return Ok(()),
             _ => {}
         }
         self.rename_nodes(vec![(from.into(), None), (to.into(), Some(Node::File(id)))]);
@@ -185,7 +196,7 @@ impl Disk {
     }
 
     pub fn create_dir(&mut self, path: &Path) -> io::Result<()> {
-        if self.names.contains_key(path) {
+        if self.node(path).is_some() {
             return Err(errno(libc::EEXIST));
         }
         self.require_parent(path)?;
@@ -194,7 +205,7 @@ impl Disk {
     }
 
     pub fn require_dir(&self, path: &Path) -> io::Result<()> {
-        match self.names.get(path) {
+        match self.node(path) {
             Some(Node::Dir) => Ok(()),
             Some(Node::File(_)) => Err(errno(libc::ENOTDIR)),
             None => Err(errno(libc::ENOENT)),
@@ -203,13 +214,13 @@ impl Disk {
 
     /// Makes the changes of a directory up to a sequence durable, and what they build on.
     pub fn sync_dir(&mut self, path: &Path, up_to: u64) {
-        let mut dirs: Vec<PathBuf> = vec![path.into()];
+        let mut dirs: Vec<OsString> = vec![path.into()];
         let mut keep = Vec::new();
         let mut commit = Vec::new();
         // Backwards: a rename from another directory pulls that directory's earlier changes in.
         for change in std::mem::take(&mut self.journal).into_iter().rev() {
-            if change.sequence <= up_to && change.dirs().any(|dir| dirs.iter().any(|synced| synced == dir)) {
-                dirs.extend(change.dirs().map(Path::to_path_buf));
+            if change.sequence <= up_to && change.dirs.iter().any(|dir| dirs.contains(dir)) {
+                dirs.extend(change.dirs.iter().cloned());
                 commit.push(change);
             } else {
                 keep.push(change);
@@ -223,11 +234,19 @@ impl Disk {
 
     pub fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
         self.require_dir(dir)?;
-        let below = self.names.range(dir.to_path_buf()..).skip(1).take_while(|(path, _)| path.starts_with(dir));
-        let children = below.filter(|(path, _)| path.parent() == Some(dir));
+        let mut within = dir.as_os_str().as_bytes().to_vec();
+        if !within.ends_with(b"/") {
+            within.push(b'/');
+        }
+        let from = OsStr::from_bytes(&within);
+        let rest =
+            |path: &OsString| path.as_bytes().strip_prefix(&within[..]).map(|name| OsString::from_vec(name.into()));
+        let below = self.names.range::<OsStr, _>((Excluded(from), Unbounded));
+        let below = below.map_while(|(path, node)| Some((rest(path)?, node)));
+        let children = below.filter(|(name, _)| !name.as_bytes().contains(&b'/'));
         Ok(children
-            .map(|(path, node)| DirEntry {
-                name: path.file_name().expect("a child has a name").to_string_lossy().into_owned(),
+            .map(|(name, node)| DirEntry {
+                name: name.to_string_lossy().into_owned(),
                 size: match node {
                     Node::File(id) => self.inode(*id).size,
                     Node::Dir => 0,
@@ -238,7 +257,7 @@ impl Disk {
     }
 
     pub fn space(&self, path: &Path) -> io::Result<Space> {
-        if !self.names.contains_key(path) {
+        if self.node(path).is_none() {
             return Err(errno(libc::ENOENT));
         }
         Ok(self.space_at(path))
@@ -247,14 +266,14 @@ impl Disk {
     /// Every file that a process sees.
     pub fn files(&self) -> impl Iterator<Item = (&Path, InodeId)> {
         self.names.iter().filter_map(|(path, node)| match node {
-            Node::File(id) => Some((path.as_path(), *id)),
+            Node::File(id) => Some((Path::new(path), *id)),
             Node::Dir => None,
         })
     }
 
     pub fn file(&self, path: &Path) -> io::Result<InodeId> {
-        match self.names.get(path) {
-            Some(Node::File(id)) => Ok(*id),
+        match self.node(path) {
+            Some(Node::File(id)) => Ok(id),
             Some(Node::Dir) => Err(errno(libc::EISDIR)),
             None => Err(errno(libc::ENOENT)),
         }
@@ -307,9 +326,10 @@ impl Disk {
                 change.apply(&mut self.durable_names);
             }
         }
-        let named: Vec<PathBuf> = self.durable_names.keys().cloned().collect();
+        let named: Vec<OsString> = self.durable_names.keys().cloned().collect();
         for path in named {
-            let is_rooted = path.parent().is_none_or(|dir| self.durable_names.get(dir) == Some(&Node::Dir));
+            let dir = Path::new(&path).parent();
+            let is_rooted = dir.is_none_or(|dir| self.durable_names.get(dir.as_os_str()) == Some(&Node::Dir));
             if !is_rooted {
                 self.durable_names.remove(&path);
             }
@@ -320,7 +340,7 @@ impl Disk {
         }
         for (path, node) in &self.names {
             if let Node::File(id) = node {
-                self.inodes.get_mut(id).expect("a name keeps its inode").path.clone_from(path);
+                self.inodes.get_mut(id).expect("a name keeps its inode").path = path.into();
             }
         }
         self.forget_orphans();
@@ -328,45 +348,55 @@ impl Disk {
 
     /// The directory of the file system in which a path lies; `None` is the one of all the rest.
     fn file_system_of(&self, path: &Path) -> Option<&Path> {
-        if self.file_systems.is_empty() {
-            return None;
-        }
-        path.ancestors().find_map(|dir| self.file_systems.get_key_value(dir)).map(|(dir, _)| dir.as_path())
+        let dirs = self.file_systems.keys().filter(|dir| lies_in(path, dir));
+        dirs.max_by_key(|dir| dir.as_os_str().len()).map(PathBuf::as_path)
     }
 
     fn space_at(&self, path: &Path) -> Space {
         let file_system = self.file_system_of(path);
         let total = file_system.map_or(self.capacity, |dir| self.file_systems[dir]);
-        let named: BTreeSet<InodeId> = self.files().map(|(_, id)| id).collect();
-        let used = self.inodes.iter().filter(|(id, inode)| {
-            (inode.is_open() || named.contains(id)) && self.file_system_of(&inode.path) == file_system
-        });
-        Space { total, available: total.saturating_sub(used.map(|(_, inode)| inode.size).sum()) }
+        let named = sorted(self.names.values());
+        let is_in_use = |(id, inode): &(&InodeId, &Inode)| inode.is_open() || named.binary_search(id).is_ok();
+        let used = self.inodes.iter().filter(is_in_use).map(|(_, inode)| inode);
+        let used = used.filter(|inode| self.file_system_of(&inode.path) == file_system);
+        Space { total, available: total.saturating_sub(used.map(|inode| inode.size).sum()) }
     }
 
     fn require_parent(&self, path: &Path) -> io::Result<()> {
         self.require_dir(path.parent().ok_or_else(|| errno(libc::EINVAL))?)
     }
 
-    fn rename_nodes(&mut self, edits: Vec<(PathBuf, Option<Node>)>) {
+    fn node(&self, path: &Path) -> Option<Node> {
+        self.names.get(path.as_os_str()).copied()
+    }
+
+    fn rename_nodes(&mut self, edits: Vec<(OsString, Option<Node>)>) {
         self.sequence += 1;
-        let change = NameChange { sequence: self.sequence, edits: edits.clone() };
+        let change = NameChange::new(self.sequence, edits);
+        change.clone().apply(&mut self.names);
         self.journal.push(change);
-        NameChange { sequence: self.sequence, edits }.apply(&mut self.names);
     }
 
     /// Forgets inodes that nothing names, holds open or could bring back.
     fn forget_orphans(&mut self) {
         let journalled = self.journal.iter().flat_map(|change| &change.edits).filter_map(|(_, node)| node.as_ref());
-        let named = self.names.values().chain(self.durable_names.values()).chain(journalled);
-        let named: BTreeSet<InodeId> = named
-            .filter_map(|node| match node {
-                Node::File(id) => Some(*id),
-                Node::Dir => None,
-            })
-            .collect();
-        self.inodes.retain(|id, inode| inode.is_open() || named.contains(id));
+        let named = sorted(self.names.values().chain(self.durable_names.values()).chain(journalled));
+        self.inodes.retain(|id, inode| inode.is_open() || named.binary_search(id).is_ok());
     }
+}
+
+/// Whether a path is that of a directory or of something in it.
+fn lies_in(path: &Path, dir: &Path) -> bool {
+    let rest = path.as_os_str().as_bytes().strip_prefix(dir.as_os_str().as_bytes());
+    rest.is_some_and(|rest| rest.first().is_none_or(|byte| *byte == b'/'))
+}
+
+/// The files among what is named.
+fn sorted<'n>(nodes: impl Iterator<Item = &'n Node>) -> Vec<InodeId> {
+    let of_file = |node: &Node| if let Node::File(id) = node { Some(*id) } else { None };
+    let mut ids: Vec<InodeId> = nodes.filter_map(of_file).collect();
+    ids.sort_unstable();
+    ids
 }
 
 pub fn errno(code: i32) -> io::Error {

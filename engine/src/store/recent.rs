@@ -36,14 +36,10 @@ struct Entry {
 }
 
 /// The locations that one core remembers.
+#[derive(Default)]
 pub(super) struct Recent {
+    /// None before the first: a worker, and the only core, never ask another for a location.
     entries: RefCell<Vec<Option<Entry>>>,
-}
-
-impl Default for Recent {
-    fn default() -> Self {
-        Self { entries: RefCell::new(vec![None; ENTRIES]) }
-    }
 }
 
 /// Ids are uniform; their last bytes have nothing to do with their owner.
@@ -74,18 +70,22 @@ impl Recent {
     }
 
     pub fn get(&self, id: &BlobId, changes: u64) -> Option<Location> {
-        let entry = self.entries.borrow()[slot(id)]?;
+        let entry = (*self.entries.borrow().get(slot(id))?)?;
         (entry.id == *id && entry.changes == changes).then_some(entry.location)
     }
 
     /// `changes`: the owner's count before it was asked.
     pub fn put(&self, id: BlobId, location: Location, changes: u64) {
-        self.entries.borrow_mut()[slot(&id)] = Some(Entry { id, location, changes });
+        let mut entries = self.entries.borrow_mut();
+        if entries.is_empty() {
+            entries.resize(ENTRIES, None);
+        }
+        entries[slot(&id)] = Some(Entry { id, location, changes });
     }
 
     pub fn forget(&self, id: &BlobId) {
         let mut entries = self.entries.borrow_mut();
-        let entry = &mut entries[slot(id)];
+        let Some(entry) = entries.get_mut(slot(id)) else { return };
         if entry.is_some_and(|entry| entry.id == *id) {
             *entry = None;
         }

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 
 use crate::io::{AlignedBuf, BLOCK_SIZE, Io, OpenMode};
 use crate::log::FORMAT_VERSION;
-use crate::log::codec::{crc32c, get_u32, get_u64, put_u32, put_u64};
+use crate::log::codec::{crc32c, get_u32, get_u64, is_blank, put_u32, put_u64};
 use crate::store::background::Position;
 use crate::store::quarantine::{Ailment, QUARANTINED_MAX, Quarantined, REASON_BYTES_MAX};
 use crate::store::shared::Store;
@@ -91,7 +91,7 @@ impl Saved {
         }
         let length = get_u32(input, ENTRIES_LENGTH_AT) as usize;
         let (mut rest, blank) = input[ENTRIES_AT..].split_at_checked(length).ok_or("it ends too early")?;
-        if crc32c(rest) != get_u32(input, ENTRIES_CRC_AT) || blank.iter().any(|byte| *byte != 0) {
+        if crc32c(rest) != get_u32(input, ENTRIES_CRC_AT) || !is_blank(blank) {
             return Err("its checksum is wrong");
         }
         let mut quarantined = Vec::new();

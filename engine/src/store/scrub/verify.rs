@@ -4,6 +4,7 @@
 
 use super::Fault;
 use crate::io::BLOCK_SIZE;
+use crate::log::codec::is_blank;
 use crate::log::header::{HEADER_SIZE, SegmentHeader};
 use crate::log::record::{Decoded, Kind, Layout, decode_head};
 use crate::log::{bytes, units};
@@ -24,7 +25,7 @@ pub(super) fn headers(blocks: &[u8], segment: SegmentId, nonce: u64, store: &[u8
 
 /// Bytes without a meaning.
 pub(super) fn blank(bytes: &[u8]) -> Result<(), Fault> {
-    if bytes.iter().all(|byte| *byte == 0) { Ok(()) } else { Err(Fault::Padding) }
+    if is_blank(bytes) { Ok(()) } else { Err(Fault::Padding) }
 }
 
 /// A record whose head and payload are sound.
