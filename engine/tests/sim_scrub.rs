@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use nabu_engine::log::record::{Kind, Layout};
-use nabu_engine::sim::{CrashMode, Random, Sim, SimIo, SimOptions};
+use nabu_engine::sim::{CrashMode, Faults, Random, Sim, SimIo, SimOptions};
 use nabu_engine::store::{CommitOptions, Limits, Pace, ScrubOptions, Shard, StoreError, StoreOptions, StoreStatus};
 use support::anatomy::{self, Meaning, Part};
 use support::client::read_range;
@@ -410,4 +410,39 @@ fn a_disk_that_refuses_reads_for_a_while_has_nothing_refused_and_is_forgiven() {
         assert!(forgiven.scrub.mended >= listed.quarantined, "seed {seed}");
         assert!(!machine.put(1).expect("it is there"), "seed {seed}");
     }
+}
+
+#[test]
+fn a_directory_that_is_taken_out_in_the_midst_of_a_pass_is_left_to_a_later_one() {
+    for seed in 0..20 {
+        let mut machine = Machine::new(seed);
+        machine.start_scrub();
+        machine.full_pass();
+        machine.sim.run_for(Duration::from_millis(seed * 10));
+        let struck = machine.options.dirs[1].clone();
+        machine.sim.faults(|faults| *faults = Faults { stuck: 1.0, within: Some(struck), ..Faults::default() });
+        machine.sim.run_for(machine.options.limits.disk_timeout * 2);
+        let status = machine.status();
+        assert_eq!(status.failed_dirs, 1, "seed {seed}");
+        assert_eq!((status.scrub.findings, status.quarantined), (0, 0), "seed {seed}: silence is no damage");
+        machine.full_pass();
+        machine.sim.faults(|faults| *faults = Faults::default());
+        machine.sim.release_stuck();
+        machine.close();
+    }
+}
+
+/// A blob of many pieces, each of which may be wrong the first time that it is read.
+#[test]
+fn reads_that_are_wrong_once_at_several_places_of_a_blob_put_it_under_no_quarantine() {
+    let mut flipped = 0;
+    for seed in 0..20 {
+        let mut machine = Machine::new(seed);
+        machine.sim.faults(|faults| faults.read_flip = 0.1);
+        machine.start_scrub();
+        let status = machine.full_pass();
+        assert_eq!((status.scrub.findings, status.quarantined), (0, 0), "seed {seed}: nothing is damaged");
+        flipped += machine.sim.stats().flipped_reads;
+    }
+    assert!(flipped > 100, "{flipped} reads were wrong");
 }

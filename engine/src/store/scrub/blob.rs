@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::content::Content;
-use super::{Fault, Halt, RETRIES_UNREADABLE, Scrub, Trouble};
+use super::{Fault, Halt, RETRIES, Scrub, Trouble};
 use crate::index::Location;
 use crate::io::Io;
 use crate::probe::{self, Event};
@@ -31,7 +31,9 @@ impl<I: Io> Scrub<I> {
     pub(super) async fn check_blob(&self, id: BlobId, haste: Haste) -> Result<(), Halt> {
         let mut content = Content::new(&self.shard, &self.pacer, id);
         content.gives_way = haste == Haste::GivesWay;
+        // In a row at one place: what was wrong once and elsewhere says nothing of this one.
         let mut faults = 0;
+        let mut failed_at = None;
         for _ in 0..LOOKS_MAX {
             let Some(location) = self.locate_one(id).await? else { return Ok(()) };
             let fault = match content.verify(&location).await {
@@ -57,9 +59,11 @@ impl<I: Io> Scrub<I> {
                 faults = 0;
                 continue;
             }
+            if failed_at.replace(content.last()) != Some(content.last()) {
+                faults = 0;
+            }
             faults += 1;
-            let enough = if matches!(fault, Fault::Unreadable(_)) { RETRIES_UNREADABLE } else { 1 };
-            if faults > enough {
+            if faults > RETRIES {
                 self.quarantine(id, &location, &fault, content.last());
                 // Stored again or moved in this moment: then it was not this record.
                 if self.locate_one(id).await?.map(|now| now.sequence) == Some(location.sequence) {

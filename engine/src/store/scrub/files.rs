@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use super::{Halt, RETRIES_UNREADABLE, Scrub};
+use super::{Halt, RETRIES, Scrub};
 use crate::io::{AlignedBuf, Io, OpenMode};
 use crate::log::checkpoint::{CheckpointReader, Item, Unusable};
 use crate::log::superblock::{FILE_BYTES, FILE_NAME, Superblock};
@@ -32,7 +32,7 @@ impl<I: Io> Scrub<I> {
 
     async fn check_superblock(&self, index: usize, known: &Superblock) -> Result<(), Halt> {
         let dir = &self.shard.shared().options.dirs[index];
-        let Some(why) = self.persists(async || self.compare_superblock(index, known).await).await? else {
+        let Some(why) = self.persists(index, async || self.compare_superblock(index, known).await).await? else {
             return Ok(());
         };
         let path = dir.join(FILE_NAME);
@@ -59,7 +59,7 @@ impl<I: Io> Scrub<I> {
     }
 
     async fn check_checkpoint(&self) -> Result<(), Halt> {
-        let Some(why) = self.persists(async || self.read_checkpoint().await).await? else { return Ok(()) };
+        let Some(why) = self.persists(0, async || self.read_checkpoint().await).await? else { return Ok(()) };
         let path = self.shard.shared().options.dirs[0].join(crate::log::checkpoint::FILE_NAME);
         self.found_file(&path, &why);
         self.shard.tell_reclaimer(ReclaimerEvent::CheckpointDamaged);
@@ -88,20 +88,22 @@ impl<I: Io> Scrub<I> {
         })
     }
 
-    /// What is wrong with a file, if it is so each time that it is looked at.
+    /// What is wrong with a file of a directory, if it is so each time that it is looked at.
     async fn persists(
         &self,
+        dir_index: usize,
         mut look: impl AsyncFnMut() -> Result<Option<String>, Halt>,
     ) -> Result<Option<String>, Halt> {
         let mut why = look().await?;
-        for _ in 0..RETRIES_UNREADABLE {
+        for _ in 0..RETRIES {
             if why.is_none() {
                 break;
             }
             self.pacer.pause(self.options.retry_pause).await?;
             why = look().await?;
         }
-        Ok(why)
+        // Of a directory that was taken out meanwhile nothing is known.
+        Ok(why.filter(|_| self.shard.dir(dir_index).health().takes_writes()))
     }
 
     pub(super) fn found_file(&self, path: &Path, why: &str) {

@@ -38,6 +38,7 @@ use std::time::Duration;
 use self::pace::Pacer;
 use self::saved::Saved;
 use crate::io::{Clock, Instant, Io};
+use crate::log::REREADS;
 use crate::log::segment::{Segment, State};
 use crate::probe::{self, Event};
 use crate::store::background::{Background, Position, ScrubCounters, Worker};
@@ -47,8 +48,8 @@ use crate::store::shared::Store;
 use crate::sync::race;
 use crate::types::{CoreId, SegmentId};
 
-/// How often what the disk refused is read again before it counts as unreadable.
-const RETRIES_UNREADABLE: u32 = 2;
+/// How often what the disk refused, or what fails its checksum, is read again before it counts.
+const RETRIES: u32 = REREADS;
 /// The position is saved after this much work.
 const SAVE_BYTES: u64 = 1 << 30;
 const SAVE_TIME: Duration = Duration::from_secs(60);
@@ -319,6 +320,8 @@ impl<I: Io> Scrub<I> {
         self.saved_read.set(self.pacer.read());
         // Looked at before it is replaced: so nothing that happened to it goes unseen.
         let damage = saved::read(io, dir, self.shard.0.store_uuid).await.err();
+        // Of a directory that was taken out meanwhile nothing is known.
+        let damage = damage.filter(|_| io.health().takes_writes());
         if let Some(why) = &damage {
             self.found_file(&dir.join(saved::FILE_NAME), why);
         }

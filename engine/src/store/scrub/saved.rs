@@ -9,8 +9,8 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use crate::io::{AlignedBuf, BLOCK_SIZE, Io, OpenMode};
-use crate::log::FORMAT_VERSION;
 use crate::log::codec::{crc32c, get_u32, get_u64, is_blank, put_u32, put_u64};
+use crate::log::{FORMAT_VERSION, REREADS};
 use crate::store::background::Position;
 use crate::store::quarantine::{Ailment, QUARANTINED_MAX, Quarantined, REASON_BYTES_MAX};
 use crate::store::shared::Store;
@@ -127,8 +127,20 @@ fn decode_entry(rest: &mut &[u8]) -> Option<Quarantined> {
     })
 }
 
-/// Reads the file; `None` when there is none.
+/// Reads the file, again if it looks damaged: the quarantine is lost with it. `None` when there is
+/// none.
 pub(super) async fn read<I: Io>(io: &I, dir: &Path, store: [u8; 16]) -> Result<Option<Saved>, String> {
+    let mut read = try_read(io, dir, store).await;
+    for _ in 0..REREADS {
+        if read.is_ok() {
+            break;
+        }
+        read = try_read(io, dir, store).await;
+    }
+    read
+}
+
+async fn try_read<I: Io>(io: &I, dir: &Path, store: [u8; 16]) -> Result<Option<Saved>, String> {
     let file = match io.open(&dir.join(FILE_NAME), OpenMode::Read).await {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened.map_err(|error| error.to_string())?,

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::blob::Haste;
 use super::content::Content;
 use super::window::{Reach, SPAN_MAX, Window};
-use super::{Fault, Halt, RETRIES_UNREADABLE, Scrub, Trouble, verify};
+use super::{Fault, Halt, RETRIES, Scrub, Trouble, verify};
 use crate::index::Location;
 use crate::io::{BLOCK_SIZE, Io};
 use crate::log::bytes;
@@ -161,9 +161,9 @@ impl<I: Io> Scrub<I> {
         for place in places {
             match self.check_place(&mut window, segment, &place).await {
                 Ok(()) => {}
-                Err(Trouble::Stopped(halt)) => return Err(halt),
                 Err(Trouble::Fault(fault)) => suspicious.push((place, fault)),
-                Err(trouble) => unreachable!("a window is read whatever happens: {trouble:?}"),
+                // Its directory was taken out meanwhile.
+                Err(trouble) => return trouble.or_later().map(|()| false),
             }
             if self.pacer.read() != read {
                 if self.shard.shared().table.get(segment.id).is_none() {
@@ -229,7 +229,7 @@ impl<I: Io> Scrub<I> {
                 // A dead blob's hash is nobody's business.
                 Ok(()) | Err(Trouble::Fault(Fault::Hash)) => return Ok(()),
                 Err(Trouble::Busy | Trouble::Moved | Trouble::Interrupted) => return Ok(()),
-                Err(Trouble::Fault(Fault::Unreadable(_))) if attempt <= RETRIES_UNREADABLE => is_refused = true,
+                Err(Trouble::Fault(Fault::Unreadable(_))) if attempt <= RETRIES => is_refused = true,
                 Err(Trouble::Fault(fault)) if let Some(id) = listed => {
                     let (segment, offset) = (segment.id, place.range.start);
                     tracing::warn!(%id, %segment, offset, %fault, "a part of a blob under quarantine is damaged");
@@ -265,7 +265,7 @@ impl<I: Io> Scrub<I> {
         let io = self.shard.dir(segment.dir);
         let mut fault = None;
         if segment.state() == State::Sealed {
-            for attempt in 0..=RETRIES_UNREADABLE {
+            for attempt in 0..=RETRIES {
                 if attempt > 0 {
                     self.pacer.pause(self.options.retry_pause).await?;
                 }
@@ -274,10 +274,6 @@ impl<I: Io> Scrub<I> {
                     Ok(Some((trailer, entries))) => return Ok(Books::new(entries, &trailer, size)),
                     Ok(None) => fault = Some(Fault::Damaged("it fails its checksum")),
                     Err(error) => fault = Some(Fault::Unreadable(error.to_string())),
-                }
-                // A second look is enough for bytes that came.
-                if attempt > 0 && matches!(fault, Some(Fault::Damaged(_))) {
-                    break;
                 }
             }
         }
