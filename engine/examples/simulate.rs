@@ -1,5 +1,6 @@
 //! Runs scenarios of the simulated store from many seeds on all cores: `simulate [SEEDS] [FIRST]`.
-//! See `scripts/simulate`. `simulate --mutants` names the bugs that can be planted.
+//! See `scripts/simulate`. Of a single seed it tells what the store logs, and, when it fails, all that
+//! its clients did. `simulate --mutants` names the bugs that can be planted.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -11,6 +12,9 @@ use std::time::{Duration, Instant};
 
 use support::scenario::{self, Mode, Twist};
 use support::totals::{self, Totals};
+use tracing::Subscriber;
+use tracing::field::Field;
+use tracing::span;
 
 /// Between two lines of progress.
 const PROGRESS: Duration = Duration::from_secs(5);
@@ -19,6 +23,7 @@ struct Run {
     next: AtomicU64,
     end: u64,
     failed: AtomicBool,
+    twist: Twist,
     totals: Mutex<Totals>,
 }
 
@@ -38,8 +43,12 @@ fn main() {
         next: AtomicU64::new(first),
         end: first.checked_add(count).unwrap_or_else(|| usage()),
         failed: AtomicBool::new(false),
+        twist: Twist { is_verbose: count == 1, ..Twist::default() },
         totals: Mutex::default(),
     };
+    if count == 1 {
+        tracing::subscriber::set_global_default(Log).expect("there is no other");
+    }
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let started = Instant::now();
     std::thread::scope(|scope| {
@@ -68,6 +77,35 @@ fn main() {
     }
 }
 
+/// Writes what the store logs to stderr.
+struct Log;
+
+impl Subscriber for Log {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut line = format!("{}", event.metadata().level());
+        event.record(&mut |field: &Field, value: &dyn std::fmt::Debug| {
+            line.push_str(&format!(" {}={value:?}", field.name()));
+        });
+        eprintln!("{line}");
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
 fn usage() -> ! {
     eprintln!("usage: simulate [SEEDS] [FIRST]");
     std::process::exit(2);
@@ -80,7 +118,7 @@ fn work(run: &Run) {
             return;
         }
         let mode = Mode::of(seed);
-        match std::panic::catch_unwind(|| scenario::run(seed, mode, Twist::default())) {
+        match std::panic::catch_unwind(|| scenario::run(seed, mode, run.twist.clone())) {
             Ok(outcome) => {
                 if let Some(violation) = &outcome.violation {
                     fail(run, seed, mode, violation);

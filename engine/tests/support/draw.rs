@@ -1,8 +1,9 @@
-//! What a seed draws for its scenario: limits, faults, and how clients divide their work.
+//! What a seed draws for its scenario: limits, faults, the order of tasks, and how clients divide
+//! their work.
 
 use std::time::Duration;
 
-use nabu_engine::sim::{Faults, Random};
+use nabu_engine::sim::{Faults, Pauses, Random, Schedule};
 use nabu_engine::store::{CompactionLimits, Limits};
 
 use super::client::Habits;
@@ -14,7 +15,7 @@ const CLOCK_JUMP_NS_MAX: u64 = 400 * 86_400 * 1_000_000_000;
 
 /// What makes the store do something: most often little enough that it happens within a scenario.
 /// From a stream of its own.
-pub fn limits(seed: u64) -> Limits {
+pub fn limits(seed: u64, mode: Mode) -> Limits {
     let mut random = Random::new(seed ^ 0x0011_a175);
     let usual = Limits::default();
     let mut pick = |choices: &[u64]| choices[random.index(choices.len())];
@@ -41,12 +42,52 @@ pub fn limits(seed: u64) -> Limits {
         carry_divisor: pick(&[1, 4, 4, 1_000]),
         carried_at_once: pick(&[1, 64]) as usize,
         counted_per_turn: pick(&[1, 1024]) as usize,
-        disk_timeout: usual.disk_timeout,
+        disk_timeout: disk_timeout(seed, mode),
         compaction,
         open_files_max: pick(&[1, 3, 64]) as usize,
     };
     limits.check();
     limits
+}
+
+/// How long an operation may take before its directory is taken out: where operations hang, often
+/// so short that one that is slow or hangs for a while is given up. From a stream of its own.
+fn disk_timeout(seed: u64, mode: Mode) -> Duration {
+    let mut random = Random::new(seed ^ 0x0d15_c71e);
+    let usual = Limits::default().disk_timeout;
+    if mode != Mode::Stalls || random.chance(0.4) {
+        return usual;
+    }
+    Duration::from_millis([10, 50, 500][random.index(3)])
+}
+
+/// How the next task is chosen, and how often a core runs none. From a stream of its own.
+pub fn schedule(seed: u64) -> (Schedule, Pauses) {
+    let mut random = Random::new(seed ^ 0x005c_4ed0);
+    let schedule = Schedule::draw(&mut random);
+    if random.chance(0.7) {
+        return (schedule, Pauses::default());
+    }
+    // From a short one every other poll to one of a tenth of a second every thousand.
+    let chance = [0.5, 0.05, 0.005, 0.001][random.index(4)];
+    let ns_max = [20_000, 1_000_000, 100_000_000][random.index(3)];
+    (schedule, Pauses { chance, ns_max })
+}
+
+/// How likely a read is to be wrong once, without an error. Nothing is promised less for it: what
+/// is read again in the same life is right (`Faults::read_flip`), so whoever reads again before it
+/// concludes anything loses nothing. A disk that is wrong about the same record each time that it
+/// is read is a damaged one; and that is what reads that fail *and* are wrong come to, for what
+/// can't be read as a whole is read block by block, each of which may be wrong once. So a seed has
+/// the one or the other. From a stream of its own.
+pub fn read_flip(seed: u64, mode: Mode, read_error: f64) -> f64 {
+    let mut random = Random::new(seed ^ 0x0f11_9ead);
+    match mode {
+        Mode::ReadErrors | Mode::AllErrors | Mode::Corruption if read_error == 0.0 && random.chance(0.8) => {
+            [0.3, 0.03, 0.003][random.index(3)] * random.below(1000) as f64 / 1000.0
+        }
+        _ => 0.0,
+    }
 }
 
 pub fn habits(seed: u64, random: &mut Random) -> Habits {

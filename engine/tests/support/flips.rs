@@ -1,4 +1,5 @@
-//! One flipped bit anywhere on the disk of a store that runs: the scrub finds it, no wrong byte is served, and it costs what it hit alone.
+//! One flipped bit anywhere on the disk of a store that runs: the scrub finds it, no wrong byte is
+//! served, and it costs what it hit alone, also over a stop.
 
 use std::time::Duration;
 
@@ -19,6 +20,9 @@ const STEP: Duration = Duration::from_millis(20);
 struct Run {
     seed: u64,
     sim: Sim,
+    /// Whether the store is stopped between the finding and its cure.
+    stops: bool,
+    options: StoreOptions,
     shards: Shards,
     contents: Vec<Content>,
 }
@@ -39,8 +43,10 @@ pub fn run(seed: u64) -> Result<(), String> {
     };
     let contents: Vec<Content> =
         (0..4 + seed % 9).map(|number| Content::new(seed.wrapping_mul(1000) + number, size())).collect();
-    let mut run = Run { seed, sim, shards: Vec::new(), contents };
-    run.open(&options)?;
+    // A stream of its own, so that old seeds stay what they were.
+    let stops = Random::new(seed ^ 0x0005_7095).chance(0.4);
+    let mut run = Run { seed, sim, stops, options, shards: Vec::new(), contents };
+    run.open()?;
     for number in 0..run.contents.len() {
         run.put(number)?;
     }
@@ -50,9 +56,8 @@ pub fn run(seed: u64) -> Result<(), String> {
         run.steps("a delete", async move { shard.delete(content.id).await })?.map_err(|error| error.to_string())?;
     }
     run.close()?;
-    run.open(&options)?;
-    let scrub = ScrubOptions { interval: Some(Duration::from_millis(50)), retry_pause: Duration::from_millis(2) };
-    machine::start_scrub(&run.shards, run.sim.io(cores), scrub);
+    run.open()?;
+    run.start_scrub();
     if random.chance(0.3) {
         machine::start_compaction(&run.shards, run.sim.io(cores + 1));
     }
@@ -80,6 +85,10 @@ impl Run {
         if found.scrub.findings == 0 && !is_gone {
             return Err("a full scrub did not find it".into());
         }
+        if self.stops {
+            self.close()?;
+            self.open()?;
+        }
         let mut refused = Vec::new();
         for number in 0..self.contents.len() {
             match self.read(number)? {
@@ -101,6 +110,9 @@ impl Run {
                 return Err(format!("blob {number} was stored again, and can't be read"));
             }
         }
+        if self.stops {
+            self.start_scrub();
+        }
         let left = self.full_pass()?.quarantined;
         if left > 0 { Err(format!("{left} blobs are under quarantine after all were stored again")) } else { Ok(()) }
     }
@@ -109,9 +121,14 @@ impl Run {
         self.sim.run_steps(STEPS_MAX, future).ok_or_else(|| format!("{what} hangs, seed {}", self.seed))
     }
 
-    fn open(&mut self, options: &StoreOptions) -> Result<(), String> {
-        let ios = machine::ios(&self.sim, options.cores);
-        let opening = machine::open(ios, options.clone());
+    fn start_scrub(&self) {
+        let scrub = ScrubOptions { interval: Some(Duration::from_millis(50)), retry_pause: Duration::from_millis(2) };
+        machine::start_scrub(&self.shards, self.sim.io(self.options.cores), scrub);
+    }
+
+    fn open(&mut self) -> Result<(), String> {
+        let ios = machine::ios(&self.sim, self.options.cores);
+        let opening = machine::open(ios, self.options.clone());
         self.shards = self.steps("opening", opening)?.map_err(|error| error.to_string())?;
         Ok(())
     }

@@ -22,7 +22,8 @@
 //!   start tells the truth.
 //! - An upload of what is stored already may say that it was created: in a life that began with
 //!   either of the two, because all ids are in doubt
-//!   there, and where what is stored could not be read (`may_mend`).
+//!   there, and where what is stored could not be read, or lies in a directory that was taken out
+//!   (`may_mend`).
 
 use std::collections::HashSet;
 use std::fmt::Write;

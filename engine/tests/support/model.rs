@@ -25,7 +25,7 @@ pub struct Model {
     is_decided: bool,
     /// The disk has lied at some time: what is there says nothing any more.
     has_lied: bool,
-    /// An upload may write anew what is stored, because it could not be read.
+    /// An upload may write anew what is stored, because it could not be read where it lies.
     pub may_mend: bool,
     violation: Option<String>,
     log: Vec<String>,

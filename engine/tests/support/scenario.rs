@@ -1,12 +1,13 @@
 //! A whole run from one seed: a store that is used, crashes or is closed, starts again on other cores, and is checked after each start.
 
 use std::cell::{Cell, RefCell};
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
 use nabu_engine::io::{Clock, Disk, Spawn};
-use nabu_engine::sim::{CrashMode, Faults, Random, Sim, SimOptions};
-use nabu_engine::store::{OpenError, ScrubOptions, StoreError, StoreOptions};
+use nabu_engine::sim::{CrashMode, Faults, Pauses, Random, Sim, SimIo, SimOptions};
+use nabu_engine::store::{Limits, OpenError, ScrubOptions, StoreError, StoreOptions};
 use nabu_engine::sync::promise;
 
 use super::client::{Client, Habits, Shared, World};
@@ -28,7 +29,7 @@ pub enum Mode {
     WriteErrors,
     /// A disk that fills up, shrinks and grows.
     FullDisk,
-    /// `EIO` of reads, also during recovery.
+    /// Reads that fail or are wrong once, also during recovery.
     ReadErrors,
     /// Flipped bits, lost and misdirected writes, syncs that lie.
     Corruption,
@@ -87,10 +88,13 @@ struct Scenario {
     seed: u64,
     mode: Mode,
     random: Random,
+    /// What came to the scenarios later draws from here, so that old seeds stay what they were.
+    later: Random,
     sim: Option<Sim>,
     world: Shared,
     options: StoreOptions,
     faults: Faults,
+    pauses: Pauses,
     habits: Habits,
     clients: usize,
     /// Whether compaction runs beside the clients.
@@ -126,6 +130,7 @@ pub fn run(seed: u64, mode: Mode, twist: Twist) -> Outcome {
     let mut totals = std::mem::take(&mut world.totals);
     totals.seeds = 1;
     totals.add_stats(&sim.stats());
+    totals.priority_changes = sim.priority_changes();
     world.model.check();
     let violation = world.model.violation().or(result.err());
     Outcome { totals, trace_hash: sim.trace_hash(), violation }
@@ -145,16 +150,19 @@ impl Scenario {
         // From next to no cache, so that reads go to the disk, to one that holds everything.
         let memory_bytes = [1 << 20, 1 << 20, 3 << 20, 64 << 20][random.index(4)];
         let mut faults = draw::faults(mode, &mut random);
+        faults.read_flip = draw::read_flip(seed, mode, faults.read_error);
         if let Some(undeclared) = &twist.undeclared {
             faults.clone_from(undeclared);
         }
         let capacity_bytes = if mode == Mode::FullDisk { segment_size * (4 + random.below(16)) } else { CAPACITY };
+        let (schedule, pauses) = draw::schedule(seed);
         let options = SimOptions {
             dirs: all_dirs,
             capacity_bytes,
             delay_ns_max: 1 + random.below(400_000),
             faults: Faults::default(),
             late_write_ns_max: if mode == Mode::Stalls { random.below(LATE_NS_MAX) } else { 0 },
+            schedule,
             steps_max: STEPS_MAX,
             ..SimOptions::default()
         };
@@ -167,6 +175,7 @@ impl Scenario {
             seed,
             mode,
             random,
+            later: Random::new(seed ^ 0x1a7e_2000),
             sim: Some(sim),
             world: Rc::new(RefCell::new(world)),
             options: StoreOptions {
@@ -175,9 +184,10 @@ impl Scenario {
                 memory_bytes,
                 segment_size: Some(segment_size),
                 read_only: false,
-                limits: draw::limits(seed),
+                limits: draw::limits(seed, mode),
             },
             faults,
+            pauses,
             habits,
             clients,
             compacts,
@@ -195,6 +205,32 @@ impl Scenario {
 
     fn count(&self, change: impl FnOnce(&mut Totals)) {
         change(&mut self.world.borrow_mut().totals);
+    }
+
+    /// A bit of the checkpoint flips while the store is down: the footers say the same, and nothing
+    /// is promised less.
+    fn break_checkpoint(&mut self) {
+        let path = self.options.dirs[0].join("checkpoint");
+        let Ok(bytes) = self.sim().read_file(&path) else { return };
+        if !bytes.is_empty() {
+            let at = self.later.index(bytes.len());
+            let flipped = bytes[at] ^ 1 << self.later.below(8);
+            self.sim().overwrite(&path, at as u64, &[flipped]).expect("within the file");
+            self.note(|| format!("a bit of the checkpoint flips at {at}"));
+            self.count(|totals| totals.checkpoints_broken += 1);
+        }
+    }
+
+    /// Whether a disk is waited for however long it takes here.
+    fn is_patient(&self) -> bool {
+        self.options.limits.disk_timeout == Limits::default().disk_timeout
+    }
+
+    /// Whether a directory is taken out, or something could not be read.
+    fn has_given_up(&mut self, shards: &Shards) -> Result<bool, String> {
+        let shard = shards[0].clone();
+        let status = self.sim().run_steps(STEPS_MAX, async move { shard.status().await }).ok_or("the status hangs")?;
+        Ok(status.failed_dirs > 0 || status.is_incomplete)
     }
 
     fn is_violated(&self) -> bool {
@@ -234,37 +270,48 @@ impl Scenario {
     /// Starts the store; `None` when a crash or the disk prevented it. Then the machine has been restarted.
     fn open(&mut self, with_faults: bool) -> Result<Option<Shards>, String> {
         self.options.cores = 1 + self.random.below(4) as u16;
+        if with_faults && self.later.chance(0.1) {
+            self.break_checkpoint();
+        }
         for attempt in 0.. {
             let strike = with_faults && attempt < OPENS_MAX && self.random.chance(0.5);
             if strike {
-                // A start waits for what hangs, however long.
                 let faults = Faults { stuck: 0.0, ..self.faults.clone() };
                 self.sim().faults(|now| *now = faults);
+            }
+            if with_faults {
+                let pauses = self.pauses;
+                self.sim().set_pauses(pauses);
             }
             let is_crashing = with_faults && self.random.chance(0.15);
             let steps = if is_crashing { self.random.below(400) } else { STEPS_MAX };
             let before = self.sim().stats();
             let (options, dirs) = (self.options.clone(), self.options.dirs.clone());
             let ios = machine::ios(self.sim(), options.cores);
-            let main = ios[0].clone();
-            let opened = self.sim().run_steps(steps, async move {
-                for dir in &dirs {
-                    // The caller of the store makes the directories; they lie in one that is durable.
-                    if let Err(error) = main.create_dir(dir).await
-                        && error.kind() != std::io::ErrorKind::AlreadyExists
-                    {
-                        return Err(OpenError(format!("no directory: {error}")));
-                    }
-                }
-                if let Err(error) = main.sync_dir(std::path::Path::new(machine::ROOT)).await {
-                    return Err(OpenError(format!("no directory: {error}")));
-                }
-                machine::open(ios, options).await
-            });
+            let made = self.sim().run_steps(steps, make_dirs(ios[0].clone(), dirs));
+            if strike && !self.is_patient() {
+                // Else a start waits for what hangs, however long.
+                let stuck = self.faults.stuck;
+                self.sim().faults(|faults| faults.stuck = stuck);
+            }
+            let left = steps.saturating_sub(self.sim().stats().steps - before.steps);
+            let opened = match made {
+                None => None,
+                Some(Err(error)) => Some(Err(OpenError(format!("no directory: {error}")))),
+                Some(Ok(())) => self.sim().run_steps(left, machine::open(ios, options)),
+            };
             self.sim().faults(|faults| *faults = Faults::default());
             let after = self.sim().stats();
-            let failed_reads = after.read_errors > before.read_errors;
-            let failed_writes = after.sync_errors > before.sync_errors
+            self.sim().release_stuck();
+            // Where a disk is given up soon, it may be so for want of CPU, too: the store says whether
+            // it was.
+            let timed_out = match &opened {
+                Some(Ok(shards)) if !self.is_patient() => self.has_given_up(shards)?,
+                _ => !self.is_patient(),
+            };
+            let failed_reads = timed_out || after.read_errors > before.read_errors;
+            let failed_writes = timed_out
+                || after.sync_errors > before.sync_errors
                 || after.write_errors > before.write_errors
                 || after.no_space > before.no_space;
             let failed_metadata = after.metadata_errors > before.metadata_errors;
@@ -344,6 +391,10 @@ impl Scenario {
         if self.random.chance(0.8) {
             let faults = self.faults.clone();
             self.sim().faults(|now| *now = faults);
+            // What lies in a directory that is taken out is written anew by an upload.
+            if !self.is_patient() {
+                self.world.borrow_mut().model.may_mend = true;
+            }
         }
         let comes_to_rest = self.compacts && self.mode != Mode::Corruption && self.random.chance(0.12);
         if !comes_to_rest {
@@ -378,7 +429,11 @@ impl Scenario {
             self.come_to_rest(&shards)?;
         }
         let mut went_down_well = false;
-        if worked.is_some() && self.random.chance(0.7) {
+        let stops_at_work = worked.is_none() && self.later.chance(0.2);
+        if stops_at_work {
+            self.count(|totals| totals.stops_at_work += 1);
+        }
+        if stops_at_work || (worked.is_some() && self.random.chance(0.7)) {
             let is_crashing = self.random.chance(0.3);
             let steps = if is_crashing { self.random.below(300) } else { STEPS_MAX };
             let closed = self.sim().run_steps(steps, machine::close(shards));
@@ -480,6 +535,7 @@ impl Scenario {
     /// Nothing goes wrong any more, and there is space.
     fn heal(&mut self) {
         self.sim().faults(|faults| *faults = Faults::default());
+        self.sim().set_pauses(Pauses::default());
         self.sim().release_stuck();
         self.sim().set_capacity(CAPACITY);
         for dir in self.options.dirs.clone() {
@@ -545,6 +601,17 @@ impl Scenario {
         self.restart(CrashMode::Power);
         self.open(false)
     }
+}
+
+/// The caller of the store makes the directories; they lie in one that is durable.
+async fn make_dirs(io: SimIo, dirs: Vec<PathBuf>) -> std::io::Result<()> {
+    for dir in &dirs {
+        match io.create_dir(dir).await {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+    }
+    io.sync_dir(Path::new(machine::ROOT)).await
 }
 
 async fn verify(mut client: Client) {
