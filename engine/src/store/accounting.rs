@@ -5,7 +5,7 @@
 //! Until every core has counted, no segment is reclaimed.
 
 use std::cell::Cell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -140,14 +140,22 @@ impl<I: Io> Shard<I> {
                 break;
             }
             let mut ahead = Ahead::of(self.clone(), &entries);
+            // All cores count in the same segments: once a turn for each, not once a blob.
+            let mut live = BTreeMap::new();
             for entry in entries {
-                self.account_entry(entry, &mut ahead).await;
+                if has_extents(&entry.location) {
+                    self.add_live(&mut live);
+                    self.account_large(entry, &mut ahead).await;
+                } else if self.is_to_be_counted(&entry) {
+                    *live.entry(entry.location.segment).or_default() += record_bytes(&entry.location);
+                }
                 accounting.counted_to.set(Some(entry.id));
                 after = Some(entry.id);
                 if self.shared().forgetting.is_under_way.load(Ordering::Acquire) && has_extents(&entry.location) {
                     self.delete_if_lost(&entry).await;
                 }
             }
+            self.add_live(&mut live);
             io.yield_now().await;
         }
         accounting.done.set(true);
@@ -223,25 +231,31 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    async fn account_entry(&self, entry: Entry, ahead: &mut Ahead<I>) {
-        let Inner { accounting, index, locks, .. } = &*self.0;
-        if accounting.is_of_this_life(entry.location.sequence) {
-            return;
-        }
-        if !has_extents(&entry.location) {
-            // The list is of this turn's start: it may be gone or replaced by now.
-            if index.borrow().get(&entry.id) == Some(entry.location)
-                && let Some(segment) = self.segment(&entry.location)
-            {
-                segment.add_live(record_bytes(&entry.location));
+    /// Whether a blob of the list that a turn began with is where it was, and was there at the start.
+    fn is_to_be_counted(&self, entry: &Entry) -> bool {
+        !self.0.accounting.is_of_this_life(entry.location.sequence)
+            && self.0.index.borrow().get(&entry.id) == Some(entry.location)
+    }
+
+    /// Counts bytes in their segments.
+    fn add_live(&self, live: &mut BTreeMap<SegmentId, u64>) {
+        for (segment, bytes) in std::mem::take(live) {
+            if let Some(segment) = self.shared().table.get(segment) {
+                segment.add_live(bytes);
             }
+        }
+    }
+
+    async fn account_large(&self, entry: Entry, ahead: &mut Ahead<I>) {
+        let Inner { accounting, locks, .. } = &*self.0;
+        if accounting.is_of_this_life(entry.location.sequence) {
             return;
         }
         // They are what they were for as long as the record is where it was. From here on nobody may
         // delete it.
         let pieces = ahead.next().await;
         locks.acquire(entry.id).await;
-        if index.borrow().get(&entry.id) == Some(entry.location) {
+        if self.is_to_be_counted(&entry) {
             match pieces {
                 Ok(pieces) => {
                     for (segment, bytes) in pieces {

@@ -94,7 +94,7 @@ impl Default for Limits {
             cache_shard_bytes_min: SHARD_BYTES_MIN,
             carry_divisor: 4,
             carried_at_once: 64,
-            counted_per_turn: 1024,
+            counted_per_turn: 256,
             disk_timeout: health::TIMEOUT,
             open_files_max: OPEN_FILES_MAX,
             compaction: CompactionLimits::DEFAULT,
