@@ -7,6 +7,7 @@ use std::time::Duration;
 use nabu_engine::io::Clock;
 use nabu_engine::sim::{Random, SimIo};
 use nabu_engine::store::{CommitOptions, Pace, Shard, StoreError, Upload};
+use nabu_engine::sync::Promise;
 
 use super::content::Content;
 use super::model::{Demand, Kind, Model};
@@ -17,6 +18,28 @@ pub struct World {
     pub contents: Vec<Content>,
     pub model: Model,
     pub totals: Totals,
+    /// Kept when so many uploads of so many bytes or more have been acknowledged.
+    pub alarm: Option<Alarm>,
+}
+
+/// Tells of an acknowledgement at once: what is not durable by then is lost if the power fails now.
+pub struct Alarm {
+    pub acknowledgements: u64,
+    pub bytes_min: usize,
+    pub promise: Promise<()>,
+}
+
+impl World {
+    fn count_down(&mut self, blob: usize) {
+        let Some(mut alarm) = self.alarm.take() else { return };
+        if self.contents[blob].bytes.len() >= alarm.bytes_min {
+            alarm.acknowledgements -= 1;
+        }
+        match alarm.acknowledgements {
+            0 => alarm.promise.keep(()),
+            _ => self.alarm = Some(alarm),
+        }
+    }
 }
 
 pub type Shared = Rc<RefCell<World>>;
@@ -175,6 +198,9 @@ impl Client {
                     world.totals.puts_existing += 1;
                 }
                 world.model.done(begun, *created);
+                if *created {
+                    world.count_down(begun.blob);
+                }
             }
             Err(error @ (StoreError::HashMismatch { .. } | StoreError::Collision { .. } | StoreError::TooLarge)) => {
                 world.model.violate(format!("blob {}: {error}", begun.blob));
@@ -218,7 +244,7 @@ impl Client {
         }
     }
 
-    async fn delete(&mut self, blob: usize) {
+    pub async fn delete(&mut self, blob: usize) {
         let shard = self.shard();
         let id = self.world.borrow().contents[blob].id;
         let begun = self.world.borrow_mut().model.begin(blob, Kind::Delete);

@@ -8,9 +8,9 @@ use std::time::Duration;
 use nabu_engine::io::{Clock, Disk, Spawn};
 use nabu_engine::sim::{CrashMode, Faults, Pauses, Random, Sim, SimIo, SimOptions};
 use nabu_engine::store::{Limits, OpenError, ScrubOptions, StoreError, StoreOptions};
-use nabu_engine::sync::promise;
+use nabu_engine::sync::{Either, Promised, promise, race};
 
-use super::client::{Client, Habits, Shared, World};
+use super::client::{Alarm, Client, Habits, Shared, World};
 use super::content;
 use super::draw;
 use super::flips;
@@ -170,7 +170,7 @@ impl Scenario {
         let habits = draw::habits(seed, &mut random);
         let clients = 1 + random.index(6);
         let compacts = random.chance(0.75);
-        let world = World { contents, model, totals: Totals::default() };
+        let world = World { contents, model, totals: Totals::default(), alarm: None };
         Self {
             seed,
             mode,
@@ -406,7 +406,11 @@ impl Scenario {
         if self.mode == Mode::FullDisk && self.random.chance(0.4) {
             self.shrink();
         }
-        let worked = self.work(&shards, steps);
+        let alarm = if is_crashing && self.later.chance(0.3) { Some(self.set_alarm()) } else { None };
+        let worked = self.work(&shards, if alarm.is_some() { STEPS_MAX } else { steps }, alarm);
+        if worked.is_some() && self.later.chance(0.08) {
+            self.wipe(&shards)?;
+        }
         if worked.is_none() && !is_crashing {
             return Err(format!("clients take more than {STEPS_MAX} steps"));
         }
@@ -450,9 +454,35 @@ impl Scenario {
         Ok(())
     }
 
-    /// All clients until they are done, at most so many steps. In their midst the wall clock may
-    /// jump, and what hangs goes on.
-    fn work(&mut self, shards: &Shards, steps: u64) -> Option<()> {
+    /// Rings when some upload is acknowledged, mostly a large one.
+    fn set_alarm(&mut self) -> Promised<()> {
+        let (promise, promised) = promise();
+        let bytes_min = [0, 64 << 10, 128 << 10][self.later.index(3)];
+        let acknowledgements = 1 + self.later.below(if bytes_min == 0 { 20 } else { 3 });
+        self.world.borrow_mut().alarm = Some(Alarm { acknowledgements, bytes_min, promise });
+        promised
+    }
+
+    /// Everything is deleted, and later lives begin with next to no segments.
+    fn wipe(&mut self, shards: &Shards) -> Result<(), String> {
+        self.count(|totals| totals.wipes += 1);
+        let random = Random::new(self.later.next_u64());
+        let mut client = Client { shards: shards.clone(), world: self.world.clone(), random };
+        let wiped = self.sim().run_steps(STEPS_MAX, async move {
+            let count = client.world.borrow().contents.len();
+            for blob in 0..count {
+                client.delete(blob).await;
+            }
+        });
+        wiped.ok_or("deleting hangs")?;
+        let pause = Duration::from_millis(self.later.below(500));
+        self.sim().run_for(pause);
+        Ok(())
+    }
+
+    /// All clients until they are done or the alarm rings, at most so many steps. In their midst
+    /// the wall clock may jump, and what hangs goes on.
+    fn work(&mut self, shards: &Shards, steps: u64, alarm: Option<Promised<()>>) -> Option<()> {
         let mut clients = Vec::new();
         for _ in 0..self.clients {
             let random = Random::new(self.random.next_u64());
@@ -460,7 +490,7 @@ impl Scenario {
         }
         let habits = self.habits;
         let io = self.sim().io(0);
-        let mut working = Box::pin(async move {
+        let working = Box::pin(async move {
             let mut working = Vec::new();
             for client in clients {
                 let (done, promised) = promise();
@@ -473,6 +503,17 @@ impl Scenario {
             for promised in working {
                 promised.await.expect("a client ends");
             }
+        });
+        // Whether they are done.
+        let mut working = Box::pin(async move {
+            match alarm {
+                None => working.await,
+                Some(alarm) => match race(working, alarm).await {
+                    Either::First(()) => {}
+                    Either::Second(_) => return false,
+                },
+            }
+            true
         });
         let mut left = steps;
         let mut done = None;
@@ -501,7 +542,14 @@ impl Scenario {
             self.sim().release_stuck();
         }
         ticking.set(false);
-        if done.is_some() || left == 0 { done } else { self.sim().run_steps(left, working) }
+        if done.is_none() && left > 0 {
+            done = self.sim().run_steps(left, working);
+        }
+        self.world.borrow_mut().alarm = None;
+        if done == Some(false) {
+            self.count(|totals| totals.alarms += 1);
+        }
+        done.filter(|done| *done).map(drop)
     }
 
     /// The wall clock jumps, or what hangs goes on.
@@ -575,6 +623,18 @@ impl Scenario {
             }
         });
         deleted.ok_or("deleting hangs")?;
+        // Lives in which nobody asks for anything: what the store does by itself is cut off anywhere.
+        for _ in 0..self.later.below(4) {
+            let steps = self.later.below(500);
+            let io = self.sim().io(0);
+            self.sim().run_steps(steps, async move { io.sleep(Duration::from_secs(1)).await });
+            let mode = machine::either_crash(&mut self.later);
+            self.restart(mode);
+            self.count(|totals| totals.idle_lives += 1);
+            if self.open(false)?.is_none() {
+                return Ok(());
+            }
+        }
         for _ in 0..3 {
             self.sim().run_for(Duration::from_secs(1));
             let Some(shards) = self.reopen()? else { return Ok(()) };
