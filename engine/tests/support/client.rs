@@ -60,6 +60,12 @@ pub struct Habits {
 /// The shortest and the longest such pause, around the `GATHERING` of `store::compaction`.
 const ABSENCE: [Duration; 2] = [Duration::from_millis(99), Duration::from_millis(105)];
 
+/// The longest pause of a slow reader before each part: time to move what it reads, and to use the
+/// file again.
+const PAUSE_US_MAX: u64 = 150_000;
+/// The share of readers that are slow.
+const SLOW_READERS: f64 = 0.15;
+
 pub struct Client {
     pub shards: Vec<Shard<SimIo>>,
     pub world: Shared,
@@ -273,6 +279,11 @@ impl Client {
     }
 
     pub async fn read(&mut self, blob: usize) {
+        self.read_as(blob, SLOW_READERS).await;
+    }
+
+    /// Reads, slowly with this probability.
+    pub async fn read_as(&mut self, blob: usize, is_slow: f64) {
         let shard = self.shard();
         let (id, size) = {
             let world = self.world.borrow();
@@ -291,7 +302,10 @@ impl Client {
             }
         };
         let pace = if self.random.index(3) == 0 { Pace::Slow } else { Pace::Fast };
-        let outcome = read_range(&shard, id, range.clone(), pace).await;
+        // Of a stream beside the client's, so that old seeds stay what they were.
+        let mut slow = Random::new(self.random.clone().next_u64() ^ 0x0005_1033);
+        let pause = if slow.chance(is_slow) { Duration::from_micros(slow.below(PAUSE_US_MAX)) } else { Duration::ZERO };
+        let outcome = read_slowly(&shard, id, range.clone(), pace, pause).await;
         let world = &mut *self.world.borrow_mut();
         world.model.note(|| {
             format!("read {blob} {range:?} as {begun:?}: {:?}", outcome.as_ref().map(|found| found.is_some()))
@@ -400,6 +414,17 @@ pub async fn read_range(
     range: std::ops::Range<u64>,
     pace: Pace,
 ) -> Result<Option<Found>, StoreError> {
+    read_slowly(shard, id, range, pace, Duration::ZERO).await
+}
+
+/// The same, with a pause before each part.
+async fn read_slowly(
+    shard: &Shard<SimIo>,
+    id: nabu_engine::types::BlobId,
+    range: std::ops::Range<u64>,
+    pace: Pace,
+    pause: Duration,
+) -> Result<Option<Found>, StoreError> {
     let Some(blob) = shard.open(id).await? else { return Ok(None) };
     let meta = blob.meta().clone();
     let mut found = Found { bytes: Vec::new(), size: meta.size, hash: meta.hash, labels: meta.labels };
@@ -407,8 +432,11 @@ pub async fn read_range(
         return Ok(Some(found));
     }
     let mut reader = blob.reader(range);
-    while let Some(chunk) = reader.next(pace).await? {
+    loop {
+        if !pause.is_zero() {
+            shard.io().sleep(pause).await;
+        }
+        let Some(chunk) = reader.next(pace).await? else { return Ok(Some(found)) };
         found.bytes.extend_from_slice(chunk.bytes());
     }
-    Ok(Some(found))
 }
