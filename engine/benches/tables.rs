@@ -16,7 +16,8 @@ use std::time::Instant;
 use nabu_engine::io::OpenMode;
 use nabu_engine::log::OPEN_FILES_MAX;
 use nabu_engine::log::header::SegmentHeader;
-use nabu_engine::log::segment::{Segment, SegmentTable, State};
+use nabu_engine::log::segment::{Segment, State};
+use nabu_engine::log::table::SegmentTable;
 use nabu_engine::types::SegmentId;
 
 const SEGMENTS: u32 = 400_000;

@@ -3,7 +3,8 @@
 //! | file | noun |
 //! | --- | --- |
 //! | [`record`] | one record: head, checksums, payload |
-//! | [`segment`] | one file of the log, and the table of all of them |
+//! | [`segment`] | one file of the log |
+//! | [`table`] | all of them |
 //! | [`header`] | what decides over a whole segment, and its copies |
 //! | [`footer`] | the index at the end of a sealed segment |
 //! | [`entries`] | a list of its entries, which may be long |
@@ -48,6 +49,7 @@ pub mod scan;
 pub mod sealed;
 pub mod segment;
 pub mod superblock;
+pub mod table;
 pub mod writer;
 
 pub use open_files::OPEN_FILES_MAX;
