@@ -24,6 +24,7 @@ use crate::log::entries::Entries;
 use crate::log::footer::{FooterEntry, footer_bytes};
 use crate::log::free_files::FreeFiles;
 use crate::log::free_files::{FreeFile, fill_reserve, retire};
+use crate::log::health::taken_out;
 use crate::log::packed::PackedPayload;
 use crate::log::record::{FIXED_SIZE, Head, Kind};
 use crate::log::scan::{Scan, scan};
@@ -277,7 +278,10 @@ impl<I: Io> Shard<I> {
         let file = match segment.file(self.dir(segment.dir)).await {
             Ok(file) => file,
             Err(error) => {
-                tracing::warn!(segment = %id, %error, "the file of a dead segment can't be opened: it is kept for now");
+                // Of a directory that is taken out it was said once.
+                if taken_out(&error).is_none() {
+                    tracing::warn!(segment = %id, %error, "the file of a dead segment can't be opened: it is kept for now");
+                }
                 work.candidates.insert(id);
                 return;
             }
