@@ -59,6 +59,8 @@ mutants! {
     DirectoryUnsettled = "directory-unsettled",
     /// What could not be read is taken for gone.
     IncompleteIsComplete = "incomplete-is-complete",
+    /// Sequences are given out again that a checkpoint stands for.
+    SequencesAgain = "sequences-again",
     // The checkpoint.
     /// A slice does not list the operations under way.
     SliceWithoutOperations = "slice-without-operations",
@@ -67,6 +69,8 @@ mutants! {
     /// Entries of segments that are gone are kept.
     KeepGoneEntries = "keep-gone-entries",
     // Operations.
+    /// A tombstone says that everything of its id lies before the segment in which its blob lies.
+    WatermarkShort = "watermark-short",
     /// A blob is gone for readers before its tombstone is durable.
     DeleteEarly = "delete-early",
     /// The next in line gets the sequence of the one before.
@@ -128,6 +132,8 @@ mutants! {
     RaceLandEarly = "race-land-early",
     /// Who waits for a read is woken before its outcome is there.
     RaceWakeEarly = "race-wake-early",
+    /// The quarantine does not outlive a stop.
+    QuarantineForgets = "quarantine-forgets",
     // Caught by the tests of the pipe, not by the simulation.
     /// Memory that a socket may hold is used again.
     ReuseSpliced = "reuse-spliced",

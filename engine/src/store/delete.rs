@@ -23,7 +23,10 @@ impl<I: Io> Shard<I> {
             self.release(id, Outcome::Nothing).await?;
             return Ok(false);
         }
-        let watermark = self.shared().table.watermark();
+        let watermark = match acquired.current {
+            Some(current) if is_planted(Mutant::WatermarkShort) => current.segment,
+            _ => self.shared().table.watermark(),
+        };
         let early = is_planted(Mutant::DeleteEarly);
         if early && self.owner(&id) == self.0.core {
             self.0.index.borrow_mut().remove(&id);

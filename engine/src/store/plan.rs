@@ -92,7 +92,7 @@ async fn fill_plan<I: Io>(store: &Store<I::File>, io: &I, backlog: &Backlog, pla
         )));
     }
     if let Some((covered, max_sequence)) = read_checkpoint(store, io, backlog, plan).await? {
-        plan.max_sequence = max_sequence;
+        plan.max_sequence = if is_planted(Mutant::SequencesAgain) { Sequence(0) } else { max_sequence };
         // Numbers that are still covered must not come again, also when their segments are gone.
         covered.iter().for_each(|covered| store.0.table.reserve_above(covered.segment));
         let by_id: HashMap<SegmentId, Covered> = covered.iter().map(|covered| (covered.segment, *covered)).collect();

@@ -40,6 +40,7 @@ use self::saved::Saved;
 use crate::io::{Clock, Instant, Io};
 use crate::log::REREADS;
 use crate::log::segment::{Segment, State};
+use crate::mutant::{Mutant, is_planted};
 use crate::probe::{self, Event};
 use crate::store::background::{Background, Position, ScrubCounters, Worker};
 use crate::store::message::Request;
@@ -313,7 +314,11 @@ impl<I: Io> Scrub<I> {
             return;
         }
         let changes = self.background().quarantine.changes();
-        let saved = Saved { position: self.position.get(), quarantined: self.background().quarantine.list() };
+        let quarantined = match is_planted(Mutant::QuarantineForgets) {
+            true => Vec::new(),
+            false => self.background().quarantine.list(),
+        };
+        let saved = Saved { position: self.position.get(), quarantined };
         let dir = &self.shard.shared().options.dirs[0];
         // Also after a failure: it is not tried at every step.
         self.saved_at.set(io.now());
