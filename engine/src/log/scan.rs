@@ -143,7 +143,7 @@ pub async fn rewrite<I: Io>(io: &I, segment: &Segment<I::File>, from: u64, recor
     // Most often a few small records: clearing a whole window would be the dearest part of it.
     let room = rest.last().map_or(0, |last| {
         let end = bytes(last.offset_units) + bytes(last.length_units);
-        let whole = (end - bytes(rest[0].offset_units)).next_multiple_of(BLOCK_SIZE as u64);
+        let whole = (end - block_of(&rest[0])).next_multiple_of(BLOCK_SIZE as u64);
         whole.min(WINDOW_SIZE as u64) as usize
     });
     while !rest.is_empty() {
@@ -172,13 +172,19 @@ pub async fn rewrite<I: Io>(io: &I, segment: &Segment<I::File>, from: u64, recor
     io.sync(file).await
 }
 
+/// Where the block starts in which a record does. A batch starts a block; but damage may have taken
+/// the first records of the first batch.
+fn block_of(entry: &FooterEntry) -> u64 {
+    let offset = bytes(entry.offset_units);
+    offset - offset % BLOCK_SIZE as u64
+}
+
 /// The first of some records that fit into a window together, where the window starts, and its
 /// length. The next ones start in a block of their own: a batch does, and is smaller than a window.
 fn next_run(records: &[FooterEntry]) -> (&[FooterEntry], u64, usize) {
     let block = BLOCK_SIZE as u64;
     let end = |entry: &FooterEntry| (bytes(entry.offset_units) + bytes(entry.length_units)).next_multiple_of(block);
-    let start = bytes(records[0].offset_units);
-    assert!(start.is_multiple_of(block), "a run starts with a batch");
+    let start = block_of(&records[0]);
     let mut count = records.partition_point(|entry| end(entry) - start <= WINDOW_SIZE as u64);
     while records.get(count).is_some_and(|next| !bytes(next.offset_units).is_multiple_of(block)) {
         count -= 1;
@@ -187,9 +193,9 @@ fn next_run(records: &[FooterEntry]) -> (&[FooterEntry], u64, usize) {
 }
 
 /// Whether bytes of a segment from `start` on hold these records; clears what lies between them,
-/// which means nothing.
+/// which means nothing, and leaves what lies before the first, which is damaged.
 fn are_sound<F>(segment: &Segment<F>, records: &[FooterEntry], start: u64, bytes_read: &mut [u8]) -> bool {
-    let mut at = 0;
+    let mut at = (bytes(records[0].offset_units) - start) as usize;
     for entry in records {
         let begin = (bytes(entry.offset_units) - start) as usize;
         let end = begin + bytes(entry.length_units) as usize;
