@@ -173,7 +173,9 @@ impl<I: Io> Log<I> {
             true => open.written(data_end).await,
             false => self.sync_to(open, data_end).await,
         };
-        if !is_synced {
+        // One sync may have made all of it durable, and another one failed: then what it holds is with
+        // its closed books, and a footer would list nothing.
+        if !is_synced || open.segment.is_fenced() {
             return;
         }
         let entries = open.begin_seal();
@@ -221,4 +223,68 @@ struct Inner<'l, I: Io> {
     io: &'l DirIo<I>,
     dir: &'l Path,
     index: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::OpenMode;
+    use crate::log::footer::footer_bytes;
+    use crate::log::free_files::FreeFiles;
+    use crate::log::health::{Health, TIMEOUT};
+    use crate::log::packed::PackedPayload;
+    use crate::log::record::Head;
+    use crate::log::sealed::read_footer;
+    use crate::log::segment::Books;
+    use crate::log::table::SegmentTable;
+    use crate::log::writer::LogOptions;
+    use crate::log::{OPEN_FILES_MAX, SEGMENT_SIZE_MIN, committer, writer};
+    use crate::sim::{Sim, SimIo, SimOptions};
+    use crate::types::{BlobId, Sequence};
+
+    async fn start(io: SimIo, dir: &Path) -> Log<SimIo> {
+        let segments = dir.join(SEGMENTS_DIR);
+        let _ = io.create_dir(dir).await;
+        io.create_dir(&segments).await.expect("made");
+        let health = Health::new(&[dir.into()], TIMEOUT).dir(0).clone();
+        let options = LogOptions {
+            purpose: Purpose::Clients,
+            dir_index: 0,
+            dir: dir.into(),
+            store: [7; 16],
+            segment_size: SEGMENT_SIZE_MIN,
+            batch_bytes_max: committer::BATCH_BYTES_MAX,
+            reserve_bytes_max: writer::RESERVE_BYTES_MAX,
+            table: Arc::new(SegmentTable::new(vec![dir.into()], OpenMode::ReadWrite, OPEN_FILES_MAX)),
+            free: Arc::new(FreeFiles::new(&[SEGMENT_SIZE_MIN])),
+            sealed: Box::new(|_, _| {}),
+            fenced: Box::new(|_| {}),
+        };
+        Log::start(DirIo::new(io, health), options)
+    }
+
+    /// Of two syncs at the same time the first makes everything durable, and the second fails. The
+    /// sealer may have begun to wait before that.
+    #[test]
+    fn a_segment_that_is_fenced_while_it_is_about_to_be_sealed_gets_no_footer_and_keeps_its_books() {
+        let dir = std::path::PathBuf::from("/data");
+        let mut sim = Sim::new(1, SimOptions { dirs: vec![dir.clone()], ..SimOptions::default() });
+        let io = sim.io(0);
+        sim.run(async move {
+            let log = start(io.clone(), &dir).await;
+            let head = Head::tombstone(BlobId([3; 16]), Sequence(1), SegmentId(1), 0);
+            log.commit(head, PackedPayload::None).await.expect("durable");
+            let open = log.0.active.borrow().clone().expect("it was written to");
+            assert_eq!(open.durable_to.get(), open.append.get());
+            open.fence("sync", &io::Error::from_raw_os_error(libc::EIO));
+            log.seal(&open).await;
+            assert!(open.segment.is_fenced());
+            let Books::Closed(written) = open.segment.books() else { panic!("its writer is done with it") };
+            assert_eq!(written.entries.iter().filter(|entry| written.is_acknowledged(entry)).count(), 1);
+            let size = io.file_size(&open.file).await.expect("a file");
+            for size in [size, open.append.get() + footer_bytes(0)] {
+                assert!(read_footer(&io, &open.segment, size).await.expect("readable").is_none());
+            }
+        });
+    }
 }

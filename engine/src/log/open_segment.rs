@@ -143,6 +143,7 @@ impl<F> OpenSegment<F> {
 
     /// Takes the entries, for the footer. Nothing is placed any more.
     pub(super) fn begin_seal(&self) -> Entries {
+        assert!(!self.segment.is_fenced(), "the entries of a fenced segment are in its books");
         self.is_sealing.set(true);
         self.entries.take()
     }
