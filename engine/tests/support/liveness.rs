@@ -94,8 +94,9 @@ fn rest(sim: &mut Sim, shards: &Shards) -> Result<Rest, String> {
 /// The segments take little more than what is live in them.
 fn space(sim: &mut Sim, shards: &Shards, options: &StoreOptions) -> Result<(), String> {
     let status = status(sim, shards)?;
-    if status.is_incomplete {
-        // Nothing is reclaimed until a start can read everything.
+    if status.is_incomplete || status.failed_dirs > 0 {
+        // Nothing is reclaimed until a start can read everything; and what lies in a directory that
+        // is taken out stays until then, with all that a piece in there keeps from being counted.
         return Ok(());
     }
     let size_of = |path| sim.read_file(path).map_or(0, |bytes| bytes.len() as u64);
