@@ -127,3 +127,51 @@ fn a_footer_of_many_pieces_says_what_is_there_and_its_segment_goes_when_nothing_
     assert!(listed(&mut sim, &shards).is_empty());
     assert!((entries_max(&sim) as usize) < PIECE_ENTRIES, "the segments of the blobs and their tombstones are gone");
 }
+
+/// The sealed segments with their whole content.
+fn sealed(sim: &Sim) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let files = machine::segment_files(sim).into_iter().map(|path| {
+        let content = sim.read_file(&path).expect("a file");
+        (path, content)
+    });
+    let is_sealed =
+        |content: &[u8]| Trailer::decode_any(&content[content.len() - BLOCK_SIZE..], content.len() as u64).is_some();
+    files.filter(|(_, content)| is_sealed(content)).collect()
+}
+
+/// A process that dies between the footer and its sync leaves one that the next start believes, and
+/// that a checkpoint may stand for from then on.
+#[test]
+fn a_footer_that_a_start_has_believed_outlives_the_power() {
+    let mut found = 0;
+    for steps in 0..400 {
+        let options_of_sim = SimOptions { dirs: machine::dirs(1), capacity_bytes: 1 << 30, ..SimOptions::default() };
+        let mut sim = Sim::new(steps, options_of_sim);
+        let shards = open(&mut sim);
+        let shard = shards[0].clone();
+        let contents: Rc<Vec<_>> = Rc::new((0..3).map(|number| Content::new(number + 1, 3_000)).collect());
+        for_each(&mut sim, &contents, move |content| {
+            let shard = shard.clone();
+            async move {
+                let mut upload = shard.upload(Some(content.bytes.len() as u64)).await.expect("there is memory");
+                upload.write(&content.bytes).await.expect("the disk takes it");
+                upload.commit(CommitOptions::default()).await.expect("stored");
+            }
+        });
+        let _ = sim.run_steps(steps, machine::close(shards));
+        sim = sim.restart(CrashMode::Process);
+        let believed = sealed(&sim);
+        let shards = open(&mut sim);
+        drop(shards);
+        sim = sim.restart(CrashMode::Power);
+        for (path, content) in &believed {
+            found += 1;
+            assert!(
+                sim.read_file(path).is_ok_and(|after| after == *content),
+                "after {steps} steps: {}",
+                path.display()
+            );
+        }
+    }
+    assert!(found > 20, "{found} footers");
+}

@@ -172,14 +172,21 @@ impl<I: Io> Share<I> {
             tracing::warn!(segment = %file.id, "a copy of a segment's header is damaged: another one is used");
         }
         let mut turn = None;
-        let footer = match self.read_entries(&segment, &handle, file, &mut turn).await {
+        let mut footer = match self.read_entries(&segment, &handle, file, &mut turn).await {
             Ok(footer) => footer,
             Err(error) => {
                 tracing::warn!(segment = %file.id, %error, "a footer can't be read: the segment is scanned");
                 None
             }
         };
-        if footer.is_none() && file.size < header.size {
+        if footer.is_some() && !store.0.options.read_only {
+            // Whoever wrote it may have died before it was durable, or cut to what it holds; and a
+            // checkpoint that covers the segment stands for it from now on.
+            if let Err(error) = io.sync(&handle).await {
+                tracing::warn!(segment = %file.id, %error, "a footer can't be synced: the segment is scanned");
+                footer = None;
+            }
+        } else if footer.is_none() && file.size < header.size {
             // Only a sealed segment is cut to what it holds.
             probe::hit(ProbeEvent::FooterLost);
             tracing::warn!(segment = %file.id, "the footer of a sealed segment is damaged: the segment is scanned, and gets a new one");
