@@ -393,10 +393,11 @@ impl Scenario {
         if self.random.chance(0.8) {
             let faults = self.faults.clone();
             self.sim().faults(|now| *now = faults);
-            // What lies in a directory that is taken out is written anew by an upload.
-            if !self.is_patient() {
-                self.world.borrow_mut().model.may_mend = true;
-            }
+        }
+        // What lies in a directory that is taken out is written anew by an upload; and where a disk is
+        // given up soon, that may be for want of CPU.
+        if !self.is_patient() {
+            self.world.borrow_mut().model.may_mend = true;
         }
         let comes_to_rest = self.compacts && self.mode != Mode::Corruption && self.random.chance(0.12);
         if !comes_to_rest {
