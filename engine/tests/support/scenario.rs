@@ -394,9 +394,9 @@ impl Scenario {
             let faults = self.faults.clone();
             self.sim().faults(|now| *now = faults);
         }
-        // What lies in a directory that is taken out is written anew by an upload; and where a disk is
-        // given up soon, that may be for want of CPU.
-        if !self.is_patient() {
+        // What lies in a directory that is taken out is written anew by an upload. One may be where
+        // operations hang, and where a disk is given up soon also for want of CPU.
+        if !self.is_patient() || self.faults.stuck > 0.0 {
             self.world.borrow_mut().model.may_mend = true;
         }
         let comes_to_rest = self.compacts && self.mode != Mode::Corruption && self.random.chance(0.12);
