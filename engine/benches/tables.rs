@@ -13,7 +13,6 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
-use nabu_engine::io::OpenMode;
 use nabu_engine::log::OPEN_FILES_MAX;
 use nabu_engine::log::header::SegmentHeader;
 use nabu_engine::log::segment::{Segment, State};
@@ -57,7 +56,7 @@ fn time(name: &str, runs: usize, mut operation: impl FnMut(usize)) {
 }
 
 fn main() {
-    let table = SegmentTable::new(Vec::new(), OpenMode::Read, OPEN_FILES_MAX);
+    let table = SegmentTable::new(Vec::new(), OPEN_FILES_MAX);
     time("insert a segment, from an empty table on", SEGMENTS as usize, |number| {
         table.insert(segment(number as u32 + 1));
     });

@@ -13,7 +13,6 @@ use super::record::Head;
 use super::segment::{Segment, State};
 use super::table::SegmentTable;
 use crate::atomics::{AtomicU64, Ordering, explore};
-use crate::io::OpenMode;
 use crate::mutant::{Mutant, by_test::plant};
 use crate::types::{BlobId, SegmentId, Sequence};
 
@@ -26,7 +25,7 @@ const LENGTH: u64 = super::bytes(LENGTH_UNITS);
 fn prepared() -> (Arc<SegmentTable<()>>, Arc<Segment<()>>) {
     let header = SegmentHeader { segment: ID, size: 1 << 20, store: [7; 16], nonce: 9, created_at_ns: 11 };
     let segment = Arc::new(Segment::new(&header, 0, Some(()), State::Active, header.size));
-    let table = Arc::new(SegmentTable::new(Vec::new(), OpenMode::ReadWrite, 1));
+    let table = Arc::new(SegmentTable::new(Vec::new(), 1));
     table.insert(segment.clone());
     (table, segment)
 }

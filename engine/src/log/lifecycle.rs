@@ -228,7 +228,6 @@ struct Inner<'l, I: Io> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::io::OpenMode;
     use crate::log::footer::footer_bytes;
     use crate::log::free_files::FreeFiles;
     use crate::log::health::{Health, TIMEOUT};
@@ -255,7 +254,7 @@ mod tests {
             segment_size: SEGMENT_SIZE_MIN,
             batch_bytes_max: committer::BATCH_BYTES_MAX,
             reserve_bytes_max: writer::RESERVE_BYTES_MAX,
-            table: Arc::new(SegmentTable::new(vec![dir.into()], OpenMode::ReadWrite, OPEN_FILES_MAX)),
+            table: Arc::new(SegmentTable::new(vec![dir.into()], OPEN_FILES_MAX)),
             free: Arc::new(FreeFiles::new(&[SEGMENT_SIZE_MIN])),
             sealed: Box::new(|_, _| {}),
             fenced: Box::new(|_| {}),

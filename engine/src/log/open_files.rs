@@ -10,7 +10,6 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
-use crate::io::OpenMode;
 use crate::probe::{self, Event};
 
 /// Files that are open unless told otherwise, beside those that are written to.
@@ -30,7 +29,6 @@ pub(super) struct Handle<F> {
 /// The books of all cores on what may be closed.
 pub(super) struct OpenFiles<F> {
     pub dirs: Vec<PathBuf>,
-    pub mode: OpenMode,
     max: usize,
     /// Each open file that may be closed is in here once. Segments that are gone leave theirs
     /// behind until it is its turn.
@@ -76,9 +74,9 @@ impl<F: Clone> Handle<F> {
 
 impl<F> OpenFiles<F> {
     /// At most `max` files of sealed segments are open, at least 1.
-    pub fn new(dirs: Vec<PathBuf>, mode: OpenMode, max: usize) -> Self {
+    pub fn new(dirs: Vec<PathBuf>, max: usize) -> Self {
         assert!(max > 0, "a read needs a file");
-        Self { dirs, mode, max, queue: Mutex::default() }
+        Self { dirs, max, queue: Mutex::default() }
     }
 
     /// Enters a file that was opened for a segment; returns the one to use.
@@ -161,7 +159,7 @@ mod tests {
 
     #[test]
     fn no_more_are_open_than_may_be_and_the_oldest_out_of_use_goes_first() {
-        let files = OpenFiles::new(Vec::new(), OpenMode::Read, 3);
+        let files = OpenFiles::new(Vec::new(), 3);
         let opened: Vec<_> = (0..3).map(|_| open(&files)).collect();
         assert!(opened.iter().all(|(_, file)| is_open(file)));
         opened[0].0.get().expect("open");
@@ -175,7 +173,7 @@ mod tests {
     #[test]
     fn one_is_closed_also_when_all_are_in_use() {
         let max = 2 * PASSED_OVER_MAX;
-        let files = OpenFiles::new(Vec::new(), OpenMode::Read, max);
+        let files = OpenFiles::new(Vec::new(), max);
         let opened: Vec<_> = (0..max + 5)
             .map(|_| {
                 let opened = open(&files);
@@ -189,7 +187,7 @@ mod tests {
 
     #[test]
     fn whoever_has_a_file_keeps_it_and_two_who_open_it_use_one() {
-        let files = OpenFiles::new(Vec::new(), OpenMode::Read, 1);
+        let files = OpenFiles::new(Vec::new(), 1);
         let (handle, file) = open(&files);
         let in_hand = handle.get().expect("open");
         let second = Seen::default();
@@ -204,7 +202,7 @@ mod tests {
 
     #[test]
     fn segments_that_are_gone_count_no_longer_when_it_is_their_turn() {
-        let files = OpenFiles::new(Vec::new(), OpenMode::Read, 2);
+        let files = OpenFiles::new(Vec::new(), 2);
         drop(open(&files));
         drop(open(&files));
         let opened = [open(&files), open(&files)];

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::atomics::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use crate::io::{BLOCK_SIZE, Disk};
+use crate::io::{BLOCK_SIZE, Disk, OpenMode};
 use crate::log::entries::Entries;
 use crate::log::footer::{ENTRY_SIZE, FooterEntry};
 use crate::log::header::SegmentHeader;
@@ -201,7 +201,8 @@ impl<F> Segment<F> {
         assert!(self.table.set(table).is_ok(), "{self:?} is in a table already");
     }
 
-    /// The file, opened if it is not. To be held no longer than an operation or a walk takes.
+    /// The file, opened if it is not: to read, which a file system that has turned read-only still
+    /// allows. To be held no longer than an operation or a walk takes.
     pub async fn file<D: Disk<File = F>>(&self, io: &D) -> io::Result<F>
     where
         F: Clone,
@@ -211,10 +212,10 @@ impl<F> Segment<F> {
         }
         let files = &self.table.get().expect("outside of the table files stay open").files;
         let path = file_path(&files.dirs[self.dir], self.id);
-        let mut opened = io.open(&path, files.mode).await;
+        let mut opened = io.open(&path, OpenMode::Read).await;
         if opened.as_ref().is_err_and(|error| matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))) {
             files.close_some();
-            opened = io.open(&path, files.mode).await;
+            opened = io.open(&path, OpenMode::Read).await;
         }
         Ok(files.opened(&self.handle, opened?))
     }

@@ -9,7 +9,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::atomics::{AtomicI64, AtomicU32, Ordering, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use crate::io::OpenMode;
 use crate::log::open_files::OpenFiles;
 use crate::log::segment::{InTable, Segment, State};
 use crate::types::SegmentId;
@@ -32,11 +31,11 @@ struct Segments<F> {
 }
 
 impl<F> SegmentTable<F> {
-    /// For segments in these data directories, whose files are opened in this mode, at most so many
-    /// at a time beside those that are written to.
-    pub fn new(dirs: Vec<PathBuf>, mode: OpenMode, open_files_max: usize) -> Self {
+    /// For segments in these data directories, of which at most so many files are open at a time
+    /// beside those that are written to.
+    pub fn new(dirs: Vec<PathBuf>, open_files_max: usize) -> Self {
         let segments = Segments { by_id: BTreeMap::new(), may_hold_blobs: BTreeSet::new() };
-        let files = OpenFiles::new(dirs, mode, open_files_max);
+        let files = OpenFiles::new(dirs, open_files_max);
         let shared = InTable { live_bytes: AtomicI64::new(0), by_state: Default::default(), files };
         Self { segments: RwLock::new(segments), shared: Arc::new(shared), next: AtomicU32::new(1) }
     }
@@ -152,7 +151,7 @@ mod tests {
     }
 
     fn table() -> SegmentTable<()> {
-        SegmentTable::new(Vec::new(), OpenMode::ReadWrite, 4)
+        SegmentTable::new(Vec::new(), 4)
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub struct Faults {
     pub sync_lie: f64,
     /// `EIO` of the sync of a directory; nothing becomes durable, a later one can succeed.
     pub dir_sync_error: f64,
-    /// `EIO` of opening, allocating, renaming, removing, creating a directory, listing; nothing is done.
+    /// `EIO` of opening to write, allocating, renaming, removing, creating a directory, listing; nothing is done.
     pub metadata_error: f64,
     /// An operation that takes up to [`SLOW_FACTOR`] times the usual longest.
     pub slow: f64,

@@ -19,7 +19,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::io::Io;
+use crate::io::{Disk, Io, OpenMode};
 use crate::log::entries::Entries;
 use crate::log::footer::{FooterEntry, footer_bytes};
 use crate::log::free_files::FreeFiles;
@@ -29,7 +29,7 @@ use crate::log::packed::PackedPayload;
 use crate::log::record::{FIXED_SIZE, Head, Kind};
 use crate::log::scan::{Scan, scan};
 use crate::log::sealed::{fold_footer, read_footer};
-use crate::log::segment::{Books, Contents, Segment, Written};
+use crate::log::segment::{Books, Contents, Segment, Written, file_path};
 use crate::mutant::{Mutant, is_planted};
 use crate::probe::{self, Event as ProbeEvent};
 use crate::runtime::mailbox::Receiver;
@@ -275,7 +275,9 @@ impl<I: Io> Shard<I> {
                 return;
             }
         }
-        let file = match segment.file(self.dir(segment.dir)).await {
+        // Opened to read alone, it may have been.
+        let path = file_path(&self.shared().options.dirs[segment.dir], id);
+        let file = match self.dir(segment.dir).open(&path, OpenMode::ReadWrite).await {
             Ok(file) => file,
             Err(error) => {
                 // Of a directory that is taken out it was said once.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::cache::CacheStatus;
-use crate::io::{Io, OpenMode};
+use crate::io::Io;
 use crate::log::dir_io::DirIo;
 use crate::log::free_files::FreeFiles;
 use crate::log::health::Health;
@@ -161,11 +161,7 @@ impl<F: Clone + Send + Sync + fmt::Debug + 'static> Store<F> {
             .unzip();
         let (events, events_receiver) = mailbox();
         Store(Arc::new(Shared {
-            table: Arc::new(SegmentTable::new(
-                options.dirs.clone(),
-                if options.read_only { OpenMode::Read } else { OpenMode::ReadWrite },
-                options.limits.open_files_max,
-            )),
+            table: Arc::new(SegmentTable::new(options.dirs.clone(), options.limits.open_files_max)),
             health: Health::new(&options.dirs, options.limits.disk_timeout),
             free: OnceLock::new(),
             mailboxes,
