@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// The probability of each fault per operation, from 0 to 1. All 0 is a disk that only crashes.
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
-    /// `EIO` of a read; the buffer is scribbled over.
+    /// `EIO` of a read, and then the buffer is scribbled over; or of opening to read.
     pub read_error: f64,
     /// A read that reports success and gives one block wrongly: a flipped bit, zeros or anything.
     /// The disk holds the right bytes, and whoever reads any block of that read again in this life

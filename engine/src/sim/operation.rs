@@ -162,6 +162,10 @@ impl Device {
     fn open(&mut self, path: &Path, mode: OpenMode, random: &mut Random) -> io::Result<SimFile> {
         let (inode, open) = match mode {
             // A disk that refuses changes alone can be read.
+            OpenMode::Read if self.strikes_path(path, random, |faults| faults.read_error) => {
+                self.stats.read_errors += 1;
+                return Err(errno(libc::EIO));
+            }
             OpenMode::Read => self.disk.open(path, mode)?,
             OpenMode::ReadWrite | OpenMode::Create => self.metadata(path, random, |disk| disk.open(path, mode))?,
         };

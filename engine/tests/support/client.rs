@@ -65,6 +65,8 @@ const ABSENCE: [Duration; 2] = [Duration::from_millis(99), Duration::from_millis
 const PAUSE_US_MAX: u64 = 150_000;
 /// The share of readers that are slow.
 const SLOW_READERS: f64 = 0.15;
+/// The most pieces, or twice as many, in which a blob is uploaded.
+const PIECES_MAX: usize = 2_000;
 
 pub struct Client {
     pub shards: Vec<Shard<SimIo>>,
@@ -108,11 +110,12 @@ impl Client {
         }
     }
 
-    /// Writes at most `limit` bytes of a blob, in pieces of any size.
+    /// Writes at most `limit` bytes of a blob, in pieces of many sizes.
     async fn write(&mut self, upload: &mut Upload<SimIo>, blob: usize, limit: usize) -> Result<(), StoreError> {
         let bytes = self.world.borrow().contents[blob].bytes[..limit].to_vec();
         let scale = if self.random.chance(0.5) { 200 << 10 } else { 20 << 10 };
-        let piece_max = 1 + self.random.index(scale);
+        // A bounded number of them: each takes some steps.
+        let piece_max = (1 + self.random.index(scale)).max(limit / PIECES_MAX);
         let mut rest = &bytes[..];
         while !rest.is_empty() {
             if self.random.chance(0.3) {

@@ -133,8 +133,11 @@ pub fn run(seed: u64, mode: Mode, twist: Twist) -> Outcome {
     totals.seeds = 1;
     totals.add_stats(&sim.stats());
     totals.priority_changes = sim.priority_changes();
-    world.model.check();
-    let violation = world.model.violation().or(result.err());
+    // Of a run that hung the operations have not ended.
+    let violation = world.model.violation().or(result.err()).or_else(|| {
+        world.model.check();
+        world.model.violation()
+    });
     Outcome { totals, trace_hash: sim.trace_hash(), violation }
 }
 
