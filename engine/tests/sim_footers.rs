@@ -59,6 +59,22 @@ fn for_each<F: Future<Output = ()> + 'static>(
     sim.run(async move { ended.wait_for(|| (left.get() == 0).then_some(())).await });
 }
 
+fn machine() -> SimOptions {
+    SimOptions { dirs: machine::dirs(1), capacity_bytes: 1 << 30, ..SimOptions::default() }
+}
+
+fn store_all(sim: &mut Sim, shards: &Shards, contents: &Rc<Vec<Content>>) {
+    let shard = shards[0].clone();
+    for_each(sim, contents, move |content| {
+        let shard = shard.clone();
+        async move {
+            let mut upload = shard.upload(Some(content.bytes.len() as u64)).await.expect("there is memory");
+            upload.write(&content.bytes).await.expect("the disk takes it");
+            upload.commit(CommitOptions::default()).await.expect("stored");
+        }
+    });
+}
+
 fn delete_all(sim: &mut Sim, shards: &Shards, contents: &Rc<Vec<Content>>) {
     let shard = shards[0].clone();
     for_each(sim, contents, move |content| {
@@ -84,19 +100,10 @@ fn entries_max(sim: &Sim) -> u32 {
 
 #[test]
 fn a_footer_of_many_pieces_says_what_is_there_and_its_segment_goes_when_nothing_is() {
-    let sim = SimOptions { dirs: machine::dirs(1), capacity_bytes: 1 << 30, ..SimOptions::default() };
-    let mut sim = Sim::new(1, sim);
+    let mut sim = Sim::new(1, machine());
     let contents: Rc<Vec<_>> = Rc::new((0..BLOBS as u64).map(|number| Content::new(number + 1, 8)).collect());
     let shards = open(&mut sim);
-    let shard = shards[0].clone();
-    for_each(&mut sim, &contents, move |content| {
-        let shard = shard.clone();
-        async move {
-            let mut upload = shard.upload(Some(content.bytes.len() as u64)).await.expect("there is memory");
-            upload.write(&content.bytes).await.expect("the disk takes it");
-            upload.commit(CommitOptions::default()).await.expect("stored");
-        }
-    });
+    store_all(&mut sim, &shards, &contents);
     let mut ids: Vec<BlobId> = contents.iter().map(|content| content.id).collect();
     ids.sort();
     // Killed: by a scan. Then by the footers that this start has written.
@@ -145,19 +152,10 @@ fn sealed(sim: &Sim) -> Vec<(std::path::PathBuf, Vec<u8>)> {
 fn a_footer_that_a_start_has_believed_outlives_the_power() {
     let mut found = 0;
     for steps in 0..400 {
-        let options_of_sim = SimOptions { dirs: machine::dirs(1), capacity_bytes: 1 << 30, ..SimOptions::default() };
-        let mut sim = Sim::new(steps, options_of_sim);
+        let mut sim = Sim::new(steps, machine());
         let shards = open(&mut sim);
-        let shard = shards[0].clone();
         let contents: Rc<Vec<_>> = Rc::new((0..3).map(|number| Content::new(number + 1, 3_000)).collect());
-        for_each(&mut sim, &contents, move |content| {
-            let shard = shard.clone();
-            async move {
-                let mut upload = shard.upload(Some(content.bytes.len() as u64)).await.expect("there is memory");
-                upload.write(&content.bytes).await.expect("the disk takes it");
-                upload.commit(CommitOptions::default()).await.expect("stored");
-            }
-        });
+        store_all(&mut sim, &shards, &contents);
         let _ = sim.run_steps(steps, machine::close(shards));
         sim = sim.restart(CrashMode::Process);
         let believed = sealed(&sim);

@@ -23,7 +23,8 @@ use crate::store::shared::Store;
 use crate::store::{OpenError, identity, scrub};
 use crate::types::{SegmentId, Sequence};
 
-/// The part of a file system that one segment takes unless told otherwise: so a store has some thousand segments at most.
+/// The part of a file system that one segment takes unless told otherwise: so a store has some
+/// thousand segments at most.
 const SEGMENT_DIVISOR: u64 = 1024;
 /// Numbers of segments that are passed over at a start without a data directory: more than its disk
 /// may have got since the others last did.
@@ -130,8 +131,9 @@ fn note_missing<F>(store: &Store<F>, on_missing: Missing, missing: usize, absent
             tracing::error!(
                 missing,
                 given_but_absent = ?given,
-                "the store is degraded: data directories are missing, and what may lie there is answered with 503; nothing from before this start \
-                 is reclaimed or scrubbed until a start has all of them"
+                "the store is degraded: data directories are missing, and what may lie there is answered \
+                 with 503; nothing from before this start is reclaimed or scrubbed until a start has all \
+                 of them"
             );
         }
         Missing::Forget => {
@@ -149,7 +151,8 @@ fn skip_numbers<F>(store: &Store<F>) -> Result<(), OpenError> {
     let first = store.0.table.watermark().0;
     if u32::MAX - first < 2 * SKIPPED_NUMBERS {
         return Err(OpenError(format!(
-            "too few numbers of segments are left to start without a data directory ({first} were given out): start with all of them"
+            "too few numbers of segments are left to start without a data directory ({first} were given \
+             out): start with all of them"
         )));
     }
     store.0.table.reserve_above(SegmentId(first + SKIPPED_NUMBERS));
@@ -166,8 +169,8 @@ fn default_segment_size(total: u64) -> u64 {
     1 << share.ilog2()
 }
 
-/// Reads the checkpoint, if there is a sound one. One that can't be used now must not be used later either: the segments it covers may be gone
-/// by then, and their numbers given to others.
+/// Reads the checkpoint, if there is a sound one. One that can't be used now must not be used later
+/// either: the segments it covers may be gone by then, and their numbers given to others.
 async fn read_checkpoint<I: Io>(
     store: &Store<I::File>,
     io: &I,

@@ -189,7 +189,10 @@ impl<I: Io> Share<I> {
         } else if footer.is_none() && file.size < header.size {
             // Only a sealed segment is cut to what it holds.
             probe::hit(ProbeEvent::FooterLost);
-            tracing::warn!(segment = %file.id, "the footer of a sealed segment is damaged: the segment is scanned, and gets a new one");
+            tracing::warn!(
+                segment = %file.id,
+                "the footer of a sealed segment is damaged: the segment is scanned, and gets a new one"
+            );
         }
         let _turn = match turn {
             None if footer.is_none() => Some(self.large.take().await),

@@ -282,7 +282,10 @@ impl<I: Io> Shard<I> {
             Err(error) => {
                 // Of a directory that is taken out it was said once.
                 if taken_out(&error).is_none() {
-                    tracing::warn!(segment = %id, %error, "the file of a dead segment can't be opened: it is kept for now");
+                    tracing::warn!(
+                        segment = %id, %error,
+                        "the file of a dead segment can't be opened: it is kept for now"
+                    );
                 }
                 work.candidates.insert(id);
                 return;

@@ -184,7 +184,10 @@ impl<I: Io> Shard<I> {
         }
         if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) {
             // That says nothing of the disk.
-            tracing::error!(%id, segment = %segment.id, %error, "no descriptor is left for a read: raise the limit of open files (ulimit -n)");
+            tracing::error!(
+                %id, segment = %segment.id, %error,
+                "no descriptor is left for a read: raise the limit of open files (ulimit -n)"
+            );
             return StoreError::Busy;
         }
         self.shared().health.dir(segment.dir).read_failed(segment.id, offset, error);

@@ -52,8 +52,9 @@ pub(super) async fn open<I: Io>(
             tell_all(&store, || Recovery::Plan(plan.clone()));
         });
     }
-    // Every core sends to all mailboxes one after another, so a fast core's next message may arrive before a slow one's last: each
-    // wait takes what belongs to the step after it, too. What a core is sent it enters at once, whatever it reads itself.
+    // Every core sends to all mailboxes one after another, so a fast core's next message may arrive
+    // before a slow one's last: each wait takes what belongs to the step after it, too. What a core
+    // is sent it enters at once, whatever it reads itself.
     let mut replay = Replay::new();
     let mut plan = None;
     let mut scans = Vec::new();
