@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nabu_engine::io::{Clock, Spawn};
-use nabu_engine::sim::{Faults, Sim, SimIo, SimOptions};
+use nabu_engine::sim::{CrashMode, Faults, Sim, SimIo, SimOptions};
 use nabu_engine::store::{CommitOptions, Limits, Missing, OpenError, Pace, Shard, StoreError, StoreOptions};
 use nabu_engine::sync::promise;
 use support::client::read_range;
@@ -363,7 +363,7 @@ fn a_store_without_one_of_its_directories_serves_the_rest_when_told_so_and_has_e
         let there = |files: &[PathBuf]| files.iter().filter(|path| path.starts_with(&lost)).count();
         assert!(there(&files) > 0, "nothing of the missing directory is given up");
         // Another life without it, after a crash.
-        let mut sim = sim.restart(nabu_engine::sim::CrashMode::Process);
+        let mut sim = sim.restart(CrashMode::Process);
         let shards = open_with(&mut sim, 2, left, Missing::Serve).expect("degraded");
         sim.run(put(shards[1].clone(), &Content::new(1 << 41, 100_000))).expect("stored");
         sim.run(machine::close(shards));
@@ -408,11 +408,7 @@ fn a_directory_that_is_lost_is_replaced_by_an_empty_one_and_only_what_lay_there_
                 let shards = opening.await.expect("opens");
                 shards[0].io().sleep(Duration::from_secs(5)).await;
             });
-            sim = sim.restart(if crashes % 2 == 0 {
-                nabu_engine::sim::CrashMode::Power
-            } else {
-                nabu_engine::sim::CrashMode::Process
-            });
+            sim = sim.restart(if crashes % 2 == 0 { CrashMode::Power } else { CrashMode::Process });
             if opened.is_some() {
                 break;
             }
@@ -454,4 +450,49 @@ fn a_directory_that_is_lost_is_replaced_by_an_empty_one_and_only_what_lay_there_
             assert_eq!(sim.run(get(shards[0].clone(), content)).expect("readable"), expected, "blob {number}");
         }
     }
+}
+
+/// The checkpoint lies in the first directory, and outlives a start that had to do without. What it
+/// stands for must not be taken for what was stored in that life.
+#[test]
+fn a_start_that_gives_up_on_the_checkpoints_disk_stores_what_the_next_one_finds() {
+    let first = machine::dirs(DIRS)[0].clone();
+    let mut met = 0;
+    for steps in (0..400).step_by(2) {
+        let mut sim = simulation(steps);
+        let shards = sim.run(machine::open(machine::ios(&sim, 1), options(1))).expect("opens");
+        for content in contents(0, 10) {
+            sim.run(put(shards[0].clone(), &content)).expect("stored");
+            sim.run(shards[0].delete(content.id)).expect("deleted");
+        }
+        sim.run(machine::close(shards));
+        // All space comes back, and the checkpoint alone knows of the operations.
+        let mut sim = sim.restart(CrashMode::Process);
+        let shards = sim.run(machine::open(machine::ios(&sim, 1), options(1))).expect("opens");
+        sim.run_for(Duration::from_secs(5));
+        sim.run(machine::close(shards));
+        let mut sim = sim.restart(CrashMode::Process);
+        let (result, mut promised) = promise();
+        let opening = machine::open(machine::ios(&sim, 1), options(1));
+        sim.io(0).spawn(async move { result.keep(opening.await) });
+        let opened = sim.run_steps(steps, &mut promised);
+        if opened.is_some() {
+            break;
+        }
+        sim.faults(|faults| *faults = Faults { stuck: 1.0, within: Some(first.clone()), ..Faults::default() });
+        let Some(Ok(shards)) = sim.run(promised) else { continue };
+        let content = Content::new(1000 + steps, 5_000);
+        let stored = sim.run(put(shards[0].clone(), &content));
+        sim.run(machine::close(shards));
+        sim.faults(|faults| *faults = Faults::default());
+        sim.release_stuck();
+        let mut sim = sim.restart(CrashMode::Process);
+        let shards = sim.run(machine::open(machine::ios(&sim, 1), options(1))).expect("opens");
+        if stored.is_ok() {
+            met += 1;
+            let found = sim.run(get(shards[0].clone(), &content)).expect("readable");
+            assert!(found, "after {steps} steps: what was acknowledged is gone");
+        }
+    }
+    assert!(met > 0, "no start was met in the midst of its checkpoint");
 }

@@ -108,7 +108,8 @@ async fn fill_plan<I: Io>(store: &Store<I::File>, io: &I, backlog: &Backlog, pla
             probe::hit(ProbeEvent::CheckpointOutrun);
         }
     }
-    if agreed.missing > 0 {
+    // The first one may have been taken out since, and the numbers in its checkpoint are not known.
+    if agreed.missing > 0 || store.0.health.dir(0).is_gone() {
         skip_numbers(store)?;
     }
     Ok(())
@@ -198,8 +199,10 @@ async fn read_checkpoint<I: Io>(
     }
     probe::hit(ProbeEvent::CheckpointRefused);
     tracing::warn!(why, "the checkpoint can't be used: every footer is read instead");
-    // A directory that is not there keeps its checkpoint.
-    if !store.0.options.read_only && !store.0.health.dir(0).is_gone() {
+    if store.0.health.dir(0).is_gone() {
+        // It keeps its checkpoint, which stands for sequences that are not known now.
+        store.0.set_incomplete();
+    } else if !store.0.options.read_only {
         let dir = &store.0.options.dirs[0];
         checkpoint::remove(&store.0.dir_io(io, 0), dir).await.map_err(|error| {
             OpenError(format!("the unusable checkpoint in {} can't be removed: {error}", dir.display()))
