@@ -66,6 +66,8 @@ events! {
     MoveOvertaken,
     MoveRefused,
     MovedWhileRead,
+    /// The pieces of a blob were counted after a disk had refused to tell them.
+    CountedLater,
     /// A segment was taken out of service while somebody used it yet.
     RetiredAfterUse,
     /// The scrub ended a pass; found damage beside what is live; put a blob under quarantine, or only listed it; something was put right.

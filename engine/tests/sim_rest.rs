@@ -127,6 +127,144 @@ async fn put(shard: Shard<SimIo>, content: &Content) -> Result<Stored, StoreErro
     upload.commit(CommitOptions::default()).await
 }
 
+/// Several of which stay and mostly do not, with one in pieces; returns those that stay, the one in
+/// pieces last.
+fn fill(machine: &mut Machine, shards: &Shards, seed: u64) -> Vec<Content> {
+    let mut kept = Vec::new();
+    for number in 0..60 {
+        let content = Content::new(seed << 32 | number, 30_000);
+        machine.put(&shards[0], &content).expect("stored");
+        if number % 10 == 0 {
+            kept.push(content);
+        } else {
+            machine.delete(&shards[0], content.id).expect("deleted");
+        }
+    }
+    let large = Content::new(seed << 32 | 1 << 20, 600_000);
+    machine.put(&shards[0], &large).expect("stored");
+    kept.push(large);
+    kept
+}
+
+/// For some seconds nothing can be read.
+fn refuse_reads(machine: &mut Machine) {
+    machine.sim().faults(|faults| faults.read_error = 1.0);
+    machine.sim().run_for(Duration::from_secs(3));
+    machine.heal();
+}
+
+#[test]
+fn pieces_that_could_not_be_read_after_a_start_are_counted_when_they_can_be() {
+    for seed in 0..5 {
+        let left = [false, true].map(|is_refused| {
+            let mut machine = Machine::new(seed, 1, 1 << 30);
+            let shards = machine.open();
+            let kept = fill(&mut machine, &shards, seed);
+            drop(shards);
+            machine.restart(CrashMode::Process);
+            let shards = machine.open();
+            let before = probe::count(Event::CountedLater);
+            if is_refused {
+                refuse_reads(&mut machine);
+            }
+            machine.expect_rest(&shards);
+            assert!(!is_refused || probe::count(Event::CountedLater) > before, "seed {seed}: all was counted at once");
+            for content in &kept {
+                assert!(machine.holds(&shards[0], content), "seed {seed}");
+            }
+            machine.segments().len()
+        });
+        assert!(left[1] <= left[0] + 1, "seed {seed}: {left:?} segments are left, without a fault and with it");
+    }
+}
+
+#[test]
+fn a_blob_of_which_the_pieces_could_not_be_counted_may_be_deleted_and_then_space_comes_back() {
+    for seed in 0..5 {
+        let mut machine = Machine::new(seed, 1, 1 << 30);
+        let shards = machine.open();
+        let kept = fill(&mut machine, &shards, seed);
+        drop(shards);
+        machine.restart(CrashMode::Process);
+        let shards = machine.open();
+        machine.sim().faults(|faults| faults.read_error = 1.0);
+        machine.sim().run_for(Duration::from_secs(1));
+        let (large, small) = kept.split_last().expect("there are some");
+        // Before it is counted, and with its list unread: nobody has to read it again.
+        assert!(machine.delete(&shards[0], large.id).expect("deleted"));
+        machine.sim().run_for(Duration::from_secs(5));
+        machine.heal();
+        machine.expect_rest(&shards);
+        let segments = machine.segments().len();
+        assert!(segments <= 5, "seed {seed}: {segments} segments are left");
+        for content in small {
+            assert!(machine.holds(&shards[0], content), "seed {seed}");
+        }
+        assert!(!machine.holds(&shards[0], large), "seed {seed}");
+    }
+}
+
+#[test]
+fn pieces_of_a_deleted_blob_that_could_not_be_read_give_their_space_back_when_they_can_be() {
+    for seed in 0..5 {
+        let mut machine = Machine::new(seed, 1, 1 << 30);
+        let shards = machine.open();
+        let kept = fill(&mut machine, &shards, seed);
+        drop(shards);
+        machine.restart(CrashMode::Process);
+        let shards = machine.open();
+        machine.sim().run_for(A_MINUTE);
+        let (large, small) = kept.split_last().expect("there are some");
+        machine.sim().faults(|faults| faults.read_error = 1.0);
+        assert!(machine.delete(&shards[0], large.id).expect("deleted"));
+        machine.sim().run_for(Duration::from_secs(3));
+        machine.heal();
+        machine.expect_rest(&shards);
+        let segments = machine.segments().len();
+        assert!(segments <= 5, "seed {seed}: {segments} segments are left");
+        for content in small {
+            assert!(machine.holds(&shards[0], content), "seed {seed}");
+        }
+    }
+}
+
+/// How many segments are left when all blobs of one are deleted under a fault that ends soon.
+fn left_after_deletes(seed: u64, fault: impl FnOnce(&mut Faults)) -> usize {
+    let mut machine = Machine::new(seed, 1, 1 << 30);
+    let shards = machine.open();
+    let contents: Vec<Content> = (0..40).map(|number| Content::new(seed << 32 | number, 30_000)).collect();
+    for content in &contents {
+        machine.put(&shards[0], content).expect("stored");
+    }
+    drop(shards);
+    machine.restart(CrashMode::Process);
+    let shards = machine.open();
+    machine.sim().run_for(A_MINUTE);
+    // There is one that takes the tombstones.
+    machine.put(&shards[0], &Content::new(seed << 32 | 1 << 20, 500)).expect("stored");
+    machine.sim().faults(fault);
+    // No more than that: after three failures in a row the directory would be taken out.
+    for content in &contents[..10] {
+        machine.delete(&shards[0], content.id).expect("deleted");
+    }
+    machine.sim().run_for(Duration::from_secs(3));
+    machine.heal();
+    machine.expect_rest(&shards);
+    for content in &contents[10..] {
+        assert!(machine.holds(&shards[0], content), "seed {seed}");
+    }
+    machine.segments().len()
+}
+
+#[test]
+fn a_dead_segment_that_could_not_be_read_or_renamed_durably_goes_when_it_can() {
+    for seed in 0..3 {
+        let healthy = left_after_deletes(seed, |_| {});
+        assert_eq!(left_after_deletes(seed, |faults| faults.read_error = 1.0), healthy, "seed {seed}, reads fail");
+        assert_eq!(left_after_deletes(seed, |faults| faults.dir_sync_error = 1.0), healthy, "seed {seed}, syncs fail");
+    }
+}
+
 #[test]
 fn uploads_that_a_full_disk_refuses_use_up_no_numbers_of_segments() {
     for cores in [1, 3] {
@@ -394,7 +532,8 @@ fn after_a_start_that_could_not_read_everything_space_of_that_life_comes_back() 
 
 #[test]
 fn tombstones_that_could_not_all_be_carried_do_not_multiply() {
-    for seed in 0..6 {
+    let mut segments = 0;
+    for seed in 0..40 {
         let mut machine = Machine::new(seed, 1, 1 << 30);
         let shards = machine.open();
         // What keeps tombstones needed: a segment before them.
@@ -415,11 +554,9 @@ fn tombstones_that_could_not_all_be_carried_do_not_multiply() {
         // What failed meanwhile is tried again after a minute.
         machine.sim().run_for(A_MINUTE * 2);
         machine.expect_rest(&shards);
-        let bytes: usize = machine
-            .segments()
-            .iter()
-            .map(|path| machine.sim.as_ref().expect("up").read_file(path).expect("listed").len())
-            .sum();
-        assert!(bytes < 24 * SEGMENT_SIZE as usize, "seed {seed}: {bytes} bytes for what 2,700 deletions left");
+        segments += machine.segments().len();
     }
+    // Some 13 each: those that were written to when a sync failed, mostly. 24 where what was carried
+    // is carried again.
+    assert!(segments < 750, "{segments} segments for what 40 times 2,700 deletions left");
 }

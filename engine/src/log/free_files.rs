@@ -203,7 +203,8 @@ pub(super) async fn remove_or_say<I: Io>(io: &I, path: &Path) {
     }
 }
 
-/// Turns the file of a segment that nobody refers to any more into a free one: kept for reuse, or removed.
+/// Turns the file of a segment that nobody refers to any more into a free one: kept for reuse, or
+/// removed. Where a try has failed, another one goes on from there.
 pub async fn retire<I: Io>(
     io: &I,
     dir: &Path,
@@ -213,11 +214,18 @@ pub async fn retire<I: Io>(
 ) -> io::Result<()> {
     let segments = dir.join(SEGMENTS_DIR);
     let free_path = segments.join(free_file_name(file.number));
-    io.rename(&file_path(dir, file.number), &free_path).await?;
+    match io.rename(&file_path(dir, file.number), &free_path).await {
+        // Renamed by a try that failed after that; if not, it is gone.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => drop(io.open(&free_path, OpenMode::Read).await?),
+        renamed => renamed?,
+    }
     io.sync_dir(&segments).await?;
     probe::hit(Event::SegmentRetired);
     if !free.give(dir_index, file) {
-        io.remove(&free_path).await?;
+        match io.remove(&free_path).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            removed => removed?,
+        }
     }
     Ok(())
 }

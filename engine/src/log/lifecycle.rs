@@ -149,18 +149,21 @@ impl<I: Io> Log<I> {
         header.segment = self.0.options.table.next_id();
         let mut blocks = AlignedBuf::zeroed(DATA_START as usize);
         header.encode_copies(&mut blocks);
+        let named = file_path(dir, header.segment);
         let written = async {
             let (result, _) = io.write_at(&file, blocks, 0..DATA_START as usize, 0).await;
             result?;
             io.sync(&file).await?;
-            io.rename(&path, &file_path(dir, header.segment)).await?;
+            io.rename(&path, &named).await?;
             if is_planted(Mutant::SegmentNameUnsynced) {
                 return Ok(());
             }
             io.sync_dir(&segments).await
         };
         if let Err(error) = written.await {
+            // It has the one name or the other.
             remove_or_say(io, &path).await;
+            remove_or_say(io, &named).await;
             return Err(error);
         }
         Ok(file)

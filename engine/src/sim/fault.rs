@@ -31,6 +31,8 @@ pub struct Faults {
     pub metadata_error: f64,
     /// An operation that takes up to [`SLOW_FACTOR`] times the usual longest.
     pub slow: f64,
+    /// The same of syncs of files alone: a write may be done long before the sync of another file.
+    pub sync_slow: f64,
     /// An operation that does not end before [`super::Sim::release_stuck`]. A crash meets it in
     /// flight, like any other.
     pub stuck: f64,

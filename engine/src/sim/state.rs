@@ -385,7 +385,11 @@ impl State {
         let Device { disk, faults, stats, .. } = &mut self.nodes[usize::from(node)].device;
         let path = operation.path(disk);
         let is_stuck = self.random.chance(faults.rate(path, |faults| faults.stuck));
-        let is_slow = self.random.chance(faults.rate(path, |faults| faults.slow));
+        let sync_slow = match operation {
+            Operation::Sync { .. } => faults.rate(path, |faults| faults.sync_slow),
+            _ => 0.0,
+        };
+        let is_slow = self.random.chance(faults.rate(path, |faults| faults.slow)) || self.random.chance(sync_slow);
         stats.stuck_operations += u64::from(is_stuck);
         stats.slow_operations += u64::from(is_slow);
         (is_stuck, is_slow)

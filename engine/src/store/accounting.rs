@@ -2,7 +2,8 @@
 //!
 //! Every record is counted when it is written, and its bytes are taken off when its blob goes. What was there at the start is counted in the
 //! background, in the order of the ids, while the store works. An outcome that takes away a blob which was not counted yet takes nothing off.
-//! Until every core has counted, no segment is reclaimed.
+//! Until every core has counted, no segment is reclaimed. What a disk refuses to tell is counted
+//! later: see [`recount`](super::recount).
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
@@ -23,6 +24,7 @@ use crate::store::message::{Outcome, Released};
 use crate::store::ownership::first_owned;
 use crate::store::readers::Condemned;
 use crate::store::reclaim::Event;
+use crate::store::recount::Recount;
 use crate::store::shard::{Inner, Shard};
 use crate::sync::{Notify, Promised, promise};
 use crate::types::{BlobId, SegmentId, Sequence};
@@ -35,7 +37,7 @@ const DAMAGED_PAUSE: Duration = Duration::from_millis(500);
 const READS_AT_ONCE: usize = 8;
 
 /// Segments, and the bytes that a blob has in each.
-type Pieces<I> = Vec<(Arc<Segment<<I as Disk>::File>>, u64)>;
+pub(super) type Pieces<I> = Vec<(Arc<Segment<<I as Disk>::File>>, u64)>;
 
 /// The pieces of the next large blobs, read ahead of their turn.
 struct Ahead<I: Io> {
@@ -73,7 +75,10 @@ pub(super) struct Accounting {
     /// Everything up to here is counted; `None`: nothing.
     counted_to: Cell<Option<BlobId>>,
     done: Cell<bool>,
-    changed: Notify,
+    /// Everything is counted, or the core closes.
+    pub changed: Notify,
+    /// What a disk refused to tell.
+    pub recount: Recount,
     /// What has a higher sequence was counted when it was written.
     start: Sequence,
 }
@@ -106,7 +111,13 @@ impl Uncounted {
 
 impl Accounting {
     pub fn new(start: Sequence) -> Self {
-        Self { counted_to: Cell::new(None), done: Cell::new(false), changed: Notify::default(), start }
+        Self {
+            counted_to: Cell::new(None),
+            done: Cell::new(false),
+            changed: Notify::default(),
+            recount: Recount::default(),
+            start,
+        }
     }
 
     /// Whether a record was written since the start: its sequence is above all that a start which
@@ -117,9 +128,11 @@ impl Accounting {
 
     /// Whether a blob of this core is counted.
     pub fn counted(&self, id: &BlobId, sequence: Sequence) -> bool {
-        self.done.get()
-            || self.is_of_this_life(sequence)
-            || self.counted_to.get().is_some_and(|counted_to| *id <= counted_to)
+        if self.is_of_this_life(sequence) {
+            return true;
+        }
+        let is_passed = self.done.get() || self.counted_to.get().is_some_and(|counted_to| *id <= counted_to);
+        is_passed && !self.recount.holds(id, sequence)
     }
 }
 
@@ -257,23 +270,15 @@ impl<I: Io> Shard<I> {
         locks.acquire(entry.id).await;
         if self.is_to_be_counted(&entry) {
             match pieces {
-                Ok(pieces) => {
-                    for (segment, bytes) in pieces {
-                        segment.add_live(bytes);
-                        segment.add_tenant(entry.id);
+                Err(error @ StoreError::ReadFailed { .. }) => {
+                    tracing::error!(id = %entry.id, %error, "the pieces of a blob can't be read: no segment is reclaimed until they can, or the blob is deleted");
+                    self.count_live_later(&entry);
+                }
+                pieces => {
+                    if !self.count_pieces(&entry, pieces) {
+                        self.shared().uncounted.add();
                     }
                 }
-                // Nobody will ever know which pieces are its: they are as good as dead, and must not keep all others waiting.
-                Err(error @ StoreError::Damaged { .. }) => {
-                    tracing::error!(id = %entry.id, %error, "the list of a blob's pieces is damaged: the blob is lost");
-                }
-                Err(error) => {
-                    tracing::error!(id = %entry.id, %error, "the pieces of a blob can't be counted: no segment is reclaimed until the next start");
-                    self.shared().uncounted.add();
-                }
-            }
-            if let Some(segment) = self.segment(&entry.location) {
-                segment.add_live(record_bytes(&entry.location));
             }
         }
         // Counted before the next operation on it is let through.
@@ -281,8 +286,34 @@ impl<I: Io> Shard<I> {
         self.release_own(entry.id);
     }
 
+    /// Counts the record of a blob and its pieces as live; false if those will not be known before
+    /// the next start.
+    pub(super) fn count_pieces(&self, entry: &Entry, pieces: Result<Pieces<I>, StoreError>) -> bool {
+        if let Some(segment) = self.segment(&entry.location) {
+            segment.add_live(record_bytes(&entry.location));
+        }
+        match pieces {
+            Ok(pieces) => {
+                for (segment, bytes) in pieces {
+                    segment.add_live(bytes);
+                    segment.add_tenant(entry.id);
+                }
+                true
+            }
+            // Nobody will ever know which pieces are its: they are as good as dead, and must not keep all others waiting.
+            Err(error @ StoreError::Damaged { .. }) => {
+                tracing::error!(id = %entry.id, %error, "the list of a blob's pieces is damaged: the blob is lost");
+                true
+            }
+            Err(error) => {
+                tracing::error!(id = %entry.id, %error, "the pieces of a blob can't be counted: no segment is reclaimed until the next start");
+                false
+            }
+        }
+    }
+
     /// The pieces of a blob. What looks damaged is read again: all that hangs on it is given up when it is.
-    async fn pieces_of(&self, entry: &Entry) -> Result<Pieces<I>, StoreError> {
+    pub(super) async fn pieces_of(&self, entry: &Entry) -> Result<Pieces<I>, StoreError> {
         let mut tries = 0;
         loop {
             let mut pieces = Vec::new();
@@ -298,7 +329,7 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    fn release_own(&self, id: BlobId) {
+    pub(super) fn release_own(&self, id: BlobId) {
         debug_assert!(self.owner(&id) == self.0.core && id >= first_owned(self.0.core, self.cores()));
         self.apply(id, Outcome::Nothing);
     }
@@ -313,7 +344,11 @@ impl<I: Io> Shard<I> {
             }
             let mut pieces = Vec::new();
             let read = self.visit_pieces(id, &location, |segment, bytes| pieces.push((segment.clone(), bytes)));
-            if let Err(error) = read.await {
+            let read = read.await;
+            if let Err(StoreError::ReadFailed { .. }) = read {
+                return self.count_dead_later(released);
+            }
+            if let Err(error) = read {
                 tracing::warn!(%id, %error, "the pieces of a deleted blob can't be read: their space is known only after a restart");
             }
             for (segment, bytes) in pieces {

@@ -5,6 +5,7 @@
 mod accounting;
 mod background;
 mod backlog;
+mod backoff;
 mod blob;
 mod cached;
 mod calls;
@@ -32,6 +33,7 @@ mod reading;
 mod recent;
 mod reclaim;
 mod records;
+mod recount;
 mod recovery;
 mod replay;
 mod scrub;

@@ -10,6 +10,9 @@
 //! one that a start found damaged only what is sound counts; it goes when a second look finds the
 //! same, so that no bad read decides over it.
 //!
+//! What a disk refuses on the way, to read the footer or to rename the file, is tried again after a
+//! while ([`Backoff`]).
+//!
 //! After a start that could not read everything only segments of this life go, and all of their
 //! tombstones stay.
 
@@ -19,7 +22,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::io::{Disk, Io, OpenMode};
+use crate::io::{Disk, Instant, Io, OpenMode};
 use crate::log::entries::Entries;
 use crate::log::footer::{FooterEntry, footer_bytes};
 use crate::log::free_files::FreeFiles;
@@ -33,9 +36,10 @@ use crate::log::segment::{Books, Contents, Segment, Written, file_path};
 use crate::mutant::{Mutant, is_planted};
 use crate::probe::{self, Event as ProbeEvent};
 use crate::runtime::mailbox::Receiver;
+use crate::store::backoff::Backoff;
 use crate::store::message::Request;
 use crate::store::shard::Shard;
-use crate::sync::promise;
+use crate::sync::{Either, promise, race};
 use crate::types::{BlobId, CoreId, SegmentId, Sequence};
 
 /// What the reclaimer is told.
@@ -50,6 +54,8 @@ pub(super) enum Event<F> {
     CheckpointDamaged,
     /// The live bytes of all segments are known.
     Accounted,
+    /// What was put off is due. Nobody sends it.
+    Due,
     /// The last reader of a segment that was taken out of the table is gone.
     Unused(SegmentId),
     Stop(std::marker::PhantomData<F>),
@@ -79,17 +85,27 @@ struct Work<F> {
     /// could not be. Without it each further try would leave a copy of them, and copies are carried
     /// like any other.
     carried: HashMap<SegmentId, Carried>,
+    /// Segments that could not be taken out or retired, and when that is tried again.
+    put_off: BTreeMap<SegmentId, PutOff>,
     /// Segments of this life have this number or a higher one.
     first_of_life: SegmentId,
     sealed_bytes: u64,
     checkpoint_bytes: u64,
 }
 
+#[derive(Clone, Copy)]
+struct PutOff {
+    until: Instant,
+    backoff: Backoff,
+}
+
 /// A segment that is out of the table.
 struct Leaving<F> {
     dir: usize,
-    /// Until its retirement was tried.
-    file: Option<FreeFile<F>>,
+    /// Until its last user is gone.
+    is_used: bool,
+    file: F,
+    size: u64,
     /// Of a fenced one.
     written: Option<Arc<Written>>,
     /// Its file is not used again.
@@ -146,11 +162,12 @@ impl<I: Io> Shard<I> {
             leaving: HashMap::new(),
             leaving_with_blobs: BTreeSet::new(),
             carried: HashMap::new(),
+            put_off: BTreeMap::new(),
             first_of_life: self.shared().table.watermark(),
             sealed_bytes: 0,
             checkpoint_bytes: 0,
         };
-        while let Some(event) = events.recv().await {
+        while let Some(event) = self.next_event(&mut events, &work).await {
             match event {
                 Event::Dead(segment) => {
                     work.candidates.insert(segment);
@@ -167,7 +184,13 @@ impl<I: Io> Shard<I> {
                         self.shared().background.mended(1);
                     }
                 }
-                Event::Unused(segment) => self.retire(&mut work, segment).await,
+                Event::Unused(segment) => {
+                    if let Some(leaving) = work.leaving.get_mut(&segment) {
+                        leaving.is_used = false;
+                        self.retire(&mut work, segment).await;
+                    }
+                }
+                Event::Due => self.try_again(&mut work).await,
                 Event::Stop(_) => break,
             }
             self.reclaim_candidates(&mut work).await;
@@ -180,6 +203,41 @@ impl<I: Io> Shard<I> {
         }
         self.0.reclaimer.ended.set(true);
         self.0.reclaimer.changed.notify();
+    }
+
+    /// What the reclaimer is told next, or that something is due.
+    async fn next_event(&self, events: &mut Receiver<Event<I::File>>, work: &Work<I::File>) -> Option<Event<I::File>> {
+        let Some(due) = work.put_off.values().map(|put_off| put_off.until).min() else { return events.recv().await };
+        let pause = self.0.io.sleep(due.since(self.0.io.now()));
+        match race(events.recv(), pause).await {
+            Either::First(event) => event,
+            Either::Second(()) => Some(Event::Due),
+        }
+    }
+
+    /// Tries again after a while to take a segment out, or to retire it.
+    fn put_off(&self, work: &mut Work<I::File>, segment: SegmentId) {
+        work.put_off.entry(segment).or_insert_with(|| {
+            let mut backoff = Backoff::default();
+            PutOff { until: self.0.io.now().after(backoff.next_pause()), backoff }
+        });
+    }
+
+    async fn try_again(&self, work: &mut Work<I::File>) {
+        let now = self.0.io.now();
+        let due: Vec<SegmentId> =
+            work.put_off.iter().filter(|(_, put_off)| put_off.until <= now).map(|(segment, _)| *segment).collect();
+        for segment in due {
+            let put_off = work.put_off.get_mut(&segment).expect("just seen");
+            put_off.until = now.after(put_off.backoff.next_pause());
+            if work.leaving.get(&segment).is_some_and(|leaving| !leaving.is_used) {
+                self.retire(work, segment).await;
+            } else if self.shared().table.get(segment).is_some_and(|segment| segment.is_dead()) {
+                work.candidates.insert(segment);
+            } else {
+                work.put_off.remove(&segment);
+            }
+        }
     }
 
     /// Everything in which nothing is live becomes a candidate.
@@ -241,7 +299,7 @@ impl<I: Io> Shard<I> {
         let id = segment.id;
         let (mut has_blobs, mut written) = (true, None);
         if !is_planted(Mutant::ReclaimEarly) {
-            let Some(will) = self.last_will(&segment).await else { return };
+            let Some(will) = self.last_will(&segment).await else { return self.put_off(work, id) };
             (has_blobs, written) = (will.has_blobs, will.written);
             if !has_blobs {
                 self.shared().table.holds_no_blob(id);
@@ -263,6 +321,7 @@ impl<I: Io> Shard<I> {
                     > segment.file_bytes.load(Ordering::Acquire)
             {
                 work.blocked.insert((SegmentId(needed.until), id));
+                work.put_off.remove(&id);
                 return will.tombstones.free(&self.0.io).await;
             }
             let mut carried = work.carried.remove(&id).unwrap_or_default();
@@ -272,7 +331,7 @@ impl<I: Io> Shard<I> {
                 work.carried.insert(id, carried);
                 // No room, or the disk refuses: it is tried again when something else has happened.
                 work.candidates.insert(id);
-                return;
+                return self.put_off(work, id);
             }
         }
         // Opened to read alone, it may have been.
@@ -286,8 +345,8 @@ impl<I: Io> Shard<I> {
                         segment = %id, %error,
                         "the file of a dead segment can't be opened: it is kept for now"
                     );
+                    self.put_off(work, id);
                 }
-                work.candidates.insert(id);
                 return;
             }
         };
@@ -296,9 +355,10 @@ impl<I: Io> Shard<I> {
             work.leaving_with_blobs.insert(id);
         }
         let is_bad = segment.is_fenced();
-        let file = FreeFile { number: id, file, size: segment.file_bytes.load(Ordering::Acquire) };
+        let size = segment.file_bytes.load(Ordering::Acquire);
+        work.put_off.remove(&id);
         let held = segment.take_held().into_iter().collect();
-        work.leaving.insert(id, Leaving { dir: segment.dir, file: Some(file), written, is_bad, held });
+        work.leaving.insert(id, Leaving { dir: segment.dir, is_used: true, file, size, written, is_bad, held });
         let events = self.shared().events.clone();
         // This task has one reference of its own.
         if Arc::strong_count(&segment) > 1 {
@@ -339,12 +399,12 @@ impl<I: Io> Shard<I> {
             Ok(found) if found.unreadable_bytes == 0 => found,
             Ok(_) => return None,
             Err(error) => {
-                tracing::warn!(segment = %segment.id, %error, "a damaged segment can't be read again: it is kept until the next start");
+                tracing::warn!(segment = %segment.id, %error, "a damaged segment can't be read again: it is kept for now");
                 return None;
             }
         };
         if segment.contents() != Some(Contents::of(found.records.iter().copied())) {
-            tracing::warn!(segment = %segment.id, "a damaged segment reads differently now: it is kept until the next start");
+            tracing::warn!(segment = %segment.id, "a damaged segment reads differently now: it is kept for now");
             return None;
         }
         for damage in &found.damage {
@@ -497,8 +557,8 @@ impl<I: Io> Shard<I> {
     }
 
     async fn retire(&self, work: &mut Work<I::File>, id: SegmentId) {
-        let Some(leaving) = work.leaving.get_mut(&id) else { return };
-        let Some(free) = leaving.file.take() else { return };
+        let leaving = &work.leaving[&id];
+        let free = FreeFile { number: id, file: leaving.file.clone(), size: leaving.size };
         let dir = &self.shared().options.dirs[leaving.dir];
         let files = self.shared().free.get().expect("set at recovery");
         let none = FreeFiles::new(&vec![0; leaving.dir + 1]);
@@ -507,6 +567,7 @@ impl<I: Io> Shard<I> {
             Ok(()) => {
                 let Leaving { written, held, .. } = work.leaving.remove(&id).expect("it was there");
                 work.leaving_with_blobs.remove(&id);
+                work.put_off.remove(&id);
                 if let Some(written) = written {
                     self.settle_doubts(id, &written).await;
                 }
@@ -521,7 +582,10 @@ impl<I: Io> Shard<I> {
             }
             // It may come back, and then the tombstones of what it holds must be there: it goes on counting as existing.
             Err(error) => {
-                tracing::warn!(segment = %id, %error, "a dead segment could not be retired: the next start tries again");
+                tracing::warn!(segment = %id, %error, "a dead segment could not be retired: it is tried again later");
+                if taken_out(&error).is_none() {
+                    self.put_off(work, id);
+                }
             }
         }
     }

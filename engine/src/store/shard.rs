@@ -262,6 +262,7 @@ impl<I: Io> Shard<I> {
     /// Ends a worker, which must have ended its work.
     pub(crate) async fn close_worker(&self) {
         self.0.closing.set(true);
+        self.0.accounting.changed.notify();
         for log in &self.0.logs {
             log.close().await;
         }
@@ -273,6 +274,7 @@ impl<I: Io> Shard<I> {
     pub async fn close(&self) {
         self.shared().health.begin_closing(self.0.io.now());
         self.0.closing.set(true);
+        self.0.accounting.changed.notify();
         self.0.operation_ended.wait_for(|| (self.0.operations.get() == 0).then_some(())).await;
         for log in &self.0.logs {
             log.close().await;

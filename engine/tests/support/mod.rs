@@ -11,6 +11,7 @@
 //! | [`liveness`] | what must come true once nothing goes wrong any more |
 //! | [`machine`] | the simulated machine, its shards, and how they go up and down |
 //! | [`scenario`] | a whole run from one seed |
+//! | [`pieces`] | blobs in pieces, and the power that goes when one was stored or moved |
 //! | [`rot`] | one flipped bit, and how little it may cost |
 //! | [`flips`] | one flipped bit of a store that runs, and how the scrub finds it |
 //! | [`totals`] | what happened over all seeds |
@@ -26,6 +27,7 @@ pub mod history;
 pub mod liveness;
 pub mod machine;
 pub mod model;
+pub mod pieces;
 pub mod rot;
 pub mod scenario;
 pub mod totals;

@@ -17,13 +17,14 @@ use super::flips;
 use super::liveness;
 use super::machine::{self, Shards};
 use super::model::{Demand, Model};
+use super::pieces;
 use super::rot;
 use super::totals::Totals;
 
 /// What goes wrong in a scenario.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mode {
-    /// Crashes only: torn writes, and what was not synced is lost.
+    /// Crashes only: torn writes, and what was not synced is lost. And [`super::pieces`].
     Crashes,
     /// `EIO` of writes, syncs and changes of names.
     WriteErrors,
@@ -137,6 +138,10 @@ pub fn run(seed: u64, mode: Mode, twist: Twist) -> Outcome {
     let violation = world.model.violation().or(result.err()).or_else(|| {
         world.model.check();
         world.model.violation()
+    });
+    let violation = violation.or_else(|| match mode {
+        Mode::Crashes => pieces::run(seed, &mut totals).err(),
+        _ => None,
     });
     Outcome { totals, trace_hash: sim.trace_hash(), violation }
 }

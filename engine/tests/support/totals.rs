@@ -37,6 +37,8 @@ totals! {
     alarms,
     wipes,
     idle_lives,
+    pieces_stored,
+    pieces_moved,
     checkpoints_broken,
     opens_refused,
     recoveries_incomplete,
