@@ -213,19 +213,86 @@ pub async fn retire<I: Io>(
     free: &FreeFiles<I::File>,
 ) -> io::Result<()> {
     let segments = dir.join(SEGMENTS_DIR);
-    let free_path = segments.join(free_file_name(file.number));
-    match io.rename(&file_path(dir, file.number), &free_path).await {
-        // Renamed by a try that failed after that; if not, it is gone.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => drop(io.open(&free_path, OpenMode::Read).await?),
-        renamed => renamed?,
-    }
-    io.sync_dir(&segments).await?;
-    probe::hit(Event::SegmentRetired);
-    if !free.give(dir_index, file) {
-        match io.remove(&free_path).await {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            removed => removed?,
+    let (path, free_path) = (file_path(dir, file.number), segments.join(free_file_name(file.number)));
+    let is_not_found =
+        |result: &io::Result<()>| matches!(result, Err(error) if error.kind() == io::ErrorKind::NotFound);
+    let mut renamed = io.rename(&path, &free_path).await;
+    let mut is_there = true;
+    if is_not_found(&renamed) {
+        // Renamed by a try that failed after that. Once more: a sync that follows one that failed
+        // need not make durable what that one should have.
+        renamed = io.rename(&free_path, &path).await;
+        is_there = !is_not_found(&renamed);
+        if is_there {
+            renamed?;
+            renamed = io.rename(&path, &free_path).await;
+        } else {
+            // It was removed.
+            renamed = Ok(());
         }
     }
+    renamed?;
+    io.sync_dir(&segments).await?;
+    probe::hit(Event::SegmentRetired);
+    if is_there && !free.give(dir_index, file) {
+        io.remove(&free_path).await?;
+    }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::Disk;
+    use crate::sim::{Sim, SimOptions};
+
+    const SIZE: u64 = SEGMENT_SIZE_MIN;
+
+    /// Runs the retirement of a segment, and then again: `before` comes before the first, `between`
+    /// between the two. Returns how both ended, how many files are free, and the names there are.
+    fn retire_twice(
+        before: impl FnOnce(&Sim),
+        between: impl FnOnce(&mut Sim, &Path),
+    ) -> ([io::Result<()>; 2], usize, Vec<PathBuf>) {
+        let dir = PathBuf::from("/data");
+        let mut sim = Sim::new(1, SimOptions { dirs: vec![dir.clone()], ..SimOptions::default() });
+        let io = sim.io(0);
+        let files = FreeFiles::new(&[SIZE]);
+        let (segment, free_files) = (file_path(&dir, SegmentId(7)), &files);
+        let file = sim.run(async {
+            io.create_dir(&dir.join(SEGMENTS_DIR)).await.expect("made");
+            create(&io, &dir, &segment, SIZE).await.expect("made")
+        });
+        let retire_once = |sim: &mut Sim| {
+            let (io, dir, free) = (sim.io(0), &dir, FreeFile { number: SegmentId(7), file: file.clone(), size: SIZE });
+            sim.run(async move { retire(&io, dir, 0, free, free_files).await })
+        };
+        before(&sim);
+        let first = retire_once(&mut sim);
+        sim.faults(|faults| *faults = crate::sim::Faults::default());
+        between(&mut sim, &segment);
+        let second = retire_once(&mut sim);
+        ([first, second], files.count(0), sim.files())
+    }
+
+    #[test]
+    fn a_retirement_that_was_not_synced_is_done_again() {
+        let (results, free, names) = retire_twice(|sim| sim.faults(|faults| faults.dir_sync_error = 1.0), |_, _| {});
+        assert!(results[0].is_err() && results[1].is_ok(), "{results:?}");
+        assert_eq!(free, 1);
+        assert_eq!(names, [PathBuf::from("/data/segments/00000007.free")]);
+    }
+
+    #[test]
+    fn a_retirement_whose_file_somebody_removed_ends_and_gives_nothing() {
+        let (results, free, names) = retire_twice(
+            |sim| sim.faults(|faults| faults.metadata_error = 1.0),
+            |sim, segment| {
+                let io = sim.io(0);
+                sim.run(async { io.remove(segment).await }).expect("it is there");
+            },
+        );
+        assert!(results[0].is_err() && results[1].is_ok(), "{results:?}");
+        assert_eq!((free, names.len()), (0, 0));
+    }
 }

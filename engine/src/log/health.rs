@@ -348,7 +348,7 @@ fn is_no_failure(kind: WriteKind, error: &io::Error) -> bool {
             true
         }
         Some(libc::EEXIST) => kind == WriteKind::Create,
-        Some(libc::ENOENT) => kind == WriteKind::Remove,
+        Some(libc::ENOENT) => matches!(kind, WriteKind::Remove | WriteKind::Rename),
         _ => false,
     }
 }

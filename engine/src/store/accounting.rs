@@ -70,6 +70,11 @@ impl<I: Io> Ahead<I> {
     }
 }
 
+/// Whether the pieces of a blob may be known later.
+pub(super) fn is_passing(error: &StoreError) -> bool {
+    matches!(error, StoreError::ReadFailed { .. } | StoreError::Busy)
+}
+
 /// How far the counting after the start has come.
 pub(super) struct Accounting {
     /// Everything up to here is counted; `None`: nothing.
@@ -270,7 +275,7 @@ impl<I: Io> Shard<I> {
         locks.acquire(entry.id).await;
         if self.is_to_be_counted(&entry) {
             match pieces {
-                Err(error @ StoreError::ReadFailed { .. }) => {
+                Err(error) if is_passing(&error) => {
                     tracing::error!(id = %entry.id, %error, "the pieces of a blob can't be read: no segment is reclaimed until they can, or the blob is deleted");
                     self.count_live_later(&entry);
                 }
@@ -303,6 +308,7 @@ impl<I: Io> Shard<I> {
             // Nobody will ever know which pieces are its: they are as good as dead, and must not keep all others waiting.
             Err(error @ StoreError::Damaged { .. }) => {
                 tracing::error!(id = %entry.id, %error, "the list of a blob's pieces is damaged: the blob is lost");
+                self.0.accounting.recount.lose(entry);
                 true
             }
             Err(error) => {
@@ -336,20 +342,24 @@ impl<I: Io> Shard<I> {
 
     /// Counts what was taken out of the index as dead.
     pub(super) async fn forget(&self, released: Released) {
-        let Released { before: Some(location), accounted: true, id } = released else { return };
+        let Released { before: Some(location), accounted: true, is_lost, id } = released else { return };
         if has_extents(&location) {
             let condemned = Condemned::Blob(released);
             if self.shared().readers.condemn(id, location.sequence, condemned).is_none() {
                 return;
             }
             let mut pieces = Vec::new();
-            let read = self.visit_pieces(id, &location, |segment, bytes| pieces.push((segment.clone(), bytes)));
-            let read = read.await;
-            if let Err(StoreError::ReadFailed { .. }) = read {
-                return self.count_dead_later(released);
-            }
-            if let Err(error) = read {
-                tracing::warn!(%id, %error, "the pieces of a deleted blob can't be read: their space is known only after a restart");
+            if !is_lost {
+                let read = self.visit_pieces(id, &location, |segment, bytes| pieces.push((segment.clone(), bytes)));
+                match read.await {
+                    Ok(()) => {}
+                    Err(error) if is_passing(&error) => return self.count_dead_later(released),
+                    Err(error) => {
+                        // Nobody knows whether those that could be read were counted.
+                        pieces.clear();
+                        tracing::warn!(%id, %error, "the pieces of a deleted blob can't be read: their space is known only after a restart");
+                    }
+                }
             }
             for (segment, bytes) in pieces {
                 self.count_dead(&segment, bytes);

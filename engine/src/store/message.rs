@@ -132,6 +132,8 @@ pub(super) struct Released {
     pub before: Option<Location>,
     /// Whether the bytes of `before` are counted as live in their segments.
     pub accounted: bool,
+    /// Beside its record: the list of its pieces was damaged when they were to be counted.
+    pub is_lost: bool,
 }
 
 /// One core's part of the status.

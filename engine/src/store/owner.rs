@@ -186,7 +186,8 @@ impl<I: Io> Shard<I> {
             self.0.locks.settle(&id);
         }
         let accounted = before.is_none_or(|before| self.0.accounting.counted(&id, before.sequence));
-        let released = Released { id, before, accounted };
+        let is_lost = before.is_some_and(|before| self.0.accounting.recount.take_lost(&id, before.sequence));
+        let released = Released { id, before, accounted, is_lost };
         if !accounted {
             self.hold_for_readers(released);
         }

@@ -24,6 +24,7 @@ use std::sync::atomic::Ordering;
 
 use crate::io::{Disk, Instant, Io, OpenMode};
 use crate::log::entries::Entries;
+use crate::log::error::LogError;
 use crate::log::footer::{FooterEntry, footer_bytes};
 use crate::log::free_files::FreeFiles;
 use crate::log::free_files::{FreeFile, fill_reserve, retire};
@@ -104,7 +105,8 @@ struct Leaving<F> {
     dir: usize,
     /// Until its last user is gone.
     is_used: bool,
-    file: F,
+    /// Until the directory is taken out.
+    file: Option<F>,
     size: u64,
     /// Of a fenced one.
     written: Option<Arc<Written>>,
@@ -112,6 +114,22 @@ struct Leaving<F> {
     is_bad: bool,
     /// What counts as live elsewhere until it is gone.
     held: Vec<(SegmentId, u64)>,
+}
+
+/// Why a dead segment stays.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Withheld {
+    /// The disk refuses to tell what it holds.
+    ForNow,
+    /// What it holds is not known, or its writer is not done yet and will tell.
+    ForGood,
+}
+
+/// Why a tombstone was not written again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum CarryFailure {
+    Full,
+    Refused,
 }
 
 /// What must be known of a segment that is to go.
@@ -297,9 +315,22 @@ impl<I: Io> Shard<I> {
     /// Takes a dead segment out of the table, once its tombstones are safe.
     async fn take_out(&self, work: &mut Work<I::File>, segment: Arc<Segment<I::File>>) {
         let id = segment.id;
+        if !self.dir(segment.dir).health().takes_writes() {
+            // Until the next start.
+            work.put_off.remove(&id);
+            return;
+        }
         let (mut has_blobs, mut written) = (true, None);
+        let file;
         if !is_planted(Mutant::ReclaimEarly) {
-            let Some(will) = self.last_will(&segment).await else { return self.put_off(work, id) };
+            let will = match self.last_will(&segment).await {
+                Ok(will) => will,
+                Err(Withheld::ForNow) => return self.put_off(work, id),
+                Err(Withheld::ForGood) => {
+                    work.put_off.remove(&id);
+                    return;
+                }
+            };
             (has_blobs, written) = (will.has_blobs, will.written);
             if !has_blobs {
                 self.shared().table.holds_no_blob(id);
@@ -324,32 +355,29 @@ impl<I: Io> Shard<I> {
                 work.put_off.remove(&id);
                 return will.tombstones.free(&self.0.io).await;
             }
-            let mut carried = work.carried.remove(&id).unwrap_or_default();
-            let is_carried = needed.count == 0 || self.carry(&will.tombstones, is_needed, &mut carried).await;
-            will.tombstones.free(&self.0.io).await;
-            if !is_carried {
-                work.carried.insert(id, carried);
-                // No room, or the disk refuses: it is tried again when something else has happened.
-                work.candidates.insert(id);
+            file = self.open_dead(&segment).await;
+            if file.is_none() {
+                will.tombstones.free(&self.0.io).await;
                 return self.put_off(work, id);
             }
-        }
-        // Opened to read alone, it may have been.
-        let path = file_path(&self.shared().options.dirs[segment.dir], id);
-        let file = match self.dir(segment.dir).open(&path, OpenMode::ReadWrite).await {
-            Ok(file) => file,
-            Err(error) => {
-                // Of a directory that is taken out it was said once.
-                if taken_out(&error).is_none() {
-                    tracing::warn!(
-                        segment = %id, %error,
-                        "the file of a dead segment can't be opened: it is kept for now"
-                    );
-                    self.put_off(work, id);
+            let mut carried = work.carried.remove(&id).unwrap_or_default();
+            let result = match needed.count {
+                0 => Ok(()),
+                _ => self.carry(&will.tombstones, is_needed, &mut carried).await,
+            };
+            will.tombstones.free(&self.0.io).await;
+            if let Err(failure) = result {
+                work.carried.insert(id, carried);
+                if failure == CarryFailure::Full {
+                    // Something else may make room at any time.
+                    work.candidates.insert(id);
                 }
-                return;
+                return self.put_off(work, id);
             }
-        };
+        } else {
+            file = self.open_dead(&segment).await;
+        }
+        let Some(file) = file else { return self.put_off(work, id) };
         self.shared().table.remove(id);
         if has_blobs {
             work.leaving_with_blobs.insert(id);
@@ -358,7 +386,8 @@ impl<I: Io> Shard<I> {
         let size = segment.file_bytes.load(Ordering::Acquire);
         work.put_off.remove(&id);
         let held = segment.take_held().into_iter().collect();
-        work.leaving.insert(id, Leaving { dir: segment.dir, is_used: true, file, size, written, is_bad, held });
+        work.leaving
+            .insert(id, Leaving { dir: segment.dir, is_used: true, file: Some(file), size, written, is_bad, held });
         let events = self.shared().events.clone();
         // This task has one reference of its own.
         if Arc::strong_count(&segment) > 1 {
@@ -369,11 +398,24 @@ impl<I: Io> Shard<I> {
         });
     }
 
-    /// What a dead segment leaves behind; `None` when it must stay.
-    async fn last_will(&self, segment: &Segment<I::File>) -> Option<LastWill> {
+    /// The file of a dead segment, to give it up: opened to read alone, it may have been.
+    async fn open_dead(&self, segment: &Segment<I::File>) -> Option<I::File> {
+        let path = file_path(&self.shared().options.dirs[segment.dir], segment.id);
+        let opened = self.dir(segment.dir).open(&path, OpenMode::ReadWrite).await;
+        // Of a directory that is taken out it was said once.
+        if let Err(error) = &opened
+            && taken_out(error).is_none()
+        {
+            tracing::warn!(segment = %segment.id, %error, "the file of a dead segment can't be opened: it is kept for now");
+        }
+        opened.ok()
+    }
+
+    /// What a dead segment leaves behind.
+    async fn last_will(&self, segment: &Segment<I::File>) -> Result<LastWill, Withheld> {
         match segment.books() {
             // It comes again when its writer is done.
-            Books::Open => None,
+            Books::Open => Err(Withheld::ForGood),
             Books::Closed(written) => {
                 let mut will = LastWill::default();
                 for piece in written.entries.pieces() {
@@ -386,7 +428,7 @@ impl<I: Io> Shard<I> {
                     }
                     self.0.io.yield_now().await;
                 }
-                Some(LastWill { written: Some(written), ..will })
+                Ok(LastWill { written: Some(written), ..will })
             }
             Books::OnDisk if segment.is_fenced() => self.look_again(segment).await,
             Books::OnDisk => self.gather_sealed(segment, LastWill::gather).await,
@@ -394,18 +436,18 @@ impl<I: Io> Shard<I> {
     }
 
     /// What is sound in a segment that the start found damaged, if it is the same as it was then.
-    async fn look_again(&self, segment: &Segment<I::File>) -> Option<LastWill> {
+    async fn look_again(&self, segment: &Segment<I::File>) -> Result<LastWill, Withheld> {
         let found = match scan(self.dir(segment.dir), segment, segment.file_bytes.load(Ordering::Acquire)).await {
             Ok(found) if found.unreadable_bytes == 0 => found,
-            Ok(_) => return None,
+            Ok(_) => return Err(Withheld::ForNow),
             Err(error) => {
                 tracing::warn!(segment = %segment.id, %error, "a damaged segment can't be read again: it is kept for now");
-                return None;
+                return Err(Withheld::ForNow);
             }
         };
         if segment.contents() != Some(Contents::of(found.records.iter().copied())) {
-            tracing::warn!(segment = %segment.id, "a damaged segment reads differently now: it is kept for now");
-            return None;
+            tracing::warn!(segment = %segment.id, "a damaged segment reads differently now: it is kept until the next start");
+            return Err(Withheld::ForGood);
         }
         for damage in &found.damage {
             tracing::warn!(segment = %segment.id, offset = damage.offset, length = damage.length, "a damaged segment is given up: what was sound in it lies elsewhere or is dead");
@@ -413,7 +455,7 @@ impl<I: Io> Shard<I> {
         probe::hit(ProbeEvent::DamagedSegmentLeft);
         let mut will = LastWill::default();
         found.records.into_iter().for_each(|entry| will.gather(entry));
-        Some(will)
+        Ok(will)
     }
 
     /// Gathers something from the records of a segment that count, in no particular order; `None`
@@ -439,7 +481,7 @@ impl<I: Io> Shard<I> {
                 found.records.into_iter().for_each(|entry| gather(&mut gathered, entry));
                 Some(gathered)
             }
-            Books::OnDisk => self.gather_sealed(segment, gather).await,
+            Books::OnDisk => self.gather_sealed(segment, gather).await.ok(),
         }
     }
 
@@ -450,10 +492,10 @@ impl<I: Io> Shard<I> {
         &self,
         segment: &Segment<I::File>,
         mut gather: impl FnMut(&mut T, FooterEntry),
-    ) -> Option<T> {
+    ) -> Result<T, Withheld> {
         let size = segment.file_bytes.load(Ordering::Acquire);
         let found = match fold_footer(self.dir(segment.dir), segment, size, &mut gather).await {
-            Ok(Some((_, gathered))) => return Some(gathered),
+            Ok(Some((_, gathered))) => return Ok(gathered),
             Ok(None) => scan(self.dir(segment.dir), segment, size).await,
             Err(error) => Err(error),
         };
@@ -461,15 +503,19 @@ impl<I: Io> Shard<I> {
             Ok(scan) if self.is_whole(segment, size, &scan).await => {
                 let mut gathered = T::default();
                 scan.records.into_iter().for_each(|entry| gather(&mut gathered, entry));
-                Some(gathered)
+                Ok(gathered)
+            }
+            Ok(scan) if scan.unreadable_bytes > 0 => {
+                tracing::warn!(segment = %segment.id, scan.unreadable_bytes, "a part of a sealed segment can't be read: it is kept for now");
+                Err(Withheld::ForNow)
             }
             Ok(_) => {
                 tracing::error!(segment = %segment.id, "a sealed segment is damaged: its space is kept");
-                None
+                Err(Withheld::ForGood)
             }
             Err(error) => {
-                tracing::error!(segment = %segment.id, %error, "a sealed segment can't be read: its space is kept");
-                None
+                tracing::warn!(segment = %segment.id, %error, "a sealed segment can't be read: it is kept for now");
+                Err(Withheld::ForNow)
             }
         }
     }
@@ -487,13 +533,13 @@ impl<I: Io> Shard<I> {
     }
 
     /// Writes those tombstones again that are needed, with their sequences, each once; `carried`:
-    /// those that were. False when that failed.
+    /// those that were.
     async fn carry(
         &self,
         tombstones: &Entries,
         is_needed: impl Fn(&FooterEntry) -> bool,
         carried: &mut Carried,
-    ) -> bool {
+    ) -> Result<(), CarryFailure> {
         let at_once = self.shared().options.limits.carried_at_once;
         let mut some = BTreeMap::new();
         for piece in tombstones.pieces() {
@@ -502,8 +548,8 @@ impl<I: Io> Shard<I> {
                 if is_needed(&entry) && !carried.contains(&key) {
                     some.insert(key, entry);
                 }
-                if some.len() == at_once && !self.carry_some(std::mem::take(&mut some), carried).await {
-                    return false;
+                if some.len() == at_once {
+                    self.carry_some(std::mem::take(&mut some), carried).await?;
                 }
             }
             self.0.io.yield_now().await;
@@ -511,7 +557,11 @@ impl<I: Io> Shard<I> {
         self.carry_some(some, carried).await
     }
 
-    async fn carry_some(&self, some: BTreeMap<(BlobId, Sequence), FooterEntry>, carried: &mut Carried) -> bool {
+    async fn carry_some(
+        &self,
+        some: BTreeMap<(BlobId, Sequence), FooterEntry>,
+        carried: &mut Carried,
+    ) -> Result<(), CarryFailure> {
         let mut results = Vec::with_capacity(some.len());
         for (key, entry) in some {
             let now = self.0.io.wall_clock_ns();
@@ -522,9 +572,9 @@ impl<I: Io> Shard<I> {
             results.push((key, promised));
         }
         if is_planted(Mutant::CarryUnawaited) {
-            return true;
+            return Ok(());
         }
-        let mut is_carried = true;
+        let mut result = Ok(());
         for (key, promised) in results {
             match promised.await {
                 Some(Ok(placed)) => {
@@ -536,12 +586,12 @@ impl<I: Io> Shard<I> {
                     tracing::warn!(?error, "a tombstone could not be carried over: a dead segment is kept");
                     // It lies where it was.
                     self.applied_in(error.segments());
-                    is_carried = false;
+                    result = Err(if error == LogError::Full { CarryFailure::Full } else { CarryFailure::Refused });
                 }
-                None => is_carried = false,
+                None => result = Err(CarryFailure::Refused),
             }
         }
-        is_carried
+        result
     }
 
     /// Makes the free files that uploads leave to those that make space; not before there is a sealed segment, as there is nothing to make it
@@ -557,8 +607,9 @@ impl<I: Io> Shard<I> {
     }
 
     async fn retire(&self, work: &mut Work<I::File>, id: SegmentId) {
-        let leaving = &work.leaving[&id];
-        let free = FreeFile { number: id, file: leaving.file.clone(), size: leaving.size };
+        let Some(leaving) = work.leaving.get_mut(&id) else { return };
+        let Some(file) = leaving.file.clone() else { return };
+        let free = FreeFile { number: id, file, size: leaving.size };
         let dir = &self.shared().options.dirs[leaving.dir];
         let files = self.shared().free.get().expect("set at recovery");
         let none = FreeFiles::new(&vec![0; leaving.dir + 1]);
@@ -581,11 +632,13 @@ impl<I: Io> Shard<I> {
                 self.shared().background.segment_left(id);
             }
             // It may come back, and then the tombstones of what it holds must be there: it goes on counting as existing.
+            Err(error) if taken_out(&error).is_some() => {
+                leaving.file = None;
+                work.put_off.remove(&id);
+            }
             Err(error) => {
                 tracing::warn!(segment = %id, %error, "a dead segment could not be retired: it is tried again later");
-                if taken_out(&error).is_none() {
-                    self.put_off(work, id);
-                }
+                self.put_off(work, id);
             }
         }
     }

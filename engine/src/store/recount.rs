@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use crate::index::{Entry, Location};
 use crate::io::Io;
 use crate::probe;
-use crate::store::StoreError;
+use crate::store::accounting::is_passing;
 use crate::store::backoff::Backoff;
 use crate::store::message::Released;
 use crate::store::reclaim::Event;
@@ -26,6 +26,8 @@ pub(super) struct Recount {
     live: RefCell<BTreeMap<BlobId, Location>>,
     /// As dead.
     dead: RefCell<Vec<Released>>,
+    /// Blobs of the index of which the list of pieces was damaged: their pieces count as dead.
+    lost: RefCell<BTreeMap<BlobId, Location>>,
     is_running: Cell<bool>,
 }
 
@@ -33,6 +35,21 @@ impl Recount {
     /// Whether this record of a blob is not counted as live yet.
     pub fn holds(&self, id: &BlobId, sequence: Sequence) -> bool {
         self.live.borrow().get(id).is_some_and(|location| location.sequence == sequence)
+    }
+
+    /// The pieces of a blob are not counted, and never will be.
+    pub fn lose(&self, entry: &Entry) {
+        self.lost.borrow_mut().insert(entry.id, entry.location);
+    }
+
+    /// Whether this record, which leaves the index, is of such a blob.
+    pub fn take_lost(&self, id: &BlobId, sequence: Sequence) -> bool {
+        let mut lost = self.lost.borrow_mut();
+        let is_lost = lost.get(id).is_some_and(|location| location.sequence == sequence);
+        if is_lost {
+            lost.remove(id);
+        }
+        is_lost
     }
 
     fn len(&self) -> usize {
@@ -80,6 +97,9 @@ impl<I: Io> Shard<I> {
                 self.recount_live(entry).await;
             }
             for released in waiting.dead.take() {
+                if closing.get() {
+                    return;
+                }
                 self.forget(released).await;
             }
             if waiting.len() == 0 {
@@ -98,7 +118,8 @@ impl<I: Io> Shard<I> {
             true => self.pieces_of(&entry).await,
             false => Ok(Vec::new()),
         };
-        if is_current() && matches!(pieces, Err(StoreError::ReadFailed { .. })) {
+        let is_unknown = matches!(&pieces, Err(error) if is_passing(error));
+        if self.0.closing.get() || (is_unknown && is_current()) {
             return;
         }
         self.0.locks.acquire(entry.id).await;
