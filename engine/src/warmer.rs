@@ -7,6 +7,9 @@
 //! as fast as idle CPUs allow while the stock is short, sleep while it is not, and end when the
 //! cache has reached its budget.
 //!
+//! Uploads can do without the cache, so where the first touch is dear they keep only what finds
+//! memory ready ([`frames::may_grow`]).
+//!
 //! How large the stock is, demand says: as much as was used up within [`WINDOW`], so that after a
 //! stream has begun the next one of its kind finds all of it ready; but only [`STOCK_MIN`] where
 //! the first touch turns out to be cheap, as then nothing is gained.
@@ -33,8 +36,8 @@ const WINDOW: Duration = Duration::from_secs(10);
 /// How often within that time it is looked at.
 const SAMPLES: u32 = 20;
 /// From this cost of the first touch on, per MiB, it is dear. Clearing memory takes some 30 to 100
-/// us of it.
-const DEAR: Duration = Duration::from_micros(300);
+/// us of it, and up to 550 without huge pages.
+const DEAR: Duration = Duration::from_micros(800);
 /// The last measurement counts for one part in this many.
 const COST_DIVISOR: u32 = 16;
 const THREADS_MAX: usize = 16;
@@ -80,19 +83,27 @@ fn make_stock<V: Clone>(cache: &Cache<V>, demand: &Mutex<Demand>, stop: &AtomicB
         let room = budget - charged;
         if room < frames::REGION {
             // What is ready beyond the budget would come on top of it.
-            return frames::give_up_ready();
+            frames::give_up_ready();
+            break;
         }
         let stock = lock().stock(Instant::now(), frames::grown_bytes()).min(budget / STOCK_DIVISOR).min(room);
         if frames::ready_bytes() + frames::REGION > stock {
-            thread::park();
+            // Woken when some of it is taken, which is not the only reason to look again.
+            thread::park_timeout(WINDOW);
             continue;
         }
         match maker.make_ready() {
-            Some(made) => lock().add_cost(made.cpu_time * (1 << 20) / made.bytes as u32),
-            // The machine has no memory to spare: what there is, the cores find themselves.
-            None => return,
+            Some(made) => {
+                let mut demand = lock();
+                demand.add_cost(made.cpu_time * (1 << 20) / made.bytes as u32);
+                frames::set_first_touch_dear(demand.is_dear());
+            }
+            // What there is, the cores find themselves.
+            None => break,
         }
     }
+    // The cores find memory themselves; once the cache is full that is memory which was in use.
+    frames::set_first_touch_dear(false);
 }
 
 impl Drop for Warmer {
@@ -124,6 +135,10 @@ impl Demand {
         self.cost = (self.cost * (COST_DIVISOR - 1) + of_a_mib) / COST_DIVISOR;
     }
 
+    fn is_dear(&self) -> bool {
+        self.cost >= DEAR
+    }
+
     /// Bytes to keep ready, where `grown` have been used up by now.
     fn stock(&mut self, now: Instant, grown: usize) -> usize {
         if self.samples.back().is_none_or(|(at, _)| now.saturating_duration_since(*at) >= WINDOW / SAMPLES) {
@@ -133,7 +148,7 @@ impl Demand {
         while self.samples.len() > 1 && now.saturating_duration_since(self.samples[1].0) >= WINDOW {
             self.samples.pop_front();
         }
-        if self.cost < DEAR {
+        if !self.is_dear() {
             return STOCK_MIN;
         }
         let used = self.samples.front().map_or(0, |(_, before)| grown.wrapping_sub(*before));

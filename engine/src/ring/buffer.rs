@@ -59,6 +59,12 @@ impl AlignedBuf {
         if frames::serves(len) { frames::footprint(len) } else { len }
     }
 
+    /// Whether somebody who has used a buffer may keep it for long, so that the next one is made of
+    /// other memory: where the first touch of that costs much, it had better be ready.
+    pub fn may_be_kept() -> bool {
+        frames::may_grow()
+    }
+
     /// The size of the buffer in bytes.
     pub fn capacity(&self) -> usize {
         self.len

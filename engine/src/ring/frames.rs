@@ -14,13 +14,20 @@
 //! moment ago. So whole huge pages can be made *ready* ahead of their use, on threads that have
 //! nothing better to do; they are given out after the warm ones and before the cold ones.
 //!
+//! Such a thread may be without a CPU for long, and others should not wait for it. So it holds no
+//! lock of the address space while it touches memory: from Linux 6.4 on a page fault locks its own
+//! mapping alone (but for the first one there), where `MADV_POPULATE_WRITE` locks all of them; before
+//! 6.4 both do. Mappings are kept apart so that a new one changes no other, none is made under a lock
+//! of ours, and whoever needs a frame does without a ready one rather than wait for the list.
+//!
 //! Invariants: a frame is owned by one buffer, or in one list. Its memory is initialised, with zeros at first. Address space is never given
 //! back, so it is bounded by the most that was ever in use at once (and the warm lists).
 
 use std::cell::RefCell;
+use std::hint::spin_loop;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::{self, Thread, ThreadId};
 use std::time::Duration;
 
@@ -34,8 +41,16 @@ pub(super) const FRAME_MAX: usize = REGION;
 const UNIT: usize = 16 << 10;
 /// A huge page.
 pub const REGION: usize = 2 << 20;
-/// Bytes of address space that are mapped at once.
-const MAPPED_AT_ONCE: usize = 32 << 20;
+/// Bytes of address space that are mapped at once for whole huge pages, and for smaller frames or
+/// where there is no more.
+const MAPPED_AT_ONCE_MAX: usize = 256 << 20;
+const MAPPED_AT_ONCE_MIN: usize = 32 << 20;
+/// How often the list of ready frames is tried before a cold one is taken.
+const READY_TRIES: u32 = 100;
+/// What is in use may grow by this much from the start whatever it costs.
+const GROWTH_MIN: usize = 512 << 20;
+/// The smallest page.
+const PAGE: usize = 4 << 10;
 /// Bytes that a thread keeps warm.
 pub const WARM_MAX: usize = 32 << 20;
 const CLASSES: usize = FRAME_MAX / UNIT;
@@ -57,12 +72,14 @@ struct Warm {
 
 static COLD: Mutex<Lists> = Mutex::new([const { Vec::new() }; CLASSES]);
 
-/// Whole huge pages that the kernel has backed with memory, and how many.
+/// Whole huge pages that the kernel has backed with memory, and how many: stored under the lock.
 static READY: Mutex<Vec<Frame>> = Mutex::new(Vec::new());
 static READY_COUNT: AtomicUsize = AtomicUsize::new(0);
 /// Huge pages that were given out and had not been in use before, ready or not: how fast what is in
 /// use grows.
 static GROWN_COUNT: AtomicUsize = AtomicUsize::new(0);
+/// Whether the first touch of memory costs much; see [`set_first_touch_dear`].
+static FIRST_TOUCH_IS_DEAR: AtomicBool = AtomicBool::new(false);
 /// The threads that make frames ready, told in turn when one is taken.
 static MAKERS: Mutex<Vec<Thread>> = Mutex::new(Vec::new());
 
@@ -123,24 +140,46 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn take_cold(class: usize) -> Option<Frame> {
-    let mut cold = lock(&COLD);
-    if cold[class].is_empty() {
-        map(size_of_class(class), &mut cold[class]);
+    let found = lock(&COLD)[class].pop();
+    if found.is_some() {
+        return found;
     }
-    cold[class].pop()
+    let mut mapped = Vec::new();
+    map(class, &mut mapped);
+    let frame = mapped.pop();
+    lock(&COLD)[class].append(&mut mapped);
+    frame
 }
 
 fn take_ready(turn: usize) -> Option<Frame> {
     if READY_COUNT.load(Ordering::Relaxed) == 0 {
         return None;
     }
-    let frame = lock(&READY).pop()?;
-    READY_COUNT.fetch_sub(1, Ordering::Relaxed);
-    let makers = lock(&MAKERS);
-    if !makers.is_empty() {
+    let frame = pop_ready(try_lock(&READY)?)?;
+    if let Some(makers) = try_lock(&MAKERS)
+        && !makers.is_empty()
+    {
         makers[turn % makers.len()].unpark();
     }
     Some(frame)
+}
+
+fn pop_ready(mut ready: MutexGuard<'_, Vec<Frame>>) -> Option<Frame> {
+    let frame = ready.pop();
+    READY_COUNT.store(ready.len(), Ordering::Relaxed);
+    frame
+}
+
+/// The lock of a list that a maker may hold, unless it holds it for long: it has no CPU then.
+fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    for _ in 0..READY_TRIES {
+        match mutex.try_lock() {
+            Ok(guard) => return Some(guard),
+            Err(TryLockError::Poisoned(error)) => return Some(error.into_inner()),
+            Err(TryLockError::WouldBlock) => spin_loop(),
+        }
+    }
+    None
 }
 
 /// Bytes of memory that are ready.
@@ -152,6 +191,18 @@ pub fn ready_bytes() -> usize {
 /// is not taken off.
 pub fn grown_bytes() -> usize {
     GROWN_COUNT.load(Ordering::Relaxed).wrapping_mul(REGION)
+}
+
+/// Says whether the first touch of memory costs much, for as long as what is in use grows. Of all
+/// stores of this process: the last word counts.
+pub fn set_first_touch_dear(is_dear: bool) {
+    FIRST_TOUCH_IS_DEAR.store(is_dear, Ordering::Relaxed);
+}
+
+/// Whether one more huge page may be put to use by somebody who can do without: it costs little,
+/// or one is ready, or few were used so far.
+pub fn may_grow() -> bool {
+    !FIRST_TOUCH_IS_DEAR.load(Ordering::Relaxed) || ready_bytes() > 0 || grown_bytes() < GROWTH_MIN
 }
 
 /// The right of a thread to make frames ready: it is unparked when some are taken.
@@ -173,18 +224,19 @@ impl Maker {
         Self(id)
     }
 
-    /// Makes one more frame ready; `None` when the kernel has no memory for it.
+    /// Makes one more frame ready; `None` when there is no address space for it.
     pub fn make_ready(&self) -> Option<Made> {
         let frame = take_cold(CLASSES - 1)?;
         let began = cpu_time_of_thread();
-        // SAFETY: the range is a frame of ours that nobody uses; populating it changes no contents.
-        let result = unsafe { libc::madvise(frame.0.as_ptr().cast(), REGION, libc::MADV_POPULATE_WRITE) };
-        if result != 0 {
-            lock(&COLD)[CLASSES - 1].push(frame);
-            return None;
+        for offset in (0..REGION).step_by(PAGE) {
+            // SAFETY: the offset lies within a frame of ours that nobody uses. A cold one holds zeros,
+            // and does so afterwards.
+            unsafe { frame.0.as_ptr().add(offset).write_volatile(0) };
         }
-        lock(&READY).push(frame);
-        READY_COUNT.fetch_add(1, Ordering::Relaxed);
+        let mut ready = lock(&READY);
+        ready.push(frame);
+        READY_COUNT.store(ready.len(), Ordering::Relaxed);
+        drop(ready);
         Some(Made { bytes: REGION, cpu_time: cpu_time_of_thread().saturating_sub(began) })
     }
 }
@@ -198,8 +250,7 @@ impl Drop for Maker {
 /// Gives the memory of all frames that are ready back to the kernel.
 pub fn give_up_ready() {
     loop {
-        let Some(frame) = lock(&READY).pop() else { return };
-        READY_COUNT.fetch_sub(1, Ordering::Relaxed);
+        let Some(frame) = pop_ready(lock(&READY)) else { return };
         cool(frame, CLASSES - 1);
     }
 }
@@ -245,31 +296,42 @@ fn cool(frame: Frame, class: usize) {
     }
 }
 
-/// Maps frames of one size, on huge pages. Those of a whole one are aligned to it: a large buffer then is one piece of physical memory for the disk,
+/// Maps frames of one class, on huge pages. Those of a whole one are aligned to it: a large buffer then is one piece of physical memory for the disk,
 /// and one entry of the page table for the processor.
-fn map(size: usize, frames: &mut Vec<Frame>) {
-    let len = MAPPED_AT_ONCE / size * size;
-    let slack = REGION;
+fn map(class: usize, frames: &mut Vec<Frame>) {
+    let most = if class == CLASSES - 1 { MAPPED_AT_ONCE_MAX } else { MAPPED_AT_ONCE_MIN };
+    if !map_bytes(most, class, frames) {
+        // The limit of the process, or strict accounting.
+        map_bytes(MAPPED_AT_ONCE_MIN, class, frames);
+    }
+}
+
+/// The same for so many bytes; false if there is no address space for them.
+fn map_bytes(bytes: usize, class: usize, frames: &mut Vec<Frame>) -> bool {
+    let size = size_of_class(class);
+    let len = bytes / size * size;
+    let slack = 2 * REGION;
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     // SAFETY: a new private anonymous mapping touches no memory that exists.
     let raw = unsafe {
         libc::mmap(std::ptr::null_mut(), len + slack, protection, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)
     };
     if raw == libc::MAP_FAILED {
-        return;
+        return false;
     }
     let mapped = raw.cast::<u8>();
-    let lead = mapped.align_offset(REGION);
-    // SAFETY: the lead is shorter than the slack, so the aligned region lies within the mapping; what is cut off before and behind
-    // it is ours and unused, a multiple of the page size as `len` is, and the advice is only about speed.
+    // A gap on either side, so that the kernel does not make one mapping of two: that would wait for
+    // whoever touches memory in the other.
+    let lead = match mapped.align_offset(REGION) {
+        0 => REGION,
+        lead => lead,
+    };
+    // SAFETY: the lead is at least a page and shorter than the slack, so the aligned region lies within the mapping; what is cut off
+    // before and behind it is ours and unused, a multiple of the page size as `len` is, and the advice is only about speed.
     let start = unsafe {
         let start = mapped.add(lead);
-        if lead > 0 {
-            libc::munmap(raw, lead);
-        }
-        if slack > lead {
-            libc::munmap(start.add(len).cast(), slack - lead);
-        }
+        libc::munmap(raw, lead);
+        libc::munmap(start.add(len).cast(), slack - lead);
         libc::madvise(start.cast(), len, libc::MADV_HUGEPAGE);
         start
     };
@@ -277,6 +339,7 @@ fn map(size: usize, frames: &mut Vec<Frame>) {
         // SAFETY: the offset lies within the region, so the sum is neither null nor out of bounds.
         frames.push(Frame(unsafe { NonNull::new_unchecked(start.add(offset)) }));
     }
+    true
 }
 
 impl Warm {

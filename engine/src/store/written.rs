@@ -38,11 +38,16 @@ impl<I: Io> Shard<I> {
         self.copy(payload).map_or(Kept::Nothing, |(payload, size)| Kept::Large(payload, size))
     }
 
-    /// Takes over a frame that was written: head room, then a payload of `length` bytes.
+    /// Takes over a frame that was written: head room, then a payload of `length` bytes. Uploads give
+    /// way where new memory is dear and no CPU was idle to make it ready: whoever reads the blob later
+    /// has it kept.
     pub(super) async fn keep_frame(&self, frame: Frame, length: usize) -> Kept {
         let size = AlignedBuf::footprint(frame.size());
         if length * 100 < size * FILLED_MIN_PERCENT {
             return self.keep_copy(&frame[HEAD_ROOM..HEAD_ROOM + length]);
+        }
+        if !AlignedBuf::may_be_kept() {
+            return Kept::Nothing;
         }
         let Some(charge) = self.reserve(size).await else { return Kept::Nothing };
         let buf = SharedBuf::new(frame.into_buf(), charge);
