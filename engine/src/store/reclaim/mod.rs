@@ -15,6 +15,14 @@
 //!
 //! After a start that could not read everything only segments of this life go, and all of their
 //! tombstones stay.
+//!
+//! | file | question |
+//! | --- | --- |
+//! | [`last_will`] | what does a dead segment hold that must outlive it? |
+//! | [`carry`] | how are its tombstones written again? |
+
+mod carry;
+mod last_will;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -22,26 +30,22 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use self::carry::{Carried, CarryFailure};
+use self::last_will::Withheld;
 use crate::io::{Disk, Instant, Io, OpenMode};
-use crate::log::entries::Entries;
-use crate::log::error::LogError;
-use crate::log::footer::{FooterEntry, footer_bytes};
-use crate::log::free_files::FreeFiles;
-use crate::log::free_files::{FreeFile, fill_reserve, retire};
+use crate::log::footer::FooterEntry;
+use crate::log::free_files::{FreeFile, FreeFiles, fill_reserve, retire};
 use crate::log::health::taken_out;
-use crate::log::packed::PackedPayload;
-use crate::log::record::{FIXED_SIZE, Head, Kind};
-use crate::log::scan::{Scan, scan};
-use crate::log::sealed::{fold_footer, read_footer};
-use crate::log::segment::{Books, Contents, Segment, Written, file_path};
+use crate::log::record::{FIXED_SIZE, Kind};
+use crate::log::segment::{Segment, Written, file_path};
 use crate::mutant::{Mutant, is_planted};
 use crate::probe::{self, Event as ProbeEvent};
 use crate::runtime::mailbox::Receiver;
 use crate::store::backoff::Backoff;
 use crate::store::message::Request;
 use crate::store::shard::Shard;
-use crate::sync::{Either, promise, race};
-use crate::types::{BlobId, CoreId, SegmentId, Sequence};
+use crate::sync::{Either, race};
+use crate::types::{BlobId, CoreId, SegmentId};
 
 /// What the reclaimer is told.
 pub(super) enum Event<F> {
@@ -68,9 +72,6 @@ pub(super) struct Reclaimer {
     pub ended: Rc<Cell<bool>>,
     pub changed: crate::sync::Notify,
 }
-
-/// Tombstones that are written again. Not a hash table: one that grows moves all of it at once.
-type Carried = BTreeSet<(BlobId, Sequence)>;
 
 struct Work<F> {
     /// Segments that may be without anything live.
@@ -114,40 +115,6 @@ struct Leaving<F> {
     is_bad: bool,
     /// What counts as live elsewhere until it is gone.
     held: Vec<(SegmentId, u64)>,
-}
-
-/// Why a dead segment stays.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Withheld {
-    /// The disk refuses to tell what it holds.
-    ForNow,
-    /// What it holds is not known, or its writer is not done yet and will tell.
-    ForGood,
-}
-
-/// Why a tombstone was not written again.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum CarryFailure {
-    Full,
-    Refused,
-}
-
-/// What must be known of a segment that is to go.
-#[derive(Default)]
-struct LastWill {
-    has_blobs: bool,
-    tombstones: Entries,
-    written: Option<Arc<Written>>,
-}
-
-impl LastWill {
-    fn gather(&mut self, entry: FooterEntry) {
-        match entry.kind {
-            Kind::Blob => self.has_blobs = true,
-            Kind::Tombstone => self.tombstones.push(&entry),
-            Kind::Frame | Kind::ExtentPage | Kind::Part | Kind::Stub => {}
-        }
-    }
 }
 
 /// Tombstones of a dead segment that must be there for longer than it is.
@@ -409,189 +376,6 @@ impl<I: Io> Shard<I> {
             tracing::warn!(segment = %segment.id, %error, "the file of a dead segment can't be opened: it is kept for now");
         }
         opened.ok()
-    }
-
-    /// What a dead segment leaves behind.
-    async fn last_will(&self, segment: &Segment<I::File>) -> Result<LastWill, Withheld> {
-        match segment.books() {
-            // It comes again when its writer is done.
-            Books::Open => Err(Withheld::ForGood),
-            Books::Closed(written) => {
-                let mut will = LastWill::default();
-                for piece in written.entries.pieces() {
-                    for entry in piece {
-                        // What is in doubt may be there, too.
-                        will.has_blobs |= entry.kind == Kind::Blob;
-                        if written.is_acknowledged(&entry) {
-                            will.gather(entry);
-                        }
-                    }
-                    self.0.io.yield_now().await;
-                }
-                Ok(LastWill { written: Some(written), ..will })
-            }
-            Books::OnDisk if segment.is_fenced() => self.look_again(segment).await,
-            Books::OnDisk => self.gather_sealed(segment, LastWill::gather).await,
-        }
-    }
-
-    /// What is sound in a segment that the start found damaged, if it is the same as it was then.
-    async fn look_again(&self, segment: &Segment<I::File>) -> Result<LastWill, Withheld> {
-        let found = match scan(self.dir(segment.dir), segment, segment.file_bytes.load(Ordering::Acquire)).await {
-            Ok(found) if found.unreadable_bytes == 0 => found,
-            Ok(_) => return Err(Withheld::ForNow),
-            Err(error) => {
-                tracing::warn!(segment = %segment.id, %error, "a damaged segment can't be read again: it is kept for now");
-                return Err(Withheld::ForNow);
-            }
-        };
-        if segment.contents() != Some(Contents::of(found.records.iter().copied())) {
-            tracing::warn!(segment = %segment.id, "a damaged segment reads differently now: it is kept until the next start");
-            return Err(Withheld::ForGood);
-        }
-        for damage in &found.damage {
-            tracing::warn!(segment = %segment.id, offset = damage.offset, length = damage.length, "a damaged segment is given up: what was sound in it lies elsewhere or is dead");
-        }
-        probe::hit(ProbeEvent::DamagedSegmentLeft);
-        let mut will = LastWill::default();
-        found.records.into_iter().for_each(|entry| will.gather(entry));
-        Ok(will)
-    }
-
-    /// Gathers something from the records of a segment that count, in no particular order; `None`
-    /// when they are not known.
-    pub(super) async fn gather_countable<T: Default>(
-        &self,
-        segment: &Segment<I::File>,
-        mut gather: impl FnMut(&mut T, FooterEntry),
-    ) -> Option<T> {
-        let mut gathered = T::default();
-        match segment.books() {
-            Books::Open => None,
-            Books::Closed(written) => {
-                for piece in written.entries.pieces() {
-                    piece.filter(|entry| written.is_acknowledged(entry)).for_each(|entry| gather(&mut gathered, entry));
-                    self.0.io.yield_now().await;
-                }
-                Some(gathered)
-            }
-            Books::OnDisk if segment.is_fenced() => {
-                let size = segment.file_bytes.load(Ordering::Acquire);
-                let found = scan(self.dir(segment.dir), segment, size).await.ok()?;
-                found.records.into_iter().for_each(|entry| gather(&mut gathered, entry));
-                Some(gathered)
-            }
-            Books::OnDisk => self.gather_sealed(segment, gather).await.ok(),
-        }
-    }
-
-    /// The same for a sealed segment, by its footer. The footer, and the cut to what it holds, may
-    /// have been lost with the power after a start had seen them, while the records were durable all
-    /// along: then by a scan.
-    async fn gather_sealed<T: Default>(
-        &self,
-        segment: &Segment<I::File>,
-        mut gather: impl FnMut(&mut T, FooterEntry),
-    ) -> Result<T, Withheld> {
-        let size = segment.file_bytes.load(Ordering::Acquire);
-        let found = match fold_footer(self.dir(segment.dir), segment, size, &mut gather).await {
-            Ok(Some((_, gathered))) => return Ok(gathered),
-            Ok(None) => scan(self.dir(segment.dir), segment, size).await,
-            Err(error) => Err(error),
-        };
-        match found {
-            Ok(scan) if self.is_whole(segment, size, &scan).await => {
-                let mut gathered = T::default();
-                scan.records.into_iter().for_each(|entry| gather(&mut gathered, entry));
-                Ok(gathered)
-            }
-            Ok(scan) if scan.unreadable_bytes > 0 => {
-                tracing::warn!(segment = %segment.id, scan.unreadable_bytes, "a part of a sealed segment can't be read: it is kept for now");
-                Err(Withheld::ForNow)
-            }
-            Ok(_) => {
-                tracing::error!(segment = %segment.id, "a sealed segment is damaged: its space is kept");
-                Err(Withheld::ForGood)
-            }
-            Err(error) => {
-                tracing::warn!(segment = %segment.id, %error, "a sealed segment can't be read: it is kept for now");
-                Err(Withheld::ForNow)
-            }
-        }
-    }
-
-    /// Whether a scan without the footer found all that a sealed segment held: behind the last record nothing but the footer may be missing.
-    async fn is_whole(&self, segment: &Segment<I::File>, size: u64, scan: &Scan) -> bool {
-        if !scan.damage.is_empty() || scan.unreadable_bytes > 0 {
-            return false;
-        }
-        let cut_to = scan.data_end + footer_bytes(scan.records.len());
-        // As long as it was before the cut, it is as it was then, or has its footer where the cut was.
-        size == cut_to
-            || (size == segment.size
-                && (!scan.is_torn || matches!(read_footer(self.dir(segment.dir), segment, cut_to).await, Ok(Some(_)))))
-    }
-
-    /// Writes those tombstones again that are needed, with their sequences, each once; `carried`:
-    /// those that were.
-    async fn carry(
-        &self,
-        tombstones: &Entries,
-        is_needed: impl Fn(&FooterEntry) -> bool,
-        carried: &mut Carried,
-    ) -> Result<(), CarryFailure> {
-        let at_once = self.shared().options.limits.carried_at_once;
-        let mut some = BTreeMap::new();
-        for piece in tombstones.pieces() {
-            for entry in piece {
-                let key = (entry.id, entry.sequence);
-                if is_needed(&entry) && !carried.contains(&key) {
-                    some.insert(key, entry);
-                }
-                if some.len() == at_once {
-                    self.carry_some(std::mem::take(&mut some), carried).await?;
-                }
-            }
-            self.0.io.yield_now().await;
-        }
-        self.carry_some(some, carried).await
-    }
-
-    async fn carry_some(
-        &self,
-        some: BTreeMap<(BlobId, Sequence), FooterEntry>,
-        carried: &mut Carried,
-    ) -> Result<(), CarryFailure> {
-        let mut results = Vec::with_capacity(some.len());
-        for (key, entry) in some {
-            let now = self.0.io.wall_clock_ns();
-            let head = Head::tombstone(entry.id, entry.sequence, SegmentId(entry.watermark), now);
-            let (result, promised) = promise();
-            let log = self.pick_log();
-            self.0.io.spawn(async move { result.keep(log.commit(head, PackedPayload::None).await) });
-            results.push((key, promised));
-        }
-        if is_planted(Mutant::CarryUnawaited) {
-            return Ok(());
-        }
-        let mut result = Ok(());
-        for (key, promised) in results {
-            match promised.await {
-                Some(Ok(placed)) => {
-                    probe::hit(ProbeEvent::TombstoneCarried);
-                    self.applied(placed.segment());
-                    carried.insert(key);
-                }
-                Some(Err(error)) => {
-                    tracing::warn!(?error, "a tombstone could not be carried over: a dead segment is kept");
-                    // It lies where it was.
-                    self.applied_in(error.segments());
-                    result = Err(if error == LogError::Full { CarryFailure::Full } else { CarryFailure::Refused });
-                }
-                None => result = Err(CarryFailure::Refused),
-            }
-        }
-        result
     }
 
     /// Makes the free files that uploads leave to those that make space; not before there is a sealed segment, as there is nothing to make it
