@@ -134,6 +134,9 @@ mutants! {
     RaceWakeEarly = "race-wake-early",
     /// The quarantine does not outlive a stop.
     QuarantineForgets = "quarantine-forgets",
+    // Caught by the tests of the log, seldom by the simulation.
+    /// A segment is synced by several at the same time.
+    SyncsOverlap = "syncs-overlap",
     // Caught by the tests of the pipe, not by the simulation.
     /// Memory that a socket may hold is used again.
     ReuseSpliced = "reuse-spliced",

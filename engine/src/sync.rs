@@ -164,8 +164,13 @@ impl Default for Turns {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         self.0.busy.set(false);
-        if let Some(next) = self.0.waiting.borrow_mut().pop_front() {
-            next.keep(());
+        let mut waiting = self.0.waiting.borrow_mut();
+        // Who has gone away does not pass the turn on.
+        while let Some(next) = waiting.pop_front() {
+            if !next.is_abandoned() {
+                next.keep(());
+                return;
+            }
         }
     }
 }

@@ -231,6 +231,7 @@ struct Inner<'l, I: Io> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::{BLOCK_SIZE, Spawn};
     use crate::log::footer::footer_bytes;
     use crate::log::free_files::FreeFiles;
     use crate::log::health::{Health, TIMEOUT};
@@ -241,13 +242,14 @@ mod tests {
     use crate::log::table::SegmentTable;
     use crate::log::writer::LogOptions;
     use crate::log::{OPEN_FILES_MAX, SEGMENT_SIZE_MIN, committer, writer};
-    use crate::sim::{Sim, SimIo, SimOptions};
+    use crate::sim::{CrashMode, Pauses, Sim, SimIo, SimOptions};
     use crate::types::{BlobId, Sequence};
 
     async fn start(io: SimIo, dir: &Path) -> Log<SimIo> {
         let segments = dir.join(SEGMENTS_DIR);
         let _ = io.create_dir(dir).await;
         io.create_dir(&segments).await.expect("made");
+        io.sync_dir(dir).await.expect("synced");
         let health = Health::new(&[dir.into()], TIMEOUT).dir(0).clone();
         let options = LogOptions {
             purpose: Purpose::Clients,
@@ -288,5 +290,60 @@ mod tests {
                 assert!(read_footer(&io, &open.segment, size).await.expect("readable").is_none());
             }
         });
+    }
+
+    /// One of two syncs reports the failure, and the other, which the disk did after it, reports
+    /// success and has made nothing durable; and whoever waits for that may come to know first.
+    #[test]
+    fn a_sync_that_succeeds_beside_one_that_fails_acknowledges_nothing_that_is_lost() {
+        let mut failures = 0;
+        for seed in 0..300 {
+            let dir = std::path::PathBuf::from("/data");
+            let mut sim = Sim::new(seed, SimOptions { dirs: vec![dir.clone()], ..SimOptions::default() });
+            let io = sim.io(0);
+            let (log, open) = sim.run({
+                let (io, dir) = (io.clone(), dir.clone());
+                async move {
+                    let log = start(io, &dir).await;
+                    let head = Head::tombstone(BlobId([3; 16]), Sequence(1), SegmentId(1), 0);
+                    log.commit(head, PackedPayload::None).await.expect("durable");
+                    let open = log.0.active.borrow().clone().expect("it was written to");
+                    (log, open)
+                }
+            });
+            let path = file_path(&dir, open.segment.id);
+            let (at, end) = (open.append.get(), open.append.get() + BLOCK_SIZE as u64);
+            open.append.set(end);
+            sim.run(async {
+                let mut block = AlignedBuf::zeroed(BLOCK_SIZE);
+                block.fill(0xee);
+                io.write_at(&open.file, block, 0..BLOCK_SIZE, at).await.0.expect("written");
+            });
+            sim.faults(|faults| faults.sync_error = 0.5);
+            // The core comes to know of several at once.
+            sim.set_pauses(Pauses { chance: 0.9, ns_max: 1_000_000 });
+            let syncing: Vec<_> = (0..3)
+                .map(|_| {
+                    let (log, open, (done, promised)) = (log.clone(), open.clone(), promise());
+                    io.spawn(async move { done.keep(log.sync_to(&open, end).await) });
+                    promised
+                })
+                .collect();
+            let is_acknowledged = sim.run(async {
+                let mut acknowledged = false;
+                for synced in syncing {
+                    acknowledged |= synced.await.expect("a sync ends");
+                }
+                acknowledged
+            });
+            failures += u64::from(open.segment.is_fenced());
+            drop((log, open));
+            let sim = sim.restart(CrashMode::Power);
+            let bytes = sim.read_file(&path).expect("its name is durable");
+            let is_there =
+                bytes.get(at as usize..end as usize).is_some_and(|block| block.iter().all(|byte| *byte == 0xee));
+            assert!(is_there || !is_acknowledged, "seed {seed}: what was acknowledged is gone");
+        }
+        assert!(failures > 30, "{failures} failures in 300 runs");
     }
 }

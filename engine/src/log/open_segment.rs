@@ -13,7 +13,7 @@ use crate::log::record::{Head, Kind, Placement};
 use crate::log::segment::{Books, Segment, Written};
 use crate::log::{bytes, units};
 use crate::probe::{self, Event};
-use crate::sync::Notify;
+use crate::sync::{Notify, Turns};
 
 /// A record on the disk. Durable only if it came from [`Log::commit`](super::writer::Log::commit), or
 /// [`Log::durable`](super::writer::Log::durable) was awaited.
@@ -61,6 +61,8 @@ pub(super) struct OpenSegment<F> {
     pub(super) durable_to: Cell<u64>,
     /// Somebody waits for everything below to be durable.
     pub(super) wanted: Cell<u64>,
+    /// The turn of whoever syncs.
+    pub(super) syncs: Turns,
     /// Offsets of writes in flight.
     pub(super) in_flight: RefCell<BTreeSet<u64>>,
     pub(super) entries: RefCell<Entries>,
@@ -82,6 +84,7 @@ impl<F> OpenSegment<F> {
             append: Cell::new(DATA_START),
             durable_to: Cell::new(DATA_START),
             wanted: Cell::new(0),
+            syncs: Turns::new(),
             in_flight: RefCell::default(),
             entries: RefCell::default(),
             is_sealing: Cell::new(false),

@@ -5,7 +5,7 @@
 //! - What is acknowledged is durable, and so is everything before it in its segment: recovery may then cut at the first hole
 //!   that nothing acknowledged follows.
 //! - A failed write or sync fences the segment. Nothing in it is acknowledged afterwards, and a sync is never tried again: it could
-//!   report success for data that is gone.
+//!   report success for data that is gone. For the same reason a segment is synced once at a time.
 //! - Only tombstones may use the last [`Inner::reserve`] bytes of a segment, so that a full disk can still delete.
 //!
 //! Preparing and sealing segments lies in [`super::lifecycle`], what is known of the one that is written to in [`super::open_segment`].
@@ -383,6 +383,13 @@ impl<I: Io> Log<I> {
         let is_written = is_planted(Mutant::SyncInFlight) || open.written(end).await;
         // Also when it was fenced meanwhile: what is durable is acknowledged, and nothing else is.
         if !is_written || open.durable_to.get() >= end {
+            return open.durable_to.get() >= end;
+        }
+        // One at a time. Of two the kernel may tell the failure to one alone, whichever of them asks
+        // first, and the success of the other proves nothing.
+        let turn = open.syncs.take();
+        let _turn = if is_planted(Mutant::SyncsOverlap) { None } else { Some(turn.await) };
+        if open.segment.is_fenced() || open.durable_to.get() >= end {
             return open.durable_to.get() >= end;
         }
         let target = if is_planted(Mutant::SyncInFlight) { open.append.get() } else { open.written_to() };

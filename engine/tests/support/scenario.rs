@@ -161,6 +161,7 @@ impl Scenario {
         let memory_bytes = [1 << 20, 1 << 20, 3 << 20, 64 << 20][random.index(4)];
         let mut faults = draw::faults(mode, &mut random);
         faults.read_flip = draw::read_flip(seed, mode, faults.read_error);
+        faults.sync_slow = draw::sync_slow(seed);
         if let Some(undeclared) = &twist.undeclared {
             faults.clone_from(undeclared);
         }
