@@ -2,6 +2,7 @@
 //!
 //! One relaxed addition for things that happen at most once a segment or a fault; not an interface for programs.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! events {
@@ -88,8 +89,18 @@ events! {
 
 static COUNTS: [AtomicU64; Event::ALL.len()] = [const { AtomicU64::new(0) }; Event::ALL.len()];
 
+thread_local! {
+    static COUNTS_HERE: [Cell<u64>; Event::ALL.len()] = const { [const { Cell::new(0) }; Event::ALL.len()] };
+}
+
 pub(crate) fn hit(event: Event) {
     COUNTS[event as usize].fetch_add(1, Ordering::Relaxed);
+    COUNTS_HERE.with(|counts| counts[event as usize].set(counts[event as usize].get() + 1));
+}
+
+/// How often it happened in this thread: in a simulation, which runs in one.
+pub fn count_here(event: Event) -> u64 {
+    COUNTS_HERE.with(|counts| counts[event as usize].get())
 }
 
 /// How often it happened in this process, over all stores.

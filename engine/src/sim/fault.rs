@@ -79,6 +79,7 @@ pub struct Stats {
     pub bytes_written: u64,
     pub syncs: u64,
     pub dir_syncs: u64,
+    pub renames: u64,
     pub crashes: u64,
     /// Writes of which a crash kept some sectors and lost others.
     pub torn_writes: u64,

@@ -97,7 +97,9 @@ impl Device {
                 Outcome::Done(self.metadata(&path, random, |disk| disk.cut(file.inode, size)))
             }
             Operation::Rename { from, to } => {
-                Outcome::Done(self.metadata(&from, random, |disk| disk.rename(&from, &to)))
+                let result = self.metadata(&from, random, |disk| disk.rename(&from, &to));
+                self.stats.renames += u64::from(result.is_ok());
+                Outcome::Done(result)
             }
             Operation::Remove { path } => Outcome::Done(self.metadata(&path, random, |disk| disk.remove(&path))),
             Operation::CreateDir { path } => Outcome::Done(self.metadata(&path, random, |disk| disk.create_dir(&path))),

@@ -11,6 +11,7 @@
 //! | [`liveness`] | what must come true once nothing goes wrong any more |
 //! | [`machine`] | the simulated machine, its shards, and how they go up and down |
 //! | [`scenario`] | a whole run from one seed |
+//! | [`covers`] | checkpoints beside uploads, and the power that goes when one was written |
 //! | [`pieces`] | blobs in pieces, and the power that goes when one was stored or moved |
 //! | [`rot`] | one flipped bit, and how little it may cost |
 //! | [`flips`] | one flipped bit of a store that runs, and how the scrub finds it |
@@ -21,6 +22,7 @@
 pub mod anatomy;
 pub mod client;
 pub mod content;
+pub mod covers;
 pub mod draw;
 pub mod flips;
 pub mod history;

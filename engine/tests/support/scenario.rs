@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use nabu_engine::sync::{Either, Promised, promise, race};
 
 use super::client::{Alarm, Client, Habits, Shared, World};
 use super::content;
+use super::covers;
 use super::draw;
 use super::flips;
 use super::liveness;
@@ -24,7 +26,8 @@ use super::totals::Totals;
 /// What goes wrong in a scenario.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mode {
-    /// Crashes only: torn writes, and what was not synced is lost. And [`super::pieces`].
+    /// Crashes only: torn writes, and what was not synced is lost. And [`super::pieces`], and
+    /// [`super::covers`].
     Crashes,
     /// `EIO` of writes, syncs and changes of names.
     WriteErrors,
@@ -72,6 +75,8 @@ const SEGMENTS_LEFT_MAX: usize = 4;
 const TICK: Duration = Duration::from_millis(1);
 /// Steps until something of the machine changes in the midst of the clients' work.
 const TURN_STEPS_MAX: u64 = 2_000;
+/// Steps between two looks whether a file was renamed.
+const LOOK_STEPS: u64 = 20;
 /// How late writes of a killed process come.
 const LATE_NS_MAX: u64 = 50_000_000;
 /// Ample space.
@@ -91,6 +96,8 @@ struct Scenario {
     random: Random,
     /// What came to the scenarios later draws from here, so that old seeds stay what they were.
     later: Random,
+    /// The machine goes down when so many files were renamed.
+    renames_left: Option<u64>,
     sim: Option<Sim>,
     world: Shared,
     options: StoreOptions,
@@ -140,7 +147,7 @@ pub fn run(seed: u64, mode: Mode, twist: Twist) -> Outcome {
         world.model.violation()
     });
     let violation = violation.or_else(|| match mode {
-        Mode::Crashes => pieces::run(seed, &mut totals).err(),
+        Mode::Crashes => pieces::run(seed, &mut totals).err().or_else(|| covers::run(seed, &mut totals).err()),
         _ => None,
     });
     Outcome { totals, trace_hash: sim.trace_hash(), violation }
@@ -187,6 +194,7 @@ impl Scenario {
             mode,
             random,
             later: Random::new(seed ^ 0x1a7e_2000),
+            renames_left: None,
             sim: Some(sim),
             world: Rc::new(RefCell::new(world)),
             options: StoreOptions {
@@ -420,7 +428,12 @@ impl Scenario {
         }
         let alarm = if is_crashing && self.later.chance(0.4) { Some(self.set_alarm()) } else { None };
         let has_alarm = alarm.is_some();
-        let worked = self.work(&shards, if has_alarm { STEPS_MAX } else { steps }, alarm);
+        if is_crashing && !has_alarm {
+            self.renames_left = self.draw_renames();
+        }
+        let steps = if has_alarm || self.renames_left.is_some() { STEPS_MAX } else { steps };
+        let worked = self.work(&shards, steps, alarm);
+        self.renames_left = None;
         if worked.is_some() && self.later.chance(0.08) {
             self.wipe(&shards)?;
         }
@@ -468,6 +481,34 @@ impl Scenario {
         }
         self.restart(mode);
         Ok(())
+    }
+
+    /// In some lives the machine goes down right after a file got its name: a checkpoint mostly, or a
+    /// segment. From a stream of its own.
+    fn draw_renames(&mut self) -> Option<u64> {
+        let mut random = Random::new(self.seed ^ self.sim().stats().crashes << 40 ^ 0x00e4_a3e5);
+        random.chance(0.4).then(|| 1 + random.below(20))
+    }
+
+    /// Runs the work of clients until files were renamed as often as was drawn, or it is done.
+    fn run_to_rename(
+        &mut self,
+        renames: u64,
+        steps: u64,
+        mut working: Pin<&mut impl Future<Output = bool>>,
+    ) -> Option<bool> {
+        let end = self.sim().stats().renames + renames;
+        for _ in 0..steps / LOOK_STEPS {
+            let done = self.sim().run_steps(LOOK_STEPS, working.as_mut());
+            if done.is_some() {
+                return done;
+            }
+            if self.sim().stats().renames >= end {
+                self.count(|totals| totals.cuts_at_renames += 1);
+                return None;
+            }
+        }
+        None
     }
 
     /// Rings when some upload is acknowledged, mostly a large one.
@@ -587,7 +628,10 @@ impl Scenario {
         }
         ticking.set(false);
         if done.is_none() && left > 0 {
-            done = self.sim().run_steps(left, working);
+            done = match self.renames_left {
+                Some(renames) => self.run_to_rename(renames, left, working.as_mut()),
+                None => self.sim().run_steps(left, working),
+            };
         }
         self.world.borrow_mut().alarm = None;
         if done == Some(false) {
