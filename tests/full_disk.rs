@@ -113,7 +113,9 @@ fn a_full_disk_refuses_writers_and_no_one_else_and_takes_writes_again_after_dele
     let options = Options { config: String::new(), ..Options::new(&data) };
     let server = options.start();
     let mut stored = fill(&server, 0);
-    assert!(stored.len() * BLOB_SIZE > IMAGE_SIZE as usize / 2, "only {} blobs fit", stored.len());
+    // Beside 12 MiB of files for compaction, what ext4 takes, and segments that the first pass of the
+    // scrub had sealed early: 31 to 39.
+    assert!(stored.len() * BLOB_SIZE > IMAGE_SIZE as usize * 2 / 5, "only {} blobs fit", stored.len());
     for _ in 0..3 {
         // It stays refused, small ones or large ones, and everything else goes on.
         let large = server.put(&content(1_000_000, 5 * BLOB_SIZE));
