@@ -296,8 +296,9 @@ fn cool(frame: Frame, class: usize) {
     }
 }
 
-/// Maps frames of one class, on huge pages. Those of a whole one are aligned to it: a large buffer then is one piece of physical memory for the disk,
-/// and one entry of the page table for the processor.
+/// Maps frames of one class, on huge pages. Those of a whole one are aligned to it: a large buffer
+/// then is one piece of physical memory for the disk, and one entry of the page table for the
+/// processor.
 fn map(class: usize, frames: &mut Vec<Frame>) {
     let most = if class == CLASSES - 1 { MAPPED_AT_ONCE_MAX } else { MAPPED_AT_ONCE_MIN };
     if !map_bytes(most, class, frames) {
@@ -326,8 +327,9 @@ fn map_bytes(bytes: usize, class: usize, frames: &mut Vec<Frame>) -> bool {
         0 => REGION,
         lead => lead,
     };
-    // SAFETY: the lead is at least a page and shorter than the slack, so the aligned region lies within the mapping; what is cut off
-    // before and behind it is ours and unused, a multiple of the page size as `len` is, and the advice is only about speed.
+    // SAFETY: the lead is at least a page and shorter than the slack, so the aligned region lies within
+    // the mapping; what is cut off before and behind it is ours and unused, a multiple of the page size
+    // as `len` is, and the advice is only about speed.
     let start = unsafe {
         let start = mapped.add(lead);
         libc::munmap(raw, lead);

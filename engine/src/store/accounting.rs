@@ -276,7 +276,10 @@ impl<I: Io> Shard<I> {
         if self.is_to_be_counted(&entry) {
             match pieces {
                 Err(error) if is_passing(&error) => {
-                    tracing::error!(id = %entry.id, %error, "the pieces of a blob can't be read: no segment is reclaimed until they can, or the blob is deleted");
+                    tracing::error!(
+                        id = %entry.id, %error,
+                        "the pieces of a blob can't be read: no segment is reclaimed until they can, or the blob is deleted"
+                    );
                     self.count_live_later(&entry);
                 }
                 pieces => {
@@ -305,14 +308,18 @@ impl<I: Io> Shard<I> {
                 }
                 true
             }
-            // Nobody will ever know which pieces are its: they are as good as dead, and must not keep all others waiting.
+            // Nobody will ever know which pieces are its: they are as good as dead, and must not keep all
+            // others waiting.
             Err(error @ StoreError::Damaged { .. }) => {
                 tracing::error!(id = %entry.id, %error, "the list of a blob's pieces is damaged: the blob is lost");
                 self.0.accounting.recount.lose(entry);
                 true
             }
             Err(error) => {
-                tracing::error!(id = %entry.id, %error, "the pieces of a blob can't be counted: no segment is reclaimed until the next start");
+                tracing::error!(
+                    id = %entry.id, %error,
+                    "the pieces of a blob can't be counted: no segment is reclaimed until the next start"
+                );
                 false
             }
         }
@@ -357,7 +364,10 @@ impl<I: Io> Shard<I> {
                     Err(error) => {
                         // Nobody knows whether those that could be read were counted.
                         pieces.clear();
-                        tracing::warn!(%id, %error, "the pieces of a deleted blob can't be read: their space is known only after a restart");
+                        tracing::warn!(
+                            %id, %error,
+                            "the pieces of a deleted blob can't be read: their space is known only after a restart"
+                        );
                     }
                 }
             }

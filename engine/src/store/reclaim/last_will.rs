@@ -72,16 +72,25 @@ impl<I: Io> Shard<I> {
             Ok(found) if found.unreadable_bytes == 0 => found,
             Ok(_) => return Err(Withheld::ForNow),
             Err(error) => {
-                tracing::warn!(segment = %segment.id, %error, "a damaged segment can't be read again: it is kept for now");
+                tracing::warn!(
+                    segment = %segment.id, %error,
+                    "a damaged segment can't be read again: it is kept for now"
+                );
                 return Err(Withheld::ForNow);
             }
         };
         if segment.contents() != Some(Contents::of(found.records.iter().copied())) {
-            tracing::warn!(segment = %segment.id, "a damaged segment reads differently now: it is kept until the next start");
+            tracing::warn!(
+                segment = %segment.id,
+                "a damaged segment reads differently now: it is kept until the next start"
+            );
             return Err(Withheld::ForGood);
         }
         for damage in &found.damage {
-            tracing::warn!(segment = %segment.id, offset = damage.offset, length = damage.length, "a damaged segment is given up: what was sound in it lies elsewhere or is dead");
+            tracing::warn!(
+                segment = %segment.id, offset = damage.offset, length = damage.length,
+                "a damaged segment is given up: what was sound in it lies elsewhere or is dead"
+            );
         }
         probe::hit(ProbeEvent::DamagedSegmentLeft);
         let mut will = LastWill::default();
@@ -137,7 +146,10 @@ impl<I: Io> Shard<I> {
                 Ok(gathered)
             }
             Ok(scan) if scan.unreadable_bytes > 0 => {
-                tracing::warn!(segment = %segment.id, scan.unreadable_bytes, "a part of a sealed segment can't be read: it is kept for now");
+                tracing::warn!(
+                    segment = %segment.id, scan.unreadable_bytes,
+                    "a part of a sealed segment can't be read: it is kept for now"
+                );
                 Err(Withheld::ForNow)
             }
             Ok(_) => {
@@ -151,7 +163,8 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// Whether a scan without the footer found all that a sealed segment held: behind the last record nothing but the footer may be missing.
+    /// Whether a scan without the footer found all that a sealed segment held: behind the last record
+    /// nothing but the footer may be missing.
     async fn is_whole(&self, segment: &Segment<I::File>, size: u64, scan: &Scan) -> bool {
         if !scan.damage.is_empty() || scan.unreadable_bytes > 0 {
             return false;

@@ -373,7 +373,10 @@ impl<I: Io> Shard<I> {
         if let Err(error) = &opened
             && taken_out(error).is_none()
         {
-            tracing::warn!(segment = %segment.id, %error, "the file of a dead segment can't be opened: it is kept for now");
+            tracing::warn!(
+                segment = %segment.id, %error,
+                "the file of a dead segment can't be opened: it is kept for now"
+            );
         }
         opened.ok()
     }
