@@ -129,9 +129,11 @@ async fn put(shard: Shard<SimIo>, content: &Content) -> Result<Stored, StoreErro
     upload.commit(CommitOptions::default()).await
 }
 
-/// Several of which stay and mostly do not, with one in pieces; returns those that stay, the one in
-/// pieces last.
-fn fill(machine: &mut Machine, shards: &Shards, seed: u64) -> Vec<Content> {
+/// A store that was killed and started again, in which most of what was stored is deleted. With what
+/// is left: small blobs, and one in pieces, the last.
+fn restarted(seed: u64) -> (Machine, Shards, Vec<Content>) {
+    let mut machine = Machine::new(seed, 1, 1 << 30);
+    let shards = machine.open();
     let mut kept = Vec::new();
     for number in 0..60 {
         let content = Content::new(seed << 32 | number, 30_000);
@@ -145,7 +147,20 @@ fn fill(machine: &mut Machine, shards: &Shards, seed: u64) -> Vec<Content> {
     let large = Content::new(seed << 32 | 1 << 20, 600_000);
     machine.put(&shards[0], &large).expect("stored");
     kept.push(large);
-    kept
+    drop(shards);
+    machine.restart(CrashMode::Process);
+    let shards = machine.open();
+    (machine, shards, kept)
+}
+
+/// The space of a blob in pieces that was deleted has come back, and the small ones are there.
+fn expect_only(machine: &mut Machine, shards: &Shards, small: &[Content]) {
+    machine.expect_rest(shards);
+    let segments = machine.segments().len();
+    assert!(segments <= 5, "{segments} segments are left");
+    for content in small {
+        assert!(machine.holds(&shards[0], content));
+    }
 }
 
 /// For some seconds nothing can be read.
@@ -159,18 +174,16 @@ fn refuse_reads(machine: &mut Machine) {
 fn pieces_that_could_not_be_read_after_a_start_are_counted_when_they_can_be() {
     for seed in 0..5 {
         let left = [false, true].map(|is_refused| {
-            let mut machine = Machine::new(seed, 1, 1 << 30);
-            let shards = machine.open();
-            let kept = fill(&mut machine, &shards, seed);
-            drop(shards);
-            machine.restart(CrashMode::Process);
-            let shards = machine.open();
-            let before = probe::count(Event::CountedLater);
+            let (mut machine, shards, kept) = restarted(seed);
+            let before = probe::count_here(Event::CountedLater);
             if is_refused {
                 refuse_reads(&mut machine);
             }
             machine.expect_rest(&shards);
-            assert!(!is_refused || probe::count(Event::CountedLater) > before, "seed {seed}: all was counted at once");
+            assert!(
+                !is_refused || probe::count_here(Event::CountedLater) > before,
+                "seed {seed}: all was counted at once"
+            );
             for content in &kept {
                 assert!(machine.holds(&shards[0], content), "seed {seed}");
             }
@@ -183,12 +196,7 @@ fn pieces_that_could_not_be_read_after_a_start_are_counted_when_they_can_be() {
 #[test]
 fn a_blob_of_which_the_pieces_could_not_be_counted_may_be_deleted_and_then_space_comes_back() {
     for seed in 0..5 {
-        let mut machine = Machine::new(seed, 1, 1 << 30);
-        let shards = machine.open();
-        let kept = fill(&mut machine, &shards, seed);
-        drop(shards);
-        machine.restart(CrashMode::Process);
-        let shards = machine.open();
+        let (mut machine, shards, kept) = restarted(seed);
         machine.sim().faults(|faults| faults.read_error = 1.0);
         machine.sim().run_for(Duration::from_secs(1));
         let (large, small) = kept.split_last().expect("there are some");
@@ -196,12 +204,7 @@ fn a_blob_of_which_the_pieces_could_not_be_counted_may_be_deleted_and_then_space
         assert!(machine.delete(&shards[0], large.id).expect("deleted"));
         machine.sim().run_for(Duration::from_secs(5));
         machine.heal();
-        machine.expect_rest(&shards);
-        let segments = machine.segments().len();
-        assert!(segments <= 5, "seed {seed}: {segments} segments are left");
-        for content in small {
-            assert!(machine.holds(&shards[0], content), "seed {seed}");
-        }
+        expect_only(&mut machine, &shards, small);
         assert!(!machine.holds(&shards[0], large), "seed {seed}");
     }
 }
@@ -209,24 +212,14 @@ fn a_blob_of_which_the_pieces_could_not_be_counted_may_be_deleted_and_then_space
 #[test]
 fn pieces_of_a_deleted_blob_that_could_not_be_read_give_their_space_back_when_they_can_be() {
     for seed in 0..5 {
-        let mut machine = Machine::new(seed, 1, 1 << 30);
-        let shards = machine.open();
-        let kept = fill(&mut machine, &shards, seed);
-        drop(shards);
-        machine.restart(CrashMode::Process);
-        let shards = machine.open();
+        let (mut machine, shards, kept) = restarted(seed);
         machine.sim().run_for(A_MINUTE);
         let (large, small) = kept.split_last().expect("there are some");
         machine.sim().faults(|faults| faults.read_error = 1.0);
         assert!(machine.delete(&shards[0], large.id).expect("deleted"));
         machine.sim().run_for(Duration::from_secs(3));
         machine.heal();
-        machine.expect_rest(&shards);
-        let segments = machine.segments().len();
-        assert!(segments <= 5, "seed {seed}: {segments} segments are left");
-        for content in small {
-            assert!(machine.holds(&shards[0], content), "seed {seed}");
-        }
+        expect_only(&mut machine, &shards, small);
     }
 }
 
