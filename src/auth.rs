@@ -5,11 +5,13 @@
 //! | this one | which static tokens are there, and what may they do? |
 //! | `jwt` | is this token of the identity provider to be believed? |
 //! | `verified` | was it verified before? |
+//! | `access` | which tokens and keys are good as of now, also after a reload? |
 //! | `rate` | has a token asked for too much? |
 //!
 //! No token and no hash of one is ever printed, in messages and `Debug` neither: a line of a token file that can't be read is named by its
 //! number, not by its content.
 
+mod access;
 pub mod jwt;
 pub mod rate;
 pub mod verified;
@@ -23,6 +25,7 @@ use nabu_engine::types::{hex, unhex};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
+pub use self::access::{Access, Authority, CoreAuthority};
 use self::rate::Bucket;
 use crate::config::RateLimit;
 use crate::config::security::{BYTES, REQUESTS};

@@ -7,9 +7,11 @@ pub mod auth;
 pub mod bench;
 pub mod cli;
 pub mod config;
+pub mod http;
 pub mod metrics;
+pub mod node;
 mod private_file;
-pub mod server;
+mod reloadable;
 mod tls;
 
 /// The cryptography of the server, for clients in tests that speak to it.

@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use nabu_engine::io::Clock;
 
-use super::error::ApiError;
 use crate::auth::jwt::{Distrust, Jwts, Verified};
 use crate::auth::rate::{Bucket, Exceeded};
 use crate::auth::verified::Known;
-use crate::auth::{Role, hash_of};
-use crate::server::{Core, Exchange};
+use crate::auth::{CoreAuthority, Role, hash_of};
+use crate::http::{Core, Exchange, HttpError};
 
 /// Who asks.
 struct Caller {
@@ -19,12 +18,12 @@ struct Caller {
 }
 
 /// Checks that the caller has at least this role, and doesn't ask for too much.
-pub fn check(exchange: &Exchange, needed: Role) -> Result<(), ApiError> {
+pub fn check(exchange: &Exchange, authority: &CoreAuthority, needed: Role) -> Result<(), HttpError> {
     let Some(token) = token(exchange.field("authorization"), exchange.field("x-api-key")) else {
         return Err(unauthorized("no token: send `Authorization: Bearer TOKEN`, or `X-API-Key: TOKEN`"));
     };
     let core = &exchange.core;
-    let caller = caller(core, token, &exchange.request_id, needed)?;
+    let caller = caller(core, authority, token, &exchange.request_id, needed)?;
     if let Some(bucket) = caller.bucket {
         bucket.take(core.io.now()).map_err(too_many)?;
         if bucket.limits_bytes() {
@@ -42,10 +41,15 @@ pub fn check(exchange: &Exchange, needed: Role) -> Result<(), ApiError> {
     }
 }
 
-fn caller(core: &Core, token: &[u8], request_id: &str, needed: Role) -> Result<Caller, ApiError> {
+fn caller(
+    core: &Core,
+    authority: &CoreAuthority,
+    token: &[u8],
+    request_id: &str,
+    needed: Role,
+) -> Result<Caller, HttpError> {
     let hash = hash_of(token);
-    let security = &core.shared.security;
-    let (access, mut verified) = core.access.get(security);
+    let (access, mut verified) = authority.get();
     let refused = |name: &str, role: Option<Role>| {
         if role < Some(needed) {
             tracing::debug!(request_id, token = name, "refused: the role is too low");
@@ -68,7 +72,7 @@ fn caller(core: &Core, token: &[u8], request_id: &str, needed: Role) -> Result<C
         unauthorized(&format!("the token that was sent is not believed: {reason}"))
     })?;
     let (name, subject) = names(&good, &hash);
-    let bucket = security.subjects.bucket(&subject, core.io.now());
+    let bucket = authority.subjects().bucket(&subject, core.io.now());
     let role = good.role;
     refused(&name, role);
     verified.insert(hash, Known { verified: good, name: name.into(), bucket: bucket.clone() }, now);
@@ -85,13 +89,13 @@ fn names(token: &Verified, hash: &[u8; 32]) -> (String, String) {
     (subject.clone(), format!("{} {issuer} {subject}", issuer.len()))
 }
 
-fn too_many(exceeded: Exceeded) -> ApiError {
+fn too_many(exceeded: Exceeded) -> HttpError {
     let (what, wait) = match exceeded {
         Exceeded::Requests { per_second, wait } => (format!("{per_second} requests"), wait),
         Exceeded::Bytes { per_second, wait } => (format!("{per_second} bytes"), wait),
     };
     let seconds = wait.as_nanos().div_ceil(1_000_000_000).max(1);
-    ApiError::new(
+    HttpError::new(
         429,
         "too many requests",
         format!("this token may ask for {what} a second, and has asked for more; try again in {seconds} s"),
@@ -99,8 +103,8 @@ fn too_many(exceeded: Exceeded) -> ApiError {
     .with_field("Retry-After", seconds.to_string())
 }
 
-fn forbidden(message: String) -> ApiError {
-    ApiError::new(403, "forbidden", message)
+fn forbidden(message: String) -> HttpError {
+    HttpError::new(403, "forbidden", message)
 }
 
 /// The token that a request carries; a bearer token goes before an API key.
@@ -114,8 +118,8 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"bearer").then_some(token)
 }
 
-fn unauthorized(message: &str) -> ApiError {
-    ApiError::new(401, "unauthorized", message).with_field("WWW-Authenticate", "Bearer")
+fn unauthorized(message: &str) -> HttpError {
+    HttpError::new(401, "unauthorized", message).with_field("WWW-Authenticate", "Bearer")
 }
 
 #[cfg(test)]

@@ -1,98 +1,121 @@
-//! The resources of the HTTP API, one file each.
+//! What requests mean: the APIs, each with its table of endpoints and the form of its errors.
 //!
-//! [`dispatch`] is the one way in: it finds the operation, checks who may do it, and hands the exchange to its handler. Checks go from what
-//! any caller may know to what only some may: path and method, then the token, then whether the store is ready.
+//! | room | what it serves |
+//! | --- | --- |
+//! | [`v1`] | blobs, and the cluster |
+//! | [`service`] | health and metrics |
+//!
+//! No API imports another. What they share lies here: [`route`], [`context`], [`access`], [`json`], [`errors`].
+//!
+//! [`service`] is handed to each core by the node. It finds the endpoint, checks who may call it, and hands
+//! the exchange to its handler. Checks go from what any caller may know to what only some may: path and
+//! method, then the token, then the query, and what the handler checks.
 
 mod access;
-mod blobs;
-mod cluster;
-pub mod error;
-mod health;
+mod context;
+mod errors;
 pub mod json;
-mod metrics;
-pub mod request_id;
-pub mod router;
+mod route;
+mod service;
+mod v1;
 
-use nabu_engine::runtime::RingIo;
-use nabu_engine::store::Shard;
-use nabu_engine::types::BlobId;
+use std::rc::Rc;
+
 use nabu_net::http::target::split_query;
 
-use self::error::ApiError;
-use self::router::Operation;
-use crate::server::{Core, Exchange, Serving, run_exchange};
+pub use self::context::{Context, Node};
+use self::route::{Found, NotFound, Router, Table};
+use crate::http::{Exchange, HttpError, Service, Serving, run};
 
-/// An operation that may go ahead, with what it needs.
-enum Admitted {
-    Health,
-    Readiness,
-    Metrics,
-    Store(Shard<RingIo>),
-    List(Shard<RingIo>),
-    Retrieve(Shard<RingIo>, BlobId),
-    Delete(Shard<RingIo>, BlobId),
-    ClusterState,
-    ClusterChange,
-}
+/// All APIs. Those that are asked most come first.
+static TABLES: [&Table; 2] = [&v1::TABLE, &service::TABLE];
 
-/// Serves a request. Each operation has a future of its own size, so that a small one does not pay for a large one.
-pub fn dispatch(exchange: Exchange) -> Serving {
-    match admit(&exchange) {
-        Err(error) => Box::pin(run_exchange(exchange, async move |_| Err(error))),
-        Ok(Admitted::Health) => Box::pin(run_exchange(exchange, async |exchange| health::health(exchange))),
-        Ok(Admitted::Readiness) => Box::pin(run_exchange(exchange, async |exchange| health::readiness(exchange))),
-        Ok(Admitted::Metrics) => Box::pin(run_exchange(exchange, metrics::metrics)),
-        Ok(Admitted::Store(shard)) => {
-            Box::pin(run_exchange(exchange, async move |exchange| blobs::store::store(exchange, &shard).await))
-        }
-        Ok(Admitted::List(shard)) => {
-            Box::pin(run_exchange(exchange, async move |exchange| blobs::list::list(exchange, &shard).await))
-        }
-        Ok(Admitted::Retrieve(shard, id)) => Box::pin(run_exchange(exchange, async move |exchange| {
-            blobs::retrieve::retrieve(exchange, &shard, id).await
-        })),
-        Ok(Admitted::Delete(shard, id)) => {
-            Box::pin(run_exchange(exchange, async move |exchange| blobs::delete::delete(exchange, &shard, id).await))
-        }
-        Ok(Admitted::ClusterState) => Box::pin(run_exchange(exchange, cluster::state)),
-        Ok(Admitted::ClusterChange) => Box::pin(run_exchange(exchange, async |_| Err(cluster::standalone()))),
+/// What answers the requests of one core.
+pub fn serve(context: Rc<Context>) -> Service {
+    let router = Router::new(&TABLES);
+    Service {
+        render: errors::render,
+        routes: router.labels().to_vec(),
+        dispatch: Box::new(move |exchange| dispatch(&router, &context, exchange)),
     }
 }
 
-fn admit(exchange: &Exchange) -> Result<Admitted, ApiError> {
+fn dispatch(router: &Router, context: &Rc<Context>, exchange: Exchange) -> Serving {
+    match admit(router, context, &exchange) {
+        Ok(found) => (found.route.handler)(exchange, context.clone(), found.values),
+        Err(error) => Box::pin(run(exchange, async move |_| Err(error))),
+    }
+}
+
+fn admit(router: &Router, context: &Context, exchange: &Exchange) -> Result<Found, HttpError> {
     let (path, _) = split_query(exchange.target());
-    let resource = router::resource(path)?;
-    exchange.route.set(resource.route());
-    let operation = resource.operation(exchange.method())?;
-    if let Some(role) = operation.role() {
-        access::check(exchange, role)?;
+    let found = router.find(exchange.method(), path).map_err(|NotFound { error, known }| {
+        if let Some((render, id)) = known {
+            exchange.render.set(render);
+            exchange.route.set(id);
+        }
+        error
+    })?;
+    exchange.render.set(found.render);
+    exchange.route.set(found.id);
+    if let Some(role) = found.route.role {
+        access::check(exchange, &context.authority, role)?;
     }
-    let core = &exchange.core;
-    Ok(match operation {
-        Operation::Health => Admitted::Health,
-        Operation::Readiness => Admitted::Readiness,
-        Operation::Metrics => Admitted::Metrics,
-        Operation::StoreBlob => Admitted::Store(ready(core)?),
-        Operation::ListBlobs => Admitted::List(ready(core)?),
-        Operation::RetrieveBlob(segment) => {
-            let id = blob_id(exchange, segment)?;
-            Admitted::Retrieve(ready(core)?, id)
-        }
-        Operation::DeleteBlob(segment) => {
-            let id = blob_id(exchange, segment)?;
-            Admitted::Delete(ready(core)?, id)
-        }
-        Operation::ClusterState => Admitted::ClusterState,
-        Operation::ClusterChange => Admitted::ClusterChange,
-    })
+    found.route.check_query(exchange.target())?;
+    Ok(found)
 }
 
-fn blob_id(exchange: &Exchange, segment: &str) -> Result<BlobId, ApiError> {
-    let id = router::blob_id(segment)?;
-    exchange.blob_id.set(Some(id));
-    Ok(id)
+/// The endpoints as a table for the documentation, a row each.
+pub fn endpoints() -> String {
+    let mut table = String::from("| request | role | query parameters | what it does |\n| --- | --- | --- | --- |\n");
+    for route in TABLES.iter().flat_map(|table| table.routes) {
+        let role = route.role.map_or("none", |role| role.name());
+        let query = if route.query.is_empty() { "none".to_owned() } else { format!("`{}`", route.query.join("`, `")) };
+        let method = route.method.name();
+        table.push_str(&format!("| `{method} {}` | {role} | {query} | {} |\n", route.pattern, route.about));
+    }
+    table
 }
 
-fn ready(core: &Core) -> Result<Shard<RingIo>, ApiError> {
-    core.shard().ok_or_else(|| ApiError::unavailable("not ready", health::NOT_READY_REASON))
+#[cfg(test)]
+mod tests {
+    use nabu_net::http::head::Method;
+
+    use super::*;
+    use crate::auth::Role;
+
+    #[test]
+    fn the_documentation_has_every_endpoint_and_no_other() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/api.md");
+        let text = std::fs::read_to_string(path).expect("docs/api.md is there");
+        let start = text.find("| request | role |").expect("docs/api.md has the table of endpoints");
+        let end = text[start..].find("\n\n").map_or(text.len(), |length| start + length + 1);
+        if std::env::var_os("NABU_UPDATE_DOCS").is_some() {
+            std::fs::write(path, format!("{}{}{}", &text[..start], endpoints(), &text[end..])).expect("written");
+            return;
+        }
+        assert_eq!(&text[start..end], endpoints(), "run `NABU_UPDATE_DOCS=1 cargo test --lib documentation`");
+    }
+
+    #[test]
+    fn a_role_is_needed_for_everything_but_health() {
+        for route in TABLES.iter().flat_map(|table| table.routes) {
+            let is_open = ["/healthz", "/readyz"].contains(&route.pattern);
+            assert_eq!(route.role.is_none(), is_open, "{}", route.pattern);
+            let writes = route.method != Method::Get;
+            assert!(!writes || route.role >= Some(Role::Write), "{} {}", route.method.name(), route.pattern);
+        }
+    }
+
+    #[test]
+    fn paths_are_exact_and_another_version_is_told_which_are_served() {
+        let router = Router::new(&TABLES);
+        let error = |path| router.find(Method::Get, path).err().expect(path).error;
+        for path in ["/", "/healthz/", "/v1", "/v1/blob", "/V1/blobs", "/v1/blobs/a/b", "/v1/cluster", "/metrics/", "*"]
+        {
+            assert_eq!(error(path).status, 404, "{path}");
+        }
+        let error = error("/api/v3/files");
+        assert!(error.message.contains("\"v3\"") && error.message.contains("/v1"), "{}", error.message);
+    }
 }

@@ -9,6 +9,7 @@ use super::plan::Extent;
 use super::prepare::Preparation;
 use super::server_cpu;
 use super::worker::Load;
+use crate::metrics::process::seconds_of;
 
 /// How often the line is drawn.
 const REDRAW: Duration = Duration::from_millis(500);
@@ -92,7 +93,7 @@ impl<'l> Monitor<'l> {
     fn sample(&self) -> Sample {
         Sample {
             at: self.load.gauges.epoch.elapsed(),
-            client: server_cpu::seconds_of(std::process::id()).unwrap_or(0.0),
+            client: seconds_of(std::process::id()).unwrap_or(0.0),
             server: self.server.seconds(),
         }
     }

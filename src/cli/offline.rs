@@ -9,7 +9,7 @@ use nabu_engine::runtime::{self, RingIo, RuntimeOptions};
 use nabu_engine::store::offline::Offline;
 use nabu_engine::types::SegmentId;
 
-use crate::server::lock::DirectoryLocks;
+use crate::node::lock::DirectoryLocks;
 
 use super::exit::{Exit, Failure};
 

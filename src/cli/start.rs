@@ -13,9 +13,9 @@ use tracing_subscriber::EnvFilter;
 
 use crate::auth::{Role, Tokens, check_token};
 use crate::config::{self, Config, Flags, LogFormat, LogOptions, Machine, RateLimit, TlsFlags};
+use crate::node::Security;
+use crate::node::lock::{DirectoryLocks, answered};
 use crate::private_file::{read_private, shell_word};
-use crate::server::Security;
-use crate::server::lock::{DirectoryLocks, answered};
 
 use super::exit::{Exit, Failure};
 use super::token::random_token;
@@ -142,7 +142,7 @@ impl Start {
         let tokens = prepare(&config)?;
         let security = Security::load(&config, tokens)
             .map_err(|message| Failure::new(Exit::Usage, "invalid configuration", message))?;
-        crate::server::run(config, security).map_err(|message| Failure::new(Exit::Failed, "server failed", message))
+        crate::node::run(config, security).map_err(|message| Failure::new(Exit::Failed, "server failed", message))
     }
 }
 

@@ -1,19 +1,16 @@
 //! How one core gets the copies of all: it asks by message, and waits no longer than [`PATIENCE`].
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use nabu_engine::io::{Clock, Spawn};
+use nabu_engine::runtime::RingIo;
 use nabu_engine::runtime::mailbox::{Receiver, Sender, mailbox};
 use nabu_engine::sync::{Either, race};
 use nabu_engine::types::CoreId;
 
-use super::process::Process;
 use super::recorder::CoreSnapshot;
-use super::render::Snapshot;
-use crate::server::Core;
 
 /// How long a scrape waits for a core. One that needs longer is in trouble, and that is what the scrape then says.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -39,21 +36,20 @@ impl Collector {
         Self { cores, receivers: Mutex::new(receivers) }
     }
 
-    /// Answers those who ask this core, for as long as it runs.
-    pub fn serve(&self, core: &Rc<Core>) {
-        let receiver = self.receivers.lock().expect("no holder panics").remove(&core.id.0);
+    /// Answers those who ask this core, for as long as it runs, with what `snapshot` gives.
+    pub fn serve(&self, core: CoreId, io: &RingIo, snapshot: impl Fn() -> CoreSnapshot + 'static) {
+        let receiver = self.receivers.lock().expect("no holder panics").remove(&core.0);
         let mut receiver = receiver.expect("a core serves once");
-        let core = core.clone();
-        core.io.clone().spawn(async move {
+        io.spawn(async move {
             while let Some(Ask(reply)) = receiver.recv().await {
-                // Who asked may have lost patience.
-                drop(reply.send(snapshot_of(&core)));
+                // The core that asked may have lost patience.
+                drop(reply.send(snapshot()));
             }
         });
     }
 
-    /// The copies that came in time, by core.
-    async fn collect(&self, core: &Core) -> BTreeMap<u16, CoreSnapshot> {
+    /// The copy of each core; `None` for one that did not answer in time.
+    pub async fn collect(&self, io: &RingIo) -> Vec<(CoreId, Option<CoreSnapshot>)> {
         let (reply, mut replies) = mailbox();
         for sender in &self.cores {
             // A core that has ended is one that does not answer.
@@ -66,38 +62,15 @@ impl Collector {
                 came.insert(snapshot.core, snapshot);
             }
         };
-        race(all, core.io.sleep(PATIENCE)).await;
-        came
+        race(all, io.sleep(PATIENCE)).await;
+        (0..self.cores.len() as u16).map(|core| (CoreId(core), came.remove(&core))).collect()
     }
 }
 
-/// Everything there is to show.
-pub async fn collect(core: &Core) -> Snapshot {
-    let shared = &core.shared;
-    let shard = core.shard();
-    let mut cores = shared.collector.collect(core).await;
-    let store = match &shard {
-        None => None,
-        Some(shard) => match race(shard.status(), core.io.sleep(PATIENCE)).await {
-            Either::First(status) => Some(status),
-            Either::Second(()) => None,
-        },
-    };
-    Snapshot {
-        cores: (0..shared.config.cores).map(|number| (CoreId(number), cores.remove(&number))).collect(),
-        store,
-        process: Process::read(shared.started_at),
-        is_ready: shard.is_some() && !core.is_stopping(),
-        connections_max: shared.config.limits.connections_max.into(),
-    }
-}
-
-fn snapshot_of(core: &Core) -> CoreSnapshot {
-    CoreSnapshot {
-        connections: core.connections.count() as u64,
-        ring_operations: core.io.operations_in_flight() as u64,
-        json_bytes: core.json_bytes(),
-        load: core.io.load(),
-        ..core.recorder.snapshot(core.id)
+/// What the store says of itself, if it does so in time.
+pub async fn in_time<T>(io: &RingIo, status: impl Future<Output = T>) -> Option<T> {
+    match race(status, io.sleep(PATIENCE)).await {
+        Either::First(status) => Some(status),
+        Either::Second(()) => None,
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! | file | noun |
 //! | --- | --- |
-//! | [`route`] | the classes of requests that are counted apart |
+//! | [`route`] | the number of a class of requests that is counted apart |
 //! | [`latency`] | a histogram of durations, and the buckets it is shown in |
 //! | [`recorder`] | what one core counts, and a copy of that |
 //! | [`collector`] | how one core gets the copies of all |
@@ -31,5 +31,5 @@ pub mod text;
 #[cfg(test)]
 mod tests;
 
-pub use recorder::{Ended, Recorder};
-pub use route::Route;
+pub use recorder::{CoreSnapshot, Ended, Recorder};
+pub use route::RouteId;

@@ -3,8 +3,8 @@
 use std::fs;
 use std::time::{Duration, SystemTime};
 
-use crate::bench::server_cpu::seconds_of;
-
+/// Clock ticks a second in what `/proc` shows: part of the kernel's interface, the same on every machine that Linux is built for today.
+const TICKS_PER_SECOND: f64 = 100.0;
 /// Bytes of what `/proc/self/status` calls a kB.
 const KIB: u64 = 1024;
 
@@ -46,9 +46,31 @@ fn number_after(text: &str, label: &str) -> Option<u64> {
     line.split_ascii_whitespace().next()?.parse().ok()
 }
 
+/// Seconds of CPU that a process has used, in user and kernel; of all its threads, the ended ones too. `None` when it is gone or hidden.
+pub fn seconds_of(pid: u32) -> Option<f64> {
+    seconds_of_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+fn seconds_of_stat(text: &str) -> Option<f64> {
+    // The name of the program, in parentheses, may hold anything; the numbers follow the last one.
+    let (_, fields) = text.rsplit_once(')')?;
+    let mut fields = fields.split_ascii_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let kernel: u64 = fields.next()?.parse().ok()?;
+    Some((user + kernel) as f64 / TICKS_PER_SECOND)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_name_of_a_program_does_not_confuse_the_numbers() {
+        let text = "17 (a) b (x)) S 1 2 3 4 5 6 7 8 9 10 150 75 0 0 20 0 3 0 100\n";
+        assert_eq!(seconds_of_stat(text), Some(2.25));
+        assert_eq!(seconds_of_stat("17 (a) S 1"), None);
+        assert_eq!(seconds_of_stat(""), None);
+    }
 
     #[test]
     fn numbers_are_found_behind_their_label() {

@@ -9,12 +9,12 @@ use nabu_engine::types::CoreId;
 use nabu_net::http::head::Method;
 
 use super::latency::{Buckets, Latency};
-use super::route::Route;
+use super::route::RouteId;
 
 /// A request that is over.
 #[derive(Clone, Copy, Debug)]
 pub struct Ended {
-    pub route: Route,
+    pub route: RouteId,
     pub method: Method,
     pub status: u16,
     /// From the complete head to the end of the answer.
@@ -42,7 +42,8 @@ pub struct Recorder {
     handshakes_failed: Cell<u64>,
     secured_by_kernel: Cell<u64>,
     secured_by_process: Cell<u64>,
-    operations: RefCell<[OfRoute; Route::ALL.len()]>,
+    /// Each with its label.
+    routes: RefCell<Vec<(&'static str, OfRoute)>>,
     errors: RefCell<Vec<(&'static str, u64)>>,
 }
 
@@ -89,7 +90,7 @@ pub struct CoreSnapshot {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RequestCount {
-    pub route: Route,
+    pub route: &'static str,
     pub method: Method,
     pub status: u16,
     pub count: u64,
@@ -97,7 +98,7 @@ pub struct RequestCount {
 
 #[derive(Clone, Debug)]
 pub struct LatencyCount {
-    pub route: Route,
+    pub route: &'static str,
     pub method: Method,
     pub duration: Buckets,
     pub first_byte: Buckets,
@@ -108,6 +109,13 @@ fn add(counter: &Cell<u64>, count: u64) {
 }
 
 impl Recorder {
+    /// Counts requests by these labels; the first is for those that no other fits.
+    pub fn new(labels: &[&'static str]) -> Self {
+        assert!(!labels.is_empty(), "there is a label for what is unknown");
+        let routes = labels.iter().map(|label| (*label, OfRoute::default())).collect();
+        Self { routes: RefCell::new(routes), ..Self::default() }
+    }
+
     pub fn request_began(&self) {
         add(&self.requests_begun, 1);
     }
@@ -119,7 +127,7 @@ impl Recorder {
         if !ended.complete {
             add(&self.answers_broken, 1);
         }
-        let of_route = &mut self.operations.borrow_mut()[ended.route as usize];
+        let (_, of_route) = &mut self.routes.borrow_mut()[ended.route.0];
         of_route.count(ended.method, ended.status);
         let latencies = of_route.latencies(ended.method);
         latencies.duration.record(ended.duration_ns);
@@ -162,13 +170,12 @@ impl Recorder {
 
     /// A copy; what the recorder does not count itself is left at zero.
     pub fn snapshot(&self, core: CoreId) -> CoreSnapshot {
-        let operations = self.operations.borrow();
-        let routes = || Route::ALL.into_iter().zip(operations.iter());
-        let requests = routes().flat_map(|(route, of_route)| {
+        let routes = self.routes.borrow();
+        let requests = routes.iter().flat_map(|(route, of_route)| {
             let counts = of_route.statuses.iter();
             counts.map(move |&(method, status, count)| RequestCount { route, method, status, count })
         });
-        let latencies = routes().flat_map(|(route, of_route)| {
+        let latencies = routes.iter().flat_map(|(route, of_route)| {
             of_route.latencies.iter().map(move |(method, latencies)| LatencyCount {
                 route,
                 method: *method,
@@ -221,7 +228,7 @@ mod tests {
     use super::*;
 
     const ENDED: Ended = Ended {
-        route: Route::Blob,
+        route: RouteId(1),
         method: Method::Get,
         status: 200,
         duration_ns: 40_000,
@@ -233,7 +240,7 @@ mod tests {
 
     #[test]
     fn requests_are_counted_by_route_method_and_status() {
-        let recorder = Recorder::default();
+        let recorder = Recorder::new(&["unknown", "/v1/blobs/{id}"]);
         for status in [200, 206, 200] {
             recorder.request_began();
             recorder.request_ended(&Ended { status, ..ENDED });
@@ -242,7 +249,7 @@ mod tests {
         recorder.request_ended(&Ended { method: Method::Head, first_byte_ns: None, complete: false, ..ENDED });
         recorder.request_began();
         let snapshot = recorder.snapshot(CoreId(3));
-        let of = |method, status, count| RequestCount { route: Route::Blob, method, status, count };
+        let of = |method, status, count| RequestCount { route: "/v1/blobs/{id}", method, status, count };
         assert_eq!(
             snapshot.requests,
             [of(Method::Get, 200, 2), of(Method::Get, 206, 1), of(Method::Head, 200, 1)],
@@ -258,7 +265,7 @@ mod tests {
 
     #[test]
     fn errors_are_counted_by_their_phrase() {
-        let recorder = Recorder::default();
+        let recorder = Recorder::new(&["unknown", "/v1/blobs/{id}"]);
         for error in ["busy", "blob not found", "busy"] {
             recorder.failed(error);
         }

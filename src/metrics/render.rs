@@ -8,7 +8,6 @@ use nabu_engine::types::CoreId;
 use super::latency::{BOUNDS_US, Buckets};
 use super::process::Process;
 use super::recorder::{CoreSnapshot, LatencyCount};
-use super::route::{Route, method_label};
 use super::text::{Family, Kind, Text, seconds};
 
 /// Everything there is to show.
@@ -69,7 +68,7 @@ fn render_requests(text: &mut Text, snapshot: &Snapshot) {
     let mut errors = BTreeMap::new();
     for core in snapshot.answered() {
         for of in &core.requests {
-            *requests.entry((of.route, method_label(of.method), of.status)).or_insert(0) += of.count;
+            *requests.entry((of.route, of.method.name(), of.status)).or_insert(0) += of.count;
         }
         for (error, count) in &core.errors {
             *errors.entry(slug(error)).or_insert(0) += count;
@@ -78,18 +77,18 @@ fn render_requests(text: &mut Text, snapshot: &Snapshot) {
     let mut family = text.family(Kind::Counter, "nabu_http_requests_total", "Requests that were answered.");
     for ((route, method, status), count) in requests {
         let status = status.to_string();
-        family.sample(&[("route", route.pattern()), ("method", method), ("status", &status)], count);
+        family.sample(&[("route", route), ("method", method), ("status", &status)], count);
     }
     let latencies = |text: &mut Text, name: &str, help: &str, of: fn(&LatencyCount) -> &Buckets| {
-        let mut sums: BTreeMap<(Route, &str), Buckets> = BTreeMap::new();
+        let mut sums: BTreeMap<(&str, &str), Buckets> = BTreeMap::new();
         for count in snapshot.answered().flat_map(|core| &core.latencies) {
-            sums.entry((count.route, method_label(count.method))).or_default().add(of(count));
+            sums.entry((count.route, count.method.name())).or_default().add(of(count));
         }
         let mut family = text.family(Kind::Histogram, name, help);
         for ((route, method), buckets) in sums {
             let bounds = BOUNDS_US.map(|microseconds| microseconds as f64 / 1e6);
             let cumulated = bounds.into_iter().zip(buckets.cumulated);
-            let labels = [("route", route.pattern()), ("method", method)];
+            let labels = [("route", route), ("method", method)];
             family.histogram(&labels, cumulated, buckets.sum_ns as f64 / 1e9, buckets.count);
         }
     };

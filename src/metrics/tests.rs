@@ -9,7 +9,7 @@ use nabu_net::http::head::Method;
 use super::process::Process;
 use super::recorder::{Ended, Recorder};
 use super::render::{Snapshot, render, slug};
-use super::route::Route;
+use super::route::RouteId;
 
 #[path = "../../tests/support/exposition.rs"]
 mod exposition;
@@ -19,11 +19,11 @@ use exposition::{Exposition, check_documented};
 /// Two cores that served the same and a third that does not answer.
 fn snapshot() -> Snapshot {
     let core = |number| {
-        let recorder = Recorder::default();
+        let recorder = Recorder::new(&["unknown", "/v1/blobs/{id}", "/v1/blobs"]);
         for (status, method, milliseconds) in [(200, Method::Get, 1), (404, Method::Get, 3), (201, Method::Post, 7)] {
             recorder.request_began();
             recorder.request_ended(&Ended {
-                route: if method == Method::Post { Route::Blobs } else { Route::Blob },
+                route: if method == Method::Post { RouteId(2) } else { RouteId(1) },
                 method,
                 status,
                 duration_ns: milliseconds * 1_000_000,
@@ -93,7 +93,7 @@ fn before_recovery_nothing_is_said_of_the_store() {
 #[test]
 fn a_server_that_has_served_nothing_gives_a_valid_scrape() {
     let snapshot = Snapshot {
-        cores: vec![(CoreId(0), Some(Recorder::default().snapshot(CoreId(0))))],
+        cores: vec![(CoreId(0), Some(Recorder::new(&["unknown", "/v1/blobs/{id}", "/v1/blobs"]).snapshot(CoreId(0))))],
         store: None,
         process: Process::read(SystemTime::now()),
         is_ready: false,

@@ -38,6 +38,24 @@ fn an_unknown_path_is_404_and_another_method_405_with_allow() {
 }
 
 #[test]
+fn a_query_parameter_that_an_endpoint_does_not_have_is_400_with_those_it_has() {
+    let (server, _data) = start();
+    let mut connection = server.connect();
+    for (path, known) in [
+        ("/v1/blobs?limit=1&prefix=a", "limit and cursor"),
+        (&*format!("/v1/blobs/{ID}?versionId=1"), "none"),
+        ("/healthz?verbose", "none"),
+        ("/v1/cluster/state?x=1", "none"),
+    ] {
+        let response = connection.exchange(&Request::get(path).token(ADMIN_TOKEN));
+        let message = response.expect_error(400, "unknown query parameter");
+        assert!(message.contains(known), "{path}: {message}");
+    }
+    // Who asks comes before what is asked.
+    connection.exchange(&Request::get("/v1/blobs?prefix=a")).expect_error(401, "unauthorized");
+}
+
+#[test]
 fn a_sane_request_id_comes_back_and_any_other_is_replaced() {
     let (server, _data) = start();
     let mut connection = server.connect();

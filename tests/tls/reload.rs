@@ -34,7 +34,7 @@ fn new_connections_get_the_new_certificate_and_old_ones_go_on() {
     let renewed = setting.authority.sign(|_| {});
     renewed.write(setting.path(), "server");
     assert_eq!(certificate(&server), first, "nothing changes without a signal");
-    hang_up(&server, "INFO nabu_store::server::security: reloaded");
+    hang_up(&server, "INFO nabu_store::node::security: reloaded");
     assert_eq!(certificate(&server), renewed.certificate);
     // A session that began before the reload is not resumed past the new certificate.
     open.exchange(&Request::get("/healthz")).expect(200);
@@ -65,7 +65,7 @@ fn a_reload_that_fails_keeps_everything_and_names_the_file() {
     assert_eq!(list(READ_TOKEN), 200);
 
     fs::write(&tokens, "read plain:another-token-that-may-read\n").expect("written");
-    hang_up(&server, "INFO nabu_store::server::security: reloaded");
+    hang_up(&server, "INFO nabu_store::node::security: reloaded");
     assert_eq!((list(READ_TOKEN), list("another-token-that-may-read")), (401, 200));
     server.stop();
 }

@@ -12,16 +12,18 @@ use serde::Serialize;
 use simd_json::prelude::*;
 use simd_json::tape::{Object, Tape, Value};
 
-use super::error::ApiError;
+use crate::http::{Exchange, HttpError};
 
 pub use syntax::{Refusal, check};
+
+pub const MEDIA_TYPE: &str = "application/json";
 
 /// A JSON object, borrowed from the body that it was parsed in.
 pub struct Document<'i>(Tape<'i>);
 
 impl<'i> Document<'i> {
     /// Parses a body that must be one JSON object. The body is rewritten in the process.
-    pub fn parse(body: &'i mut [u8]) -> Result<Self, ApiError> {
+    pub fn parse(body: &'i mut [u8]) -> Result<Self, HttpError> {
         syntax::check(body).map_err(refusal)?;
         let tape =
             simd_json::to_tape(body).map_err(|error| malformed(error.index(), &format!("{:?}", error.error())))?;
@@ -34,15 +36,15 @@ impl<'i> Document<'i> {
     }
 
     /// A value that must be there and be a string.
-    pub fn required_string(&self, key: &str) -> Result<&'i str, ApiError> {
+    pub fn required_string(&self, key: &str) -> Result<&'i str, HttpError> {
         match self.get(key) {
-            None => Err(ApiError::new(400, "missing field", format!("the field `{key}` is missing"))),
+            None => Err(HttpError::new(400, "missing field", format!("the field `{key}` is missing"))),
             Some(value) => value.into_string().ok_or_else(|| wrong_type(key, "a string", value)),
         }
     }
 
     /// An integer; `None` when the key is absent or null. Out of the range of an `i64` is a wrong type.
-    pub fn optional_integer(&self, key: &str) -> Result<Option<i64>, ApiError> {
+    pub fn optional_integer(&self, key: &str) -> Result<Option<i64>, HttpError> {
         match self.get(key).filter(|value| !value.is_null()) {
             None => Ok(None),
             Some(value) => value.as_i64().map(Some).ok_or_else(|| wrong_type(key, "an integer", value)),
@@ -50,7 +52,7 @@ impl<'i> Document<'i> {
     }
 
     /// An object whose values are strings, in order; empty when the key is absent or null.
-    pub fn optional_strings(&self, key: &str) -> Result<Vec<(&'i str, &'i str)>, ApiError> {
+    pub fn optional_strings(&self, key: &str) -> Result<Vec<(&'i str, &'i str)>, HttpError> {
         let Some(value) = self.get(key).filter(|value| !value.is_null()) else { return Ok(Vec::new()) };
         let Some(object) = value.as_object() else {
             return Err(wrong_type(key, "an object of strings", value));
@@ -75,7 +77,12 @@ pub fn to_vec<T: Serialize>(value: &T) -> Vec<u8> {
     simd_json::to_vec(value).expect("a struct of numbers and strings, written to memory")
 }
 
-fn refuse_duplicates(object: &Object<'_, '_>, parent: &str) -> Result<(), ApiError> {
+/// Answers with a JSON value.
+pub fn answer<T: Serialize>(exchange: &mut Exchange, status: u16, fields: &[(&str, &str)], value: &T) {
+    exchange.answer_bytes(status, MEDIA_TYPE, fields, &to_vec(value));
+}
+
+fn refuse_duplicates(object: &Object<'_, '_>, parent: &str) -> Result<(), HttpError> {
     let mut seen = HashSet::with_capacity(object.len());
     match object.keys().find(|key| !seen.insert(*key)) {
         None => Ok(()),
@@ -86,7 +93,7 @@ fn refuse_duplicates(object: &Object<'_, '_>, parent: &str) -> Result<(), ApiErr
     }
 }
 
-fn refusal(refusal: Refusal) -> ApiError {
+fn refusal(refusal: Refusal) -> HttpError {
     match refusal {
         Refusal::Malformed { offset, expected } => malformed(offset, &format!("expected {expected}")),
         Refusal::TooDeep { offset } | Refusal::TooManyValues { offset } => {
@@ -95,16 +102,16 @@ fn refusal(refusal: Refusal) -> ApiError {
     }
 }
 
-fn malformed(offset: usize, reason: &str) -> ApiError {
-    ApiError::new(400, "malformed JSON", format!("malformed JSON at byte {offset}: {reason}"))
+fn malformed(offset: usize, reason: &str) -> HttpError {
+    HttpError::new(400, "malformed JSON", format!("malformed JSON at byte {offset}: {reason}"))
 }
 
 /// A 422 for values that can't be processed.
-pub fn unprocessable(message: impl Into<String>) -> ApiError {
-    ApiError::new(422, "unprocessable value", message)
+pub fn unprocessable(message: impl Into<String>) -> HttpError {
+    HttpError::new(422, "unprocessable value", message)
 }
 
-fn wrong_type(key: &str, expected: &str, value: Value<'_, '_>) -> ApiError {
+fn wrong_type(key: &str, expected: &str, value: Value<'_, '_>) -> HttpError {
     let found = match value.value_type() {
         ValueType::Null => "null",
         ValueType::Bool => "a boolean",
@@ -120,7 +127,7 @@ fn wrong_type(key: &str, expected: &str, value: Value<'_, '_>) -> ApiError {
 mod tests {
     use super::*;
 
-    fn error_of(text: &str, read: impl Fn(&Document<'_>) -> Result<(), ApiError>) -> ApiError {
+    fn error_of(text: &str, read: impl Fn(&Document<'_>) -> Result<(), HttpError>) -> HttpError {
         let mut body = text.as_bytes().to_vec();
         match Document::parse(&mut body).and_then(|document| read(&document)) {
             Err(error) => error,

@@ -50,6 +50,20 @@ pub enum Method {
 }
 
 impl Method {
+    /// The name; `other` for those that have none here.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Delete => "DELETE",
+            Self::Options => "OPTIONS",
+            Self::Patch => "PATCH",
+            Self::Other => "other",
+        }
+    }
+
     fn from_name(name: &[u8]) -> Self {
         match name {
             b"GET" => Self::Get,

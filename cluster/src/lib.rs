@@ -1,0 +1,14 @@
+//! What is true of several nodes, and the way to contents wherever they lie.
+//!
+//! | room | question it answers |
+//! | --- | --- |
+//! | [`policy`] | how many copies or shards of a blob are there to be, and how many nodes does that take? |
+//! | [`blobs`] | where does a content come from, and where does it go? |
+//!
+//! Everything here is generic over the engine's [`Io`](nabu_engine::io::Io), so that it runs in the
+//! simulation. It knows no HTTP, no sockets, and neither the ring nor the runtime of the engine.
+
+#![forbid(unsafe_code)]
+
+pub mod blobs;
+pub mod policy;

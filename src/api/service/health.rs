@@ -1,0 +1,51 @@
+//! `/healthz` and `/readyz`: open to all, and answered from the moment that the port is bound.
+
+use serde::Serialize;
+
+use crate::api::context::Context;
+use crate::api::json;
+use crate::api::route::PathValues;
+use crate::http::{Exchange, HttpError, RETRY_AFTER_SECONDS};
+
+/// Why a server that runs may not be ready.
+pub const NOT_READY_REASON: &str = "the store is being recovered; try again";
+
+#[derive(Serialize)]
+struct Health {
+    status: &'static str,
+}
+
+#[derive(Serialize)]
+struct Ready {
+    ready: bool,
+}
+
+#[derive(Serialize)]
+struct NotReady {
+    code: u16,
+    error: &'static str,
+    message: String,
+    reasons: Vec<&'static str>,
+}
+
+pub async fn health(exchange: &mut Exchange, _: &Context, _: &PathValues) -> Result<(), HttpError> {
+    json::answer(exchange, 200, &[], &Health { status: "ok" });
+    Ok(())
+}
+
+pub async fn readiness(exchange: &mut Exchange, context: &Context, _: &PathValues) -> Result<(), HttpError> {
+    let mut reasons = Vec::new();
+    if context.shard().is_none() {
+        reasons.push(NOT_READY_REASON);
+    }
+    if exchange.core.is_stopping() {
+        reasons.push("the server is shutting down");
+    }
+    if reasons.is_empty() {
+        json::answer(exchange, 200, &[], &Ready { ready: true });
+    } else {
+        let answer = NotReady { code: 503, error: "not ready", message: reasons.join("; "), reasons };
+        json::answer(exchange, 503, &[("Retry-After", RETRY_AFTER_SECONDS)], &answer);
+    }
+    Ok(())
+}

@@ -1,0 +1,29 @@
+//! `GET /metrics`: the counters of all cores in Prometheus text format. Not open to all: who may read
+//! blobs may read them.
+
+use crate::api::context::Context;
+use crate::api::route::PathValues;
+use crate::http::{Exchange, HttpError};
+use crate::metrics::collector::in_time;
+use crate::metrics::process::Process;
+use crate::metrics::render::{Snapshot, render};
+use crate::metrics::text;
+
+/// Answers the metrics. Served by any core, from copies, also while the store is being recovered.
+pub async fn metrics(exchange: &mut Exchange, context: &Context, _: &PathValues) -> Result<(), HttpError> {
+    let io = &exchange.core.io;
+    let cores = context.node.collector.collect(io).await;
+    let shard = context.shard();
+    let snapshot = Snapshot {
+        cores,
+        store: match &shard {
+            None => None,
+            Some(shard) => in_time(io, shard.status()).await,
+        },
+        process: Process::read(context.node.started_at),
+        is_ready: shard.is_some() && !exchange.core.is_stopping(),
+        connections_max: exchange.core.limits().connections_max.into(),
+    };
+    exchange.answer_bytes(200, text::CONTENT_TYPE, &[("Cache-Control", "no-store")], &render(&snapshot));
+    Ok(())
+}

@@ -1,0 +1,41 @@
+//! What every node serves beside its APIs: health, for those who decide whether to send it traffic, and
+//! metrics.
+
+pub mod health;
+mod metrics;
+
+use nabu_net::http::head::Method;
+
+use super::errors;
+use super::route::{Route, Table, handler};
+use crate::auth::Role;
+
+pub static TABLE: Table = Table {
+    render: errors::render,
+    routes: &[
+        Route {
+            method: Method::Get,
+            pattern: "/healthz",
+            role: None,
+            query: &[],
+            about: "Whether the node serves",
+            handler: handler!(health::health),
+        },
+        Route {
+            method: Method::Get,
+            pattern: "/readyz",
+            role: None,
+            query: &[],
+            about: "Whether the node is ready for blobs; `503` with the reasons until then",
+            handler: handler!(health::readiness),
+        },
+        Route {
+            method: Method::Get,
+            pattern: "/metrics",
+            role: Some(Role::Read),
+            query: &[],
+            about: "Counters and histograms in Prometheus text format",
+            handler: handler!(metrics::metrics),
+        },
+    ],
+};

@@ -1,0 +1,145 @@
+//! `POST /v1/blobs`: the content as raw bytes, or as base64 in a JSON body.
+//!
+//! Everything that can refuse an upload is checked before the first byte of its body is asked for.
+
+use nabu_engine::runtime::RingIo;
+use nabu_engine::store::{CommitOptions, Shard, Stored};
+use nabu_net::http::head::BodyFraming;
+use serde::Serialize;
+
+use super::base64::{BadBase64, Base64};
+use super::digest::expected_hash;
+use super::labels::Labels;
+use super::policy::{effective_policy, effective_policy_of_field};
+use crate::api::context::Context;
+use crate::api::errors::blob_too_large;
+use crate::api::json::{self, Document};
+use crate::api::route::PathValues;
+use crate::http::{Exchange, HttpError, Phase, SizeLimit};
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum MediaType {
+    Json,
+    Bytes,
+}
+
+#[derive(Serialize)]
+struct StoredBody {
+    id: String,
+    size: u64,
+}
+
+pub async fn store(exchange: &mut Exchange, context: &Context, _: &PathValues) -> Result<(), HttpError> {
+    let shard = &context.ready()?;
+    let media_type = media_type(exchange.field("content-type"))?;
+    if exchange.framing() == BodyFraming::None {
+        let message = "an upload needs a body: send Content-Length (0 for an empty blob) or Transfer-Encoding: chunked";
+        return Err(HttpError::new(411, "length required", message));
+    }
+    let (stored, policy) = match media_type {
+        MediaType::Bytes => store_bytes(exchange, shard).await?,
+        MediaType::Json => Box::pin(store_json(exchange, shard)).await?,
+    };
+    answer(exchange, &stored, policy);
+    Ok(())
+}
+
+async fn store_bytes(exchange: &mut Exchange, shard: &Shard<RingIo>) -> Result<(Stored, u8), HttpError> {
+    let options = CommitOptions {
+        policy: effective_policy_of_field(exchange.field("x-nabu-policy"))?,
+        labels: Labels::from_fields(exchange.fields())?.into_vec(),
+        expected_hash: expected_hash(exchange.field("repr-digest"), exchange.field("x-nabu-content-sha256"))?,
+    };
+    let limit = blob_limit(exchange);
+    let size = exchange.body_length();
+    limit.check(size.unwrap_or(0))?;
+    exchange.enter_at_once(Phase::Buffer);
+    let mut upload = shard.upload(size).await?;
+    exchange.receive_upload(&mut upload, limit).await?;
+    let policy = options.policy;
+    exchange.enter(Phase::Commit);
+    Ok((upload.commit(options).await?, policy))
+}
+
+async fn store_json(exchange: &mut Exchange, shard: &Shard<RingIo>) -> Result<(Stored, u8), HttpError> {
+    let expected_hash = expected_hash(exchange.field("repr-digest"), exchange.field("x-nabu-content-sha256"))?;
+    let limit = SizeLimit { bytes: exchange.core.limits().json_bytes_max as u64, refusal: json_too_large };
+    let mut body = exchange.receive_in_memory(limit).await?;
+    exchange.enter(Phase::Prepare);
+    let document = Document::parse(&mut body.bytes)?;
+    let policy = effective_policy(document.optional_integer("policy")?.unwrap_or(0))?;
+    let labels = Labels::from_pairs(&document.optional_strings("labels")?)?.into_vec();
+    let mut data = Base64::new(document.required_string("data")?).map_err(bad_base64)?;
+    blob_limit(exchange).check(data.decoded_size())?;
+    exchange.enter(Phase::Buffer);
+    let mut upload = shard.upload(Some(data.decoded_size())).await?;
+    exchange.enter(Phase::Hash);
+    let mut scratch = exchange.core.vector();
+    while data.next(&mut scratch).map_err(bad_base64)? {
+        upload.write(&scratch).await?;
+    }
+    exchange.core.recycle(scratch);
+    exchange.enter(Phase::Commit);
+    Ok((upload.commit(CommitOptions { policy, labels, expected_hash }).await?, policy))
+}
+
+fn blob_limit(exchange: &Exchange) -> SizeLimit {
+    SizeLimit { bytes: exchange.core.limits().blob_bytes_max, refusal: blob_too_large }
+}
+
+fn json_too_large(limit: u64) -> HttpError {
+    HttpError::new(413, "body too large", format!("a JSON body takes at most {limit} bytes on this server"))
+}
+
+fn answer(exchange: &mut Exchange, stored: &Stored, policy: u8) {
+    exchange.blob_id.set(Some(stored.id));
+    let id = stored.id.to_string();
+    let location = format!("/v1/blobs/{id}");
+    let policy = policy.to_string();
+    let fields = [("X-Nabu-Policy", policy.as_str()), ("Location", location.as_str())];
+    // Only a 201 has a location.
+    let (status, fields) = if stored.created { (201, &fields[..]) } else { (200, &fields[..1]) };
+    json::answer(exchange, status, fields, &StoredBody { id, size: stored.size });
+}
+
+fn media_type(value: Option<&[u8]>) -> Result<MediaType, HttpError> {
+    const ACCEPTED: &str =
+        "send Content-Type: application/octet-stream (the bytes) or application/json (base64 in `data`)";
+    let unsupported = |found: String| {
+        HttpError::new(415, "unsupported media type", format!("{found}; {ACCEPTED}"))
+            .with_field("Accept-Post", "application/octet-stream, application/json")
+    };
+    let Some(value) = value else { return Err(unsupported("the Content-Type is missing".to_owned())) };
+    let essence = value.split(|byte| *byte == b';').next().unwrap_or(value).trim_ascii();
+    if essence.eq_ignore_ascii_case(b"application/octet-stream") {
+        Ok(MediaType::Bytes)
+    } else if essence.eq_ignore_ascii_case(b"application/json") {
+        Ok(MediaType::Json)
+    } else {
+        Err(unsupported(format!("the Content-Type {:?} can't be stored", String::from_utf8_lossy(essence))))
+    }
+}
+
+fn bad_base64(error: BadBase64) -> HttpError {
+    HttpError::new(
+        422,
+        "malformed base64",
+        format!("`data` is no base64 of the standard alphabet: character {} is wrong", error.offset),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_media_type_is_one_of_two_and_parameters_are_ignored() {
+        assert_eq!(media_type(Some(b"application/octet-stream")), Ok(MediaType::Bytes));
+        assert_eq!(media_type(Some(b"Application/JSON ; charset=utf-8")), Ok(MediaType::Json));
+        for other in [None, Some(&b"application/x-www-form-urlencoded"[..]), Some(b""), Some(b"application/json2")] {
+            let error = media_type(other).unwrap_err();
+            assert_eq!(error.status, 415);
+            assert!(error.message.contains("application/octet-stream") && error.message.contains("application/json"));
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! The accept loop of one core.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::rc::Rc;
+use std::time::Duration;
+
+use nabu_engine::io::{Clock, Spawn};
+use nabu_engine::runtime::{Listener, Stream};
+
+use super::connection::{secure, serve};
+use super::core::Core;
+use super::error::HttpError;
+use super::exchange::turn_away;
+use super::transport::Transport;
+
+/// How long to leave the listener alone after an error: the usual one is that descriptors have run out, and only time mends it.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// Connections over the limit that are told so at one time; more are closed without a word.
+const REFUSALS_MAX: usize = 256;
+
+/// Accepts for ever; dropping the future closes the listener.
+pub async fn accept_loop(core: Rc<Core>, mut listener: Listener) -> Infallible {
+    let refusals = Rc::new(Cell::new(0));
+    loop {
+        match listener.accept().await {
+            Ok(stream) if core.shared.connection_count.enter() => {
+                core.recorder.connection_accepted();
+                core.io.spawn(serve(core.clone(), stream));
+            }
+            Ok(stream) => refuse_connection(&core, stream, &refusals),
+            Err(error) => {
+                tracing::warn!(%error, "can't accept connections; is the limit of open files (ulimit -n) too low?");
+                core.io.sleep(ACCEPT_RETRY).await;
+            }
+        }
+    }
+}
+
+fn refuse_connection(core: &Rc<Core>, stream: Stream, refusals: &Rc<Cell<usize>>) {
+    core.recorder.connection_refused();
+    if refusals.get() == REFUSALS_MAX {
+        return;
+    }
+    refusals.set(refusals.get() + 1);
+    let (core, refusals) = (core.clone(), refusals.clone());
+    let max = core.limits().connections_max;
+    let error = HttpError::unavailable(
+        "too many connections",
+        format!("this server takes {max} connections at once; try again"),
+    );
+    let io = core.io.clone();
+    io.spawn(async move {
+        let transport = match secure(&core, &stream, None) {
+            None => Some(Transport::Plain(stream)),
+            Some(securing) => securing.await,
+        };
+        if let Some(transport) = transport {
+            turn_away(core, transport, error).await;
+        }
+        refusals.set(refusals.get() - 1);
+    });
+}

@@ -1,0 +1,179 @@
+//! One connection: receives heads, has their requests served one after another, and ends.
+//!
+//! Its task is small, and it holds no buffer while it waits for a request: what serving a request takes lives in a boxed future that
+//! goes with it. Pipelined requests are answered in their order.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use nabu_engine::io::Clock;
+use nabu_engine::runtime::{Half, Stream};
+use nabu_net::http::head::HeadParser;
+
+use super::connections::Slot;
+use super::core::Core;
+use super::error::HttpError;
+use super::exchange::{Exchange, Finished, refuse};
+use super::transport::{self, GOODBYE_BYTES, Refused, Transport};
+
+/// A request being served, or refused.
+pub type Serving = Pin<Box<dyn Future<Output = Finished>>>;
+
+/// A connection's membership in its core; leaves when dropped.
+struct Membership {
+    core: Rc<Core>,
+    slot: Slot,
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.core.connections.remove(self.slot);
+        self.core.shared.connection_count.leave();
+    }
+}
+
+/// Serves a connection that was counted already, until its end.
+pub fn serve(core: Rc<Core>, stream: Stream) -> impl Future<Output = ()> {
+    let slot = core.connections.add(stream.clone());
+    let membership = Membership { core: core.clone(), slot };
+    serve_member(core, stream, membership)
+}
+
+async fn serve_member(core: Rc<Core>, stream: Stream, membership: Membership) {
+    let stream = match secure(&core, &stream, Some(membership.slot)) {
+        None => Transport::Plain(stream),
+        Some(securing) => match securing.await {
+            Some(transport) => transport,
+            None => return,
+        },
+    };
+    // Made here, as an argument would lie in the task twice.
+    let mut parser = HeadParser::new(core.head_limits());
+    let mut input = Vec::new();
+    // Whether the deadline of the head that is coming in is set.
+    let mut head_begun = false;
+    loop {
+        if let Some(serving) = begin(&core, &stream, &mut parser, &mut input) {
+            stream.set_deadline(None);
+            let finished = serving.await;
+            input = finished.input;
+            head_begun = false;
+            if !finished.keep {
+                break;
+            }
+            continue;
+        }
+        if core.is_stopping() {
+            break;
+        }
+        if input.is_empty() {
+            core.recycle(std::mem::take(&mut input));
+            core.set_deadline(&stream, core.limits().idle_timeout_ms, Half::Read);
+        } else if !head_begun {
+            head_begun = true;
+            core.set_deadline(&stream, core.limits().head_timeout_ms, Half::Read);
+        }
+        core.connections.set_waiting(membership.slot, true);
+        let received = stream.recv().await;
+        core.connections.set_waiting(membership.slot, false);
+        match received {
+            Ok(bytes) if !bytes.is_empty() => {
+                if input.capacity() == 0 {
+                    input = core.vector();
+                }
+                input.extend_from_slice(&bytes);
+            }
+            Ok(_) if !input.is_empty() && stream.timed_out() => {
+                refuse_late_head(&core, &stream).await;
+                break;
+            }
+            _ => break,
+        }
+    }
+    core.recycle(input);
+    core.set_send_deadline(&stream, core.io.now(), GOODBYE_BYTES);
+    stream.say_goodbye().await;
+}
+
+/// The handshake that a connection needs; `None` for plain HTTP. Not `async`, so that nothing of it lies in the task of a plain connection. It gives the
+/// transport, or nothing when client and server do not agree on one, and then the client was told. A connection in `slot` may be ended meanwhile.
+pub fn secure(
+    core: &Rc<Core>,
+    stream: &Stream,
+    slot: Option<Slot>,
+) -> Option<Pin<Box<dyn Future<Output = Option<Transport>>>>> {
+    let tls = core.shared.tls.as_ref()?.current();
+    let (core, stream) = (core.clone(), stream.clone());
+    Some(Box::pin(async move {
+        let set_waiting = |waiting| {
+            if let Some(slot) = slot {
+                core.connections.set_waiting(slot, waiting);
+            }
+        };
+        set_waiting(true);
+        let accepted = transport::accept(core.clone(), stream.clone(), tls).await;
+        set_waiting(false);
+        core.recorder.handshake_ended(accepted.is_ok());
+        match accepted {
+            Ok(transport) => {
+                core.recorder.secured(matches!(transport, Transport::Kernel(_)));
+                Some(transport)
+            }
+            Err(refused) => {
+                let peer = stream.peer_addr().map_or_else(|_| "unknown".to_owned(), |peer| peer.to_string());
+                tracing::debug!(peer, "{refused}");
+                if let Refused::PlainHttp = refused {
+                    let message = "this port speaks HTTPS alone: use https:// in the address";
+                    let error = HttpError::new(400, "plain HTTP on an HTTPS port", message);
+                    refuse(core, Transport::Plain(stream), error).await;
+                }
+                None
+            }
+        }
+    }))
+}
+
+/// Starts to serve the request at the start of `input`, which it takes; `None` when the head is not complete. Not `async`, so that
+/// nothing of a head lies in the task of the connection.
+fn begin(core: &Rc<Core>, stream: &Transport, parser: &mut HeadParser, input: &mut Vec<u8>) -> Option<Serving> {
+    if input.is_empty() {
+        return None;
+    }
+    match parser.parse(input) {
+        Ok(None) => None,
+        Ok(Some(head)) => {
+            let exchange = Exchange::new(core.clone(), stream.clone(), std::mem::take(input), head);
+            Some((core.service.dispatch)(exchange))
+        }
+        Err(error) => {
+            core.recycle(std::mem::take(input));
+            Some(Box::pin(refuse(core.clone(), stream.clone(), error.into())))
+        }
+    }
+}
+
+/// Answers a head that did not come in time. Not `async`, for the same reason.
+fn refuse_late_head(core: &Rc<Core>, stream: &Transport) -> Serving {
+    let milliseconds = core.limits().head_timeout_ms;
+    let message = format!("the request head was not complete after {milliseconds} ms");
+    Box::pin(refuse(core.clone(), stream.clone(), HttpError::new(408, "request timeout", message)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The most bytes of the task of a connection that waits.
+    const IDLE_TASK_BYTES_MAX: usize = 768;
+
+    fn size_of_future<A, B, C, Task>(_: impl Fn(A, B, C) -> Task) -> usize {
+        size_of::<Task>()
+    }
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        let size = size_of_future(serve_member);
+        assert!(size <= IDLE_TASK_BYTES_MAX, "the task of a connection takes {size} bytes");
+    }
+}

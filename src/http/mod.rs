@@ -1,0 +1,44 @@
+//! HTTP/1.1 on the engine's runtime: connections, the requests on them, and how their bytes move.
+//! It knows no API, no store and no node: what a request means is decided by the [`Service`] that each
+//! core is given.
+//!
+//! | file | noun |
+//! | --- | --- |
+//! | [`accept`] | the loop that takes connections in |
+//! | [`connection`] | one connection, from its first byte to its end |
+//! | [`connections`] | those of one core, and how many there are in all |
+//! | [`core`] | what the connections of one core share |
+//! | [`exchange`] | one request and its answer |
+//! | [`body`] | the body of a request |
+//! | [`sending`], [`encrypting`] | the body of a large answer, without copies where that can be |
+//! | [`transport`] | plain sockets, TLS in this process, TLS in the kernel |
+//! | [`conditions`] | conditional requests and ranges |
+//! | [`error`] | a refusal, before it has a body |
+//! | [`phases`], [`report`] | where the time of a request goes, and what is said of it |
+//! | [`request_id`] | the id that answers and log lines carry |
+
+mod accept;
+mod body;
+mod conditions;
+mod connection;
+mod connections;
+mod core;
+mod encrypting;
+mod error;
+mod exchange;
+mod phases;
+mod report;
+mod request_id;
+mod sending;
+mod transport;
+
+pub use self::accept::accept_loop;
+pub use self::body::SizeLimit;
+pub use self::conditions::{Conditions, Representation, Selection};
+pub use self::connection::Serving;
+pub use self::connections::ConnectionCount;
+pub use self::core::{Core, Service, Shared};
+pub use self::error::{HttpError, RETRY_AFTER_SECONDS, Render};
+pub use self::exchange::{Exchange, run};
+pub use self::phases::Phase;
+pub use self::sending::send;

@@ -1,0 +1,142 @@
+//! The bytes of a blob behind the head of the answer, by the cheapest way that the peer and the kernel allow.
+//!
+//! | what | how |
+//! | --- | --- |
+//! | a few KiB | copied behind the head, one send |
+//! | less than [`SPLICE_MIN`], or memory that can't be spliced | head and body in one vectored send |
+//! | more | head by a plain send, pages of the cache spliced into the socket; where this process does TLS, encrypted on their way (`encrypting`) |
+//! | a peer that takes nothing for [`PATIENCE`] | copies of 64 KiB from then on, so that it holds up nobody's memory |
+//!
+//! Nothing is sent before the first bytes are read, so an error there still has its answer.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use nabu_engine::io::{Body, Clock, SharedBuf};
+use nabu_engine::runtime::{RingIo, Taken};
+use nabu_engine::store::{BlobReader, Pace, Sendable};
+
+use super::encrypting::encrypt;
+use super::error::HttpError;
+use super::exchange::Exchange;
+use super::phases::Phase;
+
+/// Less than this is cheaper to copy than to splice (measured with `engine/benches/send.rs`).
+const SPLICE_MIN: u64 = 48 << 10;
+/// How long a peer may take nothing before it counts as slow; and within which a slow one must take 64 KiB to count as fast again.
+pub const PATIENCE: Duration = Duration::from_millis(250);
+const FAST_AGAIN: Duration = Duration::from_millis(20);
+
+/// Sends everything that the reader has.
+pub async fn send(exchange: &mut Exchange, mut reader: BlobReader<RingIo>) -> Result<(), HttpError> {
+    let mut pace = Pace::Fast;
+    loop {
+        exchange.enter_once(Phase::Read);
+        let large = pace == Pace::Fast && reader.remaining() >= SPLICE_MIN;
+        let chunk = match reader.next(pace).await {
+            Ok(Some(chunk)) => chunk,
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                if exchange.is_unsent() {
+                    exchange.take_back();
+                }
+                return Err(error.into());
+            }
+        };
+        match chunk.into_sendable() {
+            Sendable::Small(chunk) => exchange.put(chunk.bytes()),
+            Sendable::Large(Body::Shared(buf), range) if large && buf.can_be_spliced() => {
+                let sent = match exchange.stream.session().cloned() {
+                    None => splice(exchange, &mut reader, buf, range).await?,
+                    Some(session) => Box::pin(encrypt(exchange, session, &mut reader, buf, range)).await?,
+                };
+                match sent {
+                    Sent::All | Sent::Gone => return Ok(()),
+                    Sent::Slow => pace = Pace::Slow,
+                }
+            }
+            Sendable::Large(body, range) => {
+                let started = exchange.enter(Phase::Send);
+                let Some(body) = exchange.send_body(body, range).await else { return Ok(()) };
+                reader.recycle(body);
+                let duration = exchange.enter(Phase::Read).since(started);
+                if duration > PATIENCE {
+                    pace = Pace::Slow;
+                } else if duration < FAST_AGAIN {
+                    pace = Pace::Fast;
+                }
+            }
+        }
+    }
+}
+
+/// How sending fast ended.
+pub enum Sent {
+    All,
+    /// The peer is gone, and the exchange knows.
+    Gone,
+    /// The peer is slow, or there are too many transfers: the rest goes another way.
+    Slow,
+}
+
+/// Splices `buf[range]`, which the reader just gave, and what follows it.
+async fn splice(
+    exchange: &mut Exchange,
+    reader: &mut BlobReader<RingIo>,
+    buf: SharedBuf,
+    range: Range<usize>,
+) -> Result<Sent, HttpError> {
+    let stream = exchange.stream.clone();
+    let Some(mut splice) = stream.begin_splice() else {
+        reader.unread(range.len());
+        return Ok(Sent::Slow);
+    };
+    let head = exchange.take_head();
+    let head_bytes = head.len();
+    exchange.core.set_send_deadline(&stream, exchange.core.io.now(), head_bytes);
+    let result = splice.send_head(&head).await;
+    exchange.core.recycle(head);
+    if !exchange.sent(result, head_bytes) {
+        return Ok(Sent::Gone);
+    }
+    let mut next = Some((buf, range));
+    while let Some((buf, range)) = next {
+        let length = range.len();
+        let now = exchange.departs(length);
+        exchange.core.set_send_deadline(&stream, now, length);
+        if !stream.count_spliced(length) {
+            reader.unread(length);
+            let result = splice.flush(true).await;
+            return Ok(if exchange.sent(result, 0) { Sent::Slow } else { Sent::Gone });
+        }
+        let taken = splice.send(&buf, range, reader.remaining() > 0, PATIENCE).await;
+        // Held by nobody but the socket while that waits.
+        drop(buf);
+        let stalled = match taken {
+            Ok(Taken::Stalled(taken)) => Some(taken),
+            Ok(Taken::All) | Err(_) => None,
+        };
+        let mut result = taken.map(drop);
+        if let Some(taken) = stalled {
+            reader.unread(length - taken);
+            result = splice.flush(reader.remaining() > 0).await;
+        }
+        stream.set_deadline(None);
+        if !exchange.sent(result, stalled.unwrap_or(length)) {
+            return Ok(Sent::Gone);
+        }
+        if stalled.is_some() {
+            return Ok(Sent::Slow);
+        }
+        exchange.enter(Phase::Read);
+        next = match reader.next(Pace::Fast).await?.map(|chunk| (chunk.len(), chunk.into_sendable())) {
+            None => return Ok(Sent::All),
+            Some((_, Sendable::Large(Body::Shared(buf), range))) if buf.can_be_spliced() => Some((buf, range)),
+            Some((length, _)) => {
+                reader.unread(length);
+                None
+            }
+        };
+    }
+    Ok(Sent::Slow)
+}

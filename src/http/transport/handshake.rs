@@ -1,0 +1,163 @@
+//! From an accepted socket to a transport: the TLS handshake, and the handover to the kernel where it does TLS.
+//!
+//! Records are received one by one, never a byte beyond: what follows the last record of the handshake stays in the socket, where the kernel finds it when
+//! it takes over. The whole handshake has one deadline. Its cryptography takes a turn like other bulk work, so that a storm of handshakes does not hold
+//! up the requests of those who are in.
+
+use std::fmt;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use nabu_engine::io::{AlignedBuf, Spawn};
+use nabu_engine::ring::kernel_tls::Direction;
+use nabu_engine::runtime::{Half, Stream};
+use rustls::server::UnbufferedServerConnection;
+use rustls::{ConnectionTrafficSecrets, ProtocolVersion};
+
+use super::Transport;
+use super::kernel::{KernelSession, kernel_keys};
+use super::session::{Session, State};
+use crate::http::core::Core;
+use crate::tls::ServerTls;
+
+/// A record's type, version and length.
+const HEADER_BYTES: usize = 5;
+/// The type of the records that a handshake begins with.
+const HANDSHAKE: u8 = 22;
+/// The most bytes of a record behind its header (RFC 8446, section 5.2; RFC 5246, section 6.2.3).
+const RECORD_BYTES_MAX: usize = (16 << 10) + 2048;
+/// The most records of a client's side: certificates may take several.
+const RECORDS_MAX: usize = 64;
+/// What the cryptography of a handshake counts as, in bytes of other bulk work: some 100 to 700 µs.
+const BULK_BYTES: usize = 256 << 10;
+
+/// Why a connection did not become one.
+#[derive(Debug)]
+pub enum Refused {
+    /// The client speaks plain HTTP.
+    PlainHttp,
+    /// The client speaks something else.
+    NoTls,
+    /// The client left, or took too long.
+    Gone(io::Error),
+    /// The two did not agree; the client was told by an alert.
+    Protocol(rustls::Error),
+    /// The kernel took the connection half over.
+    Kernel(io::Error),
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PlainHttp => formatter.write_str("the client speaks plain HTTP"),
+            Self::NoTls => formatter.write_str("what the client sent is no TLS"),
+            Self::Gone(error) if error.kind() == io::ErrorKind::TimedOut => {
+                formatter.write_str("the TLS handshake took too long")
+            }
+            Self::Gone(error) => write!(formatter, "the client left in the TLS handshake: {error}"),
+            Self::Protocol(error) => write!(formatter, "the TLS handshake failed: {error}"),
+            Self::Kernel(error) => write!(formatter, "kernel TLS failed: {error}"),
+        }
+    }
+}
+
+/// Shakes hands with a client.
+pub async fn accept(core: Rc<Core>, stream: Stream, tls: Arc<ServerTls>) -> Result<Transport, Refused> {
+    core.set_deadline(&stream, core.limits().head_timeout_ms, Half::Both);
+    let shaken = shake_hands(&core, &stream, &tls).await;
+    stream.set_deadline(None);
+    let state = shaken.map_err(|refused| match refused {
+        Refused::Gone(_) if stream.timed_out() => Refused::Gone(io::ErrorKind::TimedOut.into()),
+        refused => refused,
+    })?;
+    // Bytes that are left would be lost to the kernel. A client sends none before it has our answer, or more than it may.
+    if tls.offload.is_on()
+        && !state.holds_bytes()
+        && state.connection.protocol_version() == Some(ProtocolVersion::TLSv1_3)
+    {
+        return hand_over(core, stream, state, &tls);
+    }
+    Ok(Transport::Tls(Rc::new(Session::new(core, stream, state))))
+}
+
+async fn shake_hands(core: &Core, stream: &Stream, tls: &ServerTls) -> Result<State, Refused> {
+    let connection = UnbufferedServerConnection::new(tls.config.clone()).map_err(Refused::Protocol)?;
+    let mut state = State::new(connection);
+    let mut buf = AlignedBuf::zeroed(1);
+    for record in 0..RECORDS_MAX {
+        buf = receive(stream, buf, 0, HEADER_BYTES).await.map_err(Refused::Gone)?;
+        if record == 0 && buf[0] != HANDSHAKE {
+            return Err(if buf[..HEADER_BYTES].iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ') {
+                Refused::PlainHttp
+            } else {
+                Refused::NoTls
+            });
+        }
+        let length = usize::from(u16::from_be_bytes([buf[3], buf[4]]));
+        if length > RECORD_BYTES_MAX {
+            return Err(Refused::NoTls);
+        }
+        let total = HEADER_BYTES + length;
+        if buf.capacity() < total {
+            let mut larger = AlignedBuf::zeroed(total);
+            larger[..HEADER_BYTES].copy_from_slice(&buf[..HEADER_BYTES]);
+            buf = larger;
+        }
+        if length > 0 {
+            buf = receive(stream, buf, HEADER_BYTES, total).await.map_err(Refused::Gone)?;
+        }
+        state.incoming.extend_from_slice(&buf[..total]);
+        if record == 0 {
+            core.io.bulk_turn(BULK_BYTES).await;
+        }
+        let mut outgoing = Vec::new();
+        let advanced = state.advance(&mut outgoing);
+        if !outgoing.is_empty() {
+            stream.send(outgoing).await.0.map_err(Refused::Gone)?;
+        }
+        advanced.map_err(Refused::Protocol)?;
+        if !state.connection.is_handshaking() {
+            return Ok(state);
+        }
+    }
+    Err(Refused::NoTls)
+}
+
+/// Receives until `buf[from..to]` is full.
+async fn receive(stream: &Stream, mut buf: AlignedBuf, mut from: usize, to: usize) -> io::Result<AlignedBuf> {
+    while from < to {
+        let (received, returned) = stream.recv_into(buf, from..to).await;
+        buf = returned;
+        match received? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            count => from += count,
+        }
+    }
+    Ok(buf)
+}
+
+/// Gives the connection's keys to the kernel. Where its TLS layer can't be had the connection stays in this process: a client that has ended its sending
+/// is served here, since the kernel takes established connections alone (`ENOTCONN`). After that there is no way back, as rustls gives the keys away with
+/// the connection.
+fn hand_over(core: Rc<Core>, stream: Stream, state: State, tls: &ServerTls) -> Result<Transport, Refused> {
+    if let Err(error) = stream.attach_tls() {
+        tls.offload.refused(&error);
+        return Ok(Transport::Tls(Rc::new(Session::new(core, stream, state))));
+    }
+    let (secrets, connection) = state.connection.dangerous_into_kernel_connection().map_err(Refused::Protocol)?;
+    let give = |direction, (sequence, secrets): &(u64, ConnectionTrafficSecrets)| {
+        let given = match kernel_keys(*sequence, secrets) {
+            Some(keys) => stream.give_keys(direction, &keys),
+            None => Err(io::Error::other("a cipher that was not offered")),
+        };
+        given.map_err(|error| {
+            tls.offload.refused(&error);
+            Refused::Kernel(error)
+        })
+    };
+    give(Direction::Receive, &secrets.rx)?;
+    give(Direction::Transmit, &secrets.tx)?;
+    let session = KernelSession::new(stream, connection, secrets.tx.0, tls.offload.takes_new_keys());
+    Ok(Transport::Kernel(Rc::new(session)))
+}

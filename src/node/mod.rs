@@ -1,0 +1,147 @@
+//! The node: it puts engine, HTTP and APIs together, runs them on the cores, and ends them.
+//!
+//! | file | noun |
+//! | --- | --- |
+//! | this one | a run, from the locks on the directories to the end of the last thread |
+//! | [`cores`] | what each core does: bind, open its shard, serve, drain, close |
+//! | [`lock`] | the lock on each data directory |
+//! | [`maintenance`] | the thread of the work in the background |
+//! | [`security`] | certificates, tokens and keys, and how they are read again |
+//! | [`shutdown`] | the signals, and the steps that all cores take together |
+
+mod cores;
+pub(crate) mod lock;
+mod maintenance;
+mod security;
+mod shutdown;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, SystemTime};
+
+use nabu_engine::log::OPEN_FILES_MAX;
+use nabu_engine::ring::sys;
+use nabu_engine::runtime::{self, RuntimeOptions};
+use nabu_engine::store::{Limits, Missing, Store, StoreOptions};
+
+use self::cores::{CoreMessage, Mailboxes, Shared, core_main, scrub_options};
+use self::lock::DirectoryLocks;
+use self::maintenance::{Control, Maintenance};
+pub use self::security::Security;
+use self::shutdown::{Gate, SignalThread};
+use crate::api;
+use crate::config::Config;
+use crate::http::{self, ConnectionCount};
+use crate::metrics::collector::Collector;
+
+/// The share of a core's memory that bodies which are received whole may take, as a divisor.
+const BODIES_MEMORY_DIVISOR: u64 = 4;
+
+/// The part of the descriptors of the process that files of segments may take beside those that are
+/// written to: the others are for connections.
+const OPEN_FILES_DIVISOR: u64 = 4;
+/// Some of them, however few descriptors there are.
+const OPEN_FILES_MIN: usize = 16;
+
+fn open_files_max() -> usize {
+    let descriptors = sys::raise_limit(sys::Limit::Descriptors).unwrap_or(0);
+    ((descriptors / OPEN_FILES_DIVISOR) as usize).clamp(OPEN_FILES_MIN, OPEN_FILES_MAX)
+}
+
+/// Starts the server and blocks until it has shut down (SIGTERM or SIGINT).
+///
+/// # Errors
+/// A message for the operator that names the value and the remedy.
+pub fn run(config: Config, security: Security) -> Result<(), String> {
+    let cores = config.cores;
+    // Dropped last, when nothing of this process touches the directories any more.
+    let patience = Duration::from_millis(config.limits.disk_timeout_ms);
+    let _locks = match config.on_missing {
+        Missing::Serve => DirectoryLocks::acquire_present(&config.data, patience)?,
+        Missing::Refuse | Missing::Forget => DirectoryLocks::acquire(&config.data, patience)?,
+    };
+    let store = Store::new(StoreOptions {
+        dirs: config.data.clone(),
+        cores,
+        memory_bytes: config.memory_bytes,
+        segment_size: config.segment_size,
+        read_only: false,
+        limits: Limits { disk_timeout: patience, open_files_max: open_files_max(), ..Limits::default() },
+    });
+    store.set_on_missing(config.on_missing);
+    let shared = Arc::new(Shared {
+        http: Arc::new(http::Shared {
+            limits: config.limits.clone(),
+            log: config.log.clone(),
+            tls: security.tls.clone(),
+            connection_count: ConnectionCount::new(config.limits.connections_max),
+            bodies_bytes_max: config.memory_bytes / u64::from(cores.max(1)) / BODIES_MEMORY_DIVISOR,
+        }),
+        node: Arc::new(api::Node {
+            listen: config.listen,
+            address: OnceLock::new(),
+            started_at: SystemTime::now(),
+            collector: Collector::new(cores),
+        }),
+        config,
+        security,
+        store,
+        gate: Gate::default(),
+        maintenance: Control::default(),
+        failure: Mutex::new(None),
+        is_left_open: AtomicBool::new(false),
+    });
+    let _warmer = shared.store.warm_up();
+    let mailboxes = Mailboxes::new(cores);
+    let maintenance = {
+        let first = mailboxes.senders[0].clone();
+        // A core that has ended needs no message.
+        let instead = move || drop(first.send(CoreMessage::Maintain));
+        Maintenance::prepare(&shared.maintenance, shared.store.clone(), scrub_options(&shared.config), instead)
+            .map_err(|error| format!("can't start a thread: {error}"))?
+    };
+    let stop = {
+        let mailboxes = mailboxes.clone();
+        move || mailboxes.broadcast(|| CoreMessage::Stop)
+    };
+    let signals = SignalThread::start(stop, {
+        let shared = shared.clone();
+        move || security::reload(&shared.security, &shared.config)
+    })
+    .map_err(|error| format!("can't watch for signals: {error}"))?;
+    let result = {
+        let shared = shared.clone();
+        runtime::run(&RuntimeOptions { cores, pin: true }, move |id, io| {
+            core_main(shared.clone(), mailboxes.clone(), id, io)
+        })
+    };
+    signals.end();
+    let overdue = shared.store.overdue_operations();
+    if overdue > 0 || shared.is_left_open.load(Ordering::Acquire) {
+        // A thread that waits for a disk which does not answer can't be waited for: it ends with
+        // the process.
+        drop(maintenance);
+    } else {
+        maintenance.end(&shared.maintenance);
+    }
+    result.map_err(|error| format!("can't run the cores: {error}"))?;
+    match shared.failure.lock().expect("no holder panics").take() {
+        Some(failure) => Err(failure),
+        None if overdue > 0 => Err(format!(
+            "stopped, and left behind {overdue} operations that a disk has not answered: what was acknowledged is on the disks; mend or replace \
+             the one that the log names, and start again"
+        )),
+        None => {
+            let cache = shared.store.cache_status();
+            tracing::info!(
+                cache_hits = cache.hits,
+                cache_misses = cache.misses,
+                cache_waits = cache.waits,
+                cache_evictions = cache.evictions,
+                cache_bypasses = cache.bypasses,
+                "shut down"
+            );
+            Ok(())
+        }
+    }
+}
