@@ -31,8 +31,8 @@ use std::time::{Duration, SystemTime};
 
 use nabu_engine::io::{Clock, Spawn};
 use nabu_engine::log::OPEN_FILES_MAX;
+use nabu_engine::mailbox::{Receiver, Sender, mailbox};
 use nabu_engine::ring::sys;
-use nabu_engine::runtime::mailbox::{Receiver, Sender, mailbox};
 use nabu_engine::runtime::{self, Listener, RingIo, RuntimeOptions};
 use nabu_engine::store::{Limits, Missing, ScrubOptions, Store, StoreOptions};
 use nabu_engine::types::CoreId;
