@@ -25,7 +25,7 @@ use nabu_engine::index::{Entry, Index, Location};
 use nabu_engine::log::codec::crc32c;
 use nabu_engine::log::record::{Head, Kind, Layout, Placement, Shape, decode_head, encode_head};
 use nabu_engine::log::{FRAME_SIZE, HEAD_ROOM, PACKED_PAYLOAD_MAX};
-use nabu_engine::runtime::mailbox::{Receiver, Sender, mailbox};
+use nabu_engine::mailbox::{Receiver, Sender, mailbox};
 use nabu_engine::runtime::{RuntimeOptions, run};
 use nabu_engine::types::{BlobId, ContentHash, SegmentId, Sequence};
 use sha2::{Digest, Sha256};

@@ -87,7 +87,7 @@ struct PackedEntry {
 
 /// Which leaf of which branch.
 #[derive(Clone, Copy)]
-struct Place {
+struct LeafPath {
     branch: usize,
     leaf: usize,
 }
@@ -100,15 +100,15 @@ impl Index {
 
     pub fn get(&self, id: &BlobId) -> Option<Location> {
         let key = key_of(id);
-        let (place, slot) = self.find(key);
-        Some(self.branches[place.branch].leaves[place.leaf].0[slot.ok()?].location())
+        let (path, slot) = self.find(key);
+        Some(self.branches[path.branch].leaves[path.leaf].0[slot.ok()?].location())
     }
 
     /// Adds or replaces; returns the location that was replaced.
     pub fn insert(&mut self, entry: Entry) -> Option<Location> {
         let key = key_of(&entry.id);
-        let (place, slot) = self.find(key);
-        let leaf = self.leaf_mut(place);
+        let (path, slot) = self.find(key);
+        let leaf = self.leaf_mut(path);
         match slot {
             Ok(slot) => {
                 let replaced = leaf.0[slot].location();
@@ -123,7 +123,7 @@ impl Index {
                 self.slot_count += capacity - capacity_before;
                 self.entry_count += 1;
                 if is_full {
-                    self.split_leaf(place);
+                    self.split_leaf(path);
                 }
                 None
             }
@@ -133,9 +133,9 @@ impl Index {
     /// Removes; returns the location that was there.
     pub fn remove(&mut self, id: &BlobId) -> Option<Location> {
         let key = key_of(id);
-        let (place, slot) = self.find(key);
+        let (path, slot) = self.find(key);
         let slot = slot.ok()?;
-        let leaf = self.leaf_mut(place);
+        let leaf = self.leaf_mut(path);
         let capacity_before = leaf.0.capacity();
         let removed = leaf.0.remove(slot).location();
         leaf.trim();
@@ -144,7 +144,7 @@ impl Index {
         self.slot_count -= capacity_before - capacity;
         self.entry_count -= 1;
         if is_low {
-            self.merge_leaf(place);
+            self.merge_leaf(path);
         }
         Some(removed)
     }
@@ -200,7 +200,7 @@ impl Index {
     }
 
     /// The leaf whose range holds the key, and there its slot, or the slot where it belongs.
-    fn find(&self, key: u128) -> (Place, Result<usize, usize>) {
+    fn find(&self, key: u128) -> (LeafPath, Result<usize, usize>) {
         let branch = self.bounds.partition_point(|bound| *bound <= key) - 1;
         let range = range_of(&self.bounds, branch, u128::MAX);
         let bounds = &self.branches[branch].bounds;
@@ -209,44 +209,44 @@ impl Index {
         let entries = &self.branches[branch].leaves[leaf].0;
         let slot = partition_near(entries.len(), guess(key, range, entries.len()), |slot| entries[slot].key() < key);
         let is_found = entries.get(slot).is_some_and(|entry| entry.key() == key);
-        (Place { branch, leaf }, if is_found { Ok(slot) } else { Err(slot) })
+        (LeafPath { branch, leaf }, if is_found { Ok(slot) } else { Err(slot) })
     }
 
-    fn leaf_mut(&mut self, place: Place) -> &mut Leaf {
-        &mut self.branches[place.branch].leaves[place.leaf]
+    fn leaf_mut(&mut self, path: LeafPath) -> &mut Leaf {
+        &mut self.branches[path.branch].leaves[path.leaf]
     }
 
-    fn split_leaf(&mut self, place: Place) {
-        let branch = &mut self.branches[place.branch];
-        let left = &mut branch.leaves[place.leaf];
+    fn split_leaf(&mut self, path: LeafPath) {
+        let branch = &mut self.branches[path.branch];
+        let left = &mut branch.leaves[path.leaf];
         let capacity_before = left.0.capacity();
         let right = Leaf(left.0.split_off(left.0.len() / 2));
         left.trim();
         self.slot_count += left.0.capacity() + right.0.capacity();
         self.slot_count -= capacity_before;
         self.leaf_count += 1;
-        branch.bounds.insert(place.leaf + 1, right.0[0].key());
-        branch.leaves.insert(place.leaf + 1, right);
+        branch.bounds.insert(path.leaf + 1, right.0[0].key());
+        branch.leaves.insert(path.leaf + 1, right);
         if branch.leaves.len() == BRANCH_LEAVES_MAX {
             let half = BRANCH_LEAVES_MAX / 2;
             let right = Branch { bounds: branch.bounds.split_off(half), leaves: branch.leaves.split_off(half) };
             branch.trim();
-            self.bounds.insert(place.branch + 1, right.bounds[0]);
-            self.branches.insert(place.branch + 1, right);
+            self.bounds.insert(path.branch + 1, right.bounds[0]);
+            self.branches.insert(path.branch + 1, right);
         }
     }
 
     /// Merges a leaf that became small with a neighbour in its branch, when both fit well into one.
-    fn merge_leaf(&mut self, place: Place) {
-        let branch = &mut self.branches[place.branch];
+    fn merge_leaf(&mut self, path: LeafPath) {
+        let branch = &mut self.branches[path.branch];
         let size = |leaf: usize| branch.leaves[leaf].0.len();
         let fits = |left: usize| merges(size(left), size(left + 1), LEAF_ENTRIES_MAX);
-        let left = if place.leaf + 1 < branch.leaves.len() && fits(place.leaf) {
-            place.leaf
-        } else if place.leaf > 0 && fits(place.leaf - 1) {
-            place.leaf - 1
-        } else if size(place.leaf) == 0 && branch.leaves.len() == 1 {
-            self.remove_empty_branch(place.branch);
+        let left = if path.leaf + 1 < branch.leaves.len() && fits(path.leaf) {
+            path.leaf
+        } else if path.leaf > 0 && fits(path.leaf - 1) {
+            path.leaf - 1
+        } else if size(path.leaf) == 0 && branch.leaves.len() == 1 {
+            self.remove_empty_branch(path.branch);
             return;
         } else {
             return;
@@ -262,18 +262,18 @@ impl Index {
         self.leaf_count -= 1;
         branch.trim();
         if branch.leaves.len() < BRANCH_LEAVES_LOW {
-            self.merge_branch(place.branch);
+            self.merge_branch(path.branch);
         }
     }
 
     /// Merges a branch that became small with a neighbour, when both fit well into one.
-    fn merge_branch(&mut self, place: usize) {
+    fn merge_branch(&mut self, index: usize) {
         let size = |branch: usize| self.branches[branch].leaves.len();
         let fits = |left: usize| merges(size(left), size(left + 1), BRANCH_LEAVES_MAX);
-        let left = if place + 1 < self.branches.len() && fits(place) {
-            place
-        } else if place > 0 && fits(place - 1) {
-            place - 1
+        let left = if index + 1 < self.branches.len() && fits(index) {
+            index
+        } else if index > 0 && fits(index - 1) {
+            index - 1
         } else {
             return;
         };
@@ -285,15 +285,15 @@ impl Index {
     }
 
     /// Removes a branch whose only leaf is empty, unless it is the last: the neighbour takes its range over.
-    fn remove_empty_branch(&mut self, place: usize) {
+    fn remove_empty_branch(&mut self, index: usize) {
         if self.branches.len() == 1 {
             return;
         }
-        let removed = self.branches.remove(place);
-        let bound = self.bounds.remove(place);
+        let removed = self.branches.remove(index);
+        let bound = self.bounds.remove(index);
         self.slot_count -= removed.leaves[0].0.capacity();
         self.leaf_count -= 1;
-        if place == 0 {
+        if index == 0 {
             self.bounds[0] = bound;
             self.branches[0].bounds[0] = bound;
         }

@@ -20,6 +20,7 @@ pub mod cache;
 pub mod index;
 pub mod io;
 pub mod log;
+pub mod mailbox;
 pub mod maintenance;
 pub mod memory;
 #[doc(hidden)]

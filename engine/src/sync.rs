@@ -1,4 +1,4 @@
-//! Waiting within one core: plain `Rc` and `Cell`, no atomics. What crosses cores goes through [`crate::runtime::mailbox`].
+//! Waiting within one core: plain `Rc` and `Cell`, no atomics. What crosses cores goes through [`crate::mailbox`].
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

@@ -17,8 +17,8 @@ use std::time::Duration;
 use glommio::LocalExecutorBuilder;
 use glommio::io::{DmaFile, OpenOptions};
 use nabu_engine::io::{AlignedBuf, BLOCK_SIZE, Clock, Disk, Io, OpenMode, Spawn};
+use nabu_engine::mailbox::mailbox;
 use nabu_engine::maintenance::{MaintenanceIo, MaintenanceThread, Queues, Work};
-use nabu_engine::runtime::mailbox::mailbox;
 use nabu_engine::runtime::{RingFile, RuntimeOptions, run};
 use tempfile::TempDir;
 
@@ -380,7 +380,7 @@ fn who_waits_for_the_thread_can_raise_it() {
     })
     .unwrap();
     let raised = if may_come_back() { before } else { ((before.0 + 10).min(19), i64::from(libc::SCHED_OTHER)) };
-    thread.place().raise();
+    thread.standing().raise();
     sender.send(()).unwrap();
     assert_eq!(answered.recv().unwrap(), raised);
     drop(sender);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use nabu_engine::io::{Clock, Randomness, Spawn};
-use nabu_engine::runtime::mailbox::{Receiver, Sender, mailbox};
+use nabu_engine::mailbox::{Receiver, Sender, mailbox};
 use nabu_engine::runtime::{Listener, RingIo, RuntimeOptions, Stream, run};
 use nabu_engine::types::CoreId;
 

@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nabu_engine::io::{AlignedBuf, Body, Clock, Spawn};
+use nabu_engine::mailbox::mailbox;
 use nabu_engine::ring::provided::BUFFER_COUNT;
 use nabu_engine::ring::{ACCEPTED_MAX, sys};
-use nabu_engine::runtime::mailbox::mailbox;
 use nabu_engine::runtime::{Half, Listener, RingIo, RuntimeOptions, Stream, run};
 use nabu_engine::types::CoreId;
 

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nabu_engine::io::{Clock, Spawn};
+use nabu_engine::mailbox::mailbox;
 use nabu_engine::runtime::RingIo;
-use nabu_engine::runtime::mailbox::mailbox;
 use nabu_engine::types::{BlobId, CoreId};
 use nabu_net::http::response_head::AnswerTo;
 

@@ -5,8 +5,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use nabu_engine::io::{Clock, Spawn};
+use nabu_engine::mailbox::{Receiver, Sender, mailbox};
 use nabu_engine::runtime::RingIo;
-use nabu_engine::runtime::mailbox::{Receiver, Sender, mailbox};
 use nabu_engine::sync::{Either, race};
 use nabu_engine::types::CoreId;
 

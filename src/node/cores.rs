@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nabu_engine::io::{Clock, Disk, Spawn};
-use nabu_engine::runtime::mailbox::{Receiver, Sender, mailbox};
+use nabu_engine::mailbox::{Receiver, Sender, mailbox};
 use nabu_engine::runtime::{Listener, RingIo};
 use nabu_engine::store::{ScrubOptions, Store};
 use nabu_engine::sync::{Either, race};

@@ -11,7 +11,7 @@ use std::thread::{self, JoinHandle};
 
 use nabu_engine::io::{Disk, Io};
 use nabu_engine::log::superblock;
-use nabu_engine::maintenance::{MaintenanceThread, Place, Queues, Work};
+use nabu_engine::maintenance::{MaintenanceThread, Queues, Standing, Work};
 use nabu_engine::runtime::RingIo;
 use nabu_engine::store::{ScrubOptions, Store, compact, scrub};
 use nabu_engine::sync::promise;
@@ -31,7 +31,7 @@ pub struct Control {
 #[derive(Default)]
 struct Hurry {
     is_wanted: bool,
-    place: Option<Place>,
+    place: Option<Standing>,
 }
 
 impl Control {
@@ -59,14 +59,14 @@ impl Control {
 
 /// Runs from when the thread of the work is there until it ends.
 fn wait_for_end(thread: MaintenanceThread, hurry: &Mutex<Hurry>) {
-    let set = |place: Option<Place>| {
+    let set = |place: Option<Standing>| {
         let mut hurry = hurry.lock().unwrap_or_else(PoisonError::into_inner);
         hurry.place = place;
         if let Some(place) = place.filter(|_| hurry.is_wanted) {
             place.raise();
         }
     };
-    set(Some(thread.place()));
+    set(Some(thread.standing()));
     thread.join();
     set(None);
 }

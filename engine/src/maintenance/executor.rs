@@ -30,7 +30,7 @@ use glommio::{Latency, LocalExecutor, LocalExecutorBuilder, Placement, Shares, T
 
 use super::files::{self, close, plain};
 use super::io::{MaintenanceIo, Plane};
-use super::priority::{self, Place, Priority};
+use super::priority::{self, Priority, Standing};
 use crate::io::BLOCK_SIZE;
 use crate::ring::sys::Limit;
 use crate::ring::{probe, sys};
@@ -96,7 +96,7 @@ impl Queues {
 #[must_use = "a panic of the thread is seen by joining it"]
 pub struct MaintenanceThread {
     thread: JoinHandle<()>,
-    place: Place,
+    standing: Standing,
 }
 
 impl MaintenanceThread {
@@ -137,16 +137,16 @@ impl MaintenanceThread {
                 // Not before: whoever waits for the start would wait for a thread that everybody else goes before.
                 let blocking = glommio::executor().spawn_blocking(sys::thread_id).await;
                 let priority = Priority::lowered(may_come_back, blocking);
-                let place = priority.place();
+                let standing = priority.standing();
                 let queues = Queues::new(priority);
                 let plane = queues.plane.clone();
-                tell(&told, Ok(place));
+                tell(&told, Ok(standing));
                 main(queues).await;
                 plane.end().await;
             });
         })?;
         match outcome.recv() {
-            Ok(Ok(place)) => Ok(Self { thread, place }),
+            Ok(Ok(standing)) => Ok(Self { thread, standing }),
             Ok(Err(error)) => {
                 join(thread);
                 Err(error)
@@ -159,8 +159,8 @@ impl MaintenanceThread {
     }
 
     /// Where it stands among the threads of this process, for those who want to raise it.
-    pub fn place(&self) -> Place {
-        self.place
+    pub fn standing(&self) -> Standing {
+        self.standing
     }
 
     /// Waits for the thread to end. A panic there goes on here.
@@ -187,7 +187,7 @@ impl fmt::Debug for MaintenanceThread {
     }
 }
 
-fn tell(told: &mpsc::Sender<io::Result<Place>>, outcome: io::Result<Place>) {
+fn tell(told: &mpsc::Sender<io::Result<Standing>>, outcome: io::Result<Standing>) {
     told.send(outcome).expect("the one who starts the thread waits to be told");
 }
 

@@ -13,4 +13,4 @@ mod tasks;
 
 pub use executor::{MaintenanceThread, Queues, Work};
 pub use io::MaintenanceIo;
-pub use priority::Place;
+pub use priority::Standing;

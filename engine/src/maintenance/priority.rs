@@ -35,34 +35,34 @@ pub fn may_come_back() -> io::Result<bool> {
 
 /// The priority of the maintenance thread, and of those that the kernel and `glommio` start for it.
 pub struct Priority {
-    place: Place,
+    standing: Standing,
     is_pressing: Cell<bool>,
 }
 
 impl Priority {
     /// Lowers that of the calling thread, and of those that were started for it: `blocking` is the one for blocking calls, and has its name.
     pub fn lowered(may_come_back: bool, blocking: i32) -> Self {
-        let place = Place { thread: sys::thread_id(), blocking, may_come_back, niceness: sys::niceness() };
-        place.take(false);
-        Self { place, is_pressing: Cell::new(false) }
+        let standing = Standing { thread: sys::thread_id(), blocking, may_come_back, niceness: sys::niceness() };
+        standing.take(false);
+        Self { standing, is_pressing: Cell::new(false) }
     }
 
     /// Space is short, or is not any more.
     pub fn set_pressing(&self, is_pressing: bool) {
-        if self.is_pressing.replace(is_pressing) != is_pressing && self.place.may_come_back {
+        if self.is_pressing.replace(is_pressing) != is_pressing && self.standing.may_come_back {
             tracing::debug!(is_pressing, "the priority of the work in the background changes");
-            self.place.take(is_pressing);
+            self.standing.take(is_pressing);
         }
     }
 
-    pub fn place(&self) -> Place {
-        self.place
+    pub fn standing(&self) -> Standing {
+        self.standing
     }
 }
 
 /// Where the thread stands among others; known to them, too.
 #[derive(Clone, Copy, Debug)]
-pub struct Place {
+pub struct Standing {
     thread: i32,
     blocking: i32,
     may_come_back: bool,
@@ -70,7 +70,7 @@ pub struct Place {
     niceness: i32,
 }
 
-impl Place {
+impl Standing {
     /// Has the thread run like those around it from now on: somebody waits for it. To be called from any thread, while this one lives.
     pub fn raise(&self) {
         self.take(true);

@@ -8,8 +8,8 @@ use async_task::Runnable;
 use loom::thread;
 
 use super::doorbell::Doorbell;
-use super::mailbox::{Sender, mailbox};
 use crate::atomics::{block_on, explore};
+use crate::mailbox::{Sender, mailbox};
 use crate::mutant::{Mutant, by_test::plant};
 
 /// A task that counts its only run.

@@ -13,7 +13,6 @@ mod interleavings;
 mod kernel_tls;
 mod listener;
 mod load;
-pub mod mailbox;
 mod ring_io;
 mod slab;
 pub mod steps;

@@ -14,7 +14,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::operation::{Operation, Outcome, SimFile, Transfer};
-use super::schedule::Place;
+use super::schedule::SimCore;
 use super::state::{EventId, Node, State};
 use crate::io::{AlignedBuf, BLOCK_SIZE, Clock, DirEntry, Disk, Instant, OpenMode, Randomness, Space, Spawn, WithBuf};
 use crate::types::CoreId;
@@ -24,7 +24,7 @@ use crate::types::CoreId;
 #[derive(Clone)]
 pub struct SimIo {
     pub(super) state: Rc<RefCell<State>>,
-    pub(super) place: Place,
+    pub(super) place: SimCore,
     pub(super) life: u64,
 }
 

@@ -54,7 +54,7 @@ use disk::Disk;
 use fault::FaultMap;
 use late::LateWrites;
 use operation::Device;
-use schedule::{MAIN_TASK, Place, Scheduler, TaskId, TaskWaker};
+use schedule::{MAIN_TASK, Scheduler, SimCore, TaskId, TaskWaker};
 use state::{Fired, Node, State};
 
 /// A poll takes up to this much virtual time, so that time also passes on a busy machine.
@@ -419,7 +419,7 @@ impl Sim {
     }
 
     /// Drops tasks by their places.
-    fn drop_tasks(&self, is_dropped: impl Fn(Place) -> bool) {
+    fn drop_tasks(&self, is_dropped: impl Fn(SimCore) -> bool) {
         let dropped = self.state.borrow_mut().take_tasks(is_dropped);
         drop(dropped);
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::fault::{Faults, FlippedBit, Stats};
 use super::io::SimIo;
-use super::schedule::Place;
+use super::schedule::SimCore;
 use super::{CrashMode, Sim};
 use crate::types::CoreId;
 
@@ -121,7 +121,7 @@ impl SimNode<'_> {
         Stats { steps: state.steps, ..state.node(self.node).device.stats }
     }
 
-    fn place(&self, core: u16) -> Place {
-        Place { node: self.node, core: CoreId(core) }
+    fn place(&self, core: u16) -> SimCore {
+        SimCore { node: self.node, core: CoreId(core) }
     }
 }

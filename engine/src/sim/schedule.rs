@@ -25,7 +25,7 @@ pub struct TaskId(pub u64);
 
 /// A core of a machine.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Place {
+pub struct SimCore {
     pub node: u16,
     pub core: CoreId,
 }
@@ -68,7 +68,7 @@ pub struct Scheduler {
     schedule: Schedule,
     pub pauses: Pauses,
     /// What ends the pause of each core that pauses.
-    paused: BTreeMap<Place, EventId>,
+    paused: BTreeMap<SimCore, EventId>,
     /// Of the tasks that live, with [`Schedule::Priorities`]; higher goes first.
     priorities: BTreeMap<TaskId, u64>,
     /// Given to the next task that falls behind: lower each time.
@@ -84,7 +84,7 @@ pub struct Scheduler {
 pub struct Ready {
     pub task: TaskId,
     /// `None` for the main task.
-    pub place: Option<Place>,
+    pub place: Option<SimCore>,
 }
 
 /// The tasks that were woken. Shared with wakers, which may go anywhere.
@@ -172,12 +172,12 @@ impl Scheduler {
     }
 
     /// A core pauses until the event; one that pauses already, until the later one.
-    pub fn pause(&mut self, place: Place, until: EventId) {
+    pub fn pause(&mut self, place: SimCore, until: EventId) {
         self.paused.insert(place, until);
     }
 
     /// The event ends the pause of a core, unless that was extended.
-    pub fn resume(&mut self, place: Place, event: EventId) {
+    pub fn resume(&mut self, place: SimCore, event: EventId) {
         if self.paused.get(&place) == Some(&event) {
             self.paused.remove(&place);
         }
@@ -197,7 +197,7 @@ impl ReadyQueue {
 }
 
 impl TaskWaker {
-    pub fn new(task: TaskId, place: Option<Place>, queue: Arc<ReadyQueue>) -> Arc<Self> {
+    pub fn new(task: TaskId, place: Option<SimCore>, queue: Arc<ReadyQueue>) -> Arc<Self> {
         Arc::new(Self { ready: Ready { task, place }, is_queued: AtomicBool::new(false), queue })
     }
 

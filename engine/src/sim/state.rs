@@ -15,7 +15,7 @@ use super::fault::SLOW_FACTOR;
 use super::late;
 use super::operation::{Device, Operation, Outcome};
 use super::random::Random;
-use super::schedule::{MAIN_TASK, Pauses, Place, ReadyQueue, Scheduler, TaskId, TaskWaker};
+use super::schedule::{MAIN_TASK, Pauses, ReadyQueue, Scheduler, SimCore, TaskId, TaskWaker};
 use super::{CrashMode, Sim};
 
 pub type TaskFuture = Pin<Box<dyn Future<Output = ()>>>;
@@ -58,7 +58,7 @@ pub struct EventId(u64);
 pub struct Task {
     pub future: Option<TaskFuture>,
     pub waker: Arc<TaskWaker>,
-    pub place: Place,
+    pub place: SimCore,
 }
 
 /// An operation from its submission until its outcome is taken.
@@ -87,7 +87,7 @@ enum Other {
     /// A late write of a machine lands.
     LateWrite(u16),
     /// A core's pause ends.
-    Resume(Place),
+    Resume(SimCore),
     Action(Action),
 }
 
@@ -140,7 +140,7 @@ impl State {
     }
 
     /// Takes a task in.
-    pub fn spawn(&mut self, place: Place, future: TaskFuture) {
+    pub fn spawn(&mut self, place: SimCore, future: TaskFuture) {
         let task = TaskId(self.task_next);
         self.task_next += 1;
         let waker = TaskWaker::new(task, Some(place), self.ready.clone());
@@ -245,14 +245,14 @@ impl State {
     }
 
     /// Lets a core run nothing for this time.
-    pub fn pause(&mut self, place: Place, duration_ns: u64) {
+    pub fn pause(&mut self, place: SimCore, duration_ns: u64) {
         let event = self.add(Other::Resume(place), duration_ns);
         self.scheduler.pause(place, event);
         self.node_mut(place.node).device.stats.pauses += 1;
     }
 
     /// Lets a core pause, if chance wants it.
-    pub fn pause_by_chance(&mut self, place: Place) {
+    pub fn pause_by_chance(&mut self, place: SimCore) {
         let Pauses { chance, ns_max } = self.scheduler.pauses;
         if self.random.chance(chance) {
             let duration = 1 + self.random.below(ns_max);
@@ -261,7 +261,7 @@ impl State {
     }
 
     /// Takes tasks out, to be dropped, with the wakers of those that yielded.
-    pub fn take_tasks(&mut self, is_taken: impl Fn(Place) -> bool) -> Vec<Task> {
+    pub fn take_tasks(&mut self, is_taken: impl Fn(SimCore) -> bool) -> Vec<Task> {
         let ids: Vec<TaskId> = self.tasks.iter().filter(|(_, task)| is_taken(task.place)).map(|(id, _)| *id).collect();
         self.ready.retain(|ready| ready.place.is_none_or(|place| !is_taken(place)));
         ids.into_iter()

@@ -1,69 +1,17 @@
-//! What the cores and the work in the background know of one another.
+//! What the cores and the work in the background ([`Worker`]) know of one another.
 //!
-//! A *worker* is a shard without ids of its own: it has a mailbox behind those of the cores, asks them about theirs, and writes, if it writes, to logs
-//! of its own. There is one for each kind of work. Workers end before the cores have closed: core 0 waits for them.
+//! Workers end before the cores have closed: core 0 waits for them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::poll_fn;
-use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Mutex, PoisonError};
-use std::task::Poll;
 
-use crate::atomics::{AtomicBool, AtomicWaker, Ordering};
-use crate::mutant::{Mutant, is_planted};
+use crate::atomics::{AtomicBool, Ordering};
 use crate::probe::{self, Event};
 use crate::store::pressure::Pressure;
+use crate::store::progress::{CompactionCounters, Position, ScrubCounters};
 use crate::store::quarantine::Quarantine;
-use crate::types::{BlobId, CoreId, SegmentId, Sequence};
-
-/// A kind of work in the background.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Worker {
-    /// Moves what is live out of segments that are mostly dead.
-    Compaction,
-    /// Reads everything and compares it with its checksums and hashes.
-    Scrub,
-}
-
-impl Worker {
-    pub const ALL: [Worker; 2] = [Worker::Compaction, Worker::Scrub];
-    pub(super) const COUNT: u16 = Self::ALL.len() as u16;
-
-    /// The number of its mailbox, behind those of the cores.
-    pub(super) fn core(self, cores: u16) -> CoreId {
-        CoreId(cores + self as u16)
-    }
-}
-
-/// Wakes a worker, from any core; it stays rung until the worker has heard it.
-#[derive(Default)]
-pub(crate) struct Bell {
-    rung: AtomicBool,
-    waker: AtomicWaker,
-}
-
-impl Bell {
-    pub fn ring(&self) {
-        if !self.rung.swap(true, Ordering::AcqRel) {
-            self.waker.wake();
-        }
-    }
-
-    /// Waits until somebody has rung since the last time. For one task at a time.
-    pub async fn heard(&self) {
-        poll_fn(|context| {
-            if is_planted(Mutant::RaceHearFirst) && self.rung.swap(false, Ordering::AcqRel) {
-                return Poll::Ready(());
-            }
-            self.waker.register(context.waker());
-            if is_planted(Mutant::RaceHearFirst) || !self.rung.swap(false, Ordering::AcqRel) {
-                return Poll::Pending;
-            }
-            Poll::Ready(())
-        })
-        .await;
-    }
-}
+use crate::store::worker::{Bell, Worker};
+use crate::types::{BlobId, SegmentId, Sequence};
 
 /// What is shared with the workers.
 #[derive(Default)]
@@ -89,118 +37,6 @@ pub(crate) struct Background {
 struct State {
     stopping: bool,
     workers: usize,
-}
-
-/// Compaction in numbers, since the start unless said otherwise.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct CompactionStatus {
-    /// Segments that were emptied.
-    pub segments: u64,
-    pub moved_bytes: u64,
-    pub moved_records: u64,
-    /// Bytes of emptied segments beyond what was moved out of them.
-    pub freed_bytes: u64,
-    /// Segments that could not be emptied because something failed.
-    pub failures: u64,
-    /// Bytes of segments now, and what of them emptying segments would give back; tombstones that are needed count in.
-    pub segment_bytes: u64,
-    pub dead_bytes: u64,
-}
-
-impl CompactionCounters {
-    pub fn status(&self) -> CompactionStatus {
-        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        CompactionStatus {
-            segments: get(&self.segments),
-            moved_bytes: get(&self.moved_bytes),
-            moved_records: get(&self.moved_records),
-            freed_bytes: get(&self.freed_bytes),
-            failures: get(&self.failures),
-            segment_bytes: get(&self.sealed_bytes),
-            dead_bytes: get(&self.dead_bytes),
-        }
-    }
-}
-
-/// What compaction did since the start.
-#[derive(Default)]
-pub(crate) struct CompactionCounters {
-    pub segments: AtomicU64,
-    pub moved_bytes: AtomicU64,
-    pub moved_records: AtomicU64,
-    /// Bytes of emptied segments beyond what was moved out of them.
-    pub freed_bytes: AtomicU64,
-    pub failures: AtomicU64,
-    /// Dead bytes in sealed segments, as compaction last counted them.
-    pub dead_bytes: AtomicU64,
-    pub sealed_bytes: AtomicU64,
-}
-
-/// What the scrub did since the start.
-#[derive(Default)]
-pub(crate) struct ScrubCounters {
-    pub passes: AtomicU64,
-    pub bytes: AtomicU64,
-    pub blobs: AtomicU64,
-    pub segments: AtomicU64,
-    /// Places that were not as they were written.
-    pub findings: AtomicU64,
-    /// Of those, what was put right.
-    pub mended: AtomicU64,
-    /// How far the present pass is, in millionths.
-    pub progress_ppm: AtomicU32,
-    /// When the last complete pass ended, in nanoseconds since 1970; 0: none did.
-    pub last_pass_end_ns: AtomicU64,
-}
-
-impl ScrubCounters {
-    pub fn status(&self) -> ScrubStatus {
-        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        ScrubStatus {
-            passes: of(&self.passes),
-            bytes: of(&self.bytes),
-            blobs: of(&self.blobs),
-            segments: of(&self.segments),
-            findings: of(&self.findings),
-            mended: of(&self.mended),
-            progress_ppm: self.progress_ppm.load(Ordering::Relaxed),
-            last_pass_end_ns: of(&self.last_pass_end_ns),
-        }
-    }
-}
-
-/// What the scrub did since the start, and how far it is.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct ScrubStatus {
-    /// Passes that were completed.
-    pub passes: u64,
-    pub bytes: u64,
-    /// Blobs whose content was compared with their hash.
-    pub blobs: u64,
-    pub segments: u64,
-    /// Places that were not as they were written.
-    pub findings: u64,
-    /// Of those, what was put right: stored again, deleted, moved out of the way or rewritten.
-    pub mended: u64,
-    /// How far the present pass is, in millionths; 1,000,000 between two.
-    pub progress_ppm: u32,
-    /// When the last complete pass ended, in nanoseconds since 1970, also before the start; 0: none did.
-    pub last_pass_end_ns: u64,
-}
-
-/// How far the scrub is.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(crate) struct Position {
-    /// When the pass began, in nanoseconds since 1970; 0: none has.
-    pub began_ns: u64,
-    /// Everything in segments before this one was looked at, if the pass is under way.
-    pub segment: SegmentId,
-    /// In this one everything, but the large blobs with records from this offset on; 0: nothing.
-    pub offset_units: u32,
-    /// The pass is complete.
-    pub is_complete: bool,
-    /// When the last complete pass ended, in nanoseconds since 1970; 0: none did.
-    pub last_end_ns: u64,
 }
 
 impl Background {

@@ -1,17 +1,16 @@
 //! A blob that was found: what is known of it, and the way to its bytes.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use crate::io::Io;
 use crate::log::record::Layout;
 use crate::log::segment::Segment;
-use crate::store::cached::{CachedHead, Place};
+use crate::store::cached::{CachedHead, RecordPlace};
+use crate::store::error::StoreError;
 use crate::store::location::has_extents;
-use crate::store::reader::BlobReader;
-use crate::store::readers::Pin;
+use crate::store::meta::BlobMeta;
+use crate::store::pin::Pin;
 use crate::store::shard::Shard;
-use crate::store::{BlobMeta, StoreError};
 use crate::types::BlobId;
 
 /// How often a location is looked up again when its segment has gone meanwhile.
@@ -21,7 +20,7 @@ const LOOKUPS_MAX: usize = 8;
 pub struct Blob<I: Io> {
     pub(super) shard: Shard<I>,
     pub(super) head: Arc<CachedHead>,
-    pub(super) place: Place,
+    pub(super) place: RecordPlace,
     /// Where the record lies, held; `None` when all of it is in memory.
     pub(super) segment: Option<Arc<Segment<I::File>>>,
     /// Of a blob in pieces.
@@ -48,7 +47,7 @@ impl<I: Io> Shard<I> {
                     continue;
                 }
             }
-            let place = Place { segment: location.segment, offset_units: location.offset_units };
+            let place = RecordPlace::of(&location);
             let cached = self.cached_head(place);
             if let Some(head) = cached.as_ref().filter(|head| head.payload.is_some()).cloned() {
                 return Ok(Some(Blob { shard: self.clone(), head, place, segment: None, pin }));
@@ -68,13 +67,6 @@ impl<I: Io> Shard<I> {
 impl<I: Io> Blob<I> {
     pub fn meta(&self) -> &BlobMeta {
         self.head.meta.as_ref().expect("the record of a blob has them")
-    }
-
-    /// Reads `range` of the content (`start <= end <= size`) in order.
-    pub fn reader(self, range: Range<u64>) -> BlobReader<I> {
-        let size = self.meta().size;
-        assert!(range.start <= range.end && range.end <= size, "{range:?} of {size} bytes");
-        BlobReader::new(self, range)
     }
 
     pub(super) fn layout(&self) -> Layout {

@@ -5,13 +5,13 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::cache::{self, Charge, Key, Reserved};
-use crate::io::{Io, SharedBuf};
+use crate::cache::{self, Charge, Key};
+use crate::index::Location;
+use crate::io::SharedBuf;
 use crate::log::extent::Extent;
 use crate::log::record::Decoded;
 use crate::log::{CHECK_SIZE, FRAME_SIZE};
-use crate::store::BlobMeta;
-use crate::store::shard::Shard;
+use crate::store::meta::BlobMeta;
 use crate::types::SegmentId;
 
 /// Parts that are not spans of check blocks.
@@ -58,14 +58,19 @@ pub(super) struct Payload {
     pub from: usize,
 }
 
-/// A record, by its place.
+/// Where a record lies, by which the cache knows it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Place {
+pub(super) struct RecordPlace {
     pub segment: SegmentId,
     pub offset_units: u32,
 }
 
-impl Place {
+impl RecordPlace {
+    /// Of a record in the index.
+    pub fn of(location: &Location) -> Self {
+        Self { segment: location.segment, offset_units: location.offset_units }
+    }
+
     fn part(self, part: u32) -> Key {
         Key { segment: self.segment, offset_units: self.offset_units, part }
     }
@@ -113,28 +118,11 @@ impl Cached {
     }
 }
 
-/// Turns that a reservation may take; with each as many entries go as one may evict.
-const RESERVATION_TURNS_MAX: usize = 64;
-
-impl<I: Io> Shard<I> {
-    /// Bytes of the cache's budget for a large entry, which lets others have their turn while many
-    /// small ones go for it. `None` when readers hold too much of it.
-    pub(super) async fn reserve(&self, bytes: usize) -> Option<Charge> {
-        for _ in 0..RESERVATION_TURNS_MAX {
-            match self.cache().try_reserve(bytes) {
-                Reserved::Charged(charge) => return Some(charge),
-                Reserved::Full => return None,
-                Reserved::NotYet => self.0.io.yield_now().await,
-            }
-        }
-        None
-    }
-
-    /// What is known of a record holds for its new place too. (The numbers of the place within a head are those of the first; nobody asks for them.)
-    pub(super) fn cache_moved(&self, from: Place, to: Place) {
-        for part in [PART_HEAD, PART_EXTENTS, PART_PAYLOAD] {
-            self.cache().rekey(&from.part(part), to.part(part));
-        }
+/// What is known of a record holds for its new place too. (The numbers of the place within a head are
+/// those of the first; nobody asks for them.)
+pub(super) fn rekey(cache: &Cache, from: RecordPlace, to: RecordPlace) {
+    for part in [PART_HEAD, PART_EXTENTS, PART_PAYLOAD] {
+        cache.rekey(&from.part(part), to.part(part));
     }
 }
 

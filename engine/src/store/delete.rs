@@ -5,7 +5,7 @@ use crate::log::error::LogError;
 use crate::log::packed::PackedPayload;
 use crate::log::record::Head;
 use crate::mutant::{Mutant, is_planted};
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 use crate::store::message::{Outcome, Reply, Request};
 use crate::store::shard::Shard;
 use crate::types::{BlobId, CoreId, SegmentId};

@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::cache::{Key, Leader, Lookup};
+use crate::cache::{Charge, Key, Leader, Lookup, Reserved};
 use crate::index::Location;
 use crate::io::{AlignedBuf, BLOCK_SIZE, Io, SharedBuf};
 use crate::log::extent::{self, Extent};
@@ -14,10 +14,11 @@ use crate::log::record::{Decoded, Kind, Layout, decode_head};
 use crate::log::segment::Segment;
 use crate::log::{CHECK_SIZE, HEAD_ROOM, bytes};
 use crate::memory::Frame;
-use crate::store::cached::{Cached, CachedExtents, CachedHead, Payload, Place, head_bytes};
+use crate::store::cached::{Cached, CachedExtents, CachedHead, Payload, RecordPlace, head_bytes};
+use crate::store::error::StoreError;
+use crate::store::meta::BlobMeta;
 use crate::store::records::Record;
 use crate::store::shard::Shard;
-use crate::store::{BlobMeta, StoreError};
 use crate::types::BlobId;
 
 /// A payload of at most this many bytes is kept beside its head; a longer one for itself, in memory that can be sent without a copy.
@@ -30,7 +31,7 @@ const WHOLE_MIN: usize = 2 * CHECK_SIZE;
 /// A record of which parts are wanted.
 pub(super) struct Wanted<I: Io> {
     pub id: BlobId,
-    pub place: Place,
+    pub place: RecordPlace,
     pub kind: Kind,
     pub payload_length: usize,
     /// The head, where it is known.
@@ -61,8 +62,24 @@ struct Raw {
     length: usize,
 }
 
+/// Turns that a reservation may take; with each as many entries go as one may evict.
+const RESERVATION_TURNS_MAX: usize = 64;
+
 impl<I: Io> Shard<I> {
-    pub(super) fn cached_head(&self, place: Place) -> Option<Arc<CachedHead>> {
+    /// Bytes of the cache's budget for a large entry, which lets others have their turn while many
+    /// small ones go for it. `None` when readers hold too much of it.
+    pub(super) async fn reserve(&self, bytes: usize) -> Option<Charge> {
+        for _ in 0..RESERVATION_TURNS_MAX {
+            match self.cache().try_reserve(bytes) {
+                Reserved::Charged(charge) => return Some(charge),
+                Reserved::Full => return None,
+                Reserved::NotYet => self.0.io.yield_now().await,
+            }
+        }
+        None
+    }
+
+    pub(super) fn cached_head(&self, place: RecordPlace) -> Option<Arc<CachedHead>> {
         self.cache().peek(&place.head()).map(Cached::into_head)
     }
 
@@ -73,7 +90,7 @@ impl<I: Io> Shard<I> {
         location: &Location,
         segment: &Arc<Segment<I::File>>,
     ) -> Result<Arc<CachedHead>, StoreError> {
-        let place = Place { segment: location.segment, offset_units: location.offset_units };
+        let place = RecordPlace::of(location);
         match self.cache().lookup(place.head()).await {
             Lookup::Found(found) => Ok(found.into_head()),
             Lookup::Lead(leader) => {
@@ -84,7 +101,7 @@ impl<I: Io> Shard<I> {
     }
 
     /// Puts what was read of a record into the cache.
-    fn keep_record(&self, place: Place, record: Record<I>, leader: Leader<Cached>) -> Arc<CachedHead> {
+    fn keep_record(&self, place: RecordPlace, record: Record<I>, leader: Leader<Cached>) -> Arc<CachedHead> {
         let Record { decoded, whole, .. } = record;
         let (offset, length) = (decoded.shape.payload_offset, decoded.shape.payload_length);
         let payload = whole.as_ref().map(|(frame, skip)| &frame[skip + offset..skip + offset + length]);
@@ -119,7 +136,7 @@ impl<I: Io> Shard<I> {
     }
 
     /// Enters a head that nobody asked for.
-    pub(super) fn insert_head(&self, place: Place, decoded: Decoded, payload: Option<Box<[u8]>>) {
+    pub(super) fn insert_head(&self, place: RecordPlace, decoded: Decoded, payload: Option<Box<[u8]>>) {
         let (head, size) = self.new_head(decoded, payload);
         if head.charge.is_some() {
             self.cache().insert(place.head(), Cached::Head(head), size);
@@ -186,7 +203,7 @@ impl<I: Io> Shard<I> {
     }
 
     /// The whole payload, if it is in memory.
-    pub(super) fn cached_payload(&self, place: Place) -> Option<Payload> {
+    pub(super) fn cached_payload(&self, place: RecordPlace) -> Option<Payload> {
         self.cache().peek(&place.payload()).map(Cached::into_payload)
     }
 

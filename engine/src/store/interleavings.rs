@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use loom::thread;
 
-use super::accounting::Uncounted;
-use super::background::{Background, Bell, Worker};
+use super::background::Background;
 use super::recent::{Changes, Recent};
+use super::uncounted::Uncounted;
+use super::worker::{Bell, Worker};
 use crate::atomics::{AtomicBool, AtomicU64, Mutex, Ordering, block_on, explore};
 use crate::index::Location;
 use crate::log::header::SegmentHeader;

@@ -11,8 +11,8 @@ use crate::log::counters::LogCounters;
 use crate::log::error::LogError;
 use crate::log::footer::FooterEntry;
 use crate::log::record::Head;
-use crate::store::OpenError;
-use crate::store::hashing::{HashStep, Piece};
+use crate::store::error::OpenError;
+use crate::store::hash_steps::{HashStep, Piece};
 use crate::types::{BlobId, CoreId, SegmentId, Sequence};
 
 /// Everything that comes through a core's mailbox.

@@ -9,7 +9,7 @@ use crate::io::Io;
 use crate::log::checkpoint::Slice;
 use crate::mutant::{Mutant, is_planted};
 use crate::probe::{self, Event};
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 use crate::store::message::{Acquired, CoreStatus, Outcome, Released, Reply, Request};
 use crate::store::ownership::{first_owned, last_owned, successor};
 use crate::store::shard::Shard;

@@ -1,25 +1,22 @@
-//! What uploads do when space is short: they slow down before there is none.
+//! How short space is, and so how long the bytes of an upload wait: uploads slow down before there is
+//! none.
 //!
-//! Compaction says how much space there is and whether it can make more. While it can, uploads wait a little for their bytes, the longer the less is
-//! free, so that compaction gets the disk and the cores; on the last segments they wait for it to come forward. When it can't, nobody waits: the log
-//! takes what fits and refuses the rest.
+//! Compaction says how much space there is and whether it can make more. While it can, uploads wait a
+//! little for their bytes, the longer the less is free, so that compaction gets the disk and the
+//! cores; on the last segments they wait for it to come forward. When it can't, nobody waits: the log
+//! takes what fits and refuses the rest. The waiting itself is in [`super::slowdown`].
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::io::Io;
-use crate::store::compaction::pace::Space;
-use crate::store::shard::Shard;
+use crate::store::space::Space;
 
 /// Uploads begin to wait below this part of the capacity, in percent.
 const SLOW_PERCENT: u64 = 4;
 /// The wait for a MiB on a core when hardly anything is left.
 const WAIT_PER_MIB: Duration = Duration::from_millis(60);
-/// The longest single wait while there is space.
-const WAIT_MAX: Duration = Duration::from_millis(80);
-/// On the last segments: how often to look whether there are more, and how long in all. The first is the time that compaction takes to see that there
-/// is something to do.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// The time that compaction takes to see that there is something to do, and how long anybody waits for
+/// it on the last segments.
 const PATIENCE_MIN: Duration = Duration::from_millis(500);
 const PATIENCE_MAX: Duration = Duration::from_secs(5);
 
@@ -42,7 +39,7 @@ impl Pressure {
     }
 
     /// How long these bytes wait.
-    fn wait(&self, bytes: u64) -> Duration {
+    pub fn wait(&self, bytes: u64) -> Duration {
         if !self.can_help.load(Ordering::Relaxed) {
             return Duration::ZERO;
         }
@@ -58,42 +55,12 @@ impl Pressure {
     }
 
     /// Whether it is worth while to wait for space, having waited for this long.
-    fn may_help(&self, waited: Duration) -> bool {
+    pub fn may_help(&self, waited: Duration) -> bool {
         waited < PATIENCE_MIN || (waited < PATIENCE_MAX && self.can_help.load(Ordering::Relaxed))
     }
 
-    fn is_last(&self) -> bool {
+    pub fn is_last(&self) -> bool {
         self.can_help.load(Ordering::Relaxed) && self.free.load(Ordering::Relaxed) <= self.last.load(Ordering::Relaxed)
-    }
-}
-
-impl<I: Io> Shard<I> {
-    /// Waits as the space demands before so many bytes are written for an upload.
-    ///
-    /// `waited`: how long this upload has waited for the last segments, over all its parts.
-    pub(super) async fn pay(&self, bytes: u64, waited: &mut Duration) {
-        let pressure = &self.shared().background.pressure;
-        let wait = pressure.wait(bytes);
-        if wait.is_zero() {
-            return;
-        }
-        let now = self.io().now();
-        // The uploads of a core wait one after another.
-        let until = self.0.paid_until.get().max(now).after(wait).min(now.after(WAIT_MAX));
-        self.0.paid_until.set(until);
-        self.io().sleep(until.since(now)).await;
-        while pressure.is_last() && self.waits_for_space(*waited).await {
-            *waited += LOOK_EVERY;
-        }
-    }
-
-    /// Waits a little for compaction to make space, on behalf of somebody who has waited for so long; false when that helps no more.
-    pub(super) async fn waits_for_space(&self, waited: Duration) -> bool {
-        if self.0.closing.get() || !self.shared().background.pressure.may_help(waited) {
-            return false;
-        }
-        self.io().sleep(LOOK_EVERY).await;
-        true
     }
 }
 

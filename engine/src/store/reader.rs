@@ -13,11 +13,11 @@ use crate::log::extent::Extent;
 use crate::log::record::{Kind, Layout};
 use crate::log::segment::Segment;
 use crate::memory::Frame;
-use crate::store::StoreError;
 use crate::store::blob::Blob;
-use crate::store::cached::{CachedExtents, CachedHead, Payload, Place};
+use crate::store::cached::{CachedExtents, CachedHead, Payload, RecordPlace};
+use crate::store::error::StoreError;
 use crate::store::fetch::{Part, Wanted};
-use crate::store::readers::Pin;
+use crate::store::pin::Pin;
 use crate::store::shard::Shard;
 use crate::sync::{Promised, promise};
 use crate::types::BlobId;
@@ -149,7 +149,7 @@ pub struct BlobReader<I: Io> {
     end: u64,
     content: Content<I>,
     piece: Option<Piece<I>>,
-    ahead: VecDeque<(Place, Promised<Option<Payload>>)>,
+    ahead: VecDeque<(RecordPlace, Promised<Option<Payload>>)>,
     /// Whether a frame of this range was not in memory: then the next ones are read ahead.
     is_cold: bool,
     /// The frame of the last chunk; its buffer may be out as a [`Chunk`].
@@ -160,8 +160,17 @@ pub struct BlobReader<I: Io> {
     failed: Option<StoreError>,
 }
 
+impl<I: Io> Blob<I> {
+    /// Reads `range` of the content (`start <= end <= size`) in order.
+    pub fn reader(self, range: Range<u64>) -> BlobReader<I> {
+        let size = self.meta().size;
+        assert!(range.start <= range.end && range.end <= size, "{range:?} of {size} bytes");
+        BlobReader::new(self, range)
+    }
+}
+
 impl<I: Io> BlobReader<I> {
-    pub(super) fn new(blob: Blob<I>, range: Range<u64>) -> Self {
+    fn new(blob: Blob<I>, range: Range<u64>) -> Self {
         let layout = blob.layout();
         let id = blob.meta().id;
         let Blob { shard, head, place, segment, pin } = blob;
@@ -340,7 +349,7 @@ impl<I: Io> BlobReader<I> {
     }
 
     /// What was read ahead of a piece; reads ahead that the position has passed are forgotten.
-    async fn take_ahead(&mut self, place: Place) -> Option<Payload> {
+    async fn take_ahead(&mut self, place: RecordPlace) -> Option<Payload> {
         while let Some((ahead, promised)) = self.ahead.pop_front() {
             if ahead == place {
                 return promised.await.flatten();
@@ -376,7 +385,7 @@ impl<I: Io> BlobReader<I> {
 }
 
 fn wanted_of<I: Io>(id: BlobId, extent: &Extent, kind: Kind) -> Wanted<I> {
-    let place = Place { segment: extent.segment, offset_units: extent.offset_units };
+    let place = RecordPlace { segment: extent.segment, offset_units: extent.offset_units };
     Wanted { id, place, kind, payload_length: extent.payload_length as usize, head: None, segment: None }
 }
 

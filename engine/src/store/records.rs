@@ -16,7 +16,7 @@ use crate::log::segment::Segment;
 use crate::log::{CHECK_SIZE, HEAD_ROOM, REREADS, bytes, units};
 use crate::memory::Frame;
 use crate::probe::{self, Event};
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 use crate::store::location::{has_extents, record_bytes};
 use crate::store::shard::Shard;
 use crate::types::BlobId;

@@ -11,20 +11,29 @@ use crate::io::{Disk, Instant, Io};
 use crate::log::dir_io::DirIo;
 use crate::log::segment::{Segment, State};
 use crate::log::writer::Log;
+use crate::mailbox::Receiver;
 use crate::memory::Frames;
-use crate::runtime::mailbox::Receiver;
 use crate::store::accounting::Accounting;
 use crate::store::cached::Cache;
 use crate::store::calls::Calls;
-use crate::store::hashing::Sessions;
+use crate::store::error::StoreError;
+use crate::store::event::Reclaimer;
+use crate::store::hash_steps::Sessions;
 use crate::store::locks::Locks;
 use crate::store::message::{CoreStatus, Message, Reply, Request};
 use crate::store::recent::Recent;
-use crate::store::reclaim::Reclaimer;
 use crate::store::shared::{Shared, Store};
-use crate::store::{Page, SegmentCounts, StoreError, StoreStatus};
+use crate::store::status::{SegmentCounts, StoreStatus};
 use crate::sync::{Notify, promise};
 use crate::types::{BlobId, CoreId};
+
+/// One page of ids.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Page {
+    /// Ascending.
+    pub ids: Vec<BlobId>,
+    pub has_more: bool,
+}
 
 /// The store as one core sees it; clones share it.
 pub struct Shard<I: Io>(pub(super) Rc<Inner<I>>);

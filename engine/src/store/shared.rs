@@ -12,18 +12,17 @@ use crate::log::free_files::FreeFiles;
 use crate::log::health::Health;
 use crate::log::superblock::Superblock;
 use crate::log::table::SegmentTable;
+use crate::mailbox::{Receiver, Sender, mailbox};
 use crate::mutant::{Mutant, is_planted};
-use crate::runtime::mailbox::{Receiver, Sender, mailbox};
-use crate::store::accounting::Uncounted;
-use crate::store::background::{Background, Worker};
+use crate::store::background::Background;
 use crate::store::cached::Cache;
-use crate::store::identity::Missing;
+use crate::store::event::Event;
+use crate::store::in_use::InUse;
 use crate::store::message::Message;
-use crate::store::readers::Readers;
+use crate::store::options::{Missing, StoreOptions};
 use crate::store::recent::Changes;
-use crate::store::reclaim::Event;
-use crate::store::shard::Shard;
-use crate::store::{OpenError, StoreOptions, recovery};
+use crate::store::uncounted::Uncounted;
+use crate::store::worker::Worker;
 use crate::types::CoreId;
 use crate::warmer::Warmer;
 
@@ -46,8 +45,8 @@ pub(super) struct Shared<F> {
     pub mailboxes: Vec<Sender<Message>>,
     receivers: Mutex<Vec<Option<Receiver<Message>>>>,
     /// What the reclaimer on core 0 should look at.
-    pub events: Sender<Event<F>>,
-    pub events_receiver: Mutex<Option<Receiver<Event<F>>>>,
+    pub events: Sender<Event>,
+    pub events_receiver: Mutex<Option<Receiver<Event>>>,
     /// The number of the store, known when it is recovered.
     pub identity: OnceLock<[u8; 16]>,
     /// What the superblocks of the directories say, in their order.
@@ -61,7 +60,7 @@ pub(super) struct Shared<F> {
     pub damage_count: AtomicU64,
     /// See [`Shared::is_incomplete`].
     incomplete: AtomicBool,
-    pub readers: Readers,
+    pub in_use: InUse,
     pub cache: Cache,
     /// Of each core.
     pub changes: Vec<Changes>,
@@ -80,12 +79,12 @@ pub(super) struct Forgetting {
 }
 
 impl<F> Shared<F> {
-    /// A handle of a core to a data directory.
     /// A handle to each data directory.
     pub fn dirs_io<I: Io<File = F>>(&self, io: &I) -> Vec<DirIo<I>> {
         (0..self.options.dirs.len()).map(|dir| self.dir_io(io, dir)).collect()
     }
 
+    /// A handle of a core to a data directory.
     pub fn dir_io<I: Io<File = F>>(&self, io: &I, dir: usize) -> DirIo<I> {
         DirIo::new(io.clone(), self.health.dir(dir).clone())
     }
@@ -177,24 +176,12 @@ impl<F: Clone + Send + Sync + fmt::Debug + 'static> Store<F> {
             uncounted: Uncounted::new(options.cores),
             damage_count: AtomicU64::new(0),
             incomplete: AtomicBool::new(false),
-            readers: Readers::default(),
+            in_use: InUse::default(),
             cache: Cache::sharded(options.cache_bytes(), options.limits.cache_shard_bytes_min),
             changes: (0..options.cores).map(|_| Changes::default()).collect(),
             helped_uploads: (0..options.cores).map(|_| AtomicU32::new(0)).collect(),
             options,
         }))
-    }
-
-    /// Opens the shard of a worker; see [`recovery::open_worker`].
-    pub(crate) fn open_worker<I: Io<File = F>>(&self, worker: Worker, io: I) -> Option<Shard<I>> {
-        recovery::open_worker(self, worker, io)
-    }
-
-    /// Opens the shard of one core: recovery. Every core must call it once, each on its own thread; the calls end together, when the
-    /// whole store is recovered.
-    pub async fn open<I: Io<File = F>>(&self, core: CoreId, io: I) -> Result<Shard<I>, OpenError> {
-        let receiver = self.take_receiver(core);
-        recovery::open(self.clone(), core, io, receiver).await
     }
 
     pub(super) fn take_receiver(&self, core: CoreId) -> Receiver<Message> {

@@ -22,11 +22,13 @@ use crate::log::{CHECK_SIZE, FRAME_SIZE, HEAD_ROOM, RECORD_ALIGN};
 use crate::memory::Frame;
 use crate::mutant::{Mutant, is_planted};
 use crate::probe::{self, Event};
-use crate::store::hashing::{Hashing, Progress, UploadHash};
+use crate::store::error::StoreError;
+use crate::store::hash_steps::Progress;
+use crate::store::hashing::{Hashing, UploadHash};
+use crate::store::meta::BLOB_SIZE_MAX;
 use crate::store::shard::Shard;
-use crate::store::{BLOB_SIZE_MAX, CommitOptions, StoreError, Stored};
 use crate::sync::{Promised, promise};
-use crate::types::{BlobId, SegmentId};
+use crate::types::{BlobId, ContentHash, SegmentId};
 
 /// Payload bytes of the frames that an upload uses.
 const FRAME_SIZES: [usize; 5] = [4 << 10, 16 << 10, CHECK_SIZE, 256 << 10, FRAME_SIZE];
@@ -51,6 +53,26 @@ const _: () = assert!(
     // Even of the smallest frames that are written before the end.
     (MANIFEST_EXTENTS_MAX * PAGE_EXTENTS_MAX) as u64 * CHECK_SIZE as u64 >= BLOB_SIZE_MAX
 );
+
+/// What comes with the content of an upload.
+#[derive(Clone, Default, Debug)]
+pub struct CommitOptions {
+    pub policy: u8,
+    /// Any order; names unique.
+    pub labels: Vec<(String, String)>,
+    /// The hash the client promised.
+    pub expected_hash: Option<ContentHash>,
+}
+
+/// The answer to an upload.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stored {
+    pub id: BlobId,
+    pub hash: ContentHash,
+    pub size: u64,
+    /// False when the content was stored already.
+    pub created: bool,
+}
 
 /// A blob on its way in. Dropping it before [`Upload::commit`] leaves nothing visible, and its space is reclaimed.
 pub struct Upload<I: Io>(Option<State<I>>);

@@ -8,7 +8,7 @@ use crate::log::HEAD_ROOM;
 use crate::log::open_segment::Placed;
 use crate::log::record::{Decoded, Head, Placement, Shape};
 use crate::memory::Frame;
-use crate::store::cached::{Cached, Payload, Place};
+use crate::store::cached::{Cached, Payload, RecordPlace};
 use crate::store::fetch::SMALL_PAYLOAD_MAX;
 use crate::store::shard::Shard;
 
@@ -25,8 +25,8 @@ pub(super) enum Kept {
     Nothing,
 }
 
-fn place_of<F>(placed: &Placed<F>) -> Place {
-    Place { segment: placed.segment().id, offset_units: placed.offset_units }
+fn place_of<F>(placed: &Placed<F>) -> RecordPlace {
+    RecordPlace { segment: placed.segment().id, offset_units: placed.offset_units }
 }
 
 impl<I: Io> Shard<I> {

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::*;
-use crate::runtime::mailbox::mailbox;
+use crate::mailbox::mailbox;
 use crate::sim::CrashMode;
 
 /// A few tasks on a few cores that write, sync and sleep; returns the order in which they ended.

@@ -3,18 +3,17 @@
 //! The mover writes to logs of its own, never to those of the cores. A move is an operation on the blob like any other: its owner locks the id if the
 //! record still lies where it was found and gives it a sequence; the record is written with that and made durable; then the owner enters the new
 //! place and unlocks. So whatever happens meanwhile, and wherever it stops, recovery finds the old record or the new one, and a deletion that comes
-//! later overrules both. Readers are not held up; what they read stays where it is until they are done (`readers.rs`).
+//! later overrules both. Readers are not held up; what they read stays where it is until they are done (`in_use.rs`).
 //!
 //! A segment that has become dead this way is the reclaimer's, like any other: it sees to its tombstones and retires it.
 //!
 //! | file | question |
 //! | --- | --- |
 //! | [`policy`] | which segment is next? |
-//! | [`pace`] | how fast? |
+//! | [`super::space`] | how fast? |
 //! | [`records`] | how do records move? |
 //! | [`pieces`] | how do the pieces of large blobs move? |
 
-pub(in crate::store) mod pace;
 mod pieces;
 mod policy;
 mod records;
@@ -24,7 +23,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use self::pace::Space;
 use self::policy::{Balance, Candidate, Cause};
 use crate::index::Location;
 use crate::io::{BLOCK_SIZE, Disk, Instant, Io};
@@ -37,13 +35,14 @@ use crate::log::header::DATA_START;
 use crate::log::record::{Kind, Layout};
 use crate::log::segment::{Contents, Segment, State};
 use crate::probe::{self, Event};
-use crate::store::StoreError;
-use crate::store::background::Worker;
+use crate::store::error::StoreError;
 use crate::store::limits::CompactionLimits;
 use crate::store::location::{has_extents, record_bytes};
 use crate::store::message::{Reply, Request};
 use crate::store::shard::Shard;
 use crate::store::shared::Store;
+use crate::store::space::Space;
+use crate::store::worker::Worker;
 use crate::sync::race;
 use crate::types::{BlobId, CoreId, SegmentId, Sequence};
 

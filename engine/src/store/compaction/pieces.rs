@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::records::{Payload, location_of, place_of};
+use super::records::{Payload, location_of};
 use super::{Compaction, Halt};
 use crate::index::Location;
 use crate::io::Io;
@@ -20,10 +20,10 @@ use crate::log::{HEAD_ROOM, PACKED_PAYLOAD_MAX, bytes, units};
 use crate::memory::Frame;
 use crate::mutant::{Mutant, is_planted};
 use crate::probe::{self, Event};
-use crate::store::StoreError;
-use crate::store::cached::Place;
+use crate::store::cached::{self, RecordPlace};
+use crate::store::error::StoreError;
+use crate::store::in_use::Condemned;
 use crate::store::location::{has_extents, record_bytes};
-use crate::store::readers::Condemned;
 use crate::types::{BlobId, SegmentId};
 
 /// Copies of pieces on the way.
@@ -33,7 +33,7 @@ struct Copies<F> {
     /// What they stand for, with its bytes.
     replaced: Vec<(SegmentId, u64)>,
     /// The old and the new places of those that say the same.
-    places: Vec<(Place, Place)>,
+    places: Vec<(RecordPlace, RecordPlace)>,
 }
 
 impl<F> Default for Copies<F> {
@@ -46,8 +46,8 @@ fn piece_bytes(extent: &Extent) -> u64 {
     bytes(units((HEAD_ROOM + extent.payload_length as usize) as u64))
 }
 
-fn extent_place(extent: &Extent) -> Place {
-    Place { segment: extent.segment, offset_units: extent.offset_units }
+fn extent_place(extent: &Extent) -> RecordPlace {
+    RecordPlace { segment: extent.segment, offset_units: extent.offset_units }
 }
 
 impl<I: Io> Compaction<I> {
@@ -89,13 +89,13 @@ impl<I: Io> Compaction<I> {
             Err(halt) => return Err(halt),
         };
         for (old, new) in &copies.places {
-            shard.cache_moved(*old, *new);
+            cached::rekey(shard.cache(), *old, *new);
         }
         let mut dead = copies.replaced;
         dead.push((from.segment, record_bytes(&from)));
         let condemned = match is_planted(Mutant::MoveUnderReaders) {
             true => Some(Condemned::Moved(dead)),
-            false => shard.shared().readers.condemn(id, from.sequence, Condemned::Moved(dead)),
+            false => shard.shared().in_use.condemn(id, from.sequence, Condemned::Moved(dead)),
         };
         match condemned {
             Some(Condemned::Moved(dead)) => shard.count_records_dead(&dead),
@@ -271,7 +271,7 @@ impl<I: Io> Compaction<I> {
         let counters = &self.shard.shared().background.compaction;
         counters.moved_records.fetch_add(copies.placed.len() as u64 + 1, Ordering::Relaxed);
         // The list of extents is another one now: it is not carried over in the cache, the head of the old record neither.
-        debug_assert_ne!(place_of(from), place_of(&to));
+        debug_assert_ne!(RecordPlace::of(from), RecordPlace::of(&to));
         Ok(Some(placed.length()))
     }
 

@@ -16,8 +16,8 @@ use crate::log::{FRAME_SIZE, HEAD_ROOM, PACKED_PAYLOAD_MAX, bytes};
 use crate::memory::Frame;
 use crate::mutant::{Mutant, is_planted};
 use crate::probe::{self, Event};
-use crate::store::StoreError;
-use crate::store::cached::Place;
+use crate::store::cached::{self, RecordPlace};
+use crate::store::error::StoreError;
 use crate::store::location::{has_extents, location_length, record_bytes};
 use crate::sync::{Promised, promise};
 use crate::types::{BlobId, Sequence};
@@ -129,7 +129,7 @@ impl<I: Io> Compaction<I> {
             match promised.await.unwrap_or(Err(LogError::Closed)) {
                 Ok(placed) => {
                     let to = location_of(&placed, has_extents(&from), sequence);
-                    self.shard.cache_moved(place_of(&from), place_of(&to));
+                    cached::rekey(self.shard.cache(), RecordPlace::of(&from), RecordPlace::of(&to));
                     entered.push((id, Some(to)));
                     dead.push((from.segment, record_bytes(&from)));
                     written.push(placed);
@@ -195,10 +195,6 @@ impl<I: Io> Compaction<I> {
         let mut logs = self.shard.0.logs.iter();
         logs.find(|log| log.dir_index() == segment.dir).expect("the mover has a log in every directory").clone()
     }
-}
-
-pub(super) fn place_of(location: &Location) -> Place {
-    Place { segment: location.segment, offset_units: location.offset_units }
 }
 
 pub(super) fn location_of<F>(placed: &Placed<F>, extents: bool, sequence: Sequence) -> Location {

@@ -24,9 +24,7 @@
 mod carry;
 mod last_will;
 
-use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -38,40 +36,15 @@ use crate::log::free_files::{FreeFile, FreeFiles, fill_reserve, retire};
 use crate::log::health::taken_out;
 use crate::log::record::{FIXED_SIZE, Kind};
 use crate::log::segment::{Segment, Written, file_path};
+use crate::mailbox::Receiver;
 use crate::mutant::{Mutant, is_planted};
 use crate::probe::{self, Event as ProbeEvent};
-use crate::runtime::mailbox::Receiver;
 use crate::store::backoff::Backoff;
+use crate::store::event::Event;
 use crate::store::message::Request;
 use crate::store::shard::Shard;
 use crate::sync::{Either, race};
 use crate::types::{BlobId, CoreId, SegmentId};
-
-/// What the reclaimer is told.
-pub(super) enum Event<F> {
-    /// Nothing in this segment is live any more, or it was fenced.
-    Dead(SegmentId),
-    Sealed {
-        segment: SegmentId,
-        bytes: u64,
-    },
-    /// The checkpoint is damaged.
-    CheckpointDamaged,
-    /// The live bytes of all segments are known.
-    Accounted,
-    /// What was put off is due. Nobody sends it.
-    Due,
-    /// The last reader of a segment that was taken out of the table is gone.
-    Unused(SegmentId),
-    Stop(std::marker::PhantomData<F>),
-}
-
-/// Whether the reclaimer of core 0 has ended.
-#[derive(Default)]
-pub(super) struct Reclaimer {
-    pub ended: Rc<Cell<bool>>,
-    pub changed: crate::sync::Notify,
-}
 
 struct Work<F> {
     /// Segments that may be without anything live.
@@ -129,18 +102,18 @@ struct Needed {
 const STEP: usize = 1024;
 
 impl<I: Io> Shard<I> {
-    pub(super) fn tell_reclaimer(&self, event: Event<I::File>) {
+    pub(super) fn tell_reclaimer(&self, event: Event) {
         // After the reclaimer has stopped there is nothing left to do: the next start finds what is dead.
         let _ = self.shared().events.send(event);
     }
 
     pub(super) async fn stop_reclaimer(&self) {
-        self.tell_reclaimer(Event::Stop(std::marker::PhantomData));
+        self.tell_reclaimer(Event::Stop);
         let reclaimer = &self.0.reclaimer;
         reclaimer.changed.wait_for(|| reclaimer.ended.get().then_some(())).await;
     }
 
-    pub(super) async fn reclaim(self, mut events: Receiver<Event<I::File>>) {
+    pub(super) async fn reclaim(self, mut events: Receiver<Event>) {
         let mut work = Work {
             candidates: BTreeSet::new(),
             blocked: BTreeSet::new(),
@@ -176,7 +149,7 @@ impl<I: Io> Shard<I> {
                     }
                 }
                 Event::Due => self.try_again(&mut work).await,
-                Event::Stop(_) => break,
+                Event::Stop => break,
             }
             self.reclaim_candidates(&mut work).await;
             let limits = &self.shared().options.limits;
@@ -191,7 +164,7 @@ impl<I: Io> Shard<I> {
     }
 
     /// What the reclaimer is told next, or that something is due.
-    async fn next_event(&self, events: &mut Receiver<Event<I::File>>, work: &Work<I::File>) -> Option<Event<I::File>> {
+    async fn next_event(&self, events: &mut Receiver<Event>, work: &Work<I::File>) -> Option<Event> {
         let Some(due) = work.put_off.values().map(|put_off| put_off.until).min() else { return events.recv().await };
         let pause = self.0.io.sleep(due.since(self.0.io.now()));
         match race(events.recv(), pause).await {

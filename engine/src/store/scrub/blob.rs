@@ -3,13 +3,14 @@
 use std::sync::atomic::Ordering;
 
 use super::content::Content;
-use super::{Fault, Halt, RETRIES, Scrub, Trouble};
+use super::fault::{Fault, Halt, Trouble};
+use super::pass::{RETRIES, Scrub};
 use crate::index::Location;
 use crate::io::Io;
 use crate::probe::{self, Event};
-use crate::store::background::Worker;
 use crate::store::message::{Reply, Request};
 use crate::store::quarantine::{Ailment, Quarantined};
+use crate::store::worker::Worker;
 use crate::sync::{Either, race};
 use crate::types::{BlobId, CoreId, SegmentId};
 

@@ -5,9 +5,10 @@
 
 use sha2::{Digest, Sha256};
 
+use super::fault::{Fault, Trouble};
 use super::pace::Pacer;
+use super::verify;
 use super::window::{Reach, Window};
-use super::{Fault, Trouble, verify};
 use crate::index::Location;
 use crate::io::{BLOCK_SIZE, Io};
 use crate::log::extent::{self, Extent};

@@ -4,13 +4,14 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use super::{Halt, RETRIES, Scrub};
+use super::fault::Halt;
+use super::pass::{RETRIES, Scrub};
 use crate::io::{AlignedBuf, Io, OpenMode};
 use crate::log::checkpoint::{CheckpointReader, Item, Unusable};
 use crate::log::superblock::{FILE_BYTES, FILE_NAME, Superblock};
 use crate::probe::{self, Event};
-use crate::store::identity;
-use crate::store::reclaim::Event as ReclaimerEvent;
+use crate::store::event::Event as ReclaimerEvent;
+use crate::store::open::identity;
 
 /// Bytes of a checkpoint's entry, about: what its reading counts.
 const CHECKPOINT_ENTRY_BYTES: u64 = 36;

@@ -4,10 +4,10 @@ use std::cell::Cell;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::Halt;
+use super::fault::Halt;
 use crate::io::{Instant, Io};
-use crate::store::background::Worker;
 use crate::store::shard::Shard;
+use crate::store::worker::Worker;
 use crate::sync::race;
 
 /// The least bytes a second, so that what there is of a small store is read in a moment and then left alone.

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use crate::io::{AlignedBuf, BLOCK_SIZE, Io, OpenMode};
 use crate::log::codec::{crc32c, get_u32, get_u64, is_blank, put_u32, put_u64};
 use crate::log::{FORMAT_VERSION, REREADS};
-use crate::store::background::Position;
+use crate::store::progress::Position;
 use crate::store::quarantine::{Ailment, QUARANTINED_MAX, Quarantined, REASON_BYTES_MAX};
 use crate::store::shared::Store;
 use crate::types::{BlobId, SegmentId, Sequence};

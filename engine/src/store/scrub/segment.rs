@@ -1,6 +1,6 @@
 //! One segment from its first byte to its last.
 //!
-//! A sealed segment is taken apart into places by its footer, so damage in one does not hide the next. What fails is looked at again: a blob that lives there
+//! A sealed segment is taken apart into stretches by its footer, so damage in one does not hide the next. What fails is looked at again: a blob that lives there
 //! goes to `blob.rs`; anything else that fails a second time is damage that costs nobody anything yet, and what is live beside it is moved away by compaction.
 
 use std::ops::Range;
@@ -11,8 +11,10 @@ use sha2::{Digest, Sha256};
 
 use super::blob::Haste;
 use super::content::Content;
+use super::fault::{Fault, Halt, Trouble};
+use super::pass::{RETRIES, Scrub};
+use super::verify;
 use super::window::{Reach, SPAN_MAX, Window};
-use super::{Fault, Halt, RETRIES, Scrub, Trouble, verify};
 use crate::index::Location;
 use crate::io::{BLOCK_SIZE, Io};
 use crate::log::bytes;
@@ -31,7 +33,7 @@ use crate::types::BlobId;
 /// Ids asked for in one message.
 const IDS_AT_ONCE: usize = 1024;
 
-/// What should lie at a place.
+/// What should lie in a stretch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Meaning {
     Header,
@@ -42,12 +44,12 @@ enum Meaning {
 
 /// A range of bytes with one meaning.
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Place {
+struct Stretch {
     range: Range<u64>,
     meaning: Meaning,
 }
 
-/// What is known of a segment's places.
+/// What is known of a segment's stretches.
 #[derive(Default)]
 struct Books {
     entries: Entries,
@@ -72,24 +74,24 @@ impl Books {
 const GAP_SIZE: u64 = 1 << 20;
 const _: () = assert!(GAP_SIZE as usize <= SPAN_MAX);
 
-/// The places of a segment in the order of the file.
-fn places(books: &Books) -> impl Iterator<Item = Place> + '_ {
-    let header = Place { range: 0..DATA_START, meaning: Meaning::Header };
+/// The stretches of a segment in the order of the file.
+fn stretches(books: &Books) -> impl Iterator<Item = Stretch> + '_ {
+    let header = Stretch { range: 0..DATA_START, meaning: Meaning::Header };
     let mut at = DATA_START;
     let records = books.entries.iter().flat_map(move |entry| {
         let range = bytes(entry.offset_units)..bytes(entry.offset_units) + bytes(entry.length_units);
         let gap = at..range.start.max(at);
         at = range.end.max(at);
-        blank(gap).chain([Place { range, meaning: Meaning::Record(entry) }])
+        blank(gap).chain([Stretch { range, meaning: Meaning::Record(entry) }])
     });
     std::iter::once(header).chain(records).chain(books.blanks.iter().cloned().flat_map(blank))
 }
 
-fn blank(range: Range<u64>) -> impl Iterator<Item = Place> {
+fn blank(range: Range<u64>) -> impl Iterator<Item = Stretch> {
     let Range { start, end } = range;
     (start..end).step_by(GAP_SIZE as usize).map(move |from| {
         let range = from..end.min(from + GAP_SIZE);
-        Place { range, meaning: Meaning::Blank }
+        Stretch { range, meaning: Meaning::Blank }
     })
 }
 
@@ -122,35 +124,35 @@ impl<I: Io> Scrub<I> {
             let at = segment.file_bytes.load(Ordering::Acquire).saturating_sub(BLOCK_SIZE as u64);
             self.found(segment, at, "its footer", fault);
         }
-        if !self.walk(segment, places(books), &mut suspicious).await? {
+        if !self.walk(segment, stretches(books), &mut suspicious).await? {
             return Ok(());
         }
-        for (place, fault) in suspicious {
-            if let Meaning::Record(entry) = place.meaning
+        for (stretch, fault) in suspicious {
+            if let Meaning::Record(entry) = stretch.meaning
                 && fault != Fault::Padding
                 && let Some(id) = self.tenant_of(segment, &entry).await?
             {
                 self.check_blob(id, Haste::GivesWay).await?;
                 if self.is_listed(id).await? {
-                    // The list says what was found first in the blob: this may be another place.
-                    self.confirm(segment, place, Some(id)).await?;
+                    // The list says what was found first in the blob: this may be another stretch.
+                    self.confirm(segment, stretch, Some(id)).await?;
                     continue;
                 }
             }
             // Of a segment that is not sealed only what is live has a meaning.
             if is_sealed {
-                self.confirm(segment, place, None).await?;
+                self.confirm(segment, stretch, None).await?;
             }
         }
         Ok(())
     }
 
-    /// Looks at places one after the other. False when the segment has left meanwhile.
+    /// Looks at stretches one after the other. False when the segment has left meanwhile.
     async fn walk(
         &self,
         segment: &Arc<Segment<I::File>>,
-        places: impl Iterator<Item = Place>,
-        suspicious: &mut Vec<(Place, Fault)>,
+        stretches: impl Iterator<Item = Stretch>,
+        suspicious: &mut Vec<(Stretch, Fault)>,
     ) -> Result<bool, Halt> {
         let size = segment.file_bytes.load(Ordering::Acquire);
         let mut window = match Window::new(&self.shard, &self.pacer, segment, size, Reach::Ahead).await {
@@ -158,10 +160,10 @@ impl<I: Io> Scrub<I> {
             Err(trouble) => return trouble.or_later().map(|()| false),
         };
         let mut read = self.pacer.read();
-        for place in places {
-            match self.check_place(&mut window, segment, &place).await {
+        for stretch in stretches {
+            match self.check_place(&mut window, segment, &stretch).await {
                 Ok(()) => {}
-                Err(Trouble::Fault(fault)) => suspicious.push((place, fault)),
+                Err(Trouble::Fault(fault)) => suspicious.push((stretch, fault)),
                 // Its directory was taken out meanwhile.
                 Err(trouble) => return trouble.or_later().map(|()| false),
             }
@@ -180,13 +182,13 @@ impl<I: Io> Scrub<I> {
         &self,
         window: &mut Window<'_, I>,
         segment: &Segment<I::File>,
-        place: &Place,
+        stretch: &Stretch,
     ) -> Result<(), Trouble> {
-        if place.range.end - place.range.start > SPAN_MAX as u64 {
+        if stretch.range.end - stretch.range.start > SPAN_MAX as u64 {
             return Err(Fault::Damaged("its footer names a record that is too long").into());
         }
-        let input = window.bytes(place.range.clone()).await?;
-        match place.meaning {
+        let input = window.bytes(stretch.range.clone()).await?;
+        match stretch.meaning {
             Meaning::Header => verify::headers(input, segment.id, segment.nonce, &self.shard.0.store_uuid)?,
             Meaning::Blank => verify::blank(input)?,
             Meaning::Record(entry) => {
@@ -210,38 +212,43 @@ impl<I: Io> Scrub<I> {
         Ok(())
     }
 
-    async fn look_at(&self, segment: &Arc<Segment<I::File>>, place: &Place) -> Result<(), Trouble> {
+    async fn look_at(&self, segment: &Arc<Segment<I::File>>, stretch: &Stretch) -> Result<(), Trouble> {
         let size = segment.file_bytes.load(Ordering::Acquire);
-        let reach = Reach::Exact((place.range.end - place.range.start).min(SPAN_MAX as u64) as usize);
+        let reach = Reach::Exact((stretch.range.end - stretch.range.start).min(SPAN_MAX as u64) as usize);
         let mut window = Window::new(&self.shard, &self.pacer, segment, size, reach).await?;
-        self.check_place(&mut window, segment, place).await
+        self.check_place(&mut window, segment, stretch).await
     }
 
-    /// Reads a place again, as often as it takes to be sure, and says so if it is damaged. It may belong to a blob that is under quarantine for it already.
-    async fn confirm(&self, segment: &Arc<Segment<I::File>>, place: Place, listed: Option<BlobId>) -> Result<(), Halt> {
+    /// Reads a stretch again, as often as it takes to be sure, and says so if it is damaged. It may belong to a blob that is under quarantine for it already.
+    async fn confirm(
+        &self,
+        segment: &Arc<Segment<I::File>>,
+        stretch: Stretch,
+        listed: Option<BlobId>,
+    ) -> Result<(), Halt> {
         let mut is_refused = false;
         for attempt in 1.. {
             if is_refused {
                 self.pacer.pause(self.options.retry_pause).await?;
             }
-            match self.look_at(segment, &place).await {
+            match self.look_at(segment, &stretch).await {
                 Err(Trouble::Stopped(halt)) => return Err(halt),
                 // A dead blob's hash is nobody's business.
                 Ok(()) | Err(Trouble::Fault(Fault::Hash)) => return Ok(()),
                 Err(Trouble::Busy | Trouble::Moved | Trouble::Interrupted) => return Ok(()),
                 Err(Trouble::Fault(Fault::Unreadable(_))) if attempt <= RETRIES => is_refused = true,
                 Err(Trouble::Fault(fault)) if let Some(id) = listed => {
-                    let (segment, offset) = (segment.id, place.range.start);
+                    let (segment, offset) = (segment.id, stretch.range.start);
                     tracing::warn!(%id, %segment, offset, %fault, "a part of a blob under quarantine is damaged");
                     return Ok(());
                 }
                 Err(Trouble::Fault(fault)) => {
-                    let what = match place.meaning {
+                    let what = match stretch.meaning {
                         Meaning::Header => "its header",
                         Meaning::Record(_) => "a record that is not in use",
                         Meaning::Blank => "what should be zero",
                     };
-                    self.found(segment, place.range.start, what, &fault);
+                    self.found(segment, stretch.range.start, what, &fault);
                     return Ok(());
                 }
             }
@@ -251,10 +258,10 @@ impl<I: Io> Scrub<I> {
 
     /// Looks at the header of a segment that is written to: the next start needs it.
     pub(super) async fn check_active(&self, segment: &Arc<Segment<I::File>>) -> Result<(), Halt> {
-        let place = Place { range: 0..DATA_START, meaning: Meaning::Header };
-        match self.look_at(segment, &place).await {
+        let stretch = Stretch { range: 0..DATA_START, meaning: Meaning::Header };
+        match self.look_at(segment, &stretch).await {
             Err(Trouble::Stopped(halt)) => Err(halt),
-            Err(Trouble::Fault(_)) => self.confirm(segment, place, None).await,
+            Err(Trouble::Fault(_)) => self.confirm(segment, stretch, None).await,
             _ => Ok(()),
         }
     }
@@ -349,8 +356,8 @@ mod tests {
         let entries_end = entries_offset + 3 * ENTRY_SIZE as u64;
         let books = Books::new(entries, &trailer, size);
         let mut seen = vec![0; size as usize];
-        for place in places(&books) {
-            place.range.for_each(|at| seen[at as usize] += 1);
+        for stretch in stretches(&books) {
+            stretch.range.for_each(|at| seen[at as usize] += 1);
         }
         // The entries and the trailer were read with the footer.
         seen[entries_offset as usize..entries_end as usize].iter_mut().for_each(|count| *count += 1);

@@ -2,7 +2,7 @@
 //!
 //! Every byte of a sealed segment has a meaning: what is neither head nor payload nor footer is zero.
 
-use super::Fault;
+use super::fault::Fault;
 use crate::io::BLOCK_SIZE;
 use crate::log::codec::is_blank;
 use crate::log::header::{HEADER_SIZE, SegmentHeader};

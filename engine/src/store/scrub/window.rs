@@ -4,8 +4,8 @@
 
 use std::ops::Range;
 
+use super::fault::{Fault, Halt, Trouble};
 use super::pace::Pacer;
-use super::{Fault, Halt, Trouble};
 use crate::io::{BLOCK_SIZE, Disk, Io};
 use crate::log::health::taken_out;
 use crate::log::segment::Segment;

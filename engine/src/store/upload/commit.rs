@@ -9,7 +9,7 @@ use crate::log::packed::PackedPayload;
 use crate::log::record::{Head, Kind, Layout, Shape, checksums};
 use crate::log::{HEAD_ROOM, PACKED_PAYLOAD_MAX};
 use crate::memory::Frame;
-use crate::store::hashing::Progress;
+use crate::store::hash_steps::Progress;
 use crate::store::location::location_length;
 use crate::store::message::Outcome;
 use crate::store::written::Kept;

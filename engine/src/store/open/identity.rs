@@ -8,24 +8,12 @@ use crate::log::REREADS;
 use crate::log::segment::{SEGMENTS_DIR, parse_file_name};
 use crate::log::superblock::{DIRS_MAX, FILE_BYTES, FILE_NAME, Refused, Superblock};
 use crate::mutant::{Mutant, is_planted};
-use crate::store::OpenError;
+use crate::store::error::OpenError;
+use crate::store::options::Missing;
 
 const TEMPORARY_NAME: &str = "store.new";
 /// What may lie in a directory that becomes a data directory.
 const HARMLESS: [&str; 6] = ["lost+found", "lock", "admin.token", "admin.token.new", TEMPORARY_NAME, SEGMENTS_DIR];
-
-/// What is done at a start when data directories are missing.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub enum Missing {
-    /// The store is not opened.
-    #[default]
-    Refuse,
-    /// What the others hold is served. Nothing is concluded from what is not there, and nothing
-    /// that lies there is given up.
-    Serve,
-    /// They are lost for good: the store goes on without them, and what lay there is gone.
-    Forget,
-}
 
 /// The store that the directories make up.
 pub(super) struct Agreed {
@@ -177,7 +165,11 @@ async fn refuse_forgotten<I: Io, P: AsRef<Path>>(
 
 /// Leaves the members that were given up out of the superblocks. Until the last is written the next
 /// start misses them still, and is told to give them up again.
-pub(super) async fn forget<I: Io, P: AsRef<Path>>(ios: &[I], dirs: &[P], all: &mut [Superblock]) -> io::Result<()> {
+pub(in crate::store) async fn forget<I: Io, P: AsRef<Path>>(
+    ios: &[I],
+    dirs: &[P],
+    all: &mut [Superblock],
+) -> io::Result<()> {
     let members: Vec<u64> = all.iter().map(|superblock| superblock.own).collect();
     for ((io, dir), superblock) in ios.iter().zip(dirs).zip(all) {
         superblock.members.clone_from(&members);
@@ -304,7 +296,7 @@ async fn refuse_foreign<I: Io>(io: &I, dir: &Path) -> Result<(), OpenError> {
 }
 
 /// Puts a superblock in the place of what is there, atomically.
-pub(super) async fn write<I: Io>(io: &I, dir: &Path, superblock: &Superblock) -> io::Result<()> {
+pub(in crate::store) async fn write<I: Io>(io: &I, dir: &Path, superblock: &Superblock) -> io::Result<()> {
     match io.create_dir(&dir.join(SEGMENTS_DIR)).await {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}

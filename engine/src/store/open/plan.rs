@@ -16,11 +16,13 @@ use crate::log::segment::{SEGMENTS_DIR, parse_file_name};
 use crate::log::{REREADS, SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN};
 use crate::mutant::{Mutant, is_planted};
 use crate::probe::{self, Event as ProbeEvent};
-use crate::store::backlog::Backlog;
-use crate::store::identity::Missing;
+use crate::store::error::OpenError;
 use crate::store::message::{Existing, Message, Plan, Recovery, SegmentFile};
+use crate::store::open::backlog::Backlog;
+use crate::store::open::identity;
+use crate::store::options::Missing;
+use crate::store::scrub::saved;
 use crate::store::shared::Store;
-use crate::store::{OpenError, identity, scrub};
 use crate::types::{SegmentId, Sequence};
 
 /// The part of a file system that one segment takes unless told otherwise: so a store has some
@@ -54,7 +56,7 @@ async fn fill_plan<I: Io>(store: &Store<I::File>, io: &I, backlog: &Backlog, pla
     store.0.identity.get_or_init(|| agreed.store);
     *store.0.superblocks.lock().expect("no panic under the lock") = agreed.superblocks;
     note_missing(store, on_missing, agreed.missing, &agreed.absent);
-    scrub::saved::recover(&store.0.dir_io(io, 0), store, agreed.store).await;
+    saved::recover(&store.0.dir_io(io, 0), store, agreed.store).await;
     for (dir_index, dir) in options.dirs.iter().enumerate() {
         let io = &store.0.dir_io(io, dir_index);
         let fail = |error: io::Error| OpenError(format!("data directory {} can't be read: {error}", dir.display()));

@@ -1,7 +1,9 @@
-//! How fast compaction works: slowly while there is space, and the faster the less there is.
+//! The space of a store, and how fast compaction works by it: slowly while there is space, and the
+//! faster the less there is.
 //!
-//! With ample space it copies at a rate that nobody notices. Below a low mark the rate grows with what is missing, up to no limit at all, so it meets
-//! the rate at which space is used up somewhere in between.
+//! With ample space it copies at a rate that nobody notices. Below a low mark the rate grows with what
+//! is missing, up to no limit at all, so it meets the rate at which space is used up somewhere in
+//! between.
 
 use std::time::Duration;
 
@@ -17,7 +19,7 @@ const STEP_MAX: Duration = Duration::from_millis(200);
 
 /// The space of a store, or of one of its directories.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(in crate::store) struct Space {
+pub(super) struct Space {
     pub total: u64,
     /// What may still be written: free blocks, and files kept for reuse.
     pub free: u64,

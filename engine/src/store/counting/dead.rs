@@ -1,0 +1,100 @@
+//! What has died is taken off its segments, and a segment in which nothing is live any more is the
+//! reclaimer's.
+//!
+//! Also here: which operations are not in the index yet. A segment that holds the record of one stays
+//! in the table.
+
+use std::sync::Arc;
+
+use crate::io::Io;
+use crate::log::RECORD_ALIGN;
+use crate::log::segment::Segment;
+use crate::mutant::{Mutant, is_planted};
+use crate::store::event::Event;
+use crate::store::in_use::Condemned;
+use crate::store::location::{has_extents, record_bytes};
+use crate::store::message::Released;
+use crate::store::shard::Shard;
+use crate::types::SegmentId;
+
+impl<I: Io> Shard<I> {
+    /// Counts what was taken out of the index as dead.
+    pub(in crate::store) async fn forget(&self, released: Released) {
+        let Released { before: Some(location), accounted: true, is_lost, id } = released else { return };
+        if has_extents(&location) {
+            let condemned = Condemned::Blob(released);
+            if self.shared().in_use.condemn(id, location.sequence, condemned).is_none() {
+                return;
+            }
+            let mut pieces = Vec::new();
+            if !is_lost {
+                let read = self.visit_pieces(id, &location, |segment, bytes| pieces.push((segment.clone(), bytes)));
+                match read.await {
+                    Ok(()) => {}
+                    Err(error) if error.is_passing() => return self.count_dead_later(released),
+                    Err(error) => {
+                        // Nobody knows whether those that could be read were counted.
+                        pieces.clear();
+                        tracing::warn!(
+                            %id, %error,
+                            "the pieces of a deleted blob can't be read: their space is known only after a restart"
+                        );
+                    }
+                }
+            }
+            for (segment, bytes) in pieces {
+                self.count_dead(&segment, bytes);
+            }
+        }
+        if let Some(segment) = self.segment(&location) {
+            let wrong = if is_planted(Mutant::AccountWrong) { RECORD_ALIGN as u64 } else { 0 };
+            self.count_dead(&segment, record_bytes(&location) + wrong);
+        }
+    }
+
+    /// An operation whose record lies in a segment is in the index now.
+    pub(in crate::store) fn applied(&self, segment: &Segment<I::File>) {
+        let was_last = segment.remove_unapplied();
+        if was_last && segment.is_dead() {
+            self.tell_reclaimer(Event::Dead(segment.id));
+        }
+    }
+
+    /// The same for records that were refused, once the owners of their ids know what is in doubt.
+    pub(in crate::store) fn applied_in(&self, segments: &[SegmentId]) {
+        for id in segments {
+            // A segment with something unapplied is not taken out of the table.
+            let segment = self.shared().table.get(*id).expect("what was refused in it is not applied yet");
+            self.applied(&segment);
+        }
+    }
+
+    /// Keeps the pieces that a record lists which may lie in a segment: the next start may find it.
+    /// Those in that segment itself go with it.
+    pub(in crate::store) fn hold_pieces(&self, in_doubt: SegmentId, pieces: &[(SegmentId, u64)]) {
+        let home = self.shared().table.get(in_doubt).expect("what was refused in it is not applied yet");
+        for (segment, bytes) in pieces {
+            if *segment == in_doubt {
+                self.count_dead(&home, *bytes);
+            } else {
+                home.hold(*segment, *bytes);
+            }
+        }
+    }
+
+    /// Takes bytes off a segment, and has it reclaimed when nothing is left.
+    pub(in crate::store) fn count_dead(&self, segment: &Arc<Segment<I::File>>, bytes: u64) {
+        if segment.remove_live(bytes) == 0 {
+            self.tell_reclaimer(Event::Dead(segment.id));
+        }
+        self.shared().background.space_changed();
+    }
+
+    /// The same for records that were moved.
+    pub(in crate::store) fn count_records_dead(&self, records: &[(SegmentId, u64)]) {
+        for (segment, bytes) in records {
+            let segment = self.shared().table.get(*segment).expect("it holds something that counts as live");
+            self.count_dead(&segment, *bytes);
+        }
+    }
+}
