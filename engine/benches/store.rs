@@ -19,9 +19,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use nabu_engine::content::Pace;
 use nabu_engine::io::{Clock, Spawn};
 use nabu_engine::runtime::{RingIo, RuntimeOptions, run, steps};
-use nabu_engine::store::{CommitOptions, Limits, Pace, Shard, Store, StoreOptions};
+use nabu_engine::store::{CommitOptions, Limits, Shard, Store, StoreOptions};
 use nabu_engine::sync::Notify;
 use nabu_engine::types::{BlobId, CoreId};
 

@@ -11,12 +11,14 @@
 //! | [`cache`] | which verified bytes stay in memory, and who reads the others? |
 //! | [`warmer`] | who finds memory for the cache before it is needed? |
 //! | [`maintenance`] | what runs beside the cores, at low priority, and on what? |
+//! | [`content`] | how do the bytes of a content change hands? |
 //! | [`store`] | put, get, delete, list over the above |
 //!
 //! The engine knows no HTTP and no cluster.
 
 pub(crate) mod atomics;
 pub mod cache;
+pub mod content;
 pub mod index;
 pub mod io;
 pub mod log;

@@ -4,9 +4,10 @@ mod support;
 
 use std::time::Duration;
 
+use nabu_engine::content::Pace;
 use nabu_engine::io::Clock;
 use nabu_engine::sim::{CrashMode, Sim, SimIo, SimOptions};
-use nabu_engine::store::{CommitOptions, Limits, Pace, Shard, StoreError, StoreOptions};
+use nabu_engine::store::{CommitOptions, Limits, Shard, StoreError, StoreOptions};
 use support::content::Content;
 use support::machine;
 

@@ -5,9 +5,10 @@ mod support;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use nabu_engine::content::Pace;
 use nabu_engine::io::{Clock, Spawn};
 use nabu_engine::sim::{CrashMode, Faults, Sim, SimIo, SimOptions};
-use nabu_engine::store::{CommitOptions, Limits, Missing, OpenError, Pace, Shard, StoreError, StoreOptions};
+use nabu_engine::store::{CommitOptions, Limits, Missing, OpenError, Shard, StoreError, StoreOptions};
 use nabu_engine::sync::promise;
 use support::client::read_range;
 use support::content::Content;

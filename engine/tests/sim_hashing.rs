@@ -4,10 +4,11 @@ mod support;
 
 use std::rc::Rc;
 
+use nabu_engine::content::Pace;
 use nabu_engine::io::Spawn;
 use nabu_engine::probe::{self, Event};
 use nabu_engine::sim::{Sim, SimIo, SimOptions};
-use nabu_engine::store::{CommitOptions, Limits, Pace, Shard, StoreOptions};
+use nabu_engine::store::{CommitOptions, Limits, Shard, StoreOptions};
 use nabu_engine::sync::promise;
 use support::client::read_range;
 use support::content::Content;

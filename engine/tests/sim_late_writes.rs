@@ -5,8 +5,9 @@ mod support;
 
 use std::time::Duration;
 
+use nabu_engine::content::Pace;
 use nabu_engine::sim::{CrashMode, Random, Sim, SimIo, SimOptions};
-use nabu_engine::store::{CommitOptions, Limits, Pace, Shard, StoreOptions};
+use nabu_engine::store::{CommitOptions, Limits, Shard, StoreOptions};
 use support::client::read_range;
 use support::content::Content;
 use support::machine::{self, Shards};

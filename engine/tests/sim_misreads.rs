@@ -5,6 +5,7 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nabu_engine::content::Pace;
 use nabu_engine::io::BLOCK_SIZE;
 use nabu_engine::log::codec::crc32c;
 use nabu_engine::log::footer::{ENTRY_SIZE, Trailer};
@@ -12,7 +13,7 @@ use nabu_engine::log::header::DATA_START;
 use nabu_engine::log::record::Kind;
 use nabu_engine::probe::{self, Event};
 use nabu_engine::sim::{CrashMode, Faults, Random, Sim, SimIo, SimOptions};
-use nabu_engine::store::{CommitOptions, Limits, Pace, Shard, StoreError, StoreOptions, StoreStatus};
+use nabu_engine::store::{CommitOptions, Limits, Shard, StoreError, StoreOptions, StoreStatus};
 use support::anatomy;
 use support::client::read_range;
 use support::content::Content;

@@ -6,9 +6,10 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use nabu_engine::content::{Pace, Sendable};
 use nabu_engine::io::{Clock, Spawn};
 use nabu_engine::sim::{CrashMode, Sim, SimIo, SimOptions};
-use nabu_engine::store::{CommitOptions, Limits, Pace, Sendable, Shard, StoreError, StoreOptions, Stored};
+use nabu_engine::store::{CommitOptions, Limits, Shard, StoreError, StoreOptions, Stored};
 use support::content::Content;
 use support::machine;
 

@@ -5,11 +5,12 @@ mod support;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use nabu_engine::content::Pace;
 use nabu_engine::io::{Clock, Disk, Spawn};
 use nabu_engine::log::footer::footer_bytes;
 use nabu_engine::probe::{self, Event};
 use nabu_engine::sim::{CrashMode, Faults, Sim, SimIo, SimOptions};
-use nabu_engine::store::{CommitOptions, Limits, Pace, Shard, StoreError, StoreOptions, Stored};
+use nabu_engine::store::{CommitOptions, Limits, Shard, StoreError, StoreOptions, Stored};
 use nabu_engine::sync::promise;
 use nabu_engine::types::BlobId;
 use support::client::read_range;

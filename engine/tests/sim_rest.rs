@@ -6,11 +6,12 @@ mod support;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use nabu_engine::content::Pace;
 use nabu_engine::log::header::DATA_START;
 use nabu_engine::log::record::Kind;
 use nabu_engine::probe::{self, Event};
 use nabu_engine::sim::{CrashMode, Faults, Sim, SimIo, SimOptions};
-use nabu_engine::store::{CommitOptions, Limits, Pace, Shard, StoreError, StoreOptions, StoreStatus, Stored};
+use nabu_engine::store::{CommitOptions, Limits, Shard, StoreError, StoreOptions, StoreStatus, Stored};
 use nabu_engine::types::BlobId;
 use support::anatomy::{self, Meaning, Part};
 use support::client::read_range;

@@ -4,9 +4,10 @@ mod support;
 
 use std::time::Duration;
 
+use nabu_engine::content::Pace;
 use nabu_engine::log::record::{Kind, Layout};
 use nabu_engine::sim::{CrashMode, Faults, Random, Sim, SimIo, SimOptions};
-use nabu_engine::store::{CommitOptions, Limits, Pace, ScrubOptions, Shard, StoreError, StoreOptions, StoreStatus};
+use nabu_engine::store::{CommitOptions, Limits, ScrubOptions, Shard, StoreError, StoreOptions, StoreStatus};
 use support::anatomy::{self, Meaning, Part};
 use support::client::read_range;
 use support::content::Content;

@@ -6,12 +6,16 @@ use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use nabu_engine::runtime::RingIo;
-use nabu_engine::store::Shard;
 
-use super::service::health::NOT_READY_REASON;
 use crate::auth::CoreAuthority;
 use crate::http::HttpError;
 use crate::metrics::collector::Collector;
+
+/// Why a server that runs may not be ready.
+pub const NOT_READY_REASON: &str = "the store is being recovered; try again";
+
+/// All contents, as one core reaches them.
+pub type Blobs = nabu_cluster::blobs::Blobs<RingIo>;
 
 /// What the handlers know of the node.
 pub struct Node {
@@ -28,34 +32,34 @@ pub struct Context {
     pub node: Arc<Node>,
     pub authority: CoreAuthority,
     /// `None` until the store is recovered.
-    shard: RefCell<Option<Shard<RingIo>>>,
+    blobs: RefCell<Option<Blobs>>,
 }
 
 impl Context {
     pub fn new(node: Arc<Node>, authority: CoreAuthority) -> Self {
-        Self { node, authority, shard: RefCell::new(None) }
+        Self { node, authority, blobs: RefCell::new(None) }
     }
 
     /// The store is recovered.
-    pub fn open(&self, shard: Shard<RingIo>) {
-        *self.shard.borrow_mut() = Some(shard);
+    pub fn open(&self, blobs: Blobs) {
+        *self.blobs.borrow_mut() = Some(blobs);
     }
 
     /// No more requests come.
-    pub fn close(&self) -> Option<Shard<RingIo>> {
-        self.shard.borrow_mut().take()
+    pub fn close(&self) {
+        self.blobs.borrow_mut().take();
     }
 
-    /// The store, if it is recovered.
-    pub fn shard(&self) -> Option<Shard<RingIo>> {
-        self.shard.borrow().clone()
+    /// All contents, if the store is recovered.
+    pub fn blobs(&self) -> Option<Blobs> {
+        self.blobs.borrow().clone()
     }
 
-    /// The store.
+    /// All contents.
     ///
     /// # Errors
-    /// 503 until it is recovered.
-    pub fn ready(&self) -> Result<Shard<RingIo>, HttpError> {
-        self.shard().ok_or_else(|| HttpError::unavailable("not ready", NOT_READY_REASON))
+    /// 503 until the store is recovered.
+    pub fn ready(&self) -> Result<Blobs, HttpError> {
+        self.blobs().ok_or_else(|| HttpError::unavailable("not ready", NOT_READY_REASON))
     }
 }

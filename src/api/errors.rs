@@ -1,6 +1,7 @@
 //! What an error of the store is to a client of the API, and the one shape of an error body:
 //! `{"code", "error", "message"}`.
 
+use nabu_cluster::blobs;
 use nabu_engine::store::StoreError;
 use serde::Serialize;
 
@@ -17,6 +18,14 @@ struct ErrorBody<'e> {
 /// The body of an error answer of v1 and of what serves all APIs.
 pub fn render(error: &HttpError) -> (&'static str, Vec<u8>) {
     (json::MEDIA_TYPE, json::to_vec(&ErrorBody { code: error.status, error: error.error, message: &error.message }))
+}
+
+impl From<blobs::Error> for HttpError {
+    fn from(error: blobs::Error) -> Self {
+        match error {
+            blobs::Error::Local(error) => error.into(),
+        }
+    }
 }
 
 impl From<StoreError> for HttpError {

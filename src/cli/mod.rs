@@ -14,7 +14,6 @@ pub mod inspect;
 pub mod ls;
 pub mod offline;
 pub mod output;
-pub mod policy;
 pub mod progress;
 pub mod put;
 pub mod rm;

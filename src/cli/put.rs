@@ -5,6 +5,7 @@ use std::io::{self, Read, Seek};
 use std::path::PathBuf;
 
 use clap::Args;
+use nabu_cluster::policy::Policy;
 use nabu_engine::types::{BlobId, ContentHash};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -15,7 +16,6 @@ use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use super::client::{ApiOptions, Client, json_of};
 use super::exit::{Exit, Failure};
 use super::output::{Output, human_size};
-use super::policy::Policy;
 use super::progress::Progress;
 
 /// Above this many bytes the server is asked before the content is sent, so that a refusal costs no transfer.
@@ -38,7 +38,7 @@ pub struct Put {
     file: PathBuf,
 
     /// Copies or shards: none, replica2, replica3, ec42, ec82, or 0 to 5. Without it the server decides
-    #[arg(long, value_name = "POLICY", value_parser = Policy::parse)]
+    #[arg(long, value_name = "POLICY")]
     policy: Option<Policy>,
 
     /// A label, kept with the blob; may be repeated
@@ -171,7 +171,7 @@ impl Put {
             headers.insert(EXPECT, HeaderValue::from_static("100-continue"));
         }
         if let Some(policy) = self.policy {
-            headers.insert("x-nabu-policy", HeaderValue::from(u16::from(policy.0)));
+            headers.insert("x-nabu-policy", HeaderValue::from(u16::from(policy.number())));
         }
         for label in &self.labels {
             if headers.insert(label.header.clone(), label.value.clone()).is_some() {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
+use nabu_cluster::policy::Policy;
 use nabu_engine::types::BlobId;
 use serde::Serialize;
 use ureq::http::{HeaderMap, Method};
@@ -10,7 +11,6 @@ use ureq::http::{HeaderMap, Method};
 use super::client::{ApiOptions, Client, etag_hash, header_number};
 use super::exit::{Exit, Failure};
 use super::output::{Output, human_size, printable, rfc3339};
-use super::policy::Policy;
 
 /// Show size, hash, age, policy and labels of a blob
 #[derive(Args)]
@@ -72,7 +72,7 @@ impl Facts {
             sha256: etag_hash(headers).map(|hash| hash.to_hex()),
             created_at_ns,
             created_at: created_at_ns.map(rfc3339),
-            policy: header_number(headers, "x-nabu-policy").map(Policy::name_of),
+            policy: header_number(headers, "x-nabu-policy").map(policy_name),
             labels: labels.collect(),
         })
     }
@@ -93,6 +93,12 @@ impl Facts {
         }
         text
     }
+}
+
+/// The name for a number that a server answered; the number itself when it is a newer one.
+fn policy_name(number: u64) -> String {
+    let known = i64::try_from(number).ok().and_then(Policy::of_number);
+    known.map_or_else(|| number.to_string(), |policy| policy.name().to_ascii_lowercase())
 }
 
 #[cfg(test)]

@@ -1,14 +1,14 @@
-//! The body of a request: received only when a handler asks for it, straight into the buffers of an upload where its length is
-//! known.
+//! The body of a request: received only when a handler asks for it, straight into the buffers of a sink where its length
+//! is known.
 //!
 //! `100 Continue` is sent when the first byte is asked for, so every check that can refuse comes before.
 
 use std::ops::Range;
 use std::rc::Rc;
 
+use nabu_engine::content::Sink;
 use nabu_engine::io::Clock;
-use nabu_engine::runtime::{Half, RingIo};
-use nabu_engine::store::Upload;
+use nabu_engine::runtime::Half;
 use nabu_net::http::body::{ChunkDecoder, ChunkEvent};
 use nabu_net::http::head::{BodyFraming, RequestHead};
 
@@ -136,12 +136,15 @@ impl Exchange {
         self.body.length()
     }
 
-    /// Receives the whole body into an upload.
-    pub async fn receive_upload(&mut self, upload: &mut Upload<RingIo>, limit: SizeLimit) -> Result<(), HttpError> {
+    /// Receives the whole body into a sink.
+    pub async fn receive_into<S: Sink>(&mut self, sink: &mut S, limit: SizeLimit) -> Result<(), HttpError>
+    where
+        HttpError: From<S::Error>,
+    {
         while let Some(piece) = self.buffered_piece(true).await? {
             self.enter_once(Phase::Hash);
-            upload.write(&self.input[piece]).await?;
-            limit.check(upload.size())?;
+            sink.write(&self.input[piece]).await?;
+            limit.check(sink.size())?;
         }
         while let Framing::Length(left) = self.body.framing
             && left > 0
@@ -151,7 +154,7 @@ impl Exchange {
                 self.send_continue().await?;
             }
             self.enter(Phase::Buffer);
-            let (buf, mut range) = upload.space().await?;
+            let (buf, mut range) = sink.space().await?;
             // Never past the body: what follows belongs to the next request.
             range.end = range.start + (range.len() as u64).min(left) as usize;
             self.enter(Phase::Receive);
@@ -165,7 +168,7 @@ impl Exchange {
             self.body.framing = Framing::Length(left - count as u64);
             self.received_body_bytes += count as u64;
             self.enter(Phase::Hash);
-            upload.fill(buf, count).await?;
+            sink.fill(buf, count).await?;
         }
         Ok(())
     }

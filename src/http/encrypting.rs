@@ -7,28 +7,30 @@ use std::ops::Range;
 use std::pin::pin;
 use std::rc::Rc;
 
+use nabu_engine::content::{Pace, Sendable, Source};
 use nabu_engine::io::{Body, Clock, SharedBuf, Spawn};
-use nabu_engine::runtime::RingIo;
-use nabu_engine::store::{BlobReader, Pace, Sendable};
 use nabu_engine::sync::{Either, race};
 
 use super::error::HttpError;
 use super::exchange::Exchange;
+use super::pace::{PATIENCE, Sent};
 use super::phases::Phase;
-use super::sending::{PATIENCE, Sent};
 use super::transport::{SEALED_AT_ONCE, SEALED_HEAD_BYTES_MAX, Session};
 
-/// Sends `buf[range]`, which the reader just gave, and what follows it.
-pub async fn encrypt(
+/// Sends `buf[range]`, which the source just gave, and what follows it.
+pub async fn encrypt<S: Source>(
     exchange: &mut Exchange,
     session: Rc<Session>,
-    reader: &mut BlobReader<RingIo>,
+    source: &mut S,
     buf: SharedBuf,
     range: Range<usize>,
-) -> Result<Sent, HttpError> {
+) -> Result<Sent, HttpError>
+where
+    HttpError: From<S::Error>,
+{
     let core = exchange.core.clone();
     let Some((mut records, _place)) = core.records_buffer() else {
-        reader.unread(range.len());
+        source.unread(range.len());
         return Ok(Sent::Slow);
     };
     let mut head = exchange.take_head();
@@ -66,7 +68,7 @@ pub async fn encrypt(
                 Either::Second(()) => {
                     // Held by nobody but the socket while that waits.
                     frame = None;
-                    reader.unread(range.len());
+                    source.unread(range.len());
                     sending.await
                 }
             };
@@ -80,11 +82,11 @@ pub async fn encrypt(
             break Sent::Slow;
         }
         exchange.enter(Phase::Read);
-        next = match reader.next(Pace::Fast).await?.map(|chunk| (chunk.len(), chunk.into_sendable())) {
+        next = match source.next(Pace::Fast).await?.map(|chunk| (chunk.len(), chunk.into_sendable())) {
             None => break Sent::All,
             Some((_, Sendable::Large(Body::Shared(buf), range))) => Some((buf, range)),
             Some((length, _)) => {
-                reader.unread(length);
+                source.unread(length);
                 None
             }
         };

@@ -10,7 +10,7 @@
 //! | [`core`] | what the connections of one core share |
 //! | [`exchange`] | one request and its answer |
 //! | [`body`] | the body of a request |
-//! | [`sending`], [`encrypting`] | the body of a large answer, without copies where that can be |
+//! | [`sending`], [`encrypting`], [`pace`] | the body of a large answer, without copies where that can be |
 //! | [`transport`] | plain sockets, TLS in this process, TLS in the kernel |
 //! | [`conditions`] | conditional requests and ranges |
 //! | [`error`] | a refusal, before it has a body |
@@ -26,6 +26,7 @@ mod core;
 mod encrypting;
 mod error;
 mod exchange;
+mod pace;
 mod phases;
 mod report;
 mod request_id;

@@ -12,28 +12,31 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use nabu_engine::content::{Pace, Sendable, Source};
 use nabu_engine::io::{Body, Clock, SharedBuf};
-use nabu_engine::runtime::{RingIo, Taken};
-use nabu_engine::store::{BlobReader, Pace, Sendable};
+use nabu_engine::runtime::Taken;
 
 use super::encrypting::encrypt;
 use super::error::HttpError;
 use super::exchange::Exchange;
+use super::pace::{PATIENCE, Sent};
 use super::phases::Phase;
 
 /// Less than this is cheaper to copy than to splice (measured with `engine/benches/send.rs`).
 const SPLICE_MIN: u64 = 48 << 10;
-/// How long a peer may take nothing before it counts as slow; and within which a slow one must take 64 KiB to count as fast again.
-pub const PATIENCE: Duration = Duration::from_millis(250);
+/// Within this a slow peer must take 64 KiB to count as fast again.
 const FAST_AGAIN: Duration = Duration::from_millis(20);
 
-/// Sends everything that the reader has.
-pub async fn send(exchange: &mut Exchange, mut reader: BlobReader<RingIo>) -> Result<(), HttpError> {
+/// Sends everything that the source has.
+pub async fn send<S: Source>(exchange: &mut Exchange, mut source: S) -> Result<(), HttpError>
+where
+    HttpError: From<S::Error>,
+{
     let mut pace = Pace::Fast;
     loop {
         exchange.enter_once(Phase::Read);
-        let large = pace == Pace::Fast && reader.remaining() >= SPLICE_MIN;
-        let chunk = match reader.next(pace).await {
+        let large = pace == Pace::Fast && source.remaining() >= SPLICE_MIN;
+        let chunk = match source.next(pace).await {
             Ok(Some(chunk)) => chunk,
             Ok(None) => return Ok(()),
             Err(error) => {
@@ -47,8 +50,8 @@ pub async fn send(exchange: &mut Exchange, mut reader: BlobReader<RingIo>) -> Re
             Sendable::Small(chunk) => exchange.put(chunk.bytes()),
             Sendable::Large(Body::Shared(buf), range) if large && buf.can_be_spliced() => {
                 let sent = match exchange.stream.session().cloned() {
-                    None => splice(exchange, &mut reader, buf, range).await?,
-                    Some(session) => Box::pin(encrypt(exchange, session, &mut reader, buf, range)).await?,
+                    None => splice(exchange, &mut source, buf, range).await?,
+                    Some(session) => Box::pin(encrypt(exchange, session, &mut source, buf, range)).await?,
                 };
                 match sent {
                     Sent::All | Sent::Gone => return Ok(()),
@@ -58,7 +61,7 @@ pub async fn send(exchange: &mut Exchange, mut reader: BlobReader<RingIo>) -> Re
             Sendable::Large(body, range) => {
                 let started = exchange.enter(Phase::Send);
                 let Some(body) = exchange.send_body(body, range).await else { return Ok(()) };
-                reader.recycle(body);
+                source.recycle(body);
                 let duration = exchange.enter(Phase::Read).since(started);
                 if duration > PATIENCE {
                     pace = Pace::Slow;
@@ -70,25 +73,19 @@ pub async fn send(exchange: &mut Exchange, mut reader: BlobReader<RingIo>) -> Re
     }
 }
 
-/// How sending fast ended.
-pub enum Sent {
-    All,
-    /// The peer is gone, and the exchange knows.
-    Gone,
-    /// The peer is slow, or there are too many transfers: the rest goes another way.
-    Slow,
-}
-
-/// Splices `buf[range]`, which the reader just gave, and what follows it.
-async fn splice(
+/// Splices `buf[range]`, which the source just gave, and what follows it.
+async fn splice<S: Source>(
     exchange: &mut Exchange,
-    reader: &mut BlobReader<RingIo>,
+    source: &mut S,
     buf: SharedBuf,
     range: Range<usize>,
-) -> Result<Sent, HttpError> {
+) -> Result<Sent, HttpError>
+where
+    HttpError: From<S::Error>,
+{
     let stream = exchange.stream.clone();
     let Some(mut splice) = stream.begin_splice() else {
-        reader.unread(range.len());
+        source.unread(range.len());
         return Ok(Sent::Slow);
     };
     let head = exchange.take_head();
@@ -105,11 +102,11 @@ async fn splice(
         let now = exchange.departs(length);
         exchange.core.set_send_deadline(&stream, now, length);
         if !stream.count_spliced(length) {
-            reader.unread(length);
+            source.unread(length);
             let result = splice.flush(true).await;
             return Ok(if exchange.sent(result, 0) { Sent::Slow } else { Sent::Gone });
         }
-        let taken = splice.send(&buf, range, reader.remaining() > 0, PATIENCE).await;
+        let taken = splice.send(&buf, range, source.remaining() > 0, PATIENCE).await;
         // Held by nobody but the socket while that waits.
         drop(buf);
         let stalled = match taken {
@@ -118,8 +115,8 @@ async fn splice(
         };
         let mut result = taken.map(drop);
         if let Some(taken) = stalled {
-            reader.unread(length - taken);
-            result = splice.flush(reader.remaining() > 0).await;
+            source.unread(length - taken);
+            result = splice.flush(source.remaining() > 0).await;
         }
         stream.set_deadline(None);
         if !exchange.sent(result, stalled.unwrap_or(length)) {
@@ -129,11 +126,11 @@ async fn splice(
             return Ok(Sent::Slow);
         }
         exchange.enter(Phase::Read);
-        next = match reader.next(Pace::Fast).await?.map(|chunk| (chunk.len(), chunk.into_sendable())) {
+        next = match source.next(Pace::Fast).await?.map(|chunk| (chunk.len(), chunk.into_sendable())) {
             None => return Ok(Sent::All),
             Some((_, Sendable::Large(Body::Shared(buf), range))) if buf.can_be_spliced() => Some((buf, range)),
             Some((length, _)) => {
-                reader.unread(length);
+                source.unread(length);
                 None
             }
         };

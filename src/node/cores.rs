@@ -1,6 +1,7 @@
 //! What each core does: it binds the shared port, serves at once (so that health is answered while the
 //! store recovers), opens its shard, and on a signal drains its connections and closes the shard.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
@@ -8,10 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use nabu_cluster::blobs::Blobs;
 use nabu_engine::io::{Clock, Disk, Spawn};
 use nabu_engine::mailbox::{Receiver, Sender, mailbox};
 use nabu_engine::runtime::{Listener, RingIo};
-use nabu_engine::store::{ScrubOptions, Store};
+use nabu_engine::store::{ScrubOptions, Shard, Store};
 use nabu_engine::sync::{Either, race};
 use nabu_engine::types::CoreId;
 
@@ -52,6 +54,8 @@ pub struct Shared {
 struct Core {
     http: Rc<http::Core>,
     context: Rc<Context>,
+    /// Once it is open.
+    shard: RefCell<Option<Shard<RingIo>>>,
 }
 
 /// What a core is told.
@@ -99,7 +103,7 @@ impl Core {
         let http = Rc::new(http::Core::new(id, io.clone(), shared.http.clone(), api::serve(context.clone())));
         let counted = http.clone();
         shared.node.collector.serve(id, io, move || counted.snapshot());
-        Self { http, context }
+        Self { http, context, shard: RefCell::new(None) }
     }
 }
 
@@ -128,7 +132,8 @@ pub async fn core_main(shared: Arc<Shared>, mailboxes: Mailboxes, id: CoreId, io
     let steps = shared.gate.wait(|steps| steps.drained == cores).await;
     // Not while requests are still answered: it is the closing that waits for the work.
     shared.maintenance.hurry();
-    if let Some(shard) = core.context.close()
+    core.context.close();
+    if let Some(shard) = core.shard.take()
         && steps.abandoned == 0
     {
         let patience = Duration::from_millis(shared.config.limits.disk_timeout_ms) * 2 + CLOSE_PATIENCE;
@@ -232,7 +237,8 @@ async fn serve(shared: &Shared, core: &Core, mailboxes: &Mailboxes, mail: &mut R
     let opening = shared.store.open(core.http.id, io.clone());
     match race(opening, stopped(mail)).await {
         Either::First(Ok(shard)) => {
-            core.context.open(shard);
+            core.context.open(Blobs::Local(shard.clone()));
+            *core.shard.borrow_mut() = Some(shard);
             if shared.gate.step(|steps| steps.opened += 1).opened == shared.config.cores {
                 let milliseconds = io.now().since(started).as_millis() as u64;
                 tracing::info!(milliseconds, "ready to serve blobs");

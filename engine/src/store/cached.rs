@@ -39,7 +39,7 @@ pub(super) struct CachedHead {
     /// Of a blob.
     pub meta: Option<BlobMeta>,
     /// Of a record that was read whole.
-    pub payload: Option<Box<[u8]>>,
+    pub payload: Option<Arc<[u8]>>,
     /// None: it is not in the cache.
     pub charge: Option<Charge>,
 }
@@ -129,6 +129,8 @@ pub(super) fn rekey(cache: &Cache, from: RecordPlace, to: RecordPlace) {
 /// What a head takes in memory.
 pub(super) fn head_bytes(decoded: &Decoded, payload: usize) -> usize {
     let labels: usize = decoded.head.labels.iter().map(|(name, value)| name.len() + value.len() + 48).sum();
+    // A payload of its own is counted by two references before its bytes.
+    let payload = if payload > 0 { payload + 2 * size_of::<usize>() } else { 0 };
     // The labels are held twice, as read and as told.
     size_of::<CachedHead>() + 2 * labels + decoded.checks.len() * 4 + payload
 }

@@ -113,7 +113,7 @@ impl<I: Io> Shard<I> {
             self.cache().insert(place.payload(), Cached::Payload(copy), size);
             return self.keep_head(decoded, None, leader);
         }
-        let payload = payload.map(Box::from);
+        let payload = payload.map(Arc::from);
         self.keep_head(decoded, payload, leader)
     }
 
@@ -127,7 +127,7 @@ impl<I: Io> Shard<I> {
     }
 
     /// Heads are small: one that finds no room in the cache is used all the same, by its asker alone.
-    fn keep_head(&self, decoded: Decoded, payload: Option<Box<[u8]>>, leader: Leader<Cached>) -> Arc<CachedHead> {
+    fn keep_head(&self, decoded: Decoded, payload: Option<Arc<[u8]>>, leader: Leader<Cached>) -> Arc<CachedHead> {
         let (head, size) = self.new_head(decoded, payload);
         if head.charge.is_some() {
             leader.fill(Cached::Head(head.clone()), size);
@@ -136,14 +136,14 @@ impl<I: Io> Shard<I> {
     }
 
     /// Enters a head that nobody asked for.
-    pub(super) fn insert_head(&self, place: RecordPlace, decoded: Decoded, payload: Option<Box<[u8]>>) {
+    pub(super) fn insert_head(&self, place: RecordPlace, decoded: Decoded, payload: Option<Arc<[u8]>>) {
         let (head, size) = self.new_head(decoded, payload);
         if head.charge.is_some() {
             self.cache().insert(place.head(), Cached::Head(head), size);
         }
     }
 
-    fn new_head(&self, decoded: Decoded, payload: Option<Box<[u8]>>) -> (Arc<CachedHead>, usize) {
+    fn new_head(&self, decoded: Decoded, payload: Option<Arc<[u8]>>) -> (Arc<CachedHead>, usize) {
         let size = head_bytes(&decoded, payload.as_ref().map_or(0, |payload| payload.len()));
         let charge = self.cache().reserve(size);
         (Arc::new(CachedHead { meta: meta_of(&decoded), decoded, payload, charge }), size)

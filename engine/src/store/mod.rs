@@ -93,7 +93,7 @@ pub use meta::{BLOB_SIZE_MAX, BlobMeta, LABELS_BYTES_MAX, LABELS_MAX};
 pub use options::{Missing, StoreOptions};
 pub use progress::{CompactionStatus, ScrubStatus};
 pub use quarantine::{Ailment, Quarantined};
-pub use reader::{BlobReader, Chunk, Pace, Sendable};
+pub use reader::BlobReader;
 pub use scrub::{ScrubOptions, scrub};
 pub use shard::{Page, Shard};
 pub use shared::Store;

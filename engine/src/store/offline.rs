@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 
 use sha2::{Digest, Sha256};
 
+use crate::content::Pace;
 use crate::io::Io;
 use crate::log::entries::Entries;
 use crate::log::header::DATA_START;
@@ -15,7 +16,7 @@ use crate::log::record::Kind;
 use crate::log::scan::{Damage, Scan, scan};
 use crate::log::sealed::read_footer;
 use crate::log::segment::Segment;
-use crate::store::{Limits, OpenError, Pace, Quarantined, Shard, Store, StoreError, StoreOptions};
+use crate::store::{Limits, OpenError, Quarantined, Shard, Store, StoreError, StoreOptions};
 use crate::types::{BlobId, ContentHash, CoreId, SegmentId};
 
 /// Ids listed at a time.

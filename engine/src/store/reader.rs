@@ -7,14 +7,15 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::io::{AlignedBuf, Body, Io, SharedBuf};
+use crate::content::{Chunk, Pace};
+use crate::io::{Body, Io};
 use crate::log::CHECK_SIZE;
 use crate::log::extent::Extent;
 use crate::log::record::{Kind, Layout};
 use crate::log::segment::Segment;
 use crate::memory::Frame;
 use crate::store::blob::Blob;
-use crate::store::cached::{CachedExtents, CachedHead, Payload, RecordPlace};
+use crate::store::cached::{CachedExtents, Payload, RecordPlace};
 use crate::store::error::StoreError;
 use crate::store::fetch::{Part, Wanted};
 use crate::store::pin::Pin;
@@ -24,65 +25,6 @@ use crate::types::BlobId;
 
 /// Frames that are read ahead of the one that is wanted, once one was not in memory.
 const AHEAD_MAX: usize = 3;
-
-/// How fast the other side takes what it is given.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Pace {
-    /// As it comes: whole frames, shared with other readers.
-    Fast,
-    /// A chunk may be held for long: a copy of 64 KiB at most, out of the core's own memory.
-    Slow,
-}
-
-/// Verified bytes of a blob.
-#[derive(Debug)]
-pub struct Chunk {
-    source: Source,
-    range: Range<usize>,
-}
-
-#[derive(Debug)]
-enum Source {
-    Shared(SharedBuf),
-    /// Lent by the reader.
-    Owned(AlignedBuf),
-    /// Beside the head of its record.
-    Small(Arc<CachedHead>),
-}
-
-/// A chunk, in what can be sent from.
-pub enum Sendable {
-    /// Few bytes, to be copied.
-    Small(Chunk),
-    Large(Body, Range<usize>),
-}
-
-impl Chunk {
-    pub fn bytes(&self) -> &[u8] {
-        match &self.source {
-            Source::Shared(buf) => &buf[self.range.clone()],
-            Source::Owned(buf) => &buf[self.range.clone()],
-            Source::Small(head) => &head.payload.as_ref().expect("a small payload")[self.range.clone()],
-        }
-    }
-
-    pub fn len(&self) -> usize {
-        self.range.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.range.is_empty()
-    }
-
-    pub fn into_sendable(self) -> Sendable {
-        let Chunk { source, range } = self;
-        match source {
-            Source::Shared(buf) => Sendable::Large(Body::Shared(buf), range),
-            Source::Owned(buf) => Sendable::Large(Body::Owned(buf), range),
-            Source::Small(_) => Sendable::Small(Chunk { source, range }),
-        }
-    }
-}
 
 /// Where the content lies.
 enum Content<I: Io> {
@@ -241,10 +183,9 @@ impl<I: Io> BlobReader<I> {
 
     async fn read_next(&mut self, pace: Pace) -> Result<Chunk, StoreError> {
         if let Content::Inline(record) = &self.content
-            && let Some(head) = record.head.as_ref().filter(|head| head.payload.is_some())
+            && let Some(payload) = record.head.as_ref().and_then(|head| head.payload.as_ref())
         {
-            let range = self.position as usize..self.end as usize;
-            return Ok(Chunk { source: Source::Small(head.clone()), range });
+            return Ok(Chunk::small(payload.clone(), self.position as usize..self.end as usize));
         }
         let mut piece = self.find_piece().await?;
         let outcome = self.read_piece(&mut piece, pace).await;
@@ -333,7 +274,7 @@ impl<I: Io> BlobReader<I> {
             Part::Own { mut frame, range: held, from } => {
                 let buf = frame.lend();
                 self.frame = Some(frame);
-                Chunk { source: Source::Owned(buf), range: within(&held, from, &range) }
+                Chunk::lent(buf, within(&held, from, &range))
             }
         }
     }
@@ -341,11 +282,11 @@ impl<I: Io> BlobReader<I> {
     /// Copies a part of a payload, so that nobody's memory is held up.
     async fn copy(&mut self, payload: &Payload, range: Range<usize>) -> Result<Chunk, StoreError> {
         let mut frame = self.shard.take_frame(range.len()).await?;
-        let Chunk { range: held, .. } = shared(payload.clone(), range);
+        let held = within(&payload.range, payload.from, &range);
         frame[..held.len()].copy_from_slice(&payload.buf[held.clone()]);
         let buf = frame.lend();
         self.frame = Some(frame);
-        Ok(Chunk { source: Source::Owned(buf), range: 0..held.len() })
+        Ok(Chunk::lent(buf, 0..held.len()))
     }
 
     /// What was read ahead of a piece; reads ahead that the position has passed are forgotten.
@@ -397,5 +338,5 @@ fn within(held: &Range<usize>, from: usize, range: &Range<usize>) -> Range<usize
 
 fn shared(payload: Payload, range: Range<usize>) -> Chunk {
     let range = within(&payload.range, payload.from, &range);
-    Chunk { source: Source::Shared(payload.buf), range }
+    Chunk::shared(payload.buf, range)
 }

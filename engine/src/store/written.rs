@@ -3,6 +3,8 @@
 //! Payloads of uploads were hashed and checksummed on their way in, so what lies in memory is what was verified. It enters the cache when its
 //! write has ended well; that nothing asks for it before the blob is in the index, the keys see to: they name the place of the record.
 
+use std::sync::Arc;
+
 use crate::io::{AlignedBuf, Io, SharedBuf};
 use crate::log::HEAD_ROOM;
 use crate::log::open_segment::Placed;
@@ -18,7 +20,7 @@ const FILLED_MIN_PERCENT: usize = 75;
 /// The payload of a record that is about to be written, for when it was.
 pub(super) enum Kept {
     /// Beside its head.
-    Small(Box<[u8]>),
+    Small(Arc<[u8]>),
     /// For itself, with the bytes that it was charged.
     Large(Payload, usize),
     /// The cache has no room.
@@ -33,7 +35,7 @@ impl<I: Io> Shard<I> {
     /// Copies a payload that goes away with its write.
     pub(super) fn keep_copy(&self, payload: &[u8]) -> Kept {
         if payload.len() <= SMALL_PAYLOAD_MAX {
-            return Kept::Small(Box::from(payload));
+            return Kept::Small(Arc::from(payload));
         }
         self.copy(payload).map_or(Kept::Nothing, |(payload, size)| Kept::Large(payload, size))
     }

@@ -4,9 +4,10 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use nabu_engine::content::Pace;
 use nabu_engine::io::Clock;
 use nabu_engine::sim::{Random, SimIo};
-use nabu_engine::store::{CommitOptions, Pace, Shard, StoreError, Upload};
+use nabu_engine::store::{CommitOptions, Shard, StoreError, Upload};
 use nabu_engine::sync::Promise;
 
 use super::content::Content;

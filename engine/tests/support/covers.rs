@@ -9,10 +9,11 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use nabu_engine::content::Pace;
 use nabu_engine::io::{Clock, Spawn};
 use nabu_engine::probe::{self, Event};
 use nabu_engine::sim::{CrashMode, Pauses, Random, Schedule, Sim, SimOptions};
-use nabu_engine::store::{CommitOptions, Limits, Pace, ScrubOptions, StoreOptions};
+use nabu_engine::store::{CommitOptions, Limits, ScrubOptions, StoreOptions};
 
 use super::client::read_range;
 use super::content::Content;

@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
+use nabu_engine::content::Pace;
 use nabu_engine::log::record::Kind;
 use nabu_engine::sim::{Random, Sim, SimIo, SimOptions};
-use nabu_engine::store::{CommitOptions, Limits, Pace, ScrubOptions, Shard, StoreError, StoreOptions, StoreStatus};
+use nabu_engine::store::{CommitOptions, Limits, ScrubOptions, Shard, StoreError, StoreOptions, StoreStatus};
 
 use super::anatomy::{self, Meaning, Part};
 use super::client::read_range;

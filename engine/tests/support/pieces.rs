@@ -9,9 +9,10 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use nabu_engine::content::Pace;
 use nabu_engine::io::{Clock, Spawn};
 use nabu_engine::sim::{CrashMode, Faults, Random, Sim, SimIo, SimOptions};
-use nabu_engine::store::{CommitOptions, CompactionLimits, Limits, Pace, Shard, StoreOptions};
+use nabu_engine::store::{CommitOptions, CompactionLimits, Limits, Shard, StoreOptions};
 use nabu_engine::sync::promise;
 
 use super::client::read_range;

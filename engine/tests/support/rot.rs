@@ -1,10 +1,11 @@
 //! One flipped bit in a segment that was not sealed: it costs one blob at most, nothing at all where
 //! it hits a header, and never a wrong byte.
 
+use nabu_engine::content::Pace;
 use nabu_engine::io::BLOCK_SIZE;
 use nabu_engine::log::header::DATA_START;
 use nabu_engine::sim::{CrashMode, Random, Sim, SimOptions};
-use nabu_engine::store::{CommitOptions, Limits, Pace, StoreOptions};
+use nabu_engine::store::{CommitOptions, Limits, StoreOptions};
 
 use super::client::read_range;
 use super::content::Content;

@@ -2,13 +2,10 @@
 
 use serde::Serialize;
 
-use crate::api::context::Context;
+use crate::api::context::{Context, NOT_READY_REASON};
 use crate::api::json;
 use crate::api::route::PathValues;
 use crate::http::{Exchange, HttpError, RETRY_AFTER_SECONDS};
-
-/// Why a server that runs may not be ready.
-pub const NOT_READY_REASON: &str = "the store is being recovered; try again";
 
 #[derive(Serialize)]
 struct Health {
@@ -35,7 +32,7 @@ pub async fn health(exchange: &mut Exchange, _: &Context, _: &PathValues) -> Res
 
 pub async fn readiness(exchange: &mut Exchange, context: &Context, _: &PathValues) -> Result<(), HttpError> {
     let mut reasons = Vec::new();
-    if context.shard().is_none() {
+    if context.blobs().is_none() {
         reasons.push(NOT_READY_REASON);
     }
     if exchange.core.is_stopping() {

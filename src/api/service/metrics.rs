@@ -13,15 +13,15 @@ use crate::metrics::text;
 pub async fn metrics(exchange: &mut Exchange, context: &Context, _: &PathValues) -> Result<(), HttpError> {
     let io = &exchange.core.io;
     let cores = context.node.collector.collect(io).await;
-    let shard = context.shard();
+    let blobs = context.blobs();
     let snapshot = Snapshot {
         cores,
-        store: match &shard {
+        store: match &blobs {
             None => None,
-            Some(shard) => in_time(io, shard.status()).await,
+            Some(blobs) => in_time(io, blobs.status()).await,
         },
         process: Process::read(context.node.started_at),
-        is_ready: shard.is_some() && !exchange.core.is_stopping(),
+        is_ready: blobs.is_some() && !exchange.core.is_stopping(),
         connections_max: exchange.core.limits().connections_max.into(),
     };
     exchange.answer_bytes(200, text::CONTENT_TYPE, &[("Cache-Control", "no-store")], &render(&snapshot));

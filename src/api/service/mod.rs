@@ -1,7 +1,7 @@
 //! What every node serves beside its APIs: health, for those who decide whether to send it traffic, and
 //! metrics.
 
-pub mod health;
+mod health;
 mod metrics;
 
 use nabu_net::http::head::Method;

@@ -30,8 +30,8 @@ struct Node {
 
 /// Answers the topology.
 pub async fn state(exchange: &mut Exchange, context: &Context, _: &PathValues) -> Result<(), HttpError> {
-    let (state, status) = match context.shard() {
-        Some(shard) => ("active", shard.status().await),
+    let (state, status) = match context.blobs() {
+        Some(blobs) => ("active", blobs.status().await),
         None => ("joining", Default::default()),
     };
     let node = Node {

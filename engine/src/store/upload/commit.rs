@@ -1,5 +1,7 @@
 //! The end of an upload: its hash decides the id, the id's owner gives the turn, and the record makes it durable and visible.
 
+use std::sync::Arc;
+
 use crate::index::Location;
 use crate::io::Io;
 use crate::log::error::LogError;
@@ -152,7 +154,7 @@ impl<I: Io> State<I> {
         let mut payload = Vec::with_capacity(extents.len() * EXTENT_SIZE);
         extent::encode(extents, &mut payload);
         if payload.len() <= PACKED_PAYLOAD_MAX {
-            let kept = Kept::Small(Box::from(payload.as_slice()));
+            let kept = Kept::Small(Arc::from(payload.as_slice()));
             let (shape, checks) = (Shape::packed(&head, payload.len()), checksums(&payload).collect());
             let placed = self.log.commit(head.clone(), PackedPayload::Bytes(payload)).await?;
             self.shard.blob_written(&placed, head, shape, checks, kept);

@@ -15,9 +15,9 @@ struct Deleted {
 
 pub async fn delete(exchange: &mut Exchange, context: &Context, values: &PathValues) -> Result<(), HttpError> {
     let id = blob_id(exchange, values)?;
-    let shard = context.ready()?;
+    let blobs = context.ready()?;
     exchange.enter_at_once(Phase::Commit);
-    if !shard.delete(id).await? {
+    if !blobs.delete(id).await? {
         return Err(blob_not_found(id));
     }
     json::answer(exchange, 200, &[], &Deleted { deleted: true });

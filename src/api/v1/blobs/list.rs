@@ -28,9 +28,9 @@ struct PageQuery {
 
 pub async fn list(exchange: &mut Exchange, context: &Context, _: &PathValues) -> Result<(), HttpError> {
     let query = parse_query(exchange.target())?;
-    let shard = context.ready()?;
+    let blobs = context.ready()?;
     exchange.enter_at_once(Phase::Read);
-    let page = shard.list(query.after, query.limit).await?;
+    let page = blobs.list(query.after, query.limit).await?;
     let ids: Vec<String> = page.ids.iter().map(BlobId::to_string).collect();
     let next_cursor = if page.has_more { ids.last().cloned() } else { None };
     json::answer(exchange, 200, &[], &PageBody { ids, next_cursor, has_more: page.has_more });

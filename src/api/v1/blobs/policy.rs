@@ -1,27 +1,17 @@
-//! Replication policies: what each asks for, and whether this node can give it.
+//! The policy that an upload asks for, and the one that it gets.
+
+use nabu_cluster::policy::Policy;
 
 use crate::http::HttpError;
 
-/// Nodes of a standalone node.
-const NODES: u32 = 1;
-/// `NONE`: one copy.
-const POLICY_NONE: u8 = 1;
-
-/// The policy that a request with this number gets.
+/// The policy that an upload with this number gets.
 ///
 /// # Errors
 /// 400 for a number that names no policy, 412 for a policy that needs more nodes than there are.
 pub fn effective_policy(requested: i64) -> Result<u8, HttpError> {
-    let (name, needed) = match requested {
-        0 | 1 => return Ok(POLICY_NONE),
-        2 => ("REPLICA2", 2),
-        3 => ("REPLICA3", 3),
-        4 => ("EC", 6),
-        5 => ("EC", 10),
-        _ => return Err(unknown_policy(&requested.to_string())),
-    };
-    let message = format!("not enough nodes for {name} (have {NODES}, need {needed})");
-    Err(HttpError::new(412, "not enough nodes", message))
+    let policy = Policy::of_number(requested).ok_or_else(|| unknown_policy(&requested.to_string()))?;
+    let effective = policy.standalone().map_err(|error| HttpError::new(412, "not enough nodes", error.to_string()))?;
+    Ok(effective.number())
 }
 
 /// The same for the value of `X-Nabu-Policy`; no field is policy 0.
@@ -34,11 +24,8 @@ pub fn effective_policy_of_field(value: Option<&[u8]>) -> Result<u8, HttpError> 
 }
 
 fn unknown_policy(shown: &str) -> HttpError {
-    HttpError::new(
-        400,
-        "unknown policy",
-        format!("{shown} is no policy: 0 (default), 1 (NONE), 2 (REPLICA2), 3 (REPLICA3), 4 (EC42) or 5 (EC82)"),
-    )
+    let known: Vec<_> = Policy::ALL.iter().map(|policy| format!("{} ({})", policy.number(), policy.name())).collect();
+    HttpError::new(400, "unknown policy", format!("{shown} is no policy: there are {}", known.join(", ")))
 }
 
 #[cfg(test)]

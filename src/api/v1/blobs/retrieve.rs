@@ -14,10 +14,10 @@ const CACHE_CONTROL: &str = "public, max-age=31536000, immutable";
 
 pub async fn retrieve(exchange: &mut Exchange, context: &Context, values: &PathValues) -> Result<(), HttpError> {
     let id = blob_id(exchange, values)?;
-    let shard = context.ready()?;
+    let blobs = context.ready()?;
     exchange.enter_at_once(Phase::Read);
-    let Some(blob) = shard.open(id).await? else { return Err(blob_not_found(id)) };
-    let meta = blob.meta();
+    let Some(found) = blobs.open(id).await? else { return Err(blob_not_found(id)) };
+    let meta = found.meta();
     let etag = format!("\"{}\"", meta.hash.to_hex());
     let representation = Representation { etag: &etag, modified: last_modified(meta), size: meta.size };
     let selection = Conditions::of(exchange).select(&representation)?;
@@ -29,9 +29,9 @@ pub async fn retrieve(exchange: &mut Exchange, context: &Context, values: &PathV
         Selection::NotModified => Ok(()),
         Selection::Whole => {
             let range = 0..meta.size;
-            send(exchange, blob.reader(range)).await
+            send(exchange, found.source(range)).await
         }
-        Selection::Partial(range) => send(exchange, blob.reader(range)).await,
+        Selection::Partial(range) => send(exchange, found.source(range)).await,
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Everything that can refuse an upload is checked before the first byte of its body is asked for.
 
-use nabu_engine::runtime::RingIo;
-use nabu_engine::store::{CommitOptions, Shard, Stored};
+use nabu_engine::content::Sink;
+use nabu_engine::store::{CommitOptions, Stored};
 use nabu_net::http::head::BodyFraming;
 use serde::Serialize;
 
@@ -11,7 +11,7 @@ use super::base64::{BadBase64, Base64};
 use super::digest::expected_hash;
 use super::labels::Labels;
 use super::policy::{effective_policy, effective_policy_of_field};
-use crate::api::context::Context;
+use crate::api::context::{Blobs, Context};
 use crate::api::errors::blob_too_large;
 use crate::api::json::{self, Document};
 use crate::api::route::PathValues;
@@ -30,21 +30,21 @@ struct StoredBody {
 }
 
 pub async fn store(exchange: &mut Exchange, context: &Context, _: &PathValues) -> Result<(), HttpError> {
-    let shard = &context.ready()?;
+    let blobs = &context.ready()?;
     let media_type = media_type(exchange.field("content-type"))?;
     if exchange.framing() == BodyFraming::None {
         let message = "an upload needs a body: send Content-Length (0 for an empty blob) or Transfer-Encoding: chunked";
         return Err(HttpError::new(411, "length required", message));
     }
     let (stored, policy) = match media_type {
-        MediaType::Bytes => store_bytes(exchange, shard).await?,
-        MediaType::Json => Box::pin(store_json(exchange, shard)).await?,
+        MediaType::Bytes => store_bytes(exchange, blobs).await?,
+        MediaType::Json => Box::pin(store_json(exchange, blobs)).await?,
     };
     answer(exchange, &stored, policy);
     Ok(())
 }
 
-async fn store_bytes(exchange: &mut Exchange, shard: &Shard<RingIo>) -> Result<(Stored, u8), HttpError> {
+async fn store_bytes(exchange: &mut Exchange, blobs: &Blobs) -> Result<(Stored, u8), HttpError> {
     let options = CommitOptions {
         policy: effective_policy_of_field(exchange.field("x-nabu-policy"))?,
         labels: Labels::from_fields(exchange.fields())?.into_vec(),
@@ -54,14 +54,14 @@ async fn store_bytes(exchange: &mut Exchange, shard: &Shard<RingIo>) -> Result<(
     let size = exchange.body_length();
     limit.check(size.unwrap_or(0))?;
     exchange.enter_at_once(Phase::Buffer);
-    let mut upload = shard.upload(size).await?;
-    exchange.receive_upload(&mut upload, limit).await?;
+    let mut sink = blobs.put(size).await?;
+    exchange.receive_into(&mut sink, limit).await?;
     let policy = options.policy;
     exchange.enter(Phase::Commit);
-    Ok((upload.commit(options).await?, policy))
+    Ok((sink.commit(options).await?, policy))
 }
 
-async fn store_json(exchange: &mut Exchange, shard: &Shard<RingIo>) -> Result<(Stored, u8), HttpError> {
+async fn store_json(exchange: &mut Exchange, blobs: &Blobs) -> Result<(Stored, u8), HttpError> {
     let expected_hash = expected_hash(exchange.field("repr-digest"), exchange.field("x-nabu-content-sha256"))?;
     let limit = SizeLimit { bytes: exchange.core.limits().json_bytes_max as u64, refusal: json_too_large };
     let mut body = exchange.receive_in_memory(limit).await?;
@@ -72,15 +72,15 @@ async fn store_json(exchange: &mut Exchange, shard: &Shard<RingIo>) -> Result<(S
     let mut data = Base64::new(document.required_string("data")?).map_err(bad_base64)?;
     blob_limit(exchange).check(data.decoded_size())?;
     exchange.enter(Phase::Buffer);
-    let mut upload = shard.upload(Some(data.decoded_size())).await?;
+    let mut sink = blobs.put(Some(data.decoded_size())).await?;
     exchange.enter(Phase::Hash);
     let mut scratch = exchange.core.vector();
     while data.next(&mut scratch).map_err(bad_base64)? {
-        upload.write(&scratch).await?;
+        sink.write(&scratch).await?;
     }
     exchange.core.recycle(scratch);
     exchange.enter(Phase::Commit);
-    Ok((upload.commit(CommitOptions { policy, labels, expected_hash }).await?, policy))
+    Ok((sink.commit(CommitOptions { policy, labels, expected_hash }).await?, policy))
 }
 
 fn blob_limit(exchange: &Exchange) -> SizeLimit {
