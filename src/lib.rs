@@ -12,6 +12,7 @@ pub mod metrics;
 pub mod node;
 mod private_file;
 mod reloadable;
+mod text;
 mod tls;
 
 /// The cryptography of the server, for clients in tests that speak to it.

@@ -107,7 +107,7 @@ fn forbidden(message: String) -> HttpError {
     HttpError::new(403, "forbidden", message)
 }
 
-/// The token that a request carries; a bearer token goes before an API key.
+/// The token that a request carries.
 fn token<'f>(authorization: Option<&'f [u8]>, api_key: Option<&'f [u8]>) -> Option<&'f [u8]> {
     authorization.and_then(bearer).or(api_key).filter(|token| !token.is_empty())
 }

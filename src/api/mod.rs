@@ -5,11 +5,12 @@
 //! | [`v1`] | blobs, and the cluster |
 //! | [`service`] | health and metrics |
 //!
-//! No API imports another. What they share lies here: [`route`], [`context`], [`access`], [`json`], [`errors`].
+//! No API imports another. What they share lies here: [`route`], [`context`], [`access`], [`singleton`],
+//! [`json`], [`errors`].
 //!
 //! [`service`] is handed to each core by the node. It finds the endpoint, checks who may call it, and hands
 //! the exchange to its handler. Checks go from what any caller may know to what only some may: path and
-//! method, then the token, then the query, and what the handler checks.
+//! method, then fields that stand twice, the token, the query, and what the handler checks.
 
 mod access;
 mod context;
@@ -17,6 +18,7 @@ mod errors;
 pub mod json;
 mod route;
 mod service;
+mod singleton;
 mod v1;
 
 use std::rc::Rc;
@@ -58,6 +60,7 @@ fn admit(router: &Router, context: &Context, exchange: &Exchange) -> Result<Foun
     })?;
     exchange.render.set(found.render);
     exchange.route.set(found.id);
+    singleton::check(exchange)?;
     if let Some(role) = found.route.role {
         access::check(exchange, &context.authority, role)?;
     }

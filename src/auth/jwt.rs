@@ -153,9 +153,12 @@ impl Jwts {
     }
 
     fn verified(&self, claims: &BTreeMap<String, Claim>) -> Result<Verified, Distrust> {
+        // Each names one party (RFC 7519, section 4.1). With a list, any of its names would do for the check
+        // of the issuer, and none for the log.
         let text = |name: &str| match claims.get(name) {
-            Some(Claim::Text(text)) => Some(text.clone()),
-            _ => None,
+            None => Ok(None),
+            Some(Claim::Text(text)) => Ok(Some(text.clone())),
+            Some(_) => Err(Distrust(format!("its claim `{name}` is no text"))),
         };
         let Some(Claim::Number(expires)) = claims.get("exp") else {
             return Err(Distrust("its claim `exp` is no number".to_owned()));
@@ -166,7 +169,7 @@ impl Jwts {
             _ => None,
         };
         let expires_at = (expires.max(0.0) as u64).saturating_add(self.leeway_seconds);
-        Ok(Verified { role, subject: text("sub"), issuer: text("iss"), expires_at })
+        Ok(Verified { role, subject: text("sub")?, issuer: text("iss")?, expires_at })
     }
 
     fn distrust(&self, error: &jsonwebtoken::errors::Error) -> Distrust {

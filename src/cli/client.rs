@@ -18,7 +18,7 @@ use ureq::{Agent, AsSendBody, Body};
 use nabu_engine::types::{ContentHash, unhex};
 
 use super::exit::{Exit, Failure};
-use super::output::printable;
+use crate::text::printable;
 use crate::tls;
 
 /// The most time until a connection stands, over all addresses of the host.

@@ -8,8 +8,9 @@ use serde::Serialize;
 
 use super::exit::{Exit, Failure};
 use super::offline::{look_at, segment_path};
-use super::output::{Output, counted, human_size, printable};
+use super::output::{Output, counted, human_size};
 use super::progress::Progress;
+use crate::text::printable;
 
 /// Verify every byte of a store while no server runs on it
 ///

@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use super::exit::Failure;
 use super::offline::{look_at, segment_path};
-use super::output::{Output, counted, human_size, printable, rfc3339};
+use super::output::{Output, counted, human_size, rfc3339};
+use crate::text::printable;
 
 /// Show what the segments of a store hold while no server runs on it
 ///

@@ -60,11 +60,6 @@ pub fn stdout_failure(error: &io::Error) -> Failure {
     }
 }
 
-/// `text` for a terminal or a log: control characters escaped, so that stored names and server messages can't drive the terminal.
-pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
-}
-
 /// A size for people: `0 B`, `1023 B`, `1.5 KiB`, `3.0 GiB`.
 pub fn human_size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
@@ -146,11 +141,5 @@ mod tests {
         ] {
             assert_eq!(rfc3339(nanoseconds), text);
         }
-    }
-
-    #[test]
-    fn control_characters_never_reach_the_terminal() {
-        assert_eq!(printable("a\u{1b}[2J\nb"), "a\\u{1b}[2J\\nb");
-        assert_eq!(printable("größe"), "größe");
     }
 }

@@ -10,7 +10,8 @@ use ureq::http::{HeaderMap, Method};
 
 use super::client::{ApiOptions, Client, etag_hash, header_number};
 use super::exit::{Exit, Failure};
-use super::output::{Output, human_size, printable, rfc3339};
+use super::output::{Output, human_size, rfc3339};
+use crate::text::printable;
 
 /// Show size, hash, age, policy and labels of a blob
 #[derive(Args)]

@@ -42,6 +42,8 @@ pub struct Body {
     framing: Framing,
     /// The peer waits for a `100 Continue`.
     continue_pending: bool,
+    /// The most bytes that the handler takes.
+    limit: Option<SizeLimit>,
     /// The body can't be read on: it is malformed, or the peer stopped sending.
     failed: bool,
 }
@@ -63,7 +65,7 @@ impl Body {
             BodyFraming::Chunked => Framing::Chunked { decoder: ChunkDecoder::default(), ended: false },
         };
         let continue_pending = head.expects_continue() && !head.is_http_10();
-        let mut body = Self { framing, continue_pending, failed: false };
+        let mut body = Self { framing, continue_pending, limit: None, failed: false };
         body.continue_pending &= !body.is_finished();
         body
     }
@@ -96,25 +98,28 @@ impl Body {
     }
 }
 
-/// Memory of a body, charged to the core until dropped.
-struct Charge {
+/// Memory of a request, charged to its core until dropped.
+pub struct Charge {
     core: Rc<Core>,
     bytes: u64,
 }
 
 impl Charge {
-    fn add(&mut self, bytes: u64) -> Result<(), HttpError> {
-        // Released first, so that a body never waits for itself.
-        self.core.release_body(self.bytes);
-        if self.core.charge_body(self.bytes + bytes) {
-            self.bytes += bytes;
+    /// Charges as many bytes as are needed now.
+    ///
+    /// # Errors
+    /// 503 where too many requests need memory.
+    pub fn need(&mut self, bytes: u64) -> Result<(), HttpError> {
+        if bytes <= self.bytes {
             return Ok(());
         }
-        self.bytes = 0;
-        Err(HttpError::unavailable(
-            "busy",
-            "too many JSON bodies are on their way; try again, or send the blob as application/octet-stream",
-        ))
+        // Released first, so that a request never waits for itself.
+        self.core.release_body(std::mem::take(&mut self.bytes));
+        if !self.core.charge_body(bytes) {
+            return Err(HttpError::unavailable("busy", "too many requests need memory; try again"));
+        }
+        self.bytes = bytes;
+        Ok(())
     }
 }
 
@@ -124,27 +129,29 @@ impl Drop for Charge {
     }
 }
 
-/// A body in memory.
-pub struct BodyInMemory {
-    pub bytes: Vec<u8>,
-    _charge: Charge,
-}
-
 impl Exchange {
     /// The length of the body, if it is known before it is read.
     pub fn body_length(&self) -> Option<u64> {
         self.body.length()
     }
 
+    /// Refuses a body over this limit as soon as it is announced.
+    ///
+    /// # Errors
+    /// The refusal, where the length of the body is known and over it.
+    pub fn limit_body(&mut self, limit: SizeLimit) -> Result<(), HttpError> {
+        self.body.limit = Some(limit);
+        limit.check(self.body.length().unwrap_or(0))
+    }
+
     /// Receives the whole body into a sink.
-    pub async fn receive_into<S: Sink>(&mut self, sink: &mut S, limit: SizeLimit) -> Result<(), HttpError>
+    pub async fn receive_into<S: Sink>(&mut self, sink: &mut S) -> Result<(), HttpError>
     where
         HttpError: From<S::Error>,
     {
         while let Some(piece) = self.buffered_piece(true).await? {
             self.enter_once(Phase::Hash);
             sink.write(&self.input[piece]).await?;
-            limit.check(sink.size())?;
         }
         while let Framing::Length(left) = self.body.framing
             && left > 0
@@ -173,24 +180,14 @@ impl Exchange {
         Ok(())
     }
 
-    /// Receives the whole body into memory.
-    pub async fn receive_in_memory(&mut self, limit: SizeLimit) -> Result<BodyInMemory, HttpError> {
-        let mut charge = Charge { core: self.core.clone(), bytes: 0 };
-        let mut bytes = Vec::new();
-        if let Some(length) = self.body_length() {
-            limit.check(length)?;
-            charge.add(length)?;
-            bytes.reserve_exact(length as usize);
-        }
-        while let Some(piece) = self.next_piece().await? {
-            let needed = (bytes.len() + piece.len()) as u64;
-            limit.check(needed)?;
-            if needed > charge.bytes {
-                charge.add(needed - charge.bytes)?;
-            }
-            bytes.extend_from_slice(&self.input[piece]);
-        }
-        Ok(BodyInMemory { bytes, _charge: charge })
+    /// The memory that this request holds beside its buffers: none yet.
+    pub fn hold_memory(&self) -> Charge {
+        Charge { core: self.core.clone(), bytes: 0 }
+    }
+
+    /// Received bytes of the body, as [`Exchange::next_piece`] gave them.
+    pub fn bytes(&self, piece: Range<usize>) -> &[u8] {
+        &self.input[piece]
     }
 
     /// Reads what is left of the body, within its bounds; false when the connection can't be kept.
@@ -212,8 +209,9 @@ impl Exchange {
         }
     }
 
-    /// The next bytes of the body, as a range of `input`; `None` at its end.
-    async fn next_piece(&mut self) -> Result<Option<Range<usize>>, HttpError> {
+    /// The next bytes of the body, as a range for [`Exchange::bytes`]; `None` at its end. They stay there
+    /// until the next call.
+    pub async fn next_piece(&mut self) -> Result<Option<Range<usize>>, HttpError> {
         loop {
             if let Some(piece) = self.buffered_piece(false).await? {
                 return Ok(Some(piece));
@@ -242,6 +240,12 @@ impl Exchange {
                 Framing::Chunked { decoder, ended } => match decoder.next(&self.input[self.cursor..]) {
                     Ok((skipped, event)) => {
                         self.cursor += skipped;
+                        if let Some(limit) = self.body.limit {
+                            // A chunk tells its size before its data.
+                            let coming = if let ChunkEvent::Data(size) = event { size as u64 } else { 0 };
+                            let announced = decoder.remaining().saturating_add(coming);
+                            limit.check(self.received_body_bytes.saturating_add(announced))?;
+                        }
                         match event {
                             ChunkEvent::Data(size) => {
                                 let piece = self.cursor..self.cursor + size;

@@ -34,7 +34,7 @@ mod sending;
 mod transport;
 
 pub use self::accept::accept_loop;
-pub use self::body::SizeLimit;
+pub use self::body::{Charge, SizeLimit};
 pub use self::conditions::{Conditions, Representation, Selection};
 pub use self::connection::Serving;
 pub use self::connections::ConnectionCount;

@@ -56,6 +56,23 @@ fn a_query_parameter_that_an_endpoint_does_not_have_is_400_with_those_it_has() {
 }
 
 #[test]
+fn a_field_that_may_stand_once_and_stands_twice_is_400_as_are_two_kinds_of_credentials() {
+    let (server, _data) = start();
+    let mut connection = server.connect();
+    let get = Request::get("/v1/blobs").token(READ_TOKEN);
+    for (request, name) in [
+        (get.clone().token(READ_TOKEN), "authorization"),
+        (get.clone().field("Range", "bytes=0-1").field("range", "bytes=0-1"), "range"),
+        (Request::upload(b"x").token(WRITE_TOKEN).field("Content-Type", "application/json"), "content-type"),
+        (get.clone().field("X-API-Key", READ_TOKEN), "X-API-Key"),
+    ] {
+        let message = connection.exchange(&request).expect_error(400, "repeated field");
+        assert!(message.contains(name), "{message}");
+    }
+    assert!(server.list(10).is_empty(), "nothing was stored");
+}
+
+#[test]
 fn a_sane_request_id_comes_back_and_any_other_is_replaced() {
     let (server, _data) = start();
     let mut connection = server.connect();

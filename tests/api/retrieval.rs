@@ -34,7 +34,7 @@ fn a_blob_comes_with_all_its_fields_and_head_has_the_same() {
         assert_eq!(response.field("ETag"), Some(&*format!("\"{}\"", hex(&hash))));
         assert_eq!(response.field("Accept-Ranges"), Some("bytes"));
         assert_eq!(response.field("Repr-Digest"), Some(&*format!("sha-256=:{}:", base64(&hash))));
-        assert_eq!(response.field("Cache-Control"), Some("public, max-age=31536000, immutable"));
+        assert_eq!(response.field("Cache-Control"), Some("private, max-age=31536000, immutable"));
         assert!(response.field("Last-Modified").is_some_and(|date| date.ends_with(" GMT")));
         assert!(response.field("Date").is_some_and(|date| date.ends_with(" GMT")));
         assert!(response.number("X-Nabu-Created-At") > 1_700_000_000_000_000_000);

@@ -180,6 +180,65 @@ fn a_body_over_its_limit_is_413_with_nothing_stored() {
 }
 
 #[test]
+fn a_chunk_that_is_announced_over_the_limit_is_413_before_it_comes() {
+    let (server, _data) = start_with("limits:\n  blob_bytes_max: 100KiB\n  json_bytes_max: 100KiB\n");
+    for media_type in ["application/octet-stream", "application/json"] {
+        for (chunks, error) in [("19001\r\n", "too large"), ("3\r\n   \r\n18ffe\r\n", "too large")] {
+            let request = Request::new("POST", "/v1/blobs")
+                .field("Content-Type", media_type)
+                .field("Transfer-Encoding", "chunked")
+                .token(WRITE_TOKEN);
+            let mut connection = server.connect();
+            connection.send(&request.head_bytes()).unwrap();
+            connection.send(chunks.as_bytes()).unwrap();
+            let response = connection.response(false).unwrap().expect(413);
+            assert!(response.text().contains(error), "{media_type} {chunks:?}: {}", response.text());
+        }
+    }
+    assert!(server.list(10).is_empty(), "nothing was stored");
+}
+
+#[test]
+fn json_uploads_that_stall_hold_up_no_others() {
+    let (server, _data) = start_with("memory: 256MiB\n");
+    let mut stalled = Vec::new();
+    for _ in 0..8 {
+        let mut connection = server.connect();
+        let request = Request::new("POST", "/v1/blobs")
+            .field("Content-Type", "application/json")
+            .field("Content-Length", &(64 << 20).to_string())
+            .token(WRITE_TOKEN);
+        connection.send(&request.head_bytes()).unwrap();
+        connection.send(br#"{"data":"AAAA"#).unwrap();
+        stalled.push(connection);
+    }
+    for number in 0..8 {
+        let body = content(number, 1_000_000);
+        let text = format!(r#"{{"data":"{}"}}"#, base64(&body));
+        server.exchange(&Request::json("/v1/blobs", &text).token(WRITE_TOKEN)).expect(201);
+    }
+    drop(stalled);
+}
+
+#[test]
+fn json_content_is_stored_whatever_stands_around_it() {
+    let (server, _data) = start();
+    let body = content(1, 300_000);
+    let text = format!(
+        r#"{{ "labels": {{"data": "no"}}, "d\u0061ta" : "{}", "policy": 1, "other": ["data", {{"data": 5}}] }}"#,
+        base64(&body).replace('/', "\\/")
+    );
+    let request = Request::new("POST", "/v1/blobs").field("Content-Type", "application/json").token(WRITE_TOKEN);
+    for pieces in [&[1 << 20][..], &[1, 2, 3, 50_000], &[7]] {
+        let response = server.exchange(&request.clone().chunked(text.as_bytes(), pieces));
+        assert!([200, 201].contains(&response.status()), "{}", response.text());
+        assert_eq!(response.string("id"), id_of(&body).to_string());
+    }
+    let head = server.exchange(&Request::get(&format!("/v1/blobs/{}", id_of(&body))).token(READ_TOKEN)).expect(200);
+    assert_eq!(head.field("X-Nabu-Label-data"), Some("no"));
+}
+
+#[test]
 fn a_promised_terabyte_too_much_is_refused_before_a_byte_is_sent() {
     let (server, _data) = start();
     for (length, status) in [(u64::MAX, 413), ((5 << 40) + 1, 413)] {

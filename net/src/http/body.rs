@@ -128,6 +128,12 @@ impl ChunkDecoder {
         }
     }
 
+    /// Bytes of data that are to come of the chunk whose size was read last; until its line has ended, as
+    /// far as its digits go.
+    pub fn remaining(&self) -> u64 {
+        self.remaining
+    }
+
     /// The state after one byte of framing.
     fn step(&mut self, byte: u8) -> Result<State, &'static str> {
         match self.state {

@@ -4,6 +4,7 @@
 //! are ignored, so that a newer client can talk to an older server; a key that comes twice is refused, because the two readers of such a
 //! document could disagree.
 
+pub mod split;
 mod syntax;
 
 use std::collections::HashSet;
@@ -24,9 +25,14 @@ pub struct Document<'i>(Tape<'i>);
 impl<'i> Document<'i> {
     /// Parses a body that must be one JSON object. The body is rewritten in the process.
     pub fn parse(body: &'i mut [u8]) -> Result<Self, HttpError> {
-        syntax::check(body).map_err(refusal)?;
-        let tape =
-            simd_json::to_tape(body).map_err(|error| malformed(error.index(), &format!("{:?}", error.error())))?;
+        Self::parse_where(body, |offset| offset)
+    }
+
+    /// The same for a body of which each byte is told by the offset that `offset_of` gives.
+    fn parse_where(body: &'i mut [u8], offset_of: impl Fn(usize) -> usize) -> Result<Self, HttpError> {
+        syntax::check(body).map_err(|error| refusal(error, &offset_of))?;
+        let tape = simd_json::to_tape(body)
+            .map_err(|error| malformed(offset_of(error.index()), &format!("{:?}", error.error())))?;
         let document = Self(tape);
         let Some(object) = document.0.as_value().as_object() else {
             return Err(unprocessable("the body must be a JSON object"));
@@ -93,11 +99,11 @@ fn refuse_duplicates(object: &Object<'_, '_>, parent: &str) -> Result<(), HttpEr
     }
 }
 
-fn refusal(refusal: Refusal) -> HttpError {
+fn refusal(refusal: Refusal, offset_of: impl Fn(usize) -> usize) -> HttpError {
     match refusal {
-        Refusal::Malformed { offset, expected } => malformed(offset, &format!("expected {expected}")),
+        Refusal::Malformed { offset, expected } => malformed(offset_of(offset), &format!("expected {expected}")),
         Refusal::TooDeep { offset } | Refusal::TooManyValues { offset } => {
-            unprocessable(format!("byte {offset}: {}", Refusal::limits()))
+            unprocessable(format!("byte {}: {}", offset_of(offset), Refusal::limits()))
         }
     }
 }

@@ -7,6 +7,7 @@ use nabu_engine::store::{LABELS_BYTES_MAX, LABELS_MAX};
 
 use crate::api::json::unprocessable;
 use crate::http::HttpError;
+use crate::text::is_control;
 
 /// What the field of a label starts with, in lowercase.
 const FIELD_PREFIX: &str = "x-nabu-label-";
@@ -56,8 +57,10 @@ impl Labels {
             )));
         }
         // A tab is the one control character that a field may carry.
-        if value.bytes().any(|byte| (byte < 0x20 && byte != b'\t') || byte == 0x7f) {
-            return Err(unprocessable(format!("the value of the label {name:?} has control characters")));
+        if value.chars().any(|character| character != '\t' && is_control(character)) {
+            return Err(unprocessable(format!(
+                "the value of the label {name:?} has control characters, or such as turn the direction of writing"
+            )));
         }
         if value.trim_matches([' ', '\t']) != value {
             return Err(unprocessable(format!("the value of the label {name:?} starts or ends with whitespace")));
@@ -112,6 +115,8 @@ mod tests {
         assert_eq!(status_of(&[("ä", "a")]), 422);
         assert_eq!(status_of(&[("a", "b\r\nX: y")]), 422);
         assert_eq!(status_of(&[("a", "b\0")]), 422);
+        assert_eq!(status_of(&[("a", "gpj.\u{202e}exe")]), 422);
+        assert_eq!(status_of(&[("a", "b\u{85}")]), 422);
         assert_eq!(status_of(&[("a", " b")]), 422);
         assert_eq!(status_of(&[("a", "1"), ("A", "2")]), 422);
         let fields: [(&str, &[u8]); 1] = [("x-nabu-label-a", b"\xff")];

@@ -13,9 +13,13 @@ use super::labels::Labels;
 use super::policy::{effective_policy, effective_policy_of_field};
 use crate::api::context::{Blobs, Context};
 use crate::api::errors::blob_too_large;
-use crate::api::json::{self, Document};
+use crate::api::json;
+use crate::api::json::split::{Piece, Split};
 use crate::api::route::PathValues;
 use crate::http::{Exchange, HttpError, Phase, SizeLimit};
+
+/// What a JSON body may hold beside the content: labels, with room for keys that are newer than this server.
+const JSON_REST_BYTES_MAX: usize = 64 << 10;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum MediaType {
@@ -50,37 +54,63 @@ async fn store_bytes(exchange: &mut Exchange, blobs: &Blobs) -> Result<(Stored, 
         labels: Labels::from_fields(exchange.fields())?.into_vec(),
         expected_hash: expected_hash(exchange.field("repr-digest"), exchange.field("x-nabu-content-sha256"))?,
     };
-    let limit = blob_limit(exchange);
-    let size = exchange.body_length();
-    limit.check(size.unwrap_or(0))?;
+    exchange.limit_body(blob_limit(exchange))?;
     exchange.enter_at_once(Phase::Buffer);
-    let mut sink = blobs.put(size).await?;
-    exchange.receive_into(&mut sink, limit).await?;
+    let mut sink = blobs.put(exchange.body_length()).await?;
+    exchange.receive_into(&mut sink).await?;
     let policy = options.policy;
     exchange.enter(Phase::Commit);
     Ok((sink.commit(options).await?, policy))
 }
 
+/// The content is decoded and stored as it comes; what else is in the body is kept, and read at its end.
 async fn store_json(exchange: &mut Exchange, blobs: &Blobs) -> Result<(Stored, u8), HttpError> {
     let expected_hash = expected_hash(exchange.field("repr-digest"), exchange.field("x-nabu-content-sha256"))?;
-    let limit = SizeLimit { bytes: exchange.core.limits().json_bytes_max as u64, refusal: json_too_large };
-    let mut body = exchange.receive_in_memory(limit).await?;
+    exchange.limit_body(SizeLimit { bytes: exchange.core.limits().json_bytes_max as u64, refusal: json_too_large })?;
+    exchange.enter_at_once(Phase::Buffer);
+    // Four characters of base64 make three bytes.
+    let mut sink = blobs.put(exchange.body_length().map(|length| length / 4 * 3)).await?;
+    let mut split = Split::new("data", JSON_REST_BYTES_MAX);
+    let mut charge = exchange.hold_memory();
+    let mut base64 = Base64::default();
+    let mut decoded = exchange.core.vector();
+    while let Some(mut piece) = exchange.next_piece().await? {
+        exchange.enter_once(Phase::Hash);
+        while !piece.is_empty() {
+            let (count, found) = split.next(exchange.bytes(piece.clone()))?;
+            match found {
+                Piece::Plain(text) => base64.push(text, &mut decoded),
+                Piece::Escaped(character) => base64.push(character.encode_utf8(&mut [0; 4]).as_bytes(), &mut decoded),
+                Piece::Kept => Ok(()),
+            }
+            .map_err(bad_base64)?;
+            piece.start += count;
+        }
+        charge.need(split.rest_bytes() as u64)?;
+        write(exchange, &mut sink, &mut decoded).await?;
+    }
     exchange.enter(Phase::Prepare);
-    let document = Document::parse(&mut body.bytes)?;
+    let mut rest = split.into_rest();
+    let document = rest.parse()?;
+    document.required_string("data")?;
     let policy = effective_policy(document.optional_integer("policy")?.unwrap_or(0))?;
     let labels = Labels::from_pairs(&document.optional_strings("labels")?)?.into_vec();
-    let mut data = Base64::new(document.required_string("data")?).map_err(bad_base64)?;
-    blob_limit(exchange).check(data.decoded_size())?;
-    exchange.enter(Phase::Buffer);
-    let mut sink = blobs.put(Some(data.decoded_size())).await?;
-    exchange.enter(Phase::Hash);
-    let mut scratch = exchange.core.vector();
-    while data.next(&mut scratch).map_err(bad_base64)? {
-        sink.write(&scratch).await?;
-    }
-    exchange.core.recycle(scratch);
+    base64.finish(&mut decoded).map_err(bad_base64)?;
+    write(exchange, &mut sink, &mut decoded).await?;
+    exchange.core.recycle(decoded);
     exchange.enter(Phase::Commit);
     Ok((sink.commit(CommitOptions { policy, labels, expected_hash }).await?, policy))
+}
+
+/// Stores what was decoded, and empties it.
+async fn write<S: Sink>(exchange: &Exchange, sink: &mut S, decoded: &mut Vec<u8>) -> Result<(), HttpError>
+where
+    HttpError: From<S::Error>,
+{
+    blob_limit(exchange).check(sink.size() + decoded.len() as u64)?;
+    sink.write(decoded).await?;
+    decoded.clear();
+    Ok(())
 }
 
 fn blob_limit(exchange: &Exchange) -> SizeLimit {
