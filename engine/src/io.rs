@@ -19,11 +19,9 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
-pub use crate::ring::buffer::{AlignedBuf, Body, SharedBuf};
+pub use crate::ring::buffer::{AlignedBuf, BLOCK_SIZE, Body, SharedBuf};
+pub use crate::ring::sys::Space;
 use crate::types::CoreId;
-
-/// The unit of direct I/O, in bytes.
-pub const BLOCK_SIZE: usize = 4096;
 
 /// Nanoseconds of a monotonic clock with an arbitrary start.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -60,14 +58,6 @@ pub struct DirEntry {
     /// The size in bytes; 0 for a directory.
     pub size: u64,
     pub is_dir: bool,
-}
-
-/// The file system's own numbers, in bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Space {
-    pub total: u64,
-    /// What an unprivileged process may still allocate.
-    pub available: u64,
 }
 
 /// The result of an operation that owned a buffer.

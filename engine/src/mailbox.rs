@@ -4,6 +4,9 @@
 //! core is woken is the business of the waker that its executor made. Senders bound themselves: every message of the store is
 //! a request of a task that waits for the reply.
 
+#[cfg(all(test, feature = "loom"))]
+mod interleavings;
+
 use std::sync::Arc;
 use std::task::Poll;
 

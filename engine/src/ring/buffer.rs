@@ -14,8 +14,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::frames::{self, Content};
-use crate::io::BLOCK_SIZE;
 use crate::mutant::{Mutant, is_planted};
+
+/// The unit of direct I/O, in bytes.
+pub const BLOCK_SIZE: usize = 4096;
+
+const _: () = assert!(frames::UNIT.is_multiple_of(BLOCK_SIZE));
 
 /// A block-aligned buffer whose length is a positive multiple of the block size.
 pub struct AlignedBuf {

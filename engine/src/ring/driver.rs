@@ -22,20 +22,12 @@ use std::time::Duration;
 use io_uring::{IoUring, squeue, types};
 
 use super::probe::ProbeError;
-use super::provided::{Lease, ProvidedBuffers};
+use super::provided::ProvidedBuffers;
 use super::request::{self, Request};
+use super::setup::{self, QUEUE_SIZES};
 use super::slots::{Completion, Key, Kind, Slots};
 use super::sys::{self, Limit};
 
-/// Entries of the submission and completion queues, the first that the kernel has memory for. A submission queue holds what one round
-/// submits in a single call; the completion queue is much larger, since operations in flight are not bounded by it and an
-/// overflow is slow. The first takes some 170 KiB of the memory that an unprivileged user may lock, which is 8 MiB by
-/// default: enough for 48 cores.
-pub const QUEUE_SIZES: [(u32, u32); 3] = [(512, 8192), (256, 2048), (64, 256)];
-/// Threads on which the kernel does for a ring what it can't do at once. By default some four a
-/// CPU, and then a disk that does not answer holds all of them, and the syncs of the other disks
-/// wait. They exist only while they are needed.
-const WORKERS_MAX: u32 = 1024;
 /// Completions of one round; the rest waits for the next.
 pub const REAPED_PER_ROUND: usize = 4096;
 /// How long a ring waits for the kernel to let go of what it cancelled, in rounds and time of each.
@@ -74,18 +66,6 @@ pub struct Op<'ring> {
     key: Option<Key>,
 }
 
-/// The flags every ring is set up with. Never weakened silently: the probe says what is missing.
-pub(super) fn setup(submissions: u32, completions: u32) -> io::Result<IoUring> {
-    IoUring::builder()
-        .setup_single_issuer()
-        .setup_defer_taskrun()
-        .setup_taskrun_flag()
-        .setup_submit_all()
-        .setup_cqsize(completions)
-        .setup_clamp()
-        .build(submissions)
-}
-
 impl Ring {
     /// The ring of the calling thread, which alone may use it. Its queues are smaller where memory is short, and the log says so.
     pub fn new() -> io::Result<Ring> {
@@ -107,10 +87,8 @@ impl Ring {
 
     /// As [`Ring::new`] with queues of other sizes, to test what happens when they are full.
     pub fn with_sizes(submissions: u32, completions: u32) -> io::Result<Ring> {
-        let uring = setup(submissions, completions)?;
-        if let Err(error) = uring.submitter().register_iowq_max_workers(&mut [WORKERS_MAX, 0]) {
-            tracing::debug!(%error, "the kernel keeps its own bound on the threads of a ring");
-        }
+        let uring = setup::build(submissions, completions)?;
+        setup::bound_workers(&uring);
         let provided = Rc::new(ProvidedBuffers::new());
         provided.register(&uring)?;
         let driver = Driver {
@@ -346,17 +324,5 @@ impl Drop for Op<'_> {
         if let Some(key) = self.key.take() {
             self.ring.orphan(key);
         }
-    }
-}
-
-impl Completion {
-    /// The result as the kernel's convention has it: an error when negative.
-    pub fn value(&self) -> io::Result<usize> {
-        usize::try_from(self.result).map_err(|_| io::Error::from_raw_os_error(-self.result))
-    }
-
-    /// The lease, whose provided buffer the caller gives back.
-    pub fn take_lease(&mut self) -> Option<Lease> {
-        self.lease.take()
     }
 }

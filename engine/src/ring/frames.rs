@@ -31,14 +31,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::{self, Thread, ThreadId};
 use std::time::Duration;
 
-use crate::io::BLOCK_SIZE;
-
 /// Smaller buffers are left to the allocator.
 pub(super) const FRAME_MIN: usize = 64 << 10;
 /// Larger buffers are left to the allocator.
 pub(super) const FRAME_MAX: usize = REGION;
 /// Sizes are rounded up to multiples of this.
-const UNIT: usize = 16 << 10;
+pub(super) const UNIT: usize = 16 << 10;
 /// A huge page.
 pub const REGION: usize = 2 << 20;
 /// Bytes of address space that are mapped at once for whole huge pages, and for smaller frames or
@@ -55,7 +53,7 @@ const PAGE: usize = 4 << 10;
 pub const WARM_MAX: usize = 32 << 20;
 const CLASSES: usize = FRAME_MAX / UNIT;
 
-const _: () = assert!(UNIT.is_multiple_of(BLOCK_SIZE) && FRAME_MAX.is_multiple_of(UNIT) && UNIT.is_power_of_two());
+const _: () = assert!(FRAME_MAX.is_multiple_of(UNIT) && UNIT.is_power_of_two());
 
 type Lists = [Vec<Frame>; CLASSES];
 
@@ -364,7 +362,7 @@ impl Drop for Warm {
 
 #[cfg(test)]
 mod tests {
-    use crate::io::{AlignedBuf, BLOCK_SIZE};
+    use crate::ring::buffer::{AlignedBuf, BLOCK_SIZE};
 
     #[test]
     fn a_reused_buffer_is_zero_again_over_its_whole_length() {

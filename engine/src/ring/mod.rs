@@ -6,6 +6,7 @@
 //! | `frames` | where large buffers come from, and where they go |
 //! | [`probe`] | what the kernel must offer, and what to tell the operator when it does not |
 //! | [`request`] | one submission together with everything the kernel will touch on its behalf |
+//! | `setup` | how a ring is made: its flags, its queues, its threads |
 //! | `slots` | the table of operations in flight: who owns what until the last completion |
 //! | [`driver`] | the ring itself: submit, wait, reap, cancel, tear down |
 //! | [`kernel_tls`] | TLS records made and opened by the kernel |
@@ -25,6 +26,7 @@ pub mod pipe;
 pub mod probe;
 pub mod provided;
 pub mod request;
+mod setup;
 mod slots;
 pub mod sys;
 

@@ -92,7 +92,7 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
-    use crate::io::AlignedBuf;
+    use crate::ring::buffer::AlignedBuf;
 
     fn pair() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

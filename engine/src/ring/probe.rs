@@ -10,7 +10,7 @@ use std::io;
 
 use io_uring::{Probe, opcode};
 
-use super::driver;
+use super::setup;
 use super::sys::{self, Limit};
 
 /// The oldest kernel that has everything: deferred task work, single issuer and zero-copy sends.
@@ -100,7 +100,7 @@ impl Facts {
             descriptors_max,
             locked_memory_max,
         };
-        match driver::setup(PROBE_ENTRIES, PROBE_ENTRIES * 2) {
+        match setup::build(PROBE_ENTRIES, PROBE_ENTRIES * 2) {
             Ok(uring) => {
                 let mut probe = Probe::new();
                 uring.submitter().register_probe(&mut probe)?;

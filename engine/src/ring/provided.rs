@@ -10,8 +10,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use io_uring::types::BufRingEntry;
 use io_uring::{IoUring, cqueue};
 
-use super::buffer::AlignedBuf;
-use crate::io::BLOCK_SIZE;
+use super::buffer::{AlignedBuf, BLOCK_SIZE};
 
 /// Buffers of a core; the kernel wants a power of two.
 pub const BUFFER_COUNT: u16 = 256;

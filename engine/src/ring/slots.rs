@@ -7,9 +7,11 @@
 //! - An orphan's yield is not lost: a descriptor is closed, a provided buffer goes back.
 
 use std::collections::VecDeque;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::task::{Context, Poll, Waker};
 
+use super::buffer::AlignedBuf;
 use super::provided::{Lease, ProvidedBuffers};
 use super::request::{Guard, Request, Resource, Shape, has_more};
 use super::sys;
@@ -56,6 +58,26 @@ pub struct Completion {
     pub resource: Resource,
     /// The socket holds more than was received.
     pub socket_has_more: bool,
+}
+
+impl Completion {
+    /// The result as the kernel's convention has it: an error when negative.
+    pub fn value(&self) -> io::Result<usize> {
+        usize::try_from(self.result).map_err(|_| io::Error::from_raw_os_error(-self.result))
+    }
+
+    /// The buffer of an operation that was given one.
+    pub fn take_aligned(&mut self) -> AlignedBuf {
+        match std::mem::replace(&mut self.resource, Resource::None) {
+            Resource::Aligned(buf) => buf,
+            _ => unreachable!("the operation gives its buffer back"),
+        }
+    }
+
+    /// The lease, whose provided buffer the caller gives back.
+    pub fn take_lease(&mut self) -> Option<Lease> {
+        self.lease.take()
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -13,10 +13,16 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::io::Space;
-
 /// Connections that the kernel completes ahead of `accept`; it caps this by `net.core.somaxconn`.
 pub const LISTEN_BACKLOG: i32 = 4096;
+
+/// A file system's own numbers, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Space {
+    pub total: u64,
+    /// What an unprivileged process may still allocate.
+    pub available: u64,
+}
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }

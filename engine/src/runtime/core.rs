@@ -14,14 +14,14 @@ use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use std::time::Duration;
 
-use super::RingIo;
-use super::bulk::{BulkTurns, Pipes};
 use super::deadlines::Deadlines;
 use super::doorbell::Doorbell;
 use super::load::{CoreLoad, Meter};
+use super::pipes::Pipes;
 use super::slab::Slab;
 use super::steps::step;
 use super::timers::Timers;
+use super::turns::BulkTurns;
 use crate::io::Instant;
 use crate::ring::provided::Lease;
 use crate::ring::{Ring, Wait};
@@ -204,8 +204,8 @@ impl CoreThread {
         Self(Rc::new(core))
     }
 
-    pub fn io(&self) -> RingIo {
-        RingIo::new(self.0.clone())
+    pub fn core(&self) -> Rc<Core> {
+        self.0.clone()
     }
 
     /// Runs until `main` has ended, or another core asked to stop.

@@ -3,21 +3,24 @@
 //! [`run`] starts the cores; each gets a [`RingIo`], its handle to everything below. Nothing here knows blobs.
 
 mod blocking;
-mod bulk;
 mod core;
 mod deadlines;
 mod doorbell;
 mod file;
+mod half;
 #[cfg(all(test, feature = "loom"))]
 mod interleavings;
 mod kernel_tls;
 mod listener;
 mod load;
+mod pipes;
 mod ring_io;
 mod slab;
+mod splice;
 pub mod steps;
 mod stream;
 mod timers;
+mod turns;
 
 use std::future::Future;
 use std::io;
@@ -34,11 +37,12 @@ pub(crate) use self::core::now;
 pub(crate) use file::{STALLS_MAX, assert_aligned};
 pub(crate) use ring_io::{DIRECTORY_MODE, FILE_MODE, list_dir, wall_clock_ns};
 
-pub use bulk::{Splice, Taken};
+pub use half::Half;
 pub use listener::Listener;
 pub use load::CoreLoad;
 pub use ring_io::{RingFile, RingIo};
-pub use stream::{Half, ReceivedBytes, Stream};
+pub use splice::{Splice, Taken};
+pub use stream::{ReceivedBytes, Stream};
 
 /// What the runtime needs to know to start.
 #[derive(Clone, Debug)]
@@ -135,7 +139,7 @@ where
     }
     let mut others = StopOthers { doorbells, armed: true };
     let thread = CoreThread::new(core);
-    let main = core_main(id, thread.io());
+    let main = core_main(id, RingIo::new(thread.core()));
     let ended = thread.run(main);
     // Before the others are let alone: dropping what is left may panic as well.
     drop(thread);

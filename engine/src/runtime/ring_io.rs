@@ -75,11 +75,11 @@ impl Disk for RingIo {
     }
 
     async fn read_at(&self, file: &RingFile, buf: AlignedBuf, range: Range<usize>, offset: u64) -> WithBuf<usize> {
-        file::read(self, &file.0, buf, range, offset).await
+        file::read(self.ring(), &file.0, buf, range, offset).await
     }
 
     async fn write_at(&self, file: &RingFile, buf: AlignedBuf, range: Range<usize>, offset: u64) -> WithBuf<()> {
-        file::write(self, &file.0, buf, range, offset).await
+        file::write(self.ring(), &file.0, buf, range, offset).await
     }
 
     async fn sync(&self, file: &RingFile) -> io::Result<()> {
@@ -88,7 +88,7 @@ impl Disk for RingIo {
     }
 
     async fn allocate(&self, file: &RingFile, size: u64) -> io::Result<()> {
-        file::allocate(self, &file.0, size).await
+        file::allocate(self.ring(), &file.0, size).await
     }
 
     async fn truncate(&self, file: &RingFile, size: u64) -> io::Result<()> {
@@ -212,7 +212,8 @@ pub(crate) fn wall_clock_ns() -> u64 {
 
 async fn open(io: &RingIo, path: &Path, flags: i32) -> io::Result<RingFile> {
     let path = sys::path_to_c(path)?;
-    let completion = file::repeat(io, || Request::open(path.clone(), flags | libc::O_CLOEXEC, FILE_MODE)).await?;
+    let completion =
+        file::repeat(io.ring(), || Request::open(path.clone(), flags | libc::O_CLOEXEC, FILE_MODE)).await?;
     let descriptor = completion.descriptor.expect("an open that succeeds has a descriptor");
     Ok(RingFile(Arc::new(File::from(descriptor))))
 }

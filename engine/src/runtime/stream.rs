@@ -4,7 +4,7 @@
 //! at most once a second, and not at all while no stream has one): an expired deadline shuts the socket's half down, which ends
 //! the operation in flight, so nothing is ever cancelled half done.
 //!
-//! How large answers leave without a copy is in `bulk`.
+//! How large answers leave without a copy is in `splice`.
 //!
 //! A receive or send whose future is dropped may still take or put bytes: the connection is good for nothing but being closed.
 
@@ -17,8 +17,8 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use super::RingIo;
-use super::bulk::Stalled;
-use super::deadlines::shut_down;
+use super::half::{Half, shut_down};
+use super::pipes::Stalled;
 use crate::io::{AlignedBuf, Body, Instant, WithBuf};
 use crate::ring::Completion;
 use crate::ring::provided::Lease;
@@ -55,14 +55,6 @@ pub(super) struct Socket {
 pub struct ReceivedBytes {
     io: RingIo,
     lease: Option<Lease>,
-}
-
-/// Which direction a shutdown or deadline is about.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Half {
-    Read,
-    Write,
-    Both,
 }
 
 /// Marks a direction as busy while it lives.
@@ -163,7 +155,7 @@ impl Stream {
         let mut retries = Retries::default();
         loop {
             let mut completion = io.ring().submit(Request::receive(socket, buf, range.clone())).await;
-            buf = aligned(&mut completion);
+            buf = completion.take_aligned();
             if !retries.again(&completion) {
                 drained.set(!completion.socket_has_more);
                 return (completion.value(), buf);
@@ -289,13 +281,6 @@ fn progress(completion: &Completion) -> io::Result<usize> {
     match completion.value()? {
         0 => Err(io::ErrorKind::WriteZero.into()),
         count => Ok(count),
-    }
-}
-
-pub(super) fn aligned(completion: &mut Completion) -> AlignedBuf {
-    match std::mem::replace(&mut completion.resource, Resource::None) {
-        Resource::Aligned(buf) => buf,
-        _ => unreachable!("the operation gives its buffer back"),
     }
 }
 

@@ -1,136 +1,23 @@
-//! Bulk work in turns with everything else on a core, and large answers: shared buffers into sockets without a copy.
+//! Large answers: shared buffers into sockets without a copy.
 //!
-//! A [`Splice`] has a pipe and puts its socket into the non-blocking mode while it lives. Invariants: no ring operation but a poll is in flight on
-//! the socket's sending side meanwhile; a pipe goes back to the pool only when it is empty, as what is in it belongs to one connection.
+//! A [`Splice`] has a pipe and puts its socket into the non-blocking mode while it lives. Invariant: no
+//! ring operation but a poll is in flight on the socket's sending side meanwhile.
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
 use std::time::Duration;
 
-use super::RingIo;
 use super::stream::{Busy, Socket, Stream};
 use crate::io::{Body, Clock, SharedBuf};
 use crate::ring::pipe::Pipe;
 use crate::ring::request::Request;
 use crate::ring::sys;
-use crate::sync::{Either, Promise, promise, race};
+use crate::sync::{Either, race};
 
-/// Pipes that a core keeps for reuse, and the most that it has at one time.
-const PIPES_KEPT_MAX: usize = 64;
-const PIPES_MAX: usize = 256;
-/// Connections of a core whose peer stalled on spliced pages and has not taken them since. Each may hold its send buffer rounded out to whole huge
-/// pages, which is memory beside every budget; when there are this many, no connection splices.
-const STALLED_MAX: usize = 64;
-
-/// Bytes of bulk work (splicing, copying, hashing) in one round, over all tasks: some 50 to 350 µs. The rest goes on in the next rounds, so that a
-/// small request waits for no more than this, however many bulk transfers there are.
-const BULK_BYTES_PER_ROUND: usize = 512 << 10;
 /// Bytes that are spliced in one turn: what a pipe holds.
 const SPLICED_AT_ONCE: usize = 256 << 10;
 /// An answer of at most this many bytes is not kept waiting for its turn; it counts all the same.
 const UNBULKY_MAX: usize = 64 << 10;
-
-/// Who may do bulk work, in the order of asking. A turn may overdraw what is left of its round; the next rounds make up for it.
-pub(super) struct BulkTurns {
-    left: Cell<isize>,
-    waiting: RefCell<VecDeque<(usize, Promise<()>)>>,
-}
-
-impl Default for BulkTurns {
-    fn default() -> Self {
-        Self { left: Cell::new(BULK_BYTES_PER_ROUND as isize), waiting: RefCell::default() }
-    }
-}
-
-impl BulkTurns {
-    pub fn count(&self, bytes: usize) {
-        self.left.set(self.left.get() - bytes as isize);
-    }
-
-    pub fn has_waiting(&self) -> bool {
-        !self.waiting.borrow().is_empty()
-    }
-
-    /// Gives the turns of the next round. What is done without a turn delays those who wait by a round at most, and one of them always
-    /// gets on: it must not starve them.
-    pub fn begin_round(&self) {
-        let round = BULK_BYTES_PER_ROUND as isize;
-        self.left.set((self.left.get() + round).clamp(-round, round));
-        let mut has_served = false;
-        while self.left.get() > 0 || !has_served {
-            let Some((bytes, promise)) = self.waiting.borrow_mut().pop_front() else { return };
-            if !promise.is_abandoned() {
-                has_served = true;
-                self.count(bytes);
-                promise.keep(());
-            }
-        }
-    }
-
-    /// Takes back what a turn did not use.
-    fn unused(&self, bytes: usize) {
-        self.left.set(self.left.get() + bytes as isize);
-    }
-
-    /// Waits for a turn to do this much.
-    pub async fn take(&self, bytes: usize) {
-        if self.left.get() > 0 && !self.has_waiting() {
-            return self.count(bytes);
-        }
-        let (promise, promised) = promise();
-        self.waiting.borrow_mut().push_back((bytes, promise));
-        promised.await.expect("the core keeps what it promised for as long as its tasks live");
-    }
-}
-
-/// The pipes of one core.
-#[derive(Default)]
-pub(super) struct Pipes {
-    kept: RefCell<Vec<Pipe>>,
-    out: Cell<usize>,
-    stalled: Cell<usize>,
-}
-
-impl Pipes {
-    /// `None` when too many are in use, or the process may have no more.
-    fn take(&self) -> Option<Pipe> {
-        if self.out.get() == PIPES_MAX || self.stalled.get() >= STALLED_MAX {
-            return None;
-        }
-        let kept = self.kept.borrow_mut().pop();
-        let pipe = kept.or_else(|| Pipe::new().ok())?;
-        self.out.set(self.out.get() + 1);
-        Some(pipe)
-    }
-
-    fn give_back(&self, pipe: Pipe) {
-        self.out.set(self.out.get() - 1);
-        let mut kept = self.kept.borrow_mut();
-        if pipe.held() == 0 && pipe.is_large() && kept.len() < PIPES_KEPT_MAX {
-            kept.push(pipe);
-        }
-    }
-}
-
-/// Marks a connection whose socket holds spliced pages that its peer does not take.
-pub(super) struct Stalled(RingIo);
-
-impl Stalled {
-    fn new(io: &RingIo) -> Self {
-        let stalled = &io.core().pipes.stalled;
-        stalled.set(stalled.get() + 1);
-        Self(io.clone())
-    }
-}
-
-impl Drop for Stalled {
-    fn drop(&mut self) {
-        let stalled = &self.0.core().pipes.stalled;
-        stalled.set(stalled.get() - 1);
-    }
-}
 
 /// A connection that sends without copying.
 pub struct Splice<'stream> {
@@ -199,7 +86,7 @@ impl Splice<'_> {
         loop {
             if !self.drain(more || next < range.end, Some(patience)).await? {
                 let Socket { io, stalled, .. } = &*self.stream.0;
-                stalled.borrow_mut().get_or_insert_with(|| Stalled::new(io));
+                stalled.borrow_mut().get_or_insert_with(|| io.core().pipes.stall());
                 return Ok(Taken::Stalled(next - range.start));
             }
             if next == range.end {
@@ -285,62 +172,5 @@ impl Drop for Splice<'_> {
         }
         // Can't fail on an open socket; if it did, the next operation would say so by EAGAIN and end the connection.
         let _ = sys::set_blocking(&socket.socket, true);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::pin::Pin;
-    use std::task::{Context, Poll, Waker};
-
-    use super::*;
-
-    fn poll<F: Future>(future: &mut Pin<Box<F>>) -> Poll<F::Output> {
-        future.as_mut().poll(&mut Context::from_waker(Waker::noop()))
-    }
-
-    #[test]
-    fn turns_come_in_the_order_of_asking_and_a_round_gives_no_more_than_its_bytes() {
-        let turns = BulkTurns::default();
-        let size = BULK_BYTES_PER_ROUND / 2;
-        let mut asked: Vec<_> = (0..7).map(|_| Box::pin(turns.take(size))).collect();
-        for round in 1..=4 {
-            let ready: Vec<bool> = asked.iter_mut().map(|turn| poll(turn).is_ready()).collect();
-            assert_eq!(ready.len(), 7 - 2 * (round - 1));
-            let expected = ready.len().min(2);
-            assert!(
-                ready[..expected].iter().all(|ready| *ready) && !ready[expected..].iter().any(|ready| *ready),
-                "round {round}"
-            );
-            asked.drain(..expected);
-            turns.begin_round();
-        }
-        assert!(asked.is_empty() && !turns.has_waiting());
-    }
-
-    #[test]
-    fn whatever_is_done_without_turns_somebody_who_waits_gets_on_in_every_round() {
-        let turns = BulkTurns::default();
-        turns.count(BULK_BYTES_PER_ROUND);
-        let mut waiting: Vec<_> = (0..10).map(|_| Box::pin(turns.take(1))).collect();
-        for _ in 0..10 {
-            assert!(waiting.iter_mut().all(|turn| poll(turn).is_pending()));
-            turns.count(100 * BULK_BYTES_PER_ROUND);
-            turns.begin_round();
-            assert!(poll(&mut waiting[0]).is_ready());
-            drop(waiting.remove(0));
-        }
-    }
-
-    #[test]
-    fn who_stops_waiting_costs_the_others_nothing() {
-        let turns = BulkTurns::default();
-        turns.count(BULK_BYTES_PER_ROUND);
-        let mut gone = Box::pin(turns.take(BULK_BYTES_PER_ROUND));
-        let mut waiting = Box::pin(turns.take(1));
-        assert!(poll(&mut gone).is_pending() && poll(&mut waiting).is_pending());
-        drop(gone);
-        turns.begin_round();
-        assert!(poll(&mut waiting).is_ready());
     }
 }
