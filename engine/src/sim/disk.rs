@@ -5,7 +5,7 @@
 //! from full paths, in which all below a directory are neighbours. A directory may be a file
 //! system of its own: then it has its own space, and no name moves in or out.
 //!
-//! Nothing here fails by injection: that is [`super::operation`]'s.
+//! Nothing here fails by injection: that is [`super::device`]'s.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};

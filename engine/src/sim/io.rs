@@ -13,9 +13,10 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::event::EventId;
 use super::operation::{Operation, Outcome, SimFile, Transfer};
 use super::schedule::SimCore;
-use super::state::{EventId, Node, State};
+use super::state::{Node, State};
 use crate::io::{AlignedBuf, BLOCK_SIZE, Clock, DirEntry, Disk, Instant, OpenMode, Randomness, Space, Spawn, WithBuf};
 use crate::types::CoreId;
 
