@@ -445,7 +445,8 @@ impl<I: Io> State<I> {
 
     /// Where everything written lies, and its bytes.
     async fn pieces(&self) -> Vec<(SegmentId, u64)> {
-        let id = BlobId([0; 16]);
+        // Errors name the upload as its pieces do: the id of the content may not be known yet.
+        let id = Head::piece(Kind::ExtentPage, self.number, 0).id;
         let mut pieces = Vec::new();
         let mut note = |segment: &Arc<Segment<I::File>>, bytes| pieces.push((segment.id, bytes));
         let frames = self.shard.visit_extents(id, &self.extents, false, &mut note).await;

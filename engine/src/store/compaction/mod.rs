@@ -20,6 +20,7 @@ mod records;
 
 use std::cell::Cell;
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -107,6 +108,8 @@ enum Halt {
     /// The store is being closed.
     Stopped,
     Failed(StoreError),
+    /// What it holds is not known.
+    Unreadable,
 }
 
 impl From<StoreError> for Halt {
@@ -270,14 +273,18 @@ impl<I: Io> Compaction<I> {
                 self.is_full = true;
                 self.leave_alone(&segment, Some(self.free));
             }
-            Err(Halt::Failed(error)) => {
-                counters.failures.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(segment = %segment.id, %error, "compaction could not empty a segment: it is tried again later");
-                self.leave_alone(&segment, None);
-            }
+            Err(Halt::Failed(error)) => self.give_up(&segment, error),
+            Err(Halt::Unreadable) => self.give_up(&segment, "its records can't be read"),
             Err(Halt::Stopped) => return Err(Halt::Stopped),
         }
         Ok(())
+    }
+
+    /// Notes that a segment could not be emptied because something failed.
+    fn give_up(&mut self, segment: &Segment<I::File>, error: impl fmt::Display) {
+        self.shard.shared().background.compaction.failures.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(segment = %segment.id, %error, "compaction could not empty a segment: it is tried again later");
+        self.leave_alone(segment, None);
     }
 
     /// Whether a segment could not be emptied and nothing has changed since.
@@ -325,7 +332,7 @@ impl<I: Io> Compaction<I> {
             match self.move_pieces(segment, id).await {
                 Ok(()) => {}
                 Err(Halt::Failed(error)) => failure = Some(error),
-                Err(Halt::Stopped) => return Err(Halt::Stopped),
+                Err(halt) => return Err(halt),
             }
         }
         let gather = |blobs: &mut Entries, entry: FooterEntry| {
@@ -334,18 +341,14 @@ impl<I: Io> Compaction<I> {
             }
         };
         let Some(blobs) = self.shard.gather_countable(segment, gather).await else {
-            return Err(Halt::Failed(StoreError::ReadFailed {
-                id: BlobId([0; 16]),
-                dir: segment.dir,
-                reason: "its records".into(),
-            }));
+            return Err(Halt::Unreadable);
         };
         let live = self.live(segment, &blobs).await?;
         blobs.free(self.shard.io()).await;
         match self.move_records(segment, live).await {
             Ok(()) => {}
             Err(Halt::Failed(error)) => failure = Some(error),
-            Err(Halt::Stopped) => return Err(Halt::Stopped),
+            Err(halt) => return Err(halt),
         }
         failure.map_or(Ok(()), |error| Err(Halt::Failed(error)))
     }
