@@ -35,6 +35,7 @@ fn options(dir: &str, cores: u16) -> StoreOptions {
         memory_bytes: 1 << 30,
         segment_size: None,
         read_only: false,
+        callers_files: &[],
         limits: Limits::default(),
     }
 }

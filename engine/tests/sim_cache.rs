@@ -36,6 +36,7 @@ fn options() -> StoreOptions {
         memory_bytes: MEMORY_BYTES,
         segment_size,
         read_only: false,
+        callers_files: &[],
         limits: Limits::default(),
     }
 }

@@ -24,6 +24,7 @@ fn options(cores: u16) -> StoreOptions {
         memory_bytes: 32 << 20,
         segment_size: Some(SEGMENT_SIZE),
         read_only: false,
+        callers_files: &[],
         limits: Limits::default(),
     }
 }

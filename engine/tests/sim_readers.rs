@@ -26,6 +26,7 @@ fn options(memory_bytes: u64, segment_size: u64) -> StoreOptions {
         memory_bytes,
         segment_size,
         read_only: false,
+        callers_files: &[],
         limits: Limits::default(),
     }
 }

@@ -20,6 +20,7 @@ fn options(cores: u16, segment_size: u64) -> StoreOptions {
         memory_bytes: 64 << 20,
         segment_size: Some(segment_size),
         read_only: false,
+        callers_files: &[],
         limits: Limits::default(),
     }
 }

@@ -42,6 +42,7 @@ impl Machine {
             memory_bytes: 8 << 20,
             segment_size: Some(SEGMENT_SIZE),
             read_only: false,
+            callers_files: &[],
             limits: Limits::default(),
         };
         let shards = sim.run(machine::open(machine::ios(&sim, 2), options.clone())).expect("opens");

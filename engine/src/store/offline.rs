@@ -99,6 +99,7 @@ impl<I: Io> Offline<I> {
             memory_bytes: MEMORY_BYTES,
             segment_size: None,
             read_only: true,
+            callers_files: &[],
             limits: Limits::default(),
         });
         let shard = store.open(CoreId(0), io).await?;

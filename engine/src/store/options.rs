@@ -18,6 +18,9 @@ pub struct StoreOptions {
     pub segment_size: Option<u64>,
     /// Change nothing on the disk: for inspection, and without uploads or deletes.
     pub read_only: bool,
+    /// Names of files in the data directories that are the caller's own: a directory that holds nothing
+    /// else may become part of a store.
+    pub callers_files: &'static [&'static str],
     /// What a program leaves at its default.
     pub limits: Limits,
 }

@@ -42,8 +42,15 @@ pub fn run(seed: u64, totals: &mut Totals) -> Result<(), String> {
         ..SimOptions::default()
     };
     let limits = Limits { checkpoint_bytes_min: 0, checkpoint_ratio: 0, ..Limits::default() };
-    let options =
-        StoreOptions { dirs, cores, memory_bytes: 32 << 20, segment_size: Some(256 << 10), read_only: false, limits };
+    let options = StoreOptions {
+        dirs,
+        cores,
+        memory_bytes: 32 << 20,
+        segment_size: Some(256 << 10),
+        read_only: false,
+        callers_files: &[],
+        limits,
+    };
     let mut sim = Sim::new(seed, sim);
     let shards = open(&mut sim, &options)?;
     let every = Duration::from_micros(500 + random.below(4_000));

@@ -23,6 +23,7 @@ pub fn run(seed: u64) -> Result<(), String> {
         memory_bytes: 16 << 20,
         segment_size: Some(256 << 10),
         read_only: false,
+        callers_files: &[],
         limits: Limits::default(),
     };
     let contents: Vec<Content> = (0..3 + random.index(8))

@@ -203,6 +203,7 @@ impl Scenario {
                 memory_bytes,
                 segment_size: Some(segment_size),
                 read_only: false,
+                callers_files: &[],
                 limits: draw::limits(seed, mode),
             },
             faults,
