@@ -7,10 +7,10 @@
 //! cargo bench -p nabu-engine --bench store --features steps -- walk DIR [CORES]
 //! ```
 //!
-//! `fill` puts COUNT blobs of SIZE bytes, then dies as by kill -9. `open` opens the store, prints the
-//! time and the memory, and stops cleanly. `walk` opens it, lists all ids, reads and deletes
-//! 100,000 of them while the live bytes are counted, and prints how long the steps of each core were
-//! (`engine/src/runtime/steps.rs`).
+//! `fill` puts COUNT blobs of SIZE bytes, then dies as by kill -9. `open` opens the store, prints
+//! the time and the memory, and stops cleanly. `walk` opens it, lists all ids, reads and deletes
+//! 100,000 of them while the live bytes are counted, and prints how long the steps of each core
+//! were (`engine/src/runtime/steps.rs`).
 
 use std::cell::Cell;
 use std::path::PathBuf;

@@ -18,8 +18,8 @@
 //! | `atomics` | through what do threads share memory? |
 //! | [`types`] | the small nouns that every room shares |
 //!
-//! The engine knows no HTTP and no cluster. Its rooms import one another in one direction, and so do
-//! the files in them (`scripts/rooms`).
+//! The engine knows no HTTP and no cluster. Its rooms import one another in one direction, and so
+//! do the files in them (`scripts/rooms`).
 
 #![deny(unsafe_code)]
 

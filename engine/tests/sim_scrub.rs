@@ -1,4 +1,5 @@
-//! The scrub on a simulated disk: damage of every kind is found, nothing wrong is served, and what can be put right is.
+//! The scrub on a simulated disk: damage of every kind is found, nothing wrong is served, and what
+//! can be put right is.
 
 mod support;
 
@@ -166,7 +167,8 @@ enum Outcome {
     Rewritten,
 }
 
-/// Whether a record is in use: blobs that were not deleted. Pieces are judged by their blob's size, which only one of each has.
+/// Whether a record is in use: blobs that were not deleted. Pieces are judged by their blob's size,
+/// which only one of each has.
 fn is_live(machine: &Machine, part: &Part) -> bool {
     part.id().is_some_and(|id| machine.contents.iter().any(|content| content.id == id))
 }

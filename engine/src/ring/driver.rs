@@ -1,12 +1,17 @@
 //! The ring of one core: submit, wait, reap, cancel, tear down.
 //!
 //! Invariants:
-//! - A submission that does not fit the queue, a cancel above all, goes to the backlog and from there, in order, to the queue.
-//! - Submitting and waiting are one system call; with nothing to do and no timer it blocks without a timeout.
-//! - Completions are copied out and their slots settled first; wakers run after the ring is released, so nothing recurses.
-//! - The ring is closed only when the kernel has let go of every operation. If it will not, their memory is leaked.
+//! - A submission that does not fit the queue, a cancel above all, goes to the backlog and from
+//!   there, in order, to the queue.
+//! - Submitting and waiting are one system call; with nothing to do and no timer it blocks without
+//!   a timeout.
+//! - Completions are copied out and their slots settled first; wakers run after the ring is
+//!   released, so nothing recurses.
+//! - The ring is closed only when the kernel has let go of every operation. If it will not, their
+//!   memory is leaked.
 //!
-//! What an operation owns is the business of `slots`; what it says to the kernel, of [`super::request`].
+//! What an operation owns is the business of `slots`; what it says to the kernel, of
+//! [`super::request`].
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -60,14 +65,16 @@ pub struct Ring {
     provided: Rc<ProvidedBuffers>,
 }
 
-/// An operation in flight. Dropping it cancels the operation; what it owns stays until the kernel lets go.
+/// An operation in flight. Dropping it cancels the operation; what it owns stays until the kernel
+/// lets go.
 pub struct Op<'ring> {
     ring: &'ring Ring,
     key: Option<Key>,
 }
 
 impl Ring {
-    /// The ring of the calling thread, which alone may use it. Its queues are smaller where memory is short, and the log says so.
+    /// The ring of the calling thread, which alone may use it. Its queues are smaller where memory
+    /// is short, and the log says so.
     pub fn new() -> io::Result<Ring> {
         for (submissions, completions) in QUEUE_SIZES {
             match Self::with_sizes(submissions, completions) {
@@ -102,7 +109,8 @@ impl Ring {
         Ok(Ring { driver: RefCell::new(driver), provided })
     }
 
-    /// Queues a request. It reaches the kernel with the next [`Ring::enter`], or earlier when the queue is full.
+    /// Queues a request. It reaches the kernel with the next [`Ring::enter`], or earlier when the
+    /// queue is full.
     pub fn submit(&self, request: Request) -> Op<'_> {
         Op { ring: self, key: Some(self.start(request)) }
     }
@@ -120,7 +128,8 @@ impl Ring {
         self.driver.borrow_mut().slots.poll_accept(key, context)
     }
 
-    /// Gives up an operation: it is cancelled, and what it owns or yields is freed when the kernel lets go.
+    /// Gives up an operation: it is cancelled, and what it owns or yields is freed when the kernel
+    /// lets go.
     pub fn orphan(&self, key: Key) {
         let driver = &mut *self.driver.borrow_mut();
         if driver.slots.orphan(key, &driver.provided) {
@@ -128,23 +137,26 @@ impl Ring {
         }
     }
 
-    /// Submits what is queued and waits. Interruptions by signals, an expired timeout and a full completion queue are no errors.
+    /// Submits what is queued and waits. Interruptions by signals, an expired timeout and a full
+    /// completion queue are no errors.
     pub fn enter(&self, wait: Wait) -> io::Result<()> {
         self.driver.borrow_mut().enter(wait)
     }
 
-    /// Settles completions, at most [`REAPED_PER_ROUND`], and puts the wakers of those who wait into `wakers`.
+    /// Settles completions, at most [`REAPED_PER_ROUND`], and puts the wakers of those who wait
+    /// into `wakers`.
     pub fn reap(&self, wakers: &mut Vec<Waker>) -> usize {
         self.driver.borrow_mut().reap(wakers)
     }
 
-    /// Makes signals on an event descriptor end a wait. The caller keeps the descriptor open as long as the ring.
+    /// Makes signals on an event descriptor end a wait. The caller keeps the descriptor open as
+    /// long as the ring.
     pub fn watch(&self, event: BorrowedFd<'_>) {
         self.driver.borrow_mut().watch = Some((event.as_raw_fd(), false));
     }
 
-    /// Ends the wait of another ring by a message from this one. The event of [`Ring::watch`] is what the runtime uses; the bench
-    /// `wakeup` compares the two.
+    /// Ends the wait of another ring by a message from this one. The event of [`Ring::watch`] is
+    /// what the runtime uses; the bench `wakeup` compares the two.
     pub fn message(&self, target: RawFd) {
         let entry = request::message_ring(target, Key::BARE.user_data(Kind::Wake));
         self.driver.borrow_mut().push(entry.user_data(Key::BARE.user_data(Kind::Message)));
@@ -182,8 +194,9 @@ impl Driver {
     /// False if the queue is full even after submitting it.
     fn try_push(&mut self, entry: &squeue::Entry) -> bool {
         for attempt in 0..2 {
-            // SAFETY: the entry is of a `Request`, whose memory and descriptors its slot owns until the last completion; or
-            // it names no memory (a cancel, a message, a poll of a descriptor that outlives the ring).
+            // SAFETY: the entry is of a `Request`, whose memory and descriptors its slot owns until
+            // the last completion; or it names no memory (a cancel, a message, a poll of a
+            // descriptor that outlives the ring).
             if unsafe { self.uring.submission().push(entry) }.is_ok() {
                 return true;
             }
@@ -233,7 +246,8 @@ impl Driver {
         };
         match outcome {
             Ok(_) => Ok(()),
-            // A timeout, a signal, a completion queue to drain first, or memory that the kernel lacks at this moment.
+            // A timeout, a signal, a completion queue to drain first, or memory that the kernel
+            // lacks at this moment.
             Err(error)
                 if matches!(
                     error.raw_os_error(),
@@ -257,11 +271,13 @@ impl Driver {
                     wakers.extend(effect.wake);
                     self.cancels.extend(effect.cancel);
                 }
-                // It failed: the operation had ended, or is beyond cancelling and will end by itself.
+                // It failed: the operation had ended, or is beyond cancelling and will end by
+                // itself.
                 Kind::Cancel => {}
                 Kind::Wake => {
-                    // A message of a peer carries no flags either, so arming may be asked for once too often; the kernel
-                    // then watches twice, which costs nothing but a completion.
+                    // A message of a peer carries no flags either, so arming may be asked for once
+                    // too often; the kernel then watches twice, which costs nothing but a
+                    // completion.
                     if let Some((_, armed)) = &mut self.watch
                         && entry.result() != 0
                         && !request::has_more(entry.flags())

@@ -14,9 +14,10 @@
 //! | [`provided`] | the buffers that the kernel picks from for receives |
 //! | [`sys`] | the few plain system calls that the standard library lacks |
 //!
-//! The law of this room: memory and descriptors named by a submission belong to its slot until the kernel posted the last
-//! completion for it, whatever became of the future that waits for it. A [`request::Request`] can only be made by
-//! functions that take these resources by value, so code outside needs no `unsafe`.
+//! The law of this room: memory and descriptors named by a submission belong to its slot until the
+//! kernel posted the last completion for it, whatever became of the future that waits for it. A
+//! [`request::Request`] can only be made by functions that take these resources by value, so code
+//! outside needs no `unsafe`.
 
 pub mod buffer;
 pub mod driver;

@@ -1,4 +1,5 @@
-//! Making a ring: its flags, the sizes of its queues, and the threads that the kernel may use for it.
+//! Making a ring: its flags, the sizes of its queues, and the threads that the kernel may use for
+//! it.
 //!
 //! Not here: what runs on it ([`super::driver`]), and whether this machine can have one
 //! ([`super::probe`]).
@@ -7,11 +8,12 @@ use std::io;
 
 use io_uring::IoUring;
 
-/// Entries of the submission and completion queues, the first that the kernel has memory for. A submission queue holds what one round
-/// submits in a single call; the completion queue is much larger, since operations in flight are not bounded by it and an
-/// overflow is slow. The first takes some 170 KiB of the memory that an unprivileged user may lock, which is 8 MiB by
-/// default: enough for 48 cores.
-pub const QUEUE_SIZES: [(u32, u32); 3] = [(512, 8192), (256, 2048), (64, 256)];
+/// Entries of the submission and completion queues, the first that the kernel has memory for. A
+/// submission queue holds what one round submits in a single call; the completion queue is much
+/// larger, since operations in flight are not bounded by it and an overflow is slow. The first
+/// takes some 170 KiB of the memory that an unprivileged user may lock, which is 8 MiB by default:
+/// enough for 48 cores.
+pub(super) const QUEUE_SIZES: [(u32, u32); 3] = [(512, 8192), (256, 2048), (64, 256)];
 /// Threads on which the kernel does for a ring what it can't do at once. By default some four a
 /// CPU, and then a disk that does not answer holds all of them, and the syncs of the other disks
 /// wait. They exist only while they are needed.

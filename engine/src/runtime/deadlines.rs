@@ -1,8 +1,8 @@
 //! The coarse deadlines of the streams of one core.
 //!
-//! Setting one is a store. A sweep looks at all of them, at most once a second, not before the earliest one that was ever set since the
-//! last sweep, and not at all while no stream has one. Expiry shuts a half of the socket down, so the operations in flight end
-//! by themselves.
+//! Setting one is a store. A sweep looks at all of them, at most once a second, not before the
+//! earliest one that was ever set since the last sweep, and not at all while no stream has one.
+//! Expiry shuts a half of the socket down, so the operations in flight end by themselves.
 
 use std::net::TcpStream;
 use std::rc::Rc;

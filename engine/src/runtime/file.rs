@@ -1,7 +1,8 @@
 //! Reads, writes and reservations of files as loops over what the kernel does at once.
 //!
-//! Invariant: each step starts at a block boundary, also after a short one. The kernel ends a direct read short at the end of the file and
-//! a direct write short at an error; so a step that moved a part of a block is taken back to the start of that block.
+//! Invariant: each step starts at a block boundary, also after a short one. The kernel ends a
+//! direct read short at the end of the file and a direct write short at an error; so a step that
+//! moved a part of a block is taken back to the start of that block.
 
 use std::fs::File;
 use std::io;
@@ -12,7 +13,8 @@ use crate::io::{AlignedBuf, BLOCK_SIZE, WithBuf};
 use crate::ring::request::Request;
 use crate::ring::{Completion, Ring};
 
-/// Steps without progress (interruptions, or a write that keeps ending in the same block) before giving up.
+/// Steps without progress (interruptions, or a write that keeps ending in the same block) before
+/// giving up.
 pub(crate) const STALLS_MAX: usize = 16;
 /// Zeros written at once where the file system cannot reserve space.
 const ZEROS: usize = 1 << 20;
@@ -136,7 +138,8 @@ mod tests {
 
     #[test]
     fn where_space_cannot_be_reserved_zeros_are_written_behind_what_is_there() {
-        // Beside the build's output: the system's directory for such files may not allow direct I/O.
+        // Beside the build's output: the system's directory for such files may not allow direct
+        // I/O.
         let program = std::env::current_exe().unwrap();
         let directory = tempfile::tempdir_in(program.parent().unwrap()).unwrap();
         let path = directory.path().join("file");

@@ -11,8 +11,9 @@ use crate::ring::pipe::Pipe;
 /// Pipes that a core keeps for reuse, and the most that it has at one time.
 const PIPES_KEPT_MAX: usize = 64;
 const PIPES_MAX: usize = 256;
-/// Connections of a core whose peer stalled on spliced pages and has not taken them since. Each may hold its send buffer rounded out to whole huge
-/// pages, which is memory beside every budget; when there are this many, no connection splices.
+/// Connections of a core whose peer stalled on spliced pages and has not taken them since. Each may
+/// hold its send buffer rounded out to whole huge pages, which is memory beside every budget; when
+/// there are this many, no connection splices.
 const STALLED_MAX: usize = 64;
 
 /// The pipes of one core.

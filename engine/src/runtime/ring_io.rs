@@ -25,7 +25,8 @@ use crate::types::CoreId;
 pub(crate) const FILE_MODE: u32 = 0o600;
 pub(crate) const DIRECTORY_MODE: u32 = 0o700;
 
-/// An open file, for direct I/O. It is the same for the cores and for the maintenance thread, which share one store.
+/// An open file, for direct I/O. It is the same for the cores and for the maintenance thread, which
+/// share one store.
 #[derive(Clone, Debug)]
 pub struct RingFile(pub(crate) Arc<File>);
 
@@ -83,7 +84,8 @@ impl Disk for RingIo {
     }
 
     async fn sync(&self, file: &RingFile) -> io::Result<()> {
-        // Not repeated, not even after an interruption: a second sync may report success for data that the first one lost.
+        // Not repeated, not even after an interruption: a second sync may report success for data
+        // that the first one lost.
         self.ring().submit(Request::sync(&file.0, true)).await.value().map(drop)
     }
 

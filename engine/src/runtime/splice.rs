@@ -1,7 +1,7 @@
 //! Large answers: shared buffers into sockets without a copy.
 //!
-//! A [`Splice`] has a pipe and puts its socket into the non-blocking mode while it lives. Invariant: no
-//! ring operation but a poll is in flight on the socket's sending side meanwhile.
+//! A [`Splice`] has a pipe and puts its socket into the non-blocking mode while it lives.
+//! Invariant: no ring operation but a poll is in flight on the socket's sending side meanwhile.
 
 use std::io;
 use std::ops::Range;
@@ -31,13 +31,14 @@ pub struct Splice<'stream> {
 pub enum Taken {
     /// All of it is in the socket or in the pipe.
     All,
-    /// The peer took nothing for longer than the caller's patience: this many bytes are on their way, and the buffer should not be
-    /// held for the rest. [`Splice::flush`] comes before more.
+    /// The peer took nothing for longer than the caller's patience: this many bytes are on their
+    /// way, and the buffer should not be held for the rest. [`Splice::flush`] comes before more.
     Stalled(usize),
 }
 
 impl Stream {
-    /// Starts to send without copying; `None` when this core has too many such connections already, or the kernel won't.
+    /// Starts to send without copying; `None` when this core has too many such connections already,
+    /// or the kernel won't.
     pub fn begin_splice(&self) -> Option<Splice<'_>> {
         let socket = &self.0.socket;
         if self.0.stalled.borrow().is_some() {
@@ -54,8 +55,9 @@ impl Stream {
         sys::set_blocking(socket, false).ok().map(|()| splice)
     }
 
-    /// Sends `head`, and then `body[range]` by `IORING_OP_SEND_ZC`; the buffer is held until the kernel is through with it. Not what answers
-    /// go by: here for the bench `send`, which says why.
+    /// Sends `head`, and then `body[range]` by `IORING_OP_SEND_ZC`; the buffer is held until the
+    /// kernel is through with it. Not what answers go by: here for the bench `send`, which says
+    /// why.
     #[doc(hidden)]
     pub async fn send_zero_copy(&self, head: &[u8], body: &SharedBuf, range: Range<usize>) -> io::Result<()> {
         let Socket { io, socket, sending, .. } = &*self.0;
@@ -74,7 +76,8 @@ impl Splice<'_> {
         send_head(&self.stream.0, head).await
     }
 
-    /// Sends `buf[range]`; `more` says that something follows. Ends early when the peer takes nothing for longer than `patience`.
+    /// Sends `buf[range]`; `more` says that something follows. Ends early when the peer takes
+    /// nothing for longer than `patience`.
     pub async fn send(
         &mut self,
         buf: &SharedBuf,
@@ -133,7 +136,8 @@ impl Splice<'_> {
         }
     }
 
-    /// Waits until the socket takes more; `TimedOut` when it is not so after `patience`. That a peer is gone the next send tells.
+    /// Waits until the socket takes more; `TimedOut` when it is not so after `patience`. That a
+    /// peer is gone the next send tells.
     async fn writable(&self, patience: Option<Duration>) -> io::Result<()> {
         let io = &self.stream.0.io;
         let polled = io.ring().submit(Request::wait_writable(&self.stream.0.socket));
@@ -170,7 +174,8 @@ impl Drop for Splice<'_> {
         if let Some(pipe) = self.pipe.take() {
             socket.io.core().pipes.give_back(pipe);
         }
-        // Can't fail on an open socket; if it did, the next operation would say so by EAGAIN and end the connection.
+        // Can't fail on an open socket; if it did, the next operation would say so by EAGAIN and
+        // end the connection.
         let _ = sys::set_blocking(&socket.socket, true);
     }
 }

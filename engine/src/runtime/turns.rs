@@ -1,18 +1,20 @@
 //! Bulk work (splicing, copying, hashing) takes turns with everything else on a core.
 //!
-//! Invariant: turns are given in the order of asking, and each round gives one at least to somebody who
-//! waits.
+//! Invariant: turns are given in the order of asking, and each round gives one at least to somebody
+//! who waits.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
 use crate::sync::{Promise, promise};
 
-/// Bytes of bulk work (splicing, copying, hashing) in one round, over all tasks: some 50 to 350 µs. The rest goes on in the next rounds, so that a
-/// small request waits for no more than this, however many bulk transfers there are.
+/// Bytes of bulk work (splicing, copying, hashing) in one round, over all tasks: some 50 to 350 µs.
+/// The rest goes on in the next rounds, so that a small request waits for no more than this,
+/// however many bulk transfers there are.
 const BULK_BYTES_PER_ROUND: usize = 512 << 10;
 
-/// Who may do bulk work, in the order of asking. A turn may overdraw what is left of its round; the next rounds make up for it.
+/// Who may do bulk work, in the order of asking. A turn may overdraw what is left of its round; the
+/// next rounds make up for it.
 pub(super) struct BulkTurns {
     left: Cell<isize>,
     waiting: RefCell<VecDeque<(usize, Promise<()>)>>,
@@ -33,8 +35,8 @@ impl BulkTurns {
         !self.waiting.borrow().is_empty()
     }
 
-    /// Gives the turns of the next round. What is done without a turn delays those who wait by a round at most, and one of them always
-    /// gets on: it must not starve them.
+    /// Gives the turns of the next round. What is done without a turn delays those who wait by a
+    /// round at most, and one of them always gets on: it must not starve them.
     pub fn begin_round(&self) {
         let round = BULK_BYTES_PER_ROUND as isize;
         self.left.set((self.left.get() + round).clamp(-round, round));

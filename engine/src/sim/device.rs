@@ -63,7 +63,8 @@ impl Device {
         }
     }
 
-    /// A crash meets an operation in flight: it may have happened, and a write may have happened in part.
+    /// A crash meets an operation in flight: it may have happened, and a write may have happened in
+    /// part.
     pub fn abandon(&mut self, operation: Operation, random: &mut Random) {
         let survival = Survival::draw(random);
         match operation {
@@ -197,7 +198,8 @@ impl Device {
         let _ = self.disk.write(inode, offset, bytes, || -> SectorMask { survival.sectors(random) });
     }
 
-    /// Writes somewhere else: as often in the same file as in any. Nowhere, when no file is long enough.
+    /// Writes somewhere else: as often in the same file as in any. Nowhere, when no file is long
+    /// enough.
     fn misdirect(&mut self, inode: InodeId, offset: u64, bytes: &[u8], random: &mut Random) {
         let fits = |id: InodeId| self.disk.inode(id).size >= bytes.len() as u64;
         let targets: Vec<InodeId> = self.disk.files().map(|(_, id)| id).filter(|id| fits(*id)).collect();

@@ -1,4 +1,5 @@
-//! The simulated disk without time: files by number, names by path, space, and what of it survives a crash.
+//! The simulated disk without time: files by number, names by path, space, and what of it survives
+//! a crash.
 //!
 //! Names have two states, as content has: what a process sees, and what is durable. Between them
 //! lies a journal of changes, each atomic. Directories are entries like files; the tree is one map

@@ -7,9 +7,11 @@
 //! the machine with what the disk kept. Same seed, same calls: same run.
 //!
 //! The disk keeps its promises exactly and nothing more:
-//! - A read sees every completed write. Only a sync makes durable what completed before it was called.
+//! - A read sees every completed write. Only a sync makes durable what completed before it was
+//!   called.
 //! - A name is durable once its directory was synced. A file's size is, once the file was.
-//! - A power failure keeps of the rest any part, by sectors and in any order; a killed process loses only what was in flight.
+//! - A power failure keeps of the rest any part, by sectors and in any order; a killed process
+//!   loses only what was in flight.
 //! - What fails by injection, and how: [`Faults`].
 //!
 //! Machines share the queue of what happens next and the stream of chance, and nothing else: each
@@ -167,7 +169,8 @@ impl Sim {
     /// Runs until the future ends. Tasks that it spawned stay, and go on in the next run.
     ///
     /// # Panics
-    /// With the seed: when nothing can ever happen again and the future has not ended, and when it takes too many steps.
+    /// With the seed: when nothing can ever happen again and the future has not ended, and when it
+    /// takes too many steps.
     pub fn run<T>(&mut self, future: impl Future<Output = T>) -> T {
         let seed = self.seed;
         let steps_max = self.steps_max;
@@ -175,7 +178,8 @@ impl Sim {
             .unwrap_or_else(|| panic!("livelock: no end after {steps_max} steps, seed {seed}"))
     }
 
-    /// Runs until the future ends, at most so many polls and events; `None` when it was cut off there, for a crash at every step.
+    /// Runs until the future ends, at most so many polls and events; `None` when it was cut off
+    /// there, for a crash at every step.
     ///
     /// # Panics
     /// With the seed: when nothing can ever happen again and the future has not ended.
@@ -309,7 +313,8 @@ impl Sim {
         self.node(0).jump_wall_clock(nanoseconds);
     }
 
-    /// Flips random bits of what was written and is at rest; fewer than `count` only on a blank disk.
+    /// Flips random bits of what was written and is at rest; fewer than `count` only on a blank
+    /// disk.
     pub fn flip_bits(&self, count: usize) -> Vec<FlippedBit> {
         self.node(0).flip_bits(count)
     }

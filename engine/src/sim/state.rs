@@ -1,7 +1,8 @@
 //! What the machines of a simulation share: the time, what is due, what is in flight and the tasks;
 //! and what each has for itself.
 //!
-//! Nothing here polls a future or drops one, so that no code of a task ever runs while the state is borrowed.
+//! Nothing here polls a future or drops one, so that no code of a task ever runs while the state is
+//! borrowed.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -177,7 +178,8 @@ impl State {
         }
     }
 
-    /// Nobody waits for the operation any more: it runs to its end unobserved. Hands back what is to be dropped.
+    /// Nobody waits for the operation any more: it runs to its end unobserved. Hands back what is
+    /// to be dropped.
     pub fn orphan(&mut self, id: EventId) -> Option<InFlight> {
         let in_flight = self.operations.get_mut(&id)?;
         in_flight.is_orphan = true;

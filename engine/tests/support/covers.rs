@@ -1,9 +1,10 @@
 //! Checkpoints beside uploads, and the power that goes right after a file got its name: what a
-//! checkpoint stands for is in it, also where a segment was sealed before what happened in it was in
-//! the index.
+//! checkpoint stands for is in it, also where a segment was sealed before what happened in it was
+//! in the index.
 //!
-//! So the scrub has cores seal what they write to every few milliseconds, a checkpoint is written after
-//! each seal, cores pause, and most runs end with the first checkpoint that had to refuse a segment.
+//! So the scrub has cores seal what they write to every few milliseconds, a checkpoint is written
+//! after each seal, cores pause, and most runs end with the first checkpoint that had to refuse a
+//! segment.
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -1,5 +1,5 @@
-//! One flipped bit in a segment that was not sealed: it costs one blob at most, nothing at all where
-//! it hits a header, and never a wrong byte.
+//! One flipped bit in a segment that was not sealed: it costs one blob at most, nothing at all
+//! where it hits a header, and never a wrong byte.
 
 use nabu_engine::io::BLOCK_SIZE;
 use nabu_engine::log::header::DATA_START;

@@ -1,11 +1,15 @@
-//! Compaction: what is live in segments that are mostly dead moves to new segments, and the old ones are retired.
+//! Compaction: what is live in segments that are mostly dead moves to new segments, and the old
+//! ones are retired.
 //!
-//! The mover writes to logs of its own, never to those of the cores. A move is an operation on the blob like any other: its owner locks the id if the
-//! record still lies where it was found and gives it a sequence; the record is written with that and made durable; then the owner enters the new
-//! place and unlocks. So whatever happens meanwhile, and wherever it stops, recovery finds the old record or the new one, and a deletion that comes
-//! later overrules both. Readers are not held up; what they read stays where it is until they are done (`in_use.rs`).
+//! The mover writes to logs of its own, never to those of the cores. A move is an operation on the
+//! blob like any other: its owner locks the id if the record still lies where it was found and
+//! gives it a sequence; the record is written with that and made durable; then the owner enters the
+//! new place and unlocks. So whatever happens meanwhile, and wherever it stops, recovery finds the
+//! old record or the new one, and a deletion that comes later overrules both. Readers are not held
+//! up; what they read stays where it is until they are done (`in_use.rs`).
 //!
-//! A segment that has become dead this way is the reclaimer's, like any other: it sees to its tombstones and retires it.
+//! A segment that has become dead this way is the reclaimer's, like any other: it sees to its
+//! tombstones and retires it.
 //!
 //! | file | question |
 //! | --- | --- |
@@ -230,7 +234,8 @@ impl<I: Io> Compaction<I> {
         contents
     }
 
-    /// Has everybody seal what they write to: a segment that has become the oldest keeps tombstones needed.
+    /// Has everybody seal what they write to: a segment that has become the oldest keeps tombstones
+    /// needed.
     async fn seal_all(&mut self, oldest: SegmentId) -> Result<(), Halt> {
         for log in &self.shard.0.logs {
             log.seal_active().await;
@@ -306,7 +311,8 @@ impl<I: Io> Compaction<I> {
         self.stuck.insert(segment.id, Stuck { live_bytes, tries, until, wanted_space });
     }
 
-    /// Bytes of records that become dead elsewhere when the pieces in a segment move, because they list them.
+    /// Bytes of records that become dead elsewhere when the pieces in a segment move, because they
+    /// list them.
     async fn overhead(&self, segment: &Arc<Segment<I::File>>) -> Result<u64, Halt> {
         let tenants = segment.tenants();
         let mut overhead = 0;
@@ -353,7 +359,8 @@ impl<I: Io> Compaction<I> {
         failure.map_or(Ok(()), |error| Err(Halt::Failed(error)))
     }
 
-    /// Those records of blobs that the index knows to lie in a segment, in the order of their places.
+    /// Those records of blobs that the index knows to lie in a segment, in the order of their
+    /// places.
     async fn live(&self, segment: &Segment<I::File>, entries: &Entries) -> Result<Vec<(BlobId, Location)>, StoreError> {
         let mut live = Vec::new();
         let mut rest = entries.iter();
@@ -384,7 +391,8 @@ impl<I: Io> Compaction<I> {
         Ok(found)
     }
 
-    /// Locks records to be moved, and gets their sequences, in their order. What is not where it was, or in use, is left alone.
+    /// Locks records to be moved, and gets their sequences, in their order. What is not where it
+    /// was, or in use, is left alone.
     async fn hold(&self, records: &[(BlobId, Location)]) -> Result<Vec<Option<Sequence>>, StoreError> {
         let mut held = vec![None; records.len()];
         for (core, part) in self.by_owner(records.iter().copied().enumerate(), |(_, (id, _))| *id) {
@@ -445,7 +453,8 @@ impl<I: Io> Compaction<I> {
         parts
     }
 
-    /// Counts bytes that were moved, and waits as the space allows; ends when the store is being closed.
+    /// Counts bytes that were moved, and waits as the space allows; ends when the store is being
+    /// closed.
     async fn paced(&self, moved: u64) -> Result<(), Halt> {
         let shared = self.shard.shared();
         shared.background.compaction.moved_bytes.fetch_add(moved, Ordering::Relaxed);

@@ -1,4 +1,5 @@
-//! Which directories make up this store: their superblocks, read and agreed before anything else is touched.
+//! Which directories make up this store: their superblocks, read and agreed before anything else is
+//! touched.
 
 use std::io;
 use std::path::Path;
@@ -174,7 +175,8 @@ pub(in crate::store) async fn forget<I: Io, P: AsRef<Path>>(
     Ok(())
 }
 
-/// Writes what changed. A new directory is written before any other names it, so after a crash between two no directory is missing.
+/// Writes what changed. A new directory is written before any other names it, so after a crash
+/// between two no directory is missing.
 async fn write_all<I: Io, P: AsRef<Path>>(
     ios: &[I],
     dirs: &[P],
@@ -200,8 +202,8 @@ async fn write_all<I: Io, P: AsRef<Path>>(
     Ok(all)
 }
 
-/// Makes the names of a directory durable. A process that was killed before it did so left names that the next power failure would take
-/// back, and what was built on them since would be lost.
+/// Makes the names of a directory durable. A process that was killed before it did so left names
+/// that the next power failure would take back, and what was built on them since would be lost.
 pub(super) async fn settle<I: Io>(io: &I, dir: &Path) -> Result<(), OpenError> {
     io.sync_dir(dir)
         .await
@@ -298,7 +300,8 @@ pub(in crate::store) async fn write<I: Io>(io: &I, dir: &Path, superblock: &Supe
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
-    // Before the superblock can be there: a power failure may keep the second of two names and lose the first.
+    // Before the superblock can be there: a power failure may keep the second of two names and lose
+    // the first.
     io.sync_dir(dir).await?;
     let temporary = dir.join(TEMPORARY_NAME);
     match io.remove(&temporary).await {

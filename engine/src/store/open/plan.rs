@@ -237,7 +237,8 @@ async fn try_read_checkpoint<I: Io>(
     }
 }
 
-/// Sends a slice to all cores, each with the entries it owns. Entries in segments that are gone were deleted since.
+/// Sends a slice to all cores, each with the entries it owns. Entries in segments that are gone
+/// were deleted since.
 async fn send_slice<F>(store: &Store<F>, backlog: &Backlog, slice: Slice, existing: &Existing) {
     let cores = store.0.options.cores;
     let mut parts: Vec<Slice> = (0..cores).map(|_| slice.clone_without_entries()).collect();
