@@ -1,12 +1,15 @@
 //! The parts of the engine alone: how long does one operation of each take?
 //!
 //! ```text
-//! cargo bench -p nabu-engine --bench parts              all of them, after the hit rates of the cache's policy beside LRU
+//! cargo bench -p nabu-engine --bench parts              all of them
 //! cargo bench -p nabu-engine --bench parts -- index     one group
 //! ```
 //!
-//! Elsewhere: the log's group commit in `store`, ways to wake a core in `wakeup`, routes of an answer in `send`, the parser of request heads in
-//! `net/benches/head.rs`. Nothing here touches a disk. Times on a shared machine are upper bounds: compare runs on an idle one.
+//! Without a group, the hit rates of the cache's policy beside LRU come first.
+//!
+//! Elsewhere: the log's group commit in `store`, ways to wake a core in `wakeup`, routes of an
+//! answer in `send`, the parser of request heads in `net/benches/head.rs`. Nothing here touches a
+//! disk. Times on a shared machine are upper bounds: compare runs on an idle one.
 
 mod support;
 
@@ -127,7 +130,8 @@ fn at_once<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// Looks up; what is not there is entered as if it had been read, which evicts others when the cache is full.
+/// Looks up; what is not there is entered as if it had been read, which evicts others when the
+/// cache is full.
 fn ask(cache: &Cache<Value>, number: u32) -> Value {
     match at_once(cache.lookup(key_of(number))) {
         Lookup::Found(value) => value,
@@ -239,7 +243,8 @@ fn record_head(criterion: &mut Criterion) {
 /// What one of two players has: where the ball comes from, and where it goes.
 type Ends = (Sender<u32>, Receiver<u32>);
 
-/// The time of so many messages there and back between two cores of the runtime, each asleep until its message is there.
+/// The time of so many messages there and back between two cores of the runtime, each asleep until
+/// its message is there.
 fn there_and_back(iterations: u64) -> Duration {
     let (to_second, from_first) = mailbox();
     let (to_first, from_second) = mailbox();

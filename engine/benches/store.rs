@@ -7,10 +7,10 @@
 //! cargo bench -p nabu-engine --bench store --features steps -- walk DIR [CORES]
 //! ```
 //!
-//! `fill` puts COUNT blobs of SIZE bytes, then dies as by kill -9. `open` opens the store, prints the
-//! time and the memory, and stops cleanly. `walk` opens it, lists all ids, reads and deletes
-//! 100,000 of them while the live bytes are counted, and prints how long the steps of each core were
-//! (`engine/src/runtime/steps.rs`).
+//! `fill` puts COUNT blobs of SIZE bytes, then dies as by kill -9. `open` opens the store, prints
+//! the time and the memory, and stops cleanly. `walk` opens it, lists all ids, reads and deletes
+//! 100,000 of them while the live bytes are counted, and prints how long the steps of each core
+//! were (`engine/src/runtime/steps.rs`).
 
 use std::cell::Cell;
 use std::path::PathBuf;
@@ -36,6 +36,7 @@ fn options(dir: &str, cores: u16) -> StoreOptions {
         memory_bytes: 1 << 30,
         segment_size: None,
         read_only: false,
+        callers_files: &[],
         limits: Limits::default(),
     }
 }

@@ -1,15 +1,20 @@
 //! id -> location, one per core: an ordered map held in memory, made for many small entries.
 //!
-//! A B+-tree of exactly three levels: a root of branches, branches of leaves, leaves of packed 36-byte entries. A leaf holds at most
-//! [`LEAF_ENTRIES_MAX`] entries, in memory that grows by [`LEAF_GROWTH`] entries at a time, so the slack is a few per cent however full the
-//! leaves are. A branch holds at most [`BRANCH_LEAVES_MAX`] leaves. Only the root is unbounded, and it has one child for some ten thousand entries:
-//! no operation moves more than a leaf, a branch and the root's short vectors, so none ever pauses to rebuild.
+//! A B+-tree of exactly three levels: a root of branches, branches of leaves, leaves of packed
+//! 36-byte entries. A leaf holds at most [`LEAF_ENTRIES_MAX`] entries, in memory that grows by
+//! [`LEAF_GROWTH`] entries at a time, so the slack is a few per cent however full the leaves are. A
+//! branch holds at most [`BRANCH_LEAVES_MAX`] leaves. Only the root is unbounded, and it has one
+//! child for some ten thousand entries: no operation moves more than a leaf, a branch and the
+//! root's short vectors, so none ever pauses to rebuild.
 //!
 //! Invariants:
-//! - Every child has a bound: its keys are at or above it and below the bound of the next. The first bound of the root is 0.
-//! - A branch has at least one leaf, the root at least one branch. Only the sole leaf of a tree may be empty.
-//! - The shape depends on the order of the ids alone, never on how their bits are spread: ids that share leading bits (a core owns a
-//!   contiguous range of ids) or that were chosen by an adversary are held as well as any.
+//! - Every child has a bound: its keys are at or above it and below the bound of the next. The
+//!   first bound of the root is 0.
+//! - A branch has at least one leaf, the root at least one branch. Only the sole leaf of a tree may
+//!   be empty.
+//! - The shape depends on the order of the ids alone, never on how their bits are spread: ids that
+//!   share leading bits (a core owns a contiguous range of ids) or that were chosen by an adversary
+//!   are held as well as any.
 //!
 //! What a location means, and which of two locations of an id wins, is the store's business.
 
@@ -17,7 +22,8 @@ use std::mem::size_of;
 
 use crate::types::{BlobId, SegmentId, Sequence};
 
-/// The most entries of a leaf. Larger leaves spend longer moving entries, smaller ones more memory on themselves.
+/// The most entries of a leaf. Larger leaves spend longer moving entries, smaller ones more memory
+/// on themselves.
 const LEAF_ENTRIES_MAX: usize = 96;
 /// A leaf with fewer entries than this looks for a neighbour to merge with.
 const LEAF_ENTRIES_LOW: usize = LEAF_ENTRIES_MAX / 4;
@@ -157,7 +163,8 @@ impl Index {
         self.entry_count == 0
     }
 
-    /// Appends to `out` the entries whose ids are strictly above `after` (all of them for `None`), ascending, at most `limit`.
+    /// Appends to `out` the entries whose ids are strictly above `after` (all of them for `None`),
+    /// ascending, at most `limit`.
     pub fn after(&self, after: Option<&BlobId>, limit: usize, out: &mut Vec<Entry>) {
         let first_key = match after.map(key_of) {
             None => 0,
@@ -182,7 +189,8 @@ impl Index {
         }
     }
 
-    /// Bytes of memory that the index takes, spare capacity and the allocator's own overhead included.
+    /// Bytes of memory that the index takes, spare capacity and the allocator's own overhead
+    /// included.
     pub fn memory_bytes(&self) -> usize {
         let child = |child_size: usize| size_of::<u128>() + child_size;
         let inner: usize = self
@@ -284,7 +292,8 @@ impl Index {
         self.branches[left].trim();
     }
 
-    /// Removes a branch whose only leaf is empty, unless it is the last: the neighbour takes its range over.
+    /// Removes a branch whose only leaf is empty, unless it is the last: the neighbour takes its
+    /// range over.
     fn remove_empty_branch(&mut self, index: usize) {
         if self.branches.len() == 1 {
             return;
@@ -369,8 +378,8 @@ fn key_of(id: &BlobId) -> u128 {
     u128::from_be_bytes(id.0)
 }
 
-/// Whether two neighbours become one. Three quarters of the maximum leave room, so that a merged node does not split at the next
-/// insertion; an empty node always goes.
+/// Whether two neighbours become one. Three quarters of the maximum leave room, so that a merged
+/// node does not split at the next insertion; an empty node always goes.
 fn merges(left: usize, right: usize, max: usize) -> bool {
     left == 0 || right == 0 || left + right <= max / 4 * 3
 }
@@ -380,7 +389,8 @@ fn range_of(bounds: &[u128], child: usize, end: u128) -> (u128, u128) {
     (bounds[child], bounds.get(child + 1).copied().unwrap_or(end))
 }
 
-/// Where among `count` sorted items over `range` the key would be if they were spread evenly, as hashes are.
+/// Where among `count` sorted items over `range` the key would be if they were spread evenly, as
+/// hashes are.
 fn guess(key: u128, range: (u128, u128), count: usize) -> usize {
     let prefix = |key: u128| (key >> 64) as u64;
     let (start, end) = (prefix(range.0), prefix(range.1));
@@ -389,8 +399,9 @@ fn guess(key: u128, range: (u128, u128), count: usize) -> usize {
     (share * count as f64) as usize
 }
 
-/// The first of `count` sorted items that is not `below`. Searches from a guess outwards in doubling steps, then by halving: a few
-/// near probes after a good guess, logarithmically many after any.
+/// The first of `count` sorted items that is not `below`. Searches from a guess outwards in
+/// doubling steps, then by halving: a few near probes after a good guess, logarithmically many
+/// after any.
 fn partition_near(count: usize, guess: usize, below: impl Fn(usize) -> bool) -> usize {
     let (mut start, mut end) = (0, count);
     let mut probe = guess.min(count.saturating_sub(1));

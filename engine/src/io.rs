@@ -5,12 +5,13 @@
 //! both. Its parts are traits of their own, so that code that only sleeps takes a [`Clock`].
 //!
 //! Laws:
-//! - Every offset, length and buffer range of a data read or write is a multiple of [`BLOCK_SIZE`]: files are
-//!   opened for direct I/O. An implementation asserts it.
+//! - Every offset, length and buffer range of a data read or write is a multiple of [`BLOCK_SIZE`]:
+//!   files are opened for direct I/O. An implementation asserts it.
 //! - Buffers are owned by the operation and come back with its result, also on errors.
-//! - A future may be dropped: the operation then runs to its end unobserved (it may or may not happen), and its
-//!   buffer is freed afterwards, never before.
-//! - An error of a write or a sync says nothing of what reached the disk. It is the caller's to fence the file.
+//! - A future may be dropped: the operation then runs to its end unobserved (it may or may not
+//!   happen), and its buffer is freed afterwards, never before.
+//! - An error of a write or a sync says nothing of what reached the disk. It is the caller's to
+//!   fence the file.
 
 use std::fmt;
 use std::future::Future;
@@ -19,11 +20,9 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
-pub use crate::ring::buffer::{AlignedBuf, Body, SharedBuf};
+pub use crate::ring::buffer::{AlignedBuf, BLOCK_SIZE, Body, SharedBuf};
+pub use crate::ring::sys::Space;
 use crate::types::CoreId;
-
-/// The unit of direct I/O, in bytes.
-pub const BLOCK_SIZE: usize = 4096;
 
 /// Nanoseconds of a monotonic clock with an arbitrary start.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -62,14 +61,6 @@ pub struct DirEntry {
     pub is_dir: bool,
 }
 
-/// The file system's own numbers, in bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Space {
-    pub total: u64,
-    /// What an unprivileged process may still allocate.
-    pub available: u64,
-}
-
 /// The result of an operation that owned a buffer.
 pub type WithBuf<T> = (io::Result<T>, AlignedBuf);
 
@@ -86,8 +77,8 @@ pub trait Disk {
 
     fn open(&self, path: &Path, mode: OpenMode) -> impl Future<Output = io::Result<Self::File>>;
 
-    /// Reads into `buf[range]` from `offset` until the range is full or the file ends; the count tells which.
-    /// Never zero-fills.
+    /// Reads into `buf[range]` from `offset` until the range is full or the file ends; the count
+    /// tells which. Never zero-fills.
     fn read_at(
         &self,
         file: &Self::File,
@@ -105,12 +96,13 @@ pub trait Disk {
         offset: u64,
     ) -> impl Future<Output = WithBuf<()>>;
 
-    /// Makes every write that completed before this call durable, with the metadata needed to read it back
-    /// (`fdatasync`).
+    /// Makes every write that completed before this call durable, with the metadata needed to read
+    /// it back (`fdatasync`).
     fn sync(&self, file: &Self::File) -> impl Future<Output = io::Result<()>>;
 
-    /// Reserves space so that the file grows to `size` bytes (`fallocate`, which moves the end of file);
-    /// unwritten parts read as zeros. `ENOSPC` when the disk is full, and then nothing is reserved.
+    /// Reserves space so that the file grows to `size` bytes (`fallocate`, which moves the end of
+    /// file); unwritten parts read as zeros. `ENOSPC` when the disk is full, and then nothing is
+    /// reserved.
     fn allocate(&self, file: &Self::File, size: u64) -> impl Future<Output = io::Result<()>>;
 
     /// Cuts a file to `size` bytes. Durable after [`Disk::sync`] of the file.
@@ -152,16 +144,19 @@ pub trait Spawn {
     /// Lets every other task that is ready run first.
     fn yield_now(&self) -> impl Future<Output = ()>;
 
-    /// Waits for the turn to do bulk work (hashing, copying) on this many bytes, so that small requests are not kept waiting for it.
+    /// Waits for the turn to do bulk work (hashing, copying) on this many bytes, so that small
+    /// requests are not kept waiting for it.
     fn bulk_turn(&self, bytes: usize) -> impl Future<Output = ()>;
 
     /// Counts bulk work that was done without a turn.
     fn count_bulk(&self, bytes: usize);
 
-    /// Says whether the work in the background is pressing: if not, its thread lets others go first. Nothing where it has no thread of its own.
+    /// Says whether the work in the background is pressing: if not, its thread lets others go
+    /// first. Nothing where it has no thread of its own.
     fn set_pressing(&self, _is_pressing: bool) {}
 
-    /// Whether a core has had time to spare lately, so that others may ask it for work. An estimate, by chance in a simulation.
+    /// Whether a core has had time to spare lately, so that others may ask it for work. An
+    /// estimate, by chance in a simulation.
     fn is_idle(&self, core: CoreId) -> bool;
 
     /// Does work for another core; it does not make this one less idle.

@@ -1,8 +1,12 @@
 //! Messages to a core, from anywhere: an unbounded queue whose receiver is a task of one core.
 //!
-//! Plain safe code over a `crossbeam` queue and an atomic waker, so it works on the ring and in a simulation alike. How a sleeping
-//! core is woken is the business of the waker that its executor made. Senders bound themselves: every message of the store is
-//! a request of a task that waits for the reply.
+//! Plain safe code over a `crossbeam` queue and an atomic waker, so it works on the ring and in a
+//! simulation alike. How a sleeping core is woken is the business of the waker that its executor
+//! made. Senders bound themselves: every message of the store is a request of a task that waits for
+//! the reply.
+
+#[cfg(all(test, feature = "loom"))]
+mod interleavings;
 
 use std::sync::Arc;
 use std::task::Poll;
@@ -47,8 +51,9 @@ impl<T: Send> Sender<T> {
             return Err(message);
         }
         self.0.queue.push(message);
-        // The receiver may have gone and emptied the mailbox in between. A message left there would keep what it holds, such as the
-        // sending end of a reply, for as long as there are senders; so whoever comes second empties it.
+        // The receiver may have gone and emptied the mailbox in between. A message left there would
+        // keep what it holds, such as the sending end of a reply, for as long as there are senders;
+        // so whoever comes second empties it.
         fence(Ordering::SeqCst);
         if self.0.receiver_gone.load(Ordering::Relaxed) {
             self.0.discard();

@@ -1,7 +1,8 @@
 //! The memory of one core for frames: a budget, and a few buffers kept warm.
 //!
-//! Every frame that an upload fills or a read holds is charged here until it is dropped, so the sum never passes the budget. Waiters are
-//! served first come, first served. Buffers of the two common sizes are kept for reuse, within the same budget.
+//! Every frame that an upload fills or a read holds is charged here until it is dropped, so the sum
+//! never passes the budget. Waiters are served first come, first served. Buffers of the two common
+//! sizes are kept for reuse, within the same budget.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -50,7 +51,8 @@ impl Frames {
         }))
     }
 
-    /// A frame of at least `size` bytes if the budget has room now and nobody waits. Its content is arbitrary.
+    /// A frame of at least `size` bytes if the budget has room now and nobody waits. Its content is
+    /// arbitrary.
     pub fn try_take(&self, size: usize) -> Option<Frame> {
         if !self.0.waiting.borrow().is_empty() {
             return None;
@@ -69,7 +71,8 @@ impl Frames {
         }
         let (promise, promised) = promise();
         self.0.waiting.borrow_mut().push_back((size, promise));
-        // A kept promise carries the charge already: if the wait is dropped after that, the charge must come back.
+        // A kept promise carries the charge already: if the wait is dropped after that, the charge
+        // must come back.
         let waiting = Waiting { promised: Some(promised), size, frames: self };
         match race(waiting, io.sleep(patience)).await {
             Either::First(charged) => charged.then(|| self.charged_frame(size)),

@@ -1,6 +1,8 @@
-//! Counts of rare events inside the store, so that tests can show that they reached what they mean to test.
+//! Counts of rare events inside the store, so that tests can show that they reached what they mean
+//! to test.
 //!
-//! One relaxed addition for things that happen at most once a segment or a fault; not an interface for programs.
+//! One relaxed addition for things that happen at most once a segment or a fault; not an interface
+//! for programs.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -63,7 +65,8 @@ events! {
     RecordMoved,
     PiecesMoved,
     SegmentEmptied,
-    /// A blob was deleted or stored anew before compaction came to move it; was in use; pieces were moved that somebody was reading.
+    /// A blob was deleted or stored anew before compaction came to move it; was in use; pieces were
+    /// moved that somebody was reading.
     MoveOvertaken,
     MoveRefused,
     MovedWhileRead,
@@ -71,7 +74,8 @@ events! {
     CountedLater,
     /// A segment was taken out of service while somebody used it yet.
     RetiredAfterUse,
-    /// The scrub ended a pass; found damage beside what is live; put a blob under quarantine, or only listed it; something was put right.
+    /// The scrub ended a pass; found damage beside what is live; put a blob under quarantine, or
+    /// only listed it; something was put right.
     ScrubPassed,
     ScrubFound,
     Quarantined,

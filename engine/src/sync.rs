@@ -1,4 +1,5 @@
-//! Waiting within one core: plain `Rc` and `Cell`, no atomics. What crosses cores goes through [`crate::mailbox`].
+//! Waiting within one core: plain `Rc` and `Cell`, no atomics. What crosses cores goes through
+//! [`crate::mailbox`].
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -7,7 +8,8 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-/// Wakes everything that waits. A waiter re-checks its condition and waits again if it does not hold.
+/// Wakes everything that waits. A waiter re-checks its condition and waits again if it does not
+/// hold.
 #[derive(Default)]
 pub struct Notify {
     waiting: RefCell<Vec<Waker>>,
@@ -21,7 +23,8 @@ impl Notify {
         }
     }
 
-    /// Waits until `condition` gives a value. It is asked at once, and after each [`Notify::notify`].
+    /// Waits until `condition` gives a value. It is asked at once, and after each
+    /// [`Notify::notify`].
     pub async fn wait_for<T>(&self, mut condition: impl FnMut() -> Option<T>) -> T {
         std::future::poll_fn(|context| match condition() {
             Some(value) => Poll::Ready(value),
@@ -40,7 +43,8 @@ impl Notify {
 /// The promise of one value to a task of the same core.
 pub struct Promise<T>(Rc<Cell<Slot<T>>>);
 
-/// The other end of a [`Promise`]: a future of `Some(value)`, or `None` when the promise was dropped unkept.
+/// The other end of a [`Promise`]: a future of `Some(value)`, or `None` when the promise was
+/// dropped unkept.
 pub struct Promised<T>(Rc<Cell<Slot<T>>>);
 
 enum Slot<T> {
@@ -114,7 +118,8 @@ pub enum Either<A, B> {
     Second(B),
 }
 
-/// Runs two futures until one ends, and drops the other. Only for futures that are safe to drop half done.
+/// Runs two futures until one ends, and drops the other. Only for futures that are safe to drop
+/// half done.
 pub async fn race<A, B>(first: impl Future<Output = A>, second: impl Future<Output = B>) -> Either<A, B> {
     let mut first = std::pin::pin!(first);
     let mut second = std::pin::pin!(second);

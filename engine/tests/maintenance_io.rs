@@ -1,4 +1,5 @@
-//! The maintenance thread: what the seam promises of files holds on it too, and it starts, shares, wakes and ends as it says.
+//! The maintenance thread: what the seam promises of files holds on it too, and it starts, shares,
+//! wakes and ends as it says.
 
 #[macro_use]
 mod laws;
@@ -255,7 +256,8 @@ fn a_task_of_either_queue_runs_while_the_other_is_busy() {
     });
 }
 
-/// The trap itself, on an executor without our start, to tell whether this kernel and file system have it.
+/// The trap itself, on an executor without our start, to tell whether this kernel and file system
+/// have it.
 fn glommio_alone_can_read_after_an_empty_file(path: &Path) -> bool {
     let (empty, data) = (path.join("control-empty"), path.join("control-data"));
     fs::write(&empty, []).unwrap();
@@ -330,7 +332,8 @@ fn a_panic_of_a_task_goes_on_where_the_thread_is_joined() {
 /// Niceness and policy of the calling thread.
 fn priority() -> (i64, i64) {
     let stat = fs::read_to_string("/proc/thread-self/stat").unwrap();
-    // After the name, which may hold spaces, the state is the third field of the file, the niceness the 19th and the policy the 41st (proc_pid_stat(5)).
+    // After the name, which may hold spaces, the state is the third field of the file, the niceness
+    // the 19th and the policy the 41st (proc_pid_stat(5)).
     let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
     let field = |number: usize| fields[number - 3].parse().unwrap();
     (field(19), field(41))

@@ -37,6 +37,7 @@ fn options() -> StoreOptions {
         memory_bytes: MEMORY_BYTES,
         segment_size,
         read_only: false,
+        callers_files: &[],
         limits: Limits::default(),
     }
 }

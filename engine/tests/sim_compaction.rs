@@ -1,4 +1,5 @@
-//! Space comes back from segments in which only a part is dead, and nobody notices but by the space.
+//! Space comes back from segments in which only a part is dead, and nobody notices but by the
+//! space.
 
 mod support;
 
@@ -25,6 +26,7 @@ fn options(cores: u16) -> StoreOptions {
         memory_bytes: 32 << 20,
         segment_size: Some(SEGMENT_SIZE),
         read_only: false,
+        callers_files: &[],
         limits: Limits::default(),
     }
 }
@@ -214,7 +216,8 @@ fn a_blob_whose_pieces_are_listed_in_pages_moves_too() {
     sim.run(async move { shard.delete(id).await }).expect("deleted");
     drop(gone);
     sim.run_for(A_WHILE);
-    // In segments as small as these, to list pieces anew costs nearly as much as they take: the half-dead ones alone are worth it.
+    // In segments as small as these, to list pieces anew costs nearly as much as they take: the
+    // half-dead ones alone are worth it.
     let bytes = disk_bytes(&sim);
     assert!(bytes <= size as u64 * 9 / 5, "{bytes} bytes of disk for {size} live ones");
     assert!(sim.run(holds(shards[0].clone(), &kept)));

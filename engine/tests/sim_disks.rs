@@ -27,6 +27,7 @@ fn options(cores: u16) -> StoreOptions {
         memory_bytes: 256 << 20,
         segment_size: Some(SEGMENT_SIZE),
         read_only: false,
+        callers_files: &[],
         limits: Limits::default(),
     }
 }

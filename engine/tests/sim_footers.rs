@@ -28,6 +28,7 @@ fn options() -> StoreOptions {
         memory_bytes: 8 << 20,
         segment_size: Some(4 << 20),
         read_only: false,
+        callers_files: &[],
         limits: Limits { open_files_max: 1, ..Limits::default() },
     }
 }

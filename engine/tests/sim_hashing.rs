@@ -43,6 +43,7 @@ fn an_upload_has_its_hash_and_its_bytes_whichever_cores_hash_it() {
             memory_bytes: 32 << 20,
             segment_size: Some(SEGMENT_SIZE),
             read_only: false,
+            callers_files: &[],
             limits: Limits::default(),
         };
         let ios = machine::ios(&sim, cores);

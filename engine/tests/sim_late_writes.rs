@@ -21,6 +21,7 @@ fn options() -> StoreOptions {
         memory_bytes: 8 << 20,
         segment_size: Some(256 << 10),
         read_only: false,
+        callers_files: &[],
         limits: Limits::default(),
     }
 }

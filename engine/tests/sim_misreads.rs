@@ -36,6 +36,7 @@ impl Machine {
             memory_bytes: 8 << 20,
             segment_size: Some(SEGMENT_SIZE),
             read_only: false,
+            callers_files: &[],
             limits: Limits::default(),
         };
         Self { sim: Some(Sim::new(seed, sim)), options }

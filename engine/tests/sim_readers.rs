@@ -27,6 +27,7 @@ fn options(memory_bytes: u64, segment_size: u64) -> StoreOptions {
         memory_bytes,
         segment_size,
         read_only: false,
+        callers_files: &[],
         limits: Limits::default(),
     }
 }
@@ -125,7 +126,8 @@ fn a_blob_that_is_deleted_before_a_start_has_counted_it_stays_readable_for_its_r
 #[test]
 fn a_blob_with_a_long_list_of_pieces_is_read_right_after_its_upload_and_after_a_start() {
     let mut sim = simulation(1);
-    // Pieces of 64 KiB: the list takes more than what is kept beside a head, and shares its block with other records.
+    // Pieces of 64 KiB: the list takes more than what is kept beside a head, and shares its block
+    // with other records.
     let options = options(32 << 20, 256 << 10);
     let content = Content::new(77, 46 << 20);
     let shards = sim.run(machine::open(machine::ios(&sim, 1), options.clone())).expect("opens");

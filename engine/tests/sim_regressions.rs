@@ -34,6 +34,7 @@ impl Machine {
             memory_bytes: 32 << 20,
             segment_size: Some(SEGMENT_SIZE),
             read_only: false,
+            callers_files: &[],
             limits: Limits::default(),
         };
         Self { sim: Some(Sim::new(seed, sim)), options }
@@ -188,8 +189,8 @@ fn closed_store() -> (Machine, Vec<Content>, PathBuf, u64) {
     (machine, contents, path, size)
 }
 
-/// What the power leaves of a segment that was sealed by a process which died before its last sync, and that a checkpoint covers: the footer may be
-/// gone, and the file be as long as before.
+/// What the power leaves of a segment that was sealed by a process which died before its last sync,
+/// and that a checkpoint covers: the footer may be gone, and the file be as long as before.
 #[test]
 fn a_sealed_segment_without_its_footer_or_its_cut_gives_its_space_back() {
     for (keeps_footer, is_cut) in [(true, false), (false, false), (false, true)] {
@@ -409,7 +410,8 @@ fn restarts_without_end_leak_no_segments() {
     assert!(most <= 12, "{most} segments for a store without blobs");
 }
 
-/// With frames of 64 KiB a page of extents is full after 128 MiB: the smallest blob whose extents are paged.
+/// With frames of 64 KiB a page of extents is full after 128 MiB: the smallest blob whose extents
+/// are paged.
 #[test]
 fn a_blob_of_several_extent_pages_is_stored_read_and_given_back() {
     const SIZE: usize = (2 * 2048 + 3) * (64 << 10) + 17;

@@ -39,6 +39,7 @@ impl Machine {
             memory_bytes: 64 << 20,
             segment_size: Some(SEGMENT_SIZE),
             read_only: false,
+            callers_files: &[],
             limits: Limits::default(),
         };
         Self { sim: Some(Sim::new(seed, sim)), options }
@@ -130,8 +131,8 @@ async fn put(shard: Shard<SimIo>, content: &Content) -> Result<Stored, StoreErro
     upload.commit(CommitOptions::default()).await
 }
 
-/// A store that was killed and started again, in which most of what was stored is deleted. With what
-/// is left: small blobs, and one in pieces, the last.
+/// A store that was killed and started again, in which most of what was stored is deleted. With
+/// what is left: small blobs, and one in pieces, the last.
 fn restarted(seed: u64) -> (Machine, Shards, Vec<Content>) {
     let mut machine = Machine::new(seed, 1, 1 << 30);
     let shards = machine.open();

@@ -21,6 +21,7 @@ fn options(cores: u16, segment_size: u64) -> StoreOptions {
         memory_bytes: 64 << 20,
         segment_size: Some(segment_size),
         read_only: false,
+        callers_files: &[],
         limits: Limits::default(),
     }
 }
@@ -185,7 +186,8 @@ fn deletions_leave_nothing_behind_although_compaction_once_began_a_segment() {
         eprintln!("compacted {compacted}: {sizes:?}");
         grew.push(sizes[7] as i64 - sizes[0] as i64);
     }
-    // What tombstones may add up to before something is done about them, and the one that is written to.
+    // What tombstones may add up to before something is done about them, and the one that is
+    // written to.
     let most = 5 * SEGMENT_SIZE as i64;
     assert!(grew[0] < most && grew[1] < most, "twenty thousand deletions left {grew:?} bytes");
 }

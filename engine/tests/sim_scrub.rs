@@ -1,4 +1,5 @@
-//! The scrub on a simulated disk: damage of every kind is found, nothing wrong is served, and what can be put right is.
+//! The scrub on a simulated disk: damage of every kind is found, nothing wrong is served, and what
+//! can be put right is.
 
 mod support;
 
@@ -43,6 +44,7 @@ impl Machine {
             memory_bytes: 8 << 20,
             segment_size: Some(SEGMENT_SIZE),
             read_only: false,
+            callers_files: &[],
             limits: Limits::default(),
         };
         let shards = sim.run(machine::open(machine::ios(&sim, 2), options.clone())).expect("opens");
@@ -166,7 +168,8 @@ enum Outcome {
     Rewritten,
 }
 
-/// Whether a record is in use: blobs that were not deleted. Pieces are judged by their blob's size, which only one of each has.
+/// Whether a record is in use: blobs that were not deleted. Pieces are judged by their blob's size,
+/// which only one of each has.
 fn is_live(machine: &Machine, part: &Part) -> bool {
     part.id().is_some_and(|id| machine.contents.iter().any(|content| content.id == id))
 }

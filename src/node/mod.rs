@@ -37,6 +37,9 @@ use crate::metrics::collector::Collector;
 /// The share of a core's memory that bodies which are received whole may take, as a divisor.
 const BODIES_MEMORY_DIVISOR: u64 = 4;
 
+/// The files in the data directories that are this program's and not the store's ([`lock`], and the
+/// command line's `start`).
+const OWN_FILES: [&str; 3] = ["lock", "admin.token", "admin.token.new"];
 /// The part of the descriptors of the process that files of segments may take beside those that are
 /// written to: the others are for connections.
 const OPEN_FILES_DIVISOR: u64 = 4;
@@ -66,6 +69,7 @@ pub fn run(config: Config, security: Security) -> Result<(), String> {
         memory_bytes: config.memory_bytes,
         segment_size: config.segment_size,
         read_only: false,
+        callers_files: &OWN_FILES,
         limits: Limits { disk_timeout: patience, open_files_max: open_files_max(), ..Limits::default() },
     });
     store.set_on_missing(config.on_missing);

@@ -1,11 +1,15 @@
 //! Recently used parts of records, verified and immutable, for all cores.
 //!
-//! One cache for the whole store, in shards with a lock each that is held for a lookup and no longer. A miss makes its asker the *leader*: it reads, and
-//! everybody who asks for the same meanwhile waits for it, so any number of clients that pull one cold model cause one read of each part.
+//! One cache for the whole store, in shards with a lock each that is held for a lookup and no
+//! longer. A miss makes its asker the *leader*: it reads, and everybody who asks for the same
+//! meanwhile waits for it, so any number of clients that pull one cold model cause one read of each
+//! part.
 //!
-//! Invariants: the bytes charged never pass the budget. A charge is made before the memory is allocated and ends when the memory is free, that is when
-//! the entry is evicted *and* its last reader is done. When nothing can be evicted, there is no charge to be had, and the reader does without the
-//! cache. What is in here never changes; a key names the same bytes for ever (segments are never used twice).
+//! Invariants: the bytes charged never pass the budget. A charge is made before the memory is
+//! allocated and ends when the memory is free, that is when the entry is evicted *and* its last
+//! reader is done. When nothing can be evicted, there is no charge to be had, and the reader does
+//! without the cache. What is in here never changes; a key names the same bytes for ever (segments
+//! are never used twice).
 //!
 //! Nothing is evicted while the budget has room. Where memory for it comes from is the business of
 //! `ring::frames`, and of [`crate::warmer`].
@@ -32,10 +36,12 @@ use crate::atomics::{AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering};
 use crate::mutant::{Mutant, is_planted};
 use crate::types::SegmentId;
 
-/// Shards of a large cache; a small one has fewer, so that each has room for some of the largest entries.
+/// Shards of a large cache; a small one has fewer, so that each has room for some of the largest
+/// entries.
 const SHARDS_MAX: usize = 64;
 pub const SHARD_BYTES_MIN: usize = 64 << 20;
-/// Entries that one reservation evicts at most, beyond those that make up its size: memory that readers hold does not come free by evicting more.
+/// Entries that one reservation evicts at most, beyond those that make up its size: memory that
+/// readers hold does not come free by evicting more.
 const FUTILE_EVICTIONS_MAX: usize = 16;
 /// Entries that one reservation evicts at most before others have a turn: a large entry may need
 /// the room of thousands of small ones.

@@ -1,8 +1,11 @@
-//! Which entry of a cache goes next: S3-FIFO (Yang et al., "FIFO queues are all you need for cache eviction", SOSP 2023).
+//! Which entry of a cache goes next: S3-FIFO (Yang et al., "FIFO queues are all you need for cache
+//! eviction", SOSP 2023).
 //!
-//! New entries go to a small queue. Who is not asked for again while there leaves after one pass, so a scan of the whole store moves only a tenth of
-//! the cache; who is, moves on to the main queue, where each use buys another round, up to [`USES_MAX`]. The keys of those that left the
-//! small queue unasked are remembered for a while: if one comes back soon, it goes to the main queue at once.
+//! New entries go to a small queue. Who is not asked for again while there leaves after one pass,
+//! so a scan of the whole store moves only a tenth of the cache; who is, moves on to the main
+//! queue, where each use buys another round, up to [`USES_MAX`]. The keys of those that left the
+//! small queue unasked are remembered for a while: if one comes back soon, it goes to the main
+//! queue at once.
 //!
 //! No operation does more the more entries there are, because a lock is held meanwhile and a core's
 //! clients wait: an eviction that finds [`LOOKS_MAX`] entries in use gives up the one of them that
@@ -318,7 +321,8 @@ mod tests {
 
     #[test]
     fn a_skewed_load_hits_more_often_than_plain_fifo_would() {
-        // Popularity falls with the square of the rank; a multiplicative generator with a fixed seed makes the requests.
+        // Popularity falls with the square of the rank; a multiplicative generator with a fixed
+        // seed makes the requests.
         let mut model = Model::new(100);
         let (mut fifo, mut fifo_hits) = (VecDeque::new(), 0);
         let mut state = 0x1234_5678_9abc_def1_u64;

@@ -52,13 +52,15 @@ impl Index {
     }
 }
 
-/// Runs random operations on an index and a model, over keys that `spread` makes of a random number below `universe`.
+/// Runs random operations on an index and a model, over keys that `spread` makes of a random number
+/// below `universe`.
 fn follows_the_model(seed: u64, universe: u64, operations: usize, spread: impl Fn(u64) -> u128) {
     println!("seed {seed}, universe {universe}");
     let mut random = Random::new(seed);
     let mut index = Index::new();
     let mut model: BTreeMap<u128, Location> = BTreeMap::new();
-    // Phases that mostly insert and phases that mostly remove, so that the tree splits and merges on all levels.
+    // Phases that mostly insert and phases that mostly remove, so that the tree splits and merges
+    // on all levels.
     let phase = operations / 4;
     for operation in 0..operations {
         let insert_share = if (operation / phase).is_multiple_of(2) { 9 } else { 1 };
@@ -147,7 +149,8 @@ fn pages_cover_every_id_once_and_stop_at_the_highest() {
     assert!(none.is_empty());
 }
 
-/// Inserts keys and asserts the memory per entry, then removes all but every `keep`th and asserts it again.
+/// Inserts keys and asserts the memory per entry, then removes all but every `keep`th and asserts
+/// it again.
 fn stays_small(keys: impl Iterator<Item = u128> + Clone, keep: usize, bytes_max: usize) {
     let mut random = Random::new(9);
     let mut index = Index::new();

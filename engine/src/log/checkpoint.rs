@@ -1,12 +1,15 @@
 //! The index as of a moment, so that recovery need not read every footer.
 //!
-//! A checkpoint is a file of sections, each with a length and a checksum; the last says that it is complete. One that is not
-//! complete and sound in all its parts is ignored: the footers say the same.
+//! A checkpoint is a file of sections, each with a length and a checksum; the last says that it is
+//! complete. One that is not complete and sound in all its parts is ignored: the footers say the
+//! same.
 //!
-//! It is written while the store works, so it is exact in a roundabout way. First it names the segments it *covers*: sealed, and with every outcome in the index.
-//! Then come slices of the index, one range of ids after the other, each with the sequence that its owner had reached, and the operations
-//! that were under way in that range. Recovery takes a record from a segment that is not covered into account if its sequence is higher, or if it is one
-//! of those operations. Everything else is in the slice already, or was deleted before.
+//! It is written while the store works, so it is exact in a roundabout way. First it names the
+//! segments it *covers*: sealed, and with every outcome in the index. Then come slices of the
+//! index, one range of ids after the other, each with the sequence that its owner had reached, and
+//! the operations that were under way in that range. Recovery takes a record from a segment that is
+//! not covered into account if its sequence is higher, or if it is one of those operations.
+//! Everything else is in the slice already, or was deleted before.
 
 use std::io;
 use std::path::Path;
@@ -184,7 +187,8 @@ impl<'c, I: Io> CheckpointWriter<'c, I> {
         Ok(())
     }
 
-    /// Writes what is buffered, zero-padded to whole blocks. Only the last flush may hold less than the buffer.
+    /// Writes what is buffered, zero-padded to whole blocks. Only the last flush may hold less than
+    /// the buffer.
     async fn flush(&mut self) -> io::Result<()> {
         let length = self.filled.next_multiple_of(BLOCK_SIZE);
         if length == 0 {
@@ -201,7 +205,8 @@ impl<'c, I: Io> CheckpointWriter<'c, I> {
     }
 }
 
-/// A checkpoint read back, slice by slice. Nothing of it may be believed before [`CheckpointReader::next`] gave `End`.
+/// A checkpoint read back, slice by slice. Nothing of it may be believed before
+/// [`CheckpointReader::next`] gave `End`.
 pub struct CheckpointReader<'c, I: Io> {
     io: &'c I,
     file: I::File,

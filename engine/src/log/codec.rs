@@ -25,8 +25,8 @@ pub fn crc32c(bytes: &[u8]) -> u32 {
     crc_fast::checksum(CrcAlgorithm::Crc32Iscsi, bytes) as u32
 }
 
-/// CRC32C over a nonce and then the bytes. The nonce of a segment makes a record head unguessable, so that a
-/// payload can't pass for a record when recovery looks for one behind a hole.
+/// CRC32C over a nonce and then the bytes. The nonce of a segment makes a record head unguessable,
+/// so that a payload can't pass for a record when recovery looks for one behind a hole.
 pub fn crc32c_keyed(nonce: u64, parts: &[&[u8]]) -> u32 {
     let mut crc = Crc32c::new();
     crc.update(&nonce.to_le_bytes());

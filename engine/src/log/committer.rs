@@ -1,7 +1,9 @@
-//! The committer of a log: packs the small records that wait into one batch, writes it, and makes it durable with one sync.
+//! The committer of a log: packs the small records that wait into one batch, writes it, and makes
+//! it durable with one sync.
 //!
-//! While a batch is on its way the next records gather, so the busier a core is the more of them share a sync. Appends of large records do
-//! not pass here; the committer only syncs what they wait for.
+//! While a batch is on its way the next records gather, so the busier a core is the more of them
+//! share a sync. Appends of large records do not pass here; the committer only syncs what they wait
+//! for.
 
 use crate::io::{AlignedBuf, BLOCK_SIZE, Clock, Disk, Instant, Io};
 use crate::log::error::{LogError, in_doubt};
@@ -65,7 +67,8 @@ impl<I: Io> Log<I> {
         }
     }
 
-    /// Takes as many waiting records as one batch holds; tombstones and data are not mixed when data has no room.
+    /// Takes as many waiting records as one batch holds; tombstones and data are not mixed when
+    /// data has no room.
     fn next_batch(&self) -> Vec<Packed<I::File>> {
         let mut waiting = self.0.waiting.borrow_mut();
         let mut size = 0;

@@ -1,13 +1,15 @@
 //! What a log counts of itself, for whoever watches the store.
 //!
-//! One core writes these, with plain stores, and gives copies away. A distribution has few fixed buckets: a commit happens thousands of times a second at
-//! most, and its numbers travel in a message.
+//! One core writes these, with plain stores, and gives copies away. A distribution has few fixed
+//! buckets: a commit happens thousands of times a second at most, and its numbers travel in a
+//! message.
 
 /// The most bounds of a [`Distribution`].
 const BOUNDS_MAX: usize = 16;
 /// Bounds for the records of one commit.
 const RECORDS_BOUNDS: [u64; 11] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024];
-/// Bounds for the time of one commit, in nanoseconds: from 100 µs, which a good device needs for a sync, to 10 s.
+/// Bounds for the time of one commit, in nanoseconds: from 100 µs, which a good device needs for a
+/// sync, to 10 s.
 const NANOSECONDS_BOUNDS: [u64; 16] = {
     let mut bounds = [1, 2, 3, 5, 10, 20, 30, 50, 100, 250, 500, 1_000, 5_000, 10_000, 50_000, 100_000];
     let mut index = 0;

@@ -10,7 +10,8 @@ use std::iter::FusedIterator;
 use crate::io::{AlignedBuf, BLOCK_SIZE, Spawn};
 use crate::log::footer::{ENTRY_SIZE, FooterEntry};
 
-/// Entries of a piece: what is encoded, decoded or written before others get their turn, some 50 us.
+/// Entries of a piece: what is encoded, decoded or written before others get their turn, some 50
+/// us.
 pub const PIECE_ENTRIES: usize = 4096;
 /// Bytes of a piece: whole blocks.
 pub const PIECE_BYTES: usize = PIECE_ENTRIES * ENTRY_SIZE;

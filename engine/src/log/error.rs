@@ -7,7 +7,8 @@ use crate::types::SegmentId;
 pub enum LogError {
     /// No space for another segment.
     Full,
-    /// The log has given up after too many failures, or no segment could be prepared. Nothing was written.
+    /// The log has given up after too many failures, or no segment could be prepared. Nothing was
+    /// written.
     Failed(String),
     /// A write or sync failed. The next start may find the record or not.
     InDoubt {

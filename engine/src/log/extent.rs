@@ -1,4 +1,5 @@
-//! Where the pieces of a large blob lie: 24 bytes each, in the payload of its record or of its extent pages.
+//! Where the pieces of a large blob lie: 24 bytes each, in the payload of its record or of its
+//! extent pages.
 
 use crate::log::codec::{get_u32, get_u64, put_u32, put_u64};
 use crate::types::SegmentId;

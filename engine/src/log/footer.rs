@@ -113,7 +113,8 @@ pub struct Trailer {
 }
 
 impl Trailer {
-    /// Decodes the last block of a file; `None` when it is no trailer of this segment's present life, or points outside the file.
+    /// Decodes the last block of a file; `None` when it is no trailer of this segment's present
+    /// life, or points outside the file.
     pub fn decode(block: &[u8], segment: SegmentId, nonce: u64, file_size: u64) -> Option<Self> {
         Self::decode_any(block, file_size)
             .filter(|trailer| trailer.header.segment == segment && trailer.header.nonce == nonce)

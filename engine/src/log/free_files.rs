@@ -17,13 +17,14 @@ use crate::log::segment::{SEGMENTS_DIR, file_path, parse_file_name};
 use crate::probe::{self, Event};
 use crate::types::SegmentId;
 
-/// Free files that are kept for reuse in one data directory; more are removed, so that the file system gets its space back.
+/// Free files that are kept for reuse in one data directory; more are removed, so that the file
+/// system gets its space back.
 const FREE_FILES_MAX: usize = 8;
-/// Free files of a data directory that uploads leave to those that make space: one that compaction fills, one more that it may need before
-/// it has emptied another, and one for tombstones.
+/// Free files of a data directory that uploads leave to those that make space: one that compaction
+/// fills, one more that it may need before it has emptied another, and one for tombstones.
 pub const RESERVED_FILES: usize = 3;
-/// A file that is shorter than a segment is made longer when it is used again. Where the disk is too full for that it makes do, if no more than
-/// this part of a segment is missing.
+/// A file that is shorter than a segment is made longer when it is used again. Where the disk is
+/// too full for that it makes do, if no more than this part of a segment is missing.
 const MISSING_DIVISOR: u64 = 4;
 
 /// A file without live records, to become a segment again.
@@ -169,7 +170,8 @@ async fn has_room<I: Io>(io: &I, segments: &Path, bytes: u64) -> io::Result<()> 
     enough.then_some(()).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOSPC))
 }
 
-/// Makes free files of a data directory until there are those that uploads leave alone. `next`: numbers that were never given out.
+/// Makes free files of a data directory until there are those that uploads leave alone. `next`:
+/// numbers that were never given out.
 pub async fn fill_reserve<I: Io>(
     io: &I,
     dir: &Path,

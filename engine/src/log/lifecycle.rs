@@ -1,7 +1,7 @@
 //! The life of a log's segments: prepared, rotated in, sealed.
 //!
-//! A file carries the name `NUMBER.seg` only while its header is durable and its records count; before and after that it is one of the
-//! [free files](super::free_files).
+//! A file carries the name `NUMBER.seg` only while its header is durable and its records count;
+//! before and after that it is one of the [free files](super::free_files).
 
 use std::io;
 use std::path::Path;
@@ -24,8 +24,8 @@ use crate::sync::promise;
 use crate::types::SegmentId;
 
 impl<I: Io> Log<I> {
-    /// Makes a fresh segment the active one: the spare, or a new one of this size; on a full disk one of at least so many bytes. Called under the
-    /// rotation turn.
+    /// Makes a fresh segment the active one: the spare, or a new one of this size; on a full disk
+    /// one of at least so many bytes. Called under the rotation turn.
     pub(super) async fn rotate(&self, size: u64, least: u64, need: Need) -> Result<(), LogError> {
         let spare = self.0.spare.borrow_mut().take_if(|spare| spare.size >= least);
         let segment = match spare {
@@ -58,8 +58,9 @@ impl<I: Io> Log<I> {
         Ok(())
     }
 
-    /// Seals the active segment if it holds anything; returns when it is sealed or fenced. Where there is no room for another segment it stays
-    /// as it is: what is left in it is what a full disk deletes with.
+    /// Seals the active segment if it holds anything; returns when it is sealed or fenced. Where
+    /// there is no room for another segment it stays as it is: what is left in it is what a full
+    /// disk deletes with.
     pub async fn seal_active(&self) {
         if self.0.closing.get() {
             return;
@@ -121,7 +122,8 @@ impl<I: Io> Log<I> {
         }
     }
 
-    /// A file for a segment, with a durable header. The segment is smaller than asked for when that is all that a full disk has.
+    /// A file for a segment, with a durable header. The segment is smaller than asked for when that
+    /// is all that a full disk has.
     async fn prepare_file(&self, header: &mut SegmentHeader, least: u64, need: Need) -> io::Result<I::File> {
         let Inner { io, dir, index } = self.place_of_files();
         let segments = dir.join(SEGMENTS_DIR);
@@ -176,8 +178,8 @@ impl<I: Io> Log<I> {
             true => open.written(data_end).await,
             false => self.sync_to(open, data_end).await,
         };
-        // One sync may have made all of it durable, and another one failed: then what it holds is with
-        // its closed books, and a footer would list nothing.
+        // One sync may have made all of it durable, and another one failed: then what it holds is
+        // with its closed books, and a footer would list nothing.
         if !is_synced || open.segment.is_fenced() {
             return;
         }

@@ -59,11 +59,13 @@ pub use open_files::OPEN_FILES_MAX;
 pub const REREADS: u32 = 2;
 /// Records start at multiples of this, in bytes; offsets and lengths are kept in this unit.
 pub const RECORD_ALIGN: usize = 64;
-/// The payload of a frame, in bytes: the unit in which a large blob is received, written and read. With its head it takes a huge page.
+/// The payload of a frame, in bytes: the unit in which a large blob is received, written and read.
+/// With its head it takes a huge page.
 pub const FRAME_SIZE: usize = (2 << 20) - HEAD_ROOM;
 /// Bytes of payload under one CRC32C.
 pub const CHECK_SIZE: usize = 64 << 10;
-/// A record of at most this many payload bytes is copied into a batch with others; a larger one is written from where it lies.
+/// A record of at most this many payload bytes is copied into a batch with others; a larger one is
+/// written from where it lies.
 pub const PACKED_PAYLOAD_MAX: usize = 64 << 10;
 /// The room before the payload of a record that is written from where it lies, in bytes.
 pub const HEAD_ROOM: usize = crate::io::BLOCK_SIZE;

@@ -92,8 +92,8 @@ impl<F> OpenFiles<F> {
         file
     }
 
-    /// From now on the file may be closed while nobody uses it. To be said once each time that it is
-    /// open.
+    /// From now on the file may be closed while nobody uses it. To be said once each time that it
+    /// is open.
     pub fn may_be_closed(&self, handle: &Arc<Handle<F>>) {
         let mut queue = self.lock();
         queue.push_back(Arc::downgrade(handle));

@@ -1,4 +1,5 @@
-//! A segment while it is written to: what lies in it, how far it is written and durable, and what is to become its footer.
+//! A segment while it is written to: what lies in it, how far it is written and durable, and what
+//! is to become its footer.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -15,8 +16,8 @@ use crate::log::{bytes, units};
 use crate::probe::{self, Event};
 use crate::sync::{Notify, Turns};
 
-/// A record on the disk. Durable only if it came from [`Log::commit`](super::writer::Log::commit), or
-/// [`Log::durable`](super::writer::Log::durable) was awaited.
+/// A record on the disk. Durable only if it came from [`Log::commit`](super::writer::Log::commit),
+/// or [`Log::durable`](super::writer::Log::durable) was awaited.
 pub struct Placed<F> {
     pub(super) open: Rc<OpenSegment<F>>,
     pub offset_units: u32,

@@ -1,8 +1,9 @@
 //! One record of the log: a head with everything about it, and a payload.
 //!
-//! The head carries its own checksum, keyed with the segment's nonce, and a CRC32C for each [`CHECK_SIZE`] bytes of payload, so a
-//! length is never trusted before it was verified, and a range of the payload can be verified alone. It names the segment and
-//! the offset it was written for, so a misdirected write shows.
+//! The head carries its own checksum, keyed with the segment's nonce, and a CRC32C for each
+//! [`CHECK_SIZE`] bytes of payload, so a length is never trusted before it was verified, and a
+//! range of the payload can be verified alone. It names the segment and the offset it was written
+//! for, so a misdirected write shows.
 //!
 //! Layout: `docs/format.md`, section "Record".
 
@@ -137,7 +138,8 @@ pub struct Placement {
     pub segment: SegmentId,
     /// In units of [`RECORD_ALIGN`].
     pub offset_units: u32,
-    /// Everything of this segment below this offset was durable when the record was written, in units of [`RECORD_ALIGN`].
+    /// Everything of this segment below this offset was durable when the record was written, in
+    /// units of [`RECORD_ALIGN`].
     pub durable_to_units: u32,
 }
 
@@ -172,7 +174,8 @@ pub struct Head {
     pub size: u64,
     /// Of a blob and a tombstone: nanoseconds since 1970, as the caller says.
     pub created_at_ns: u64,
-    /// Of a tombstone: every older record of its id lies in a segment with a lower number than this.
+    /// Of a tombstone: every older record of its id lies in a segment with a lower number than
+    /// this.
     pub link: u64,
     /// Bits that the writer gives and that stay with the record when it is moved.
     pub flags: u64,
@@ -337,7 +340,8 @@ pub enum Invalid {
     Misplaced,
 }
 
-/// Decodes and verifies the head at the start of `input`, which was read from `segment` at `offset_units`.
+/// Decodes and verifies the head at the start of `input`, which was read from `segment` at
+/// `offset_units`.
 pub fn decode_head(input: &[u8], segment: SegmentId, offset_units: u32, nonce: u64) -> Result<Decoded, Invalid> {
     if input.len() < FIXED_SIZE {
         return Err(Invalid::Short);
@@ -457,8 +461,8 @@ impl Decoded {
         bytes(self.placement.offset_units) + bytes(self.length_units())
     }
 
-    /// Whether a part of the payload is what was written. `part` starts `from` bytes into the payload, a multiple of [`CHECK_SIZE`],
-    /// and ends on such a multiple or at the payload's end.
+    /// Whether a part of the payload is what was written. `part` starts `from` bytes into the
+    /// payload, a multiple of [`CHECK_SIZE`], and ends on such a multiple or at the payload's end.
     pub fn verify(&self, part: &[u8], from: usize) -> bool {
         assert!(from.is_multiple_of(CHECK_SIZE), "a part at {from} is on no check boundary");
         let end = from + part.len();
@@ -472,7 +476,8 @@ impl Decoded {
     }
 }
 
-/// Offsets that must be tried when looking for a record: multiples of [`RECORD_ALIGN`] at which the magic stands.
+/// Offsets that must be tried when looking for a record: multiples of [`RECORD_ALIGN`] at which the
+/// magic stands.
 pub fn candidates(input: &[u8]) -> impl Iterator<Item = usize> + '_ {
     (0..input.len() / RECORD_ALIGN)
         .map(|unit| unit * RECORD_ALIGN)

@@ -1,12 +1,14 @@
 //! What a segment without a valid footer holds.
 //!
-//! The records are read one after the other, every checksum verified. Where one is missing or torn, at `X`, this table decides:
+//! The records are read one after the other, every checksum verified. Where one is missing or torn,
+//! at `X`, what later records say of "durable up to" decides:
 //!
-//! | later record says "durable up to" | then `X` is | and the scan |
-//! | --- | --- | --- |
-//! | none exists, or at most `X` | a torn tail: nothing behind it was acknowledged | cuts the segment at `X` |
-//! | more than `X` | damage to what was durable | reports it, keeps what is sound behind it |
-//! | a block of the segment can't be read, and `X` does not begin with a block of zeros | not decidable | keeps everything sound, and the segment is not sealed |
+//! - There is none, or they say at most `X`: a torn tail, and nothing behind it was acknowledged. The
+//!   scan cuts the segment at `X`.
+//! - One says more than `X`: damage to what was durable. The scan reports it and keeps what is sound
+//!   behind it.
+//! - A block of the segment can't be read, and `X` does not begin with a block of zeros: not
+//!   decidable. The scan keeps everything sound, and the segment is not sealed.
 //!
 //! A block of zeros where the next record would begin was never written, and nothing behind it was
 //! acknowledged, whatever can't be read there: records are acknowledged in the order of the
@@ -14,8 +16,9 @@
 //!
 //! Nothing is concluded from one read: what is missing, torn or refused is read again first.
 //!
-//! A record behind a hole is found by its magic at multiples of the record alignment. Its head checksum is keyed with the segment's nonce, which no
-//! client knows, so content can't pose as a record.
+//! A record behind a hole is found by its magic at multiples of the record alignment. Its head
+//! checksum is keyed with the segment's nonce, which no client knows, so content can't pose as a
+//! record.
 
 use std::collections::BTreeSet;
 use std::io;

@@ -1,7 +1,8 @@
 //! A segment: one preallocated file of the log.
 //!
-//! A segment's number is never used twice; a recycled file gets a new number and a new nonce, so nothing of its former life can pass
-//! for a record. Readers hold the segment by its `Arc`, and a segment is retired only when nobody else does.
+//! A segment's number is never used twice; a recycled file gets a new number and a new nonce, so
+//! nothing of its former life can pass for a record. Readers hold the segment by its `Arc`, and a
+//! segment is retired only when nobody else does.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -48,7 +49,8 @@ pub enum State {
     Active = 0,
     /// Its footer is durable; it never changes again.
     Sealed = 1,
-    /// A write or sync of it failed: what was acknowledged before is readable, nothing will be acknowledged again.
+    /// A write or sync of it failed: what was acknowledged before is readable, nothing will be
+    /// acknowledged again.
     Fenced = 2,
 }
 
@@ -99,7 +101,8 @@ pub struct Segment<F> {
     pub nonce: u64,
     pub store: [u8; 16],
     pub created_at_ns: u64,
-    /// Bytes in records that are live. Negative only while the accounting after a start is under way.
+    /// Bytes in records that are live. Negative only while the accounting after a start is under
+    /// way.
     pub live_bytes: AtomicI64,
     /// Operations whose record lies here and whose outcome is not in the index yet.
     unapplied: AtomicU32,
@@ -108,9 +111,11 @@ pub struct Segment<F> {
     /// Something in here is not as it was written: what is live should go elsewhere.
     pub is_damaged: AtomicBool,
     state: AtomicU8,
-    /// Large blobs with pieces in here, and perhaps some that have gone since: no more than there are pieces.
+    /// Large blobs with pieces in here, and perhaps some that have gone since: no more than there
+    /// are pieces.
     tenants: Mutex<HashSet<BlobId>>,
-    /// `None` before its first record; of one that was there at the start, until somebody looked at its footer.
+    /// `None` before its first record; of one that was there at the start, until somebody looked at
+    /// its footer.
     contents: Mutex<Option<Contents>>,
     books: Mutex<Books>,
     /// Pieces of blobs whose record lies here and is in doubt, by segment: they count as live until
@@ -126,7 +131,8 @@ pub struct Segment<F> {
 pub struct Contents {
     /// Bytes of the records of blobs and pieces.
     pub data_bytes: u64,
-    /// What these take beside: their entries in the footer, and the rest of the last block of those that lie alone.
+    /// What these take beside: their entries in the footer, and the rest of the last block of those
+    /// that lie alone.
     pub overhead_bytes: u64,
     /// Bytes of tombstones, and the highest of their watermarks.
     pub tombstone_bytes: u64,
@@ -282,8 +288,9 @@ impl<F> Segment<F> {
         }
     }
 
-    /// From active to fenced; stays fenced. A sealed segment stays sealed: the syncs that sealed it began after its last write and
-    /// succeeded, so one that began before them and fails after them takes nothing away.
+    /// From active to fenced; stays fenced. A sealed segment stays sealed: the syncs that sealed it
+    /// began after its last write and succeeded, so one that began before them and fails after them
+    /// takes nothing away.
     pub fn fence(&self) {
         let _ = self.leave_active(State::Fenced);
     }

@@ -1,4 +1,5 @@
-//! The identity of a data directory: which store it belongs to, and which directories belong together.
+//! The identity of a data directory: which store it belongs to, and which directories belong
+//! together.
 //!
 //! It is the file `store`, replaced as a whole, which holds the same block twice: one of them is
 //! enough. A directory of an older or a newer format, of another store, or one that holds something

@@ -1,14 +1,18 @@
 //! The log of one core in one data directory: appends, and group commit.
 //!
-//! Large records are written at once from where they lie ([`Log::append_direct`]); small ones wait for the committer, which packs all that
-//! are waiting into one batch, writes it and makes it durable with one sync ([`Log::commit`]). Invariants:
-//! - What is acknowledged is durable, and so is everything before it in its segment: recovery may then cut at the first hole
-//!   that nothing acknowledged follows.
-//! - A failed write or sync fences the segment. Nothing in it is acknowledged afterwards, and a sync is never tried again: it could
-//!   report success for data that is gone. For the same reason a segment is synced once at a time.
-//! - Only tombstones may use the last [`Inner::reserve`] bytes of a segment, so that a full disk can still delete.
+//! Large records are written at once from where they lie ([`Log::append_direct`]); small ones wait
+//! for the committer, which packs all that are waiting into one batch, writes it and makes it
+//! durable with one sync ([`Log::commit`]). Invariants:
+//! - What is acknowledged is durable, and so is everything before it in its segment: recovery may
+//!   then cut at the first hole that nothing acknowledged follows.
+//! - A failed write or sync fences the segment. Nothing in it is acknowledged afterwards, and a
+//!   sync is never tried again: it could report success for data that is gone. For the same reason
+//!   a segment is synced once at a time.
+//! - Only tombstones may use the last [`Inner::reserve`] bytes of a segment, so that a full disk
+//!   can still delete.
 //!
-//! Preparing and sealing segments lies in [`super::lifecycle`], what is known of the one that is written to in [`super::open_segment`].
+//! Preparing and sealing segments lies in [`super::lifecycle`], what is known of the one that is
+//! written to in [`super::open_segment`].
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -38,13 +42,15 @@ use crate::types::SegmentId;
 
 /// The most bytes of a segment that may be left to tombstones alone.
 pub const RESERVE_BYTES_MAX: u64 = 256 << 10;
-/// What tombstones make do with when there is no room for a segment of the usual size, as after a restart on a full disk.
+/// What tombstones make do with when there is no room for a segment of the usual size, as after a
+/// restart on a full disk.
 const SMALL_SEGMENT: u64 = SEGMENT_SIZE_MIN;
 /// How long a log that had no room, or whose disk failed, is passed over for others.
 const PASSED_OVER_FOR: Duration = Duration::from_secs(2);
 
-/// Neither a record nor a batch takes more than this part of a segment: it must fit into an empty one beside header, footer and reserve,
-/// and what is left at the end of a full one stays a fraction.
+/// Neither a record nor a batch takes more than this part of a segment: it must fit into an empty
+/// one beside header, footer and reserve, and what is left at the end of a full one stays a
+/// fraction.
 pub(super) const RECORD_DIVISOR: u64 = 3;
 
 const _: () = assert!(PACKED_PAYLOAD_MAX <= payload_max(SEGMENT_SIZE_MIN));
@@ -60,7 +66,8 @@ const fn payload_max(segment_size: u64) -> usize {
 pub enum Purpose {
     /// Uploads and deletes.
     Clients,
-    /// Moving what is live, so that space comes back: it may use the files that are kept for that, and prepares nothing ahead of its need.
+    /// Moving what is live, so that space comes back: it may use the files that are kept for that,
+    /// and prepares nothing ahead of its need.
     Compaction,
 }
 
@@ -263,7 +270,8 @@ impl<I: Io> Log<I> {
         });
     }
 
-    /// Room for `size` bytes (whole blocks) with `records` records; the write counts as in flight from here on.
+    /// Room for `size` bytes (whole blocks) with `records` records; the write counts as in flight
+    /// from here on.
     pub(super) async fn claim(
         &self,
         size: u64,
@@ -378,15 +386,16 @@ impl<I: Io> Log<I> {
         self.0.failed_at.set(Some(self.0.io.now()));
     }
 
-    /// Makes everything below `end` durable with one sync, unless it is already. False when the segment is fenced.
+    /// Makes everything below `end` durable with one sync, unless it is already. False when the
+    /// segment is fenced.
     pub(super) async fn sync_to(&self, open: &OpenSegment<I::File>, end: u64) -> bool {
         let is_written = is_planted(Mutant::SyncInFlight) || open.written(end).await;
         // Also when it was fenced meanwhile: what is durable is acknowledged, and nothing else is.
         if !is_written || open.durable_to.get() >= end {
             return open.durable_to.get() >= end;
         }
-        // One at a time. Of two the kernel may tell the failure to one alone, whichever of them asks
-        // first, and the success of the other proves nothing.
+        // One at a time. Of two the kernel may tell the failure to one alone, whichever of them
+        // asks first, and the success of the other proves nothing.
         let turn = open.syncs.take();
         let _turn = if is_planted(Mutant::SyncsOverlap) { None } else { Some(turn.await) };
         if open.segment.is_fenced() || open.durable_to.get() >= end {

@@ -1,17 +1,24 @@
-//! The maintenance thread: one `glommio` executor, unpinned and of low priority, with a task queue for each kind of work.
+//! The maintenance thread: one `glommio` executor, unpinned and of low priority, with a task queue
+//! for each kind of work.
 //!
 //! Traps of `glommio` 0.9 that this file keeps away from:
-//! - It asks by one read whether a device can be polled, of the first file that it opens there. A read that needs no disk (an empty file, or
-//!   space that was reserved and never written) succeeds, and then every later read is polled for and fails with `EOPNOTSUPP`. So
-//!   the first is a file of data, and it is opened to write: such a read fails, and nothing on that device is ever polled
-//!   for. Polling would also burn a CPU for as long as the disk works, and hang on requests larger than the device takes at once.
-//! - It panics where `/sys` has the device otherwise than it thinks. So that is looked at first, and makes an error.
-//! - It panics, or ends the process, where there is no io_uring. So that is looked at first as well.
-//! - It goes to sleep although a task of its own could run, when its time slice was over before it had run one: nothing wakes it then.
-//!   Mended after 0.9.0 (pull request 53 of glommio/glommio). With slices of 100 microseconds one start in a hundred ends so, with 10 milliseconds
-//!   one in some thousands on a busy machine. So the slice is longer than a thread is kept from its CPU ([`SLICE`]), and a timer
-//!   wakes the thread in case ([`HEARTBEAT`]).
-//! - It refuses to start where less than [`LOCKED_MEMORY_MIN`] may be locked, root or not; that too is asked first.
+//! - It asks by one read whether a device can be polled, of the first file that it opens there. A
+//!   read that needs no disk (an empty file, or space that was reserved and never written)
+//!   succeeds, and then every later read is polled for and fails with `EOPNOTSUPP`. So the first is
+//!   a file of data, and it is opened to write: such a read fails, and nothing on that device is
+//!   ever polled for. Polling would also burn a CPU for as long as the disk works, and hang on
+//!   requests larger than the device takes at once.
+//! - It panics where `/sys` has the device otherwise than it thinks. So that is looked at first,
+//!   and makes an error.
+//! - It panics, or ends the process, where there is no io_uring. So that is looked at first as
+//!   well.
+//! - It goes to sleep although a task of its own could run, when its time slice was over before it
+//!   had run one: nothing wakes it then. Mended after 0.9.0 (pull request 53 of glommio/glommio).
+//!   With slices of 100 microseconds one start in a hundred ends so, with 10 milliseconds one in
+//!   some thousands on a busy machine. So the slice is longer than a thread is kept from its CPU
+//!   ([`SLICE`]), and a timer wakes the thread in case ([`HEARTBEAT`]).
+//! - It refuses to start where less than [`LOCKED_MEMORY_MIN`] may be locked, root or not; that too
+//!   is asked first.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -36,20 +43,24 @@ use crate::ring::sys::Limit;
 use crate::ring::{probe, sys};
 
 const THREAD_NAME: &str = "nabu-maint";
-/// Memory for transfers that is locked once for each of three rings, where the limit allows. It is the least that glommio takes: larger
-/// transfers use other memory, and what may be locked is left to the cores' zero-copy sends.
+/// Memory for transfers that is locked once for each of three rings, where the limit allows. It is
+/// the least that glommio takes: larger transfers use other memory, and what may be locked is left
+/// to the cores' zero-copy sends.
 const LOCKED_BYTES: usize = 64 << 10;
-/// The limit of locked memory below which glommio refuses to start, even where its user may lock all.
+/// The limit of locked memory below which glommio refuses to start, even where its user may lock
+/// all.
 const LOCKED_MEMORY_MIN: u64 = 512 << 10;
 /// Operations that each ring holds; more wait. Maintenance has a handful.
 const RING_DEPTH: usize = 64;
 /// The longest that the executor sleeps.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// How long a task queue runs before another gets its turn, if its tasks ask. They give it away much sooner: with each transfer.
+/// How long a task queue runs before another gets its turn, if its tasks ask. They give it away
+/// much sooner: with each transfer.
 const SLICE: Duration = Duration::from_secs(1);
 
-/// Space that nobody can use is what compaction gives back, and the store refuses uploads without it; scrub only has to come
-/// round in some weeks. The shares divide this thread's time, not the disk's.
+/// Space that nobody can use is what compaction gives back, and the store refuses uploads without
+/// it; scrub only has to come round in some weeks. The shares divide this thread's time, not the
+/// disk's.
 const COMPACTION_SHARES: usize = 800;
 const SCRUB_SHARES: usize = 200;
 
@@ -92,7 +103,8 @@ impl Queues {
     }
 }
 
-/// The running thread. It ends when its main future does: whoever started it tells that future to end, and then joins.
+/// The running thread. It ends when its main future does: whoever started it tells that future to
+/// end, and then joins.
 #[must_use = "a panic of the thread is seen by joining it"]
 pub struct MaintenanceThread {
     thread: JoinHandle<()>,
@@ -100,15 +112,17 @@ pub struct MaintenanceThread {
 }
 
 impl MaintenanceThread {
-    /// Starts the thread, and returns when its executor is ready, or can't be. To be called from a thread that is not pinned.
+    /// Starts the thread, and returns when its executor is ready, or can't be. To be called from a
+    /// thread that is not pinned.
     ///
-    /// `probe_files` has one file with data on each file system that will be read: the superblocks of the data directories. `main` is
-    /// called on the thread. When its future ends, the tasks still running are dropped, and what is in flight is
-    /// waited for.
+    /// `probe_files` has one file with data on each file system that will be read: the superblocks
+    /// of the data directories. `main` is called on the thread. When its future ends, the tasks
+    /// still running are dropped, and what is in flight is waited for.
     ///
     /// # Errors
-    /// When the machine lacks what the executor needs, or a probe file is missing, empty, or can't be read with direct I/O. Then nothing runs, and
-    /// `main` was not called. The server may go on without maintenance.
+    /// When the machine lacks what the executor needs, or a probe file is missing, empty, or can't
+    /// be read with direct I/O. Then nothing runs, and `main` was not called. The server may go on
+    /// without maintenance.
     pub fn start<Main, Fut>(probe_files: Vec<PathBuf>, main: Main) -> io::Result<Self>
     where
         Main: FnOnce(Queues) -> Fut + Send + 'static,
@@ -134,7 +148,8 @@ impl MaintenanceThread {
                         return tell(&told, Err(context(error, path)));
                     }
                 }
-                // Not before: whoever waits for the start would wait for a thread that everybody else goes before.
+                // Not before: whoever waits for the start would wait for a thread that everybody
+                // else goes before.
                 let blocking = glommio::executor().spawn_blocking(sys::thread_id).await;
                 let priority = Priority::lowered(may_come_back, blocking);
                 let standing = priority.standing();
@@ -224,7 +239,8 @@ fn check_locked_memory(allowed: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Looks for the files of `/sys` whose absence glommio takes for a broken machine: it takes minor number 0 for the whole device.
+/// Looks for the files of `/sys` whose absence glommio takes for a broken machine: it takes minor
+/// number 0 for the whole device.
 fn check_device(path: &Path) -> io::Result<()> {
     let device = fs::metadata(path)?.dev();
     let directory = PathBuf::from(format!("/sys/dev/block/{}:0", libc::major(device)));

@@ -1,15 +1,19 @@
-//! The executor's own direct-I/O files, one for each open file of the store that it reads or writes.
+//! The executor's own direct-I/O files, one for each open file of the store that it reads or
+//! writes.
 //!
-//! A `DmaFile` can be made from a path alone. The path is that of the descriptor, `/proc/self/fd/N`, since segments are renamed and removed while
-//! they are open; the file is opened as the store has it, so that a write to a file opened to read still fails. Opening costs some system
-//! calls, so a few stay open between operations.
+//! A `DmaFile` can be made from a path alone. The path is that of the descriptor,
+//! `/proc/self/fd/N`, since segments are renamed and removed while they are open; the file is
+//! opened as the store has it, so that a write to a file opened to read still fails. Opening costs
+//! some system calls, so a few stay open between operations.
 //!
-//! Invariants: an entry belongs to one `Arc<File>`. It holds a `Weak` of it, and a weak reference keeps the allocation, so that no other file
-//! can come to the same address, whatever becomes of the descriptor's number. An open `DmaFile` keeps the space of a removed segment, so
-//! none stays open for longer than twice [`LINGER`] without use. All are closed by awaiting it: dropping one leaves its
-//! descriptor to a later round of the executor, which may not come.
+//! Invariants: an entry belongs to one `Arc<File>`. It holds a `Weak` of it, and a weak reference
+//! keeps the allocation, so that no other file can come to the same address, whatever becomes of
+//! the descriptor's number. An open `DmaFile` keeps the space of a removed segment, so none stays
+//! open for longer than twice [`LINGER`] without use. All are closed by awaiting it: dropping one
+//! leaves its descriptor to a later round of the executor, which may not come.
 //!
-//! Syncs do not go this way: the kernel tells each open file of an error once, and one opened after the error may never hear of it.
+//! Syncs do not go this way: the kernel tells each open file of an error once, and one opened after
+//! the error may never hear of it.
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;
@@ -24,7 +28,8 @@ use glommio::io::{DmaFile, OpenOptions};
 
 use crate::ring::sys;
 
-/// Files that stay open between operations. Compaction writes one segment and reads one, and so does scrub.
+/// Files that stay open between operations. Compaction writes one segment and reads one, and so
+/// does scrub.
 const FILES_MAX: usize = 8;
 /// How long a file stays open without use, at least.
 pub(super) const LINGER: Duration = Duration::from_secs(1);
@@ -73,7 +78,8 @@ impl DirectFiles {
         Some(entry.file.clone())
     }
 
-    /// Those over the limit that are in no operation. There may be more open files than the limit while they all are.
+    /// Those over the limit that are in no operation. There may be more open files than the limit
+    /// while they all are.
     fn take_surplus(&self) -> Vec<Entry> {
         let mut entries = self.0.borrow_mut();
         let mut surplus = entries.len().saturating_sub(FILES_MAX);
@@ -85,7 +91,8 @@ impl DirectFiles {
         entries.extract_if(.., is_surplus).collect()
     }
 
-    /// Closes what was not used since the last call, and what the store has closed. False once nothing is open.
+    /// Closes what was not used since the last call, and what the store has closed. False once
+    /// nothing is open.
     pub async fn close_unused(&self) -> bool {
         let is_unused = |entry: &mut Entry| {
             let was_used = entry.is_used.replace(false) && entry.owner.strong_count() > 0;

@@ -1,8 +1,9 @@
 //! The maintenance thread's handle: implements the seam [`crate::io::Io`] on a `glommio` executor.
 //!
-//! Its files are the cores' files, so that both planes share one store. Data moves through the executor's own direct-I/O files, and is copied
-//! between the buffers of the seam and `glommio`'s. What `glommio` cannot do on its ring, it does on a thread for blocking calls,
-//! and so do we: names, sizes and syncs. No call blocks the executor's thread.
+//! Its files are the cores' files, so that both planes share one store. Data moves through the
+//! executor's own direct-I/O files, and is copied between the buffers of the seam and `glommio`'s.
+//! What `glommio` cannot do on its ring, it does on a thread for blocking calls, and so do we:
+//! names, sizes and syncs. No call blocks the executor's thread.
 
 use std::cell::Cell;
 use std::fs::{self, DirBuilder, File};
@@ -27,11 +28,13 @@ use crate::ring::sys;
 use crate::runtime::{self, DIRECTORY_MODE, FILE_MODE, RingFile, STALLS_MAX, assert_aligned};
 use crate::types::CoreId;
 
-/// Bytes that one request to the kernel moves, at most, and so the memory that a transfer takes beside the caller's.
+/// Bytes that one request to the kernel moves, at most, and so the memory that a transfer takes
+/// beside the caller's.
 pub const TRANSFER_MAX: usize = 2 << 20;
 /// Zeros written at once where the file system cannot reserve space.
 const ZEROS: usize = 1 << 20;
-/// The longest timer that is set; a longer sleep sets several. `glommio` adds durations to instants without a care for overflow.
+/// The longest timer that is set; a longer sleep sets several. `glommio` adds durations to instants
+/// without a care for overflow.
 const TIMER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 const _: () = assert!(TRANSFER_MAX.is_multiple_of(BLOCK_SIZE) && ZEROS.is_multiple_of(BLOCK_SIZE));
@@ -98,7 +101,8 @@ impl MaintenanceIo {
     async fn direct(&self, file: &Arc<File>) -> io::Result<Rc<DmaFile>> {
         let file = self.plane.files.get(file).await?;
         if !self.plane.is_closing_unused.replace(true) {
-            // Its own handle, since it may outlive this operation. It ends when no file is open, so that an idle thread sets no timers.
+            // Its own handle, since it may outlive this operation. It ends when no file is open, so
+            // that an idle thread sets no timers.
             let io = self.clone();
             self.spawn(async move {
                 while io.plane.files.len() > 0 {
@@ -149,7 +153,8 @@ impl MaintenanceIo {
             let mut bytes = direct.alloc_dma_buffer(length);
             bytes.as_bytes_mut().copy_from_slice(&buf[range.start + done..][..length]);
             let count = match direct.write_at(bytes, offset + done as u64).await.map_err(plain) {
-                // A direct write ends short at an error; the block in which it did is written again.
+                // A direct write ends short at an error; the block in which it did is written
+                // again.
                 Ok(count) => count - count % BLOCK_SIZE,
                 Err(error) if is_interruption(&error) => 0,
                 Err(error) => return (Err(error), buf),
@@ -317,7 +322,8 @@ impl Spawn for MaintenanceIo {
         glommio::executor().yield_task_queue_now().await;
     }
 
-    /// Nobody's small request waits for this thread, so the turn is as long as the executor's slice, or until the next transfer.
+    /// Nobody's small request waits for this thread, so the turn is as long as the executor's
+    /// slice, or until the next transfer.
     async fn bulk_turn(&self, _bytes: usize) {
         glommio::yield_if_needed().await;
     }

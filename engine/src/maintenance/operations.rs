@@ -1,8 +1,10 @@
 //! Operations as tasks of their own, and how many there are.
 //!
-//! Invariants: an operation runs to its end though nobody waits for it any more, as the seam demands; and the executor outlives every
-//! operation. Both are needed of `glommio` in any case: it cancels what is dropped, it leaks the descriptor of an open that is dropped, its thread
-//! for blocking calls panics when the executor is gone before it, and a read still in flight would write into memory given back.
+//! Invariants: an operation runs to its end though nobody waits for it any more, as the seam
+//! demands; and the executor outlives every operation. Both are needed of `glommio` in any case: it
+//! cancels what is dropped, it leaks the descriptor of an open that is dropped, its thread for
+//! blocking calls panics when the executor is gone before it, and a read still in flight would
+//! write into memory given back.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending, poll_fn};
@@ -23,8 +25,8 @@ impl Operations {
         self.in_flight.get()
     }
 
-    /// Runs an operation to its end. It must not wait for another: after [`Operations::close`] none begins any more, and waiting for one never
-    /// ends.
+    /// Runs an operation to its end. It must not wait for another: after [`Operations::close`] none
+    /// begins any more, and waiting for one never ends.
     pub async fn run<T: 'static>(
         self: &Rc<Self>,
         queue: TaskQueueHandle,

@@ -1,12 +1,15 @@
 //! How the maintenance thread stands beside others that want a CPU.
 //!
-//! Its work is a few percent of a CPU, so what it costs a request is not its share but its slice: a request that comes while it runs on that core's CPU
-//! waits until it has had its turn, some milliseconds at any niceness. As long as nothing presses it runs as `SCHED_IDLE`, which gives way at once
-//! (`benches/background`). But on a machine whose CPUs are never idle such a thread gets next to nothing, and compaction is what keeps the disk
-//! from filling up. So when space is short, or a stop waits for it, it becomes a thread like any other.
+//! Its work is a few percent of a CPU, so what it costs a request is not its share but its slice: a
+//! request that comes while it runs on that core's CPU waits until it has had its turn, some
+//! milliseconds at any niceness. As long as nothing presses it runs as `SCHED_IDLE`, which gives
+//! way at once (`benches/background`). But on a machine whose CPUs are never idle such a thread
+//! gets next to nothing, and compaction is what keeps the disk from filling up. So when space is
+//! short, or a stop waits for it, it becomes a thread like any other.
 //!
-//! The way back out of `SCHED_IDLE` needs `CAP_SYS_NICE`, or `RLIMIT_NICE` of 20 or more. Without, it is always [`NICENESS`] steps nicer than the cores, with
-//! the longest slice there is: threads with shorter ones go first when they wake, from Linux 6.12 on.
+//! The way back out of `SCHED_IDLE` needs `CAP_SYS_NICE`, or `RLIMIT_NICE` of 20 or more. Without,
+//! it is always [`NICENESS`] steps nicer than the cores, with the longest slice there is: threads
+//! with shorter ones go first when they wake, from Linux 6.12 on.
 
 use std::cell::Cell;
 use std::fs;
@@ -16,14 +19,16 @@ use std::time::Duration;
 
 use crate::ring::sys::{self, Scheduling, THIS_THREAD};
 
-/// Steps of niceness over the cores' where there is no way back from `SCHED_IDLE`. It leaves about a tenth of a CPU that a core wants all of.
+/// Steps of niceness over the cores' where there is no way back from `SCHED_IDLE`. It leaves about
+/// a tenth of a CPU that a core wants all of.
 const NICENESS: i32 = 10;
 const NICENESS_MAX: i32 = 19;
 /// The longest that the kernel takes.
 const SLICE: Duration = Duration::from_millis(100);
 
-/// Whether a thread of this process may come back from `SCHED_IDLE`. The kernel asks the same there as of one that wants to be less nice (`can_nice`), and
-/// that can be tried without the risk of never getting a CPU again.
+/// Whether a thread of this process may come back from `SCHED_IDLE`. The kernel asks the same there
+/// as of one that wants to be less nice (`can_nice`), and that can be tried without the risk of
+/// never getting a CPU again.
 pub fn may_come_back() -> io::Result<bool> {
     let attempt = thread::Builder::new().name("priority".into()).spawn(|| {
         let before = sys::niceness();
@@ -40,7 +45,8 @@ pub struct Priority {
 }
 
 impl Priority {
-    /// Lowers that of the calling thread, and of those that were started for it: `blocking` is the one for blocking calls, and has its name.
+    /// Lowers that of the calling thread, and of those that were started for it: `blocking` is the
+    /// one for blocking calls, and has its name.
     pub fn lowered(may_come_back: bool, blocking: i32) -> Self {
         let standing = Standing { thread: sys::thread_id(), blocking, may_come_back, niceness: sys::niceness() };
         standing.take(false);
@@ -71,7 +77,8 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// Has the thread run like those around it from now on: somebody waits for it. To be called from any thread, while this one lives.
+    /// Has the thread run like those around it from now on: somebody waits for it. To be called
+    /// from any thread, while this one lives.
     pub fn raise(&self) {
         self.take(true);
     }
@@ -94,8 +101,9 @@ impl Standing {
         }
     }
 
-    /// This thread; the one for blocking calls; and the kernel's workers for its rings. Those are named by a number that is another
-    /// within a container, so they are told from the cores' by being idle like this one.
+    /// This thread; the one for blocking calls; and the kernel's workers for its rings. Those are
+    /// named by a number that is another within a container, so they are told from the cores' by
+    /// being idle like this one.
     fn threads(&self) -> Vec<i32> {
         let name = |thread: i32| fs::read_to_string(format!("/proc/self/task/{thread}/comm")).unwrap_or_default();
         let own = name(self.thread);

@@ -1,8 +1,9 @@
 //! The tasks of the maintenance thread that have not ended, so that they can be ended with it.
 //!
-//! A `glommio` executor that goes away leaks what its tasks hold: their wakers are dropped when it no longer counts as the executor of its own
-//! thread. A task that held the sending end of a mailbox would keep the other thread waiting for ever. So each task is wrapped, and at the
-//! end all are woken once more to drop themselves.
+//! A `glommio` executor that goes away leaks what its tasks hold: their wakers are dropped when it
+//! no longer counts as the executor of its own thread. A task that held the sending end of a
+//! mailbox would keep the other thread waiting for ever. So each task is wrapped, and at the end
+//! all are woken once more to drop themselves.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;

@@ -1,10 +1,12 @@
 //! Memory that direct I/O may read and write: block-aligned, owned, zeroed at birth.
 //!
-//! A buffer's address never changes while it lives, so an operation in flight may hold it. Its memory is always initialised: with zeros,
-//! so that padding never carries another tenant's memory to the disk, or, where the caller says that it overwrites or clears all it
-//! uses, with what was there before. Where the memory of large buffers comes from is the business of `frames`.
+//! A buffer's address never changes while it lives, so an operation in flight may hold it. Its
+//! memory is always initialised: with zeros, so that padding never carries another tenant's memory
+//! to the disk, or, where the caller says that it overwrites or clears all it uses, with what was
+//! there before. Where the memory of large buffers comes from is the business of `frames`.
 //!
-//! [`SharedBuf`] is a buffer that never changes again: any number of cores, operations and sockets may read it.
+//! [`SharedBuf`] is a buffer that never changes again: any number of cores, operations and sockets
+//! may read it.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::fmt;
@@ -14,8 +16,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::frames::{self, Content};
-use crate::io::BLOCK_SIZE;
 use crate::mutant::{Mutant, is_planted};
+
+/// The unit of direct I/O, in bytes.
+pub const BLOCK_SIZE: usize = 4096;
+
+const _: () = assert!(frames::UNIT.is_multiple_of(BLOCK_SIZE));
 
 /// A block-aligned buffer whose length is a positive multiple of the block size.
 pub struct AlignedBuf {
@@ -34,7 +40,8 @@ impl AlignedBuf {
         Self::with_content(len, Content::Zeros)
     }
 
-    /// As [`AlignedBuf::zeroed`], but a large buffer may hold what an earlier one held: for callers that overwrite or clear what they use.
+    /// As [`AlignedBuf::zeroed`], but a large buffer may hold what an earlier one held: for callers
+    /// that overwrite or clear what they use.
     pub fn stale(len: usize) -> Self {
         Self::with_content(len, Content::Stale)
     }
@@ -82,7 +89,8 @@ unsafe impl Sync for AlignedBuf {}
 
 impl Drop for AlignedBuf {
     fn drop(&mut self) {
-        // SAFETY: taken in `zeroed` from the same source, which the length decides, and given back only here.
+        // SAFETY: taken in `zeroed` from the same source, which the length decides, and given back
+        // only here.
         unsafe {
             if frames::serves(self.len) {
                 frames::give_back(self.pointer, self.len, self.spliced);
@@ -116,8 +124,8 @@ impl fmt::Debug for AlignedBuf {
     }
 }
 
-/// A buffer that never changes again; clones share it. Something may be kept beside it until the memory is free, such as its charge to a
-/// budget.
+/// A buffer that never changes again; clones share it. Something may be kept beside it until the
+/// memory is free, such as its charge to a budget.
 #[derive(Clone)]
 pub struct SharedBuf(Arc<Shared>);
 
@@ -138,7 +146,8 @@ impl SharedBuf {
         frames::serves(self.0.buf.len)
     }
 
-    /// To be called before pages of it are given to a pipe: from then on the memory is never used for anything else.
+    /// To be called before pages of it are given to a pipe: from then on the memory is never used
+    /// for anything else.
     pub(super) fn set_spliced(&self) {
         assert!(self.can_be_spliced(), "memory of the allocator can't be taken back from a socket");
         self.0.spliced.store(true, Ordering::Relaxed);

@@ -1,12 +1,17 @@
 //! The ring of one core: submit, wait, reap, cancel, tear down.
 //!
 //! Invariants:
-//! - A submission that does not fit the queue, a cancel above all, goes to the backlog and from there, in order, to the queue.
-//! - Submitting and waiting are one system call; with nothing to do and no timer it blocks without a timeout.
-//! - Completions are copied out and their slots settled first; wakers run after the ring is released, so nothing recurses.
-//! - The ring is closed only when the kernel has let go of every operation. If it will not, their memory is leaked.
+//! - A submission that does not fit the queue, a cancel above all, goes to the backlog and from
+//!   there, in order, to the queue.
+//! - Submitting and waiting are one system call; with nothing to do and no timer it blocks without
+//!   a timeout.
+//! - Completions are copied out and their slots settled first; wakers run after the ring is
+//!   released, so nothing recurses.
+//! - The ring is closed only when the kernel has let go of every operation. If it will not, their
+//!   memory is leaked.
 //!
-//! What an operation owns is the business of `slots`; what it says to the kernel, of [`super::request`].
+//! What an operation owns is the business of `slots`; what it says to the kernel, of
+//! [`super::request`].
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -22,20 +27,12 @@ use std::time::Duration;
 use io_uring::{IoUring, squeue, types};
 
 use super::probe::ProbeError;
-use super::provided::{Lease, ProvidedBuffers};
+use super::provided::ProvidedBuffers;
 use super::request::{self, Request};
+use super::setup::{self, QUEUE_SIZES};
 use super::slots::{Completion, Key, Kind, Slots};
 use super::sys::{self, Limit};
 
-/// Entries of the submission and completion queues, the first that the kernel has memory for. A submission queue holds what one round
-/// submits in a single call; the completion queue is much larger, since operations in flight are not bounded by it and an
-/// overflow is slow. The first takes some 170 KiB of the memory that an unprivileged user may lock, which is 8 MiB by
-/// default: enough for 48 cores.
-pub const QUEUE_SIZES: [(u32, u32); 3] = [(512, 8192), (256, 2048), (64, 256)];
-/// Threads on which the kernel does for a ring what it can't do at once. By default some four a
-/// CPU, and then a disk that does not answer holds all of them, and the syncs of the other disks
-/// wait. They exist only while they are needed.
-const WORKERS_MAX: u32 = 1024;
 /// Completions of one round; the rest waits for the next.
 pub const REAPED_PER_ROUND: usize = 4096;
 /// How long a ring waits for the kernel to let go of what it cancelled, in rounds and time of each.
@@ -68,26 +65,16 @@ pub struct Ring {
     provided: Rc<ProvidedBuffers>,
 }
 
-/// An operation in flight. Dropping it cancels the operation; what it owns stays until the kernel lets go.
+/// An operation in flight. Dropping it cancels the operation; what it owns stays until the kernel
+/// lets go.
 pub struct Op<'ring> {
     ring: &'ring Ring,
     key: Option<Key>,
 }
 
-/// The flags every ring is set up with. Never weakened silently: the probe says what is missing.
-pub(super) fn setup(submissions: u32, completions: u32) -> io::Result<IoUring> {
-    IoUring::builder()
-        .setup_single_issuer()
-        .setup_defer_taskrun()
-        .setup_taskrun_flag()
-        .setup_submit_all()
-        .setup_cqsize(completions)
-        .setup_clamp()
-        .build(submissions)
-}
-
 impl Ring {
-    /// The ring of the calling thread, which alone may use it. Its queues are smaller where memory is short, and the log says so.
+    /// The ring of the calling thread, which alone may use it. Its queues are smaller where memory
+    /// is short, and the log says so.
     pub fn new() -> io::Result<Ring> {
         for (submissions, completions) in QUEUE_SIZES {
             match Self::with_sizes(submissions, completions) {
@@ -107,10 +94,8 @@ impl Ring {
 
     /// As [`Ring::new`] with queues of other sizes, to test what happens when they are full.
     pub fn with_sizes(submissions: u32, completions: u32) -> io::Result<Ring> {
-        let uring = setup(submissions, completions)?;
-        if let Err(error) = uring.submitter().register_iowq_max_workers(&mut [WORKERS_MAX, 0]) {
-            tracing::debug!(%error, "the kernel keeps its own bound on the threads of a ring");
-        }
+        let uring = setup::build(submissions, completions)?;
+        setup::bound_workers(&uring);
         let provided = Rc::new(ProvidedBuffers::new());
         provided.register(&uring)?;
         let driver = Driver {
@@ -124,7 +109,8 @@ impl Ring {
         Ok(Ring { driver: RefCell::new(driver), provided })
     }
 
-    /// Queues a request. It reaches the kernel with the next [`Ring::enter`], or earlier when the queue is full.
+    /// Queues a request. It reaches the kernel with the next [`Ring::enter`], or earlier when the
+    /// queue is full.
     pub fn submit(&self, request: Request) -> Op<'_> {
         Op { ring: self, key: Some(self.start(request)) }
     }
@@ -142,7 +128,8 @@ impl Ring {
         self.driver.borrow_mut().slots.poll_accept(key, context)
     }
 
-    /// Gives up an operation: it is cancelled, and what it owns or yields is freed when the kernel lets go.
+    /// Gives up an operation: it is cancelled, and what it owns or yields is freed when the kernel
+    /// lets go.
     pub fn orphan(&self, key: Key) {
         let driver = &mut *self.driver.borrow_mut();
         if driver.slots.orphan(key, &driver.provided) {
@@ -150,23 +137,26 @@ impl Ring {
         }
     }
 
-    /// Submits what is queued and waits. Interruptions by signals, an expired timeout and a full completion queue are no errors.
+    /// Submits what is queued and waits. Interruptions by signals, an expired timeout and a full
+    /// completion queue are no errors.
     pub fn enter(&self, wait: Wait) -> io::Result<()> {
         self.driver.borrow_mut().enter(wait)
     }
 
-    /// Settles completions, at most [`REAPED_PER_ROUND`], and puts the wakers of those who wait into `wakers`.
+    /// Settles completions, at most [`REAPED_PER_ROUND`], and puts the wakers of those who wait
+    /// into `wakers`.
     pub fn reap(&self, wakers: &mut Vec<Waker>) -> usize {
         self.driver.borrow_mut().reap(wakers)
     }
 
-    /// Makes signals on an event descriptor end a wait. The caller keeps the descriptor open as long as the ring.
+    /// Makes signals on an event descriptor end a wait. The caller keeps the descriptor open as
+    /// long as the ring.
     pub fn watch(&self, event: BorrowedFd<'_>) {
         self.driver.borrow_mut().watch = Some((event.as_raw_fd(), false));
     }
 
-    /// Ends the wait of another ring by a message from this one. The event of [`Ring::watch`] is what the runtime uses; the bench
-    /// `wakeup` compares the two.
+    /// Ends the wait of another ring by a message from this one. The event of [`Ring::watch`] is
+    /// what the runtime uses; the bench `wakeup` compares the two.
     pub fn message(&self, target: RawFd) {
         let entry = request::message_ring(target, Key::BARE.user_data(Kind::Wake));
         self.driver.borrow_mut().push(entry.user_data(Key::BARE.user_data(Kind::Message)));
@@ -204,8 +194,9 @@ impl Driver {
     /// False if the queue is full even after submitting it.
     fn try_push(&mut self, entry: &squeue::Entry) -> bool {
         for attempt in 0..2 {
-            // SAFETY: the entry is of a `Request`, whose memory and descriptors its slot owns until the last completion; or
-            // it names no memory (a cancel, a message, a poll of a descriptor that outlives the ring).
+            // SAFETY: the entry is of a `Request`, whose memory and descriptors its slot owns until
+            // the last completion; or it names no memory (a cancel, a message, a poll of a
+            // descriptor that outlives the ring).
             if unsafe { self.uring.submission().push(entry) }.is_ok() {
                 return true;
             }
@@ -255,7 +246,8 @@ impl Driver {
         };
         match outcome {
             Ok(_) => Ok(()),
-            // A timeout, a signal, a completion queue to drain first, or memory that the kernel lacks at this moment.
+            // A timeout, a signal, a completion queue to drain first, or memory that the kernel
+            // lacks at this moment.
             Err(error)
                 if matches!(
                     error.raw_os_error(),
@@ -279,11 +271,13 @@ impl Driver {
                     wakers.extend(effect.wake);
                     self.cancels.extend(effect.cancel);
                 }
-                // It failed: the operation had ended, or is beyond cancelling and will end by itself.
+                // It failed: the operation had ended, or is beyond cancelling and will end by
+                // itself.
                 Kind::Cancel => {}
                 Kind::Wake => {
-                    // A message of a peer carries no flags either, so arming may be asked for once too often; the kernel
-                    // then watches twice, which costs nothing but a completion.
+                    // A message of a peer carries no flags either, so arming may be asked for once
+                    // too often; the kernel then watches twice, which costs nothing but a
+                    // completion.
                     if let Some((_, armed)) = &mut self.watch
                         && entry.result() != 0
                         && !request::has_more(entry.flags())
@@ -346,17 +340,5 @@ impl Drop for Op<'_> {
         if let Some(key) = self.key.take() {
             self.ring.orphan(key);
         }
-    }
-}
-
-impl Completion {
-    /// The result as the kernel's convention has it: an error when negative.
-    pub fn value(&self) -> io::Result<usize> {
-        usize::try_from(self.result).map_err(|_| io::Error::from_raw_os_error(-self.result))
-    }
-
-    /// The lease, whose provided buffer the caller gives back.
-    pub fn take_lease(&mut self) -> Option<Lease> {
-        self.lease.take()
     }
 }

@@ -1,13 +1,16 @@
 //! Memory for large buffers, reused and on huge pages where that works.
 //!
-//! A fresh MiB costs some 440 µs in page faults on a small virtual machine, and clearing a used one some 30 µs, so used frames are
-//! kept: *warm* on the thread that freed them (cleared when given out again), up to [`WARM_MAX`]; beyond that *cold*, in a list that all
-//! threads share, after their pages went back to the kernel, which hands out zeros in their place.
+//! A fresh MiB costs some 440 µs in page faults on a small virtual machine, and clearing a used one
+//! some 30 µs, so used frames are kept: *warm* on the thread that freed them (cleared when given
+//! out again), up to [`WARM_MAX`]; beyond that *cold*, in a list that all threads share, after
+//! their pages went back to the kernel, which hands out zeros in their place.
 //!
-//! A frame that a socket may still read from (its pages were spliced) is never kept warm: its pages go back to the kernel, which keeps
-//! them alive for as long as the socket needs them, and the next user of the address gets other ones. For a whole huge page that is cheap; a part of
-//! one is broken out of it, and the kernel takes the rest apart when it needs memory. Smaller frames lie on huge pages all the same: who receives
-//! spliced pages copies from them in half the time (0.13 against 0.23 s of CPU per GB).
+//! A frame that a socket may still read from (its pages were spliced) is never kept warm: its pages
+//! go back to the kernel, which keeps them alive for as long as the socket needs them, and the next
+//! user of the address gets other ones. For a whole huge page that is cheap; a part of one is
+//! broken out of it, and the kernel takes the rest apart when it needs memory. Smaller frames lie
+//! on huge pages all the same: who receives spliced pages copies from them in half the time (0.13
+//! against 0.23 s of CPU per GB).
 //!
 //! The first touch of memory is the dearest: where the host of a virtual machine takes free memory
 //! back (free page reporting), it was 3 s of CPU per GB, against 0.1 for memory that was in use a
@@ -16,12 +19,14 @@
 //!
 //! Such a thread may be without a CPU for long, and others should not wait for it. So it holds no
 //! lock of the address space while it touches memory: from Linux 6.4 on a page fault locks its own
-//! mapping alone (but for the first one there), where `MADV_POPULATE_WRITE` locks all of them; before
-//! 6.4 both do. Mappings are kept apart so that a new one changes no other, none is made under a lock
-//! of ours, and whoever needs a frame does without a ready one rather than wait for the list.
+//! mapping alone (but for the first one there), where `MADV_POPULATE_WRITE` locks all of them;
+//! before 6.4 both do. Mappings are kept apart so that a new one changes no other, none is made
+//! under a lock of ours, and whoever needs a frame does without a ready one rather than wait for
+//! the list.
 //!
-//! Invariants: a frame is owned by one buffer, or in one list. Its memory is initialised, with zeros at first. Address space is never given
-//! back, so it is bounded by the most that was ever in use at once (and the warm lists).
+//! Invariants: a frame is owned by one buffer, or in one list. Its memory is initialised, with
+//! zeros at first. Address space is never given back, so it is bounded by the most that was ever in
+//! use at once (and the warm lists).
 
 use std::cell::RefCell;
 use std::hint::spin_loop;
@@ -31,14 +36,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::{self, Thread, ThreadId};
 use std::time::Duration;
 
-use crate::io::BLOCK_SIZE;
-
 /// Smaller buffers are left to the allocator.
 pub(super) const FRAME_MIN: usize = 64 << 10;
 /// Larger buffers are left to the allocator.
 pub(super) const FRAME_MAX: usize = REGION;
 /// Sizes are rounded up to multiples of this.
-const UNIT: usize = 16 << 10;
+pub(super) const UNIT: usize = 16 << 10;
 /// A huge page.
 pub const REGION: usize = 2 << 20;
 /// Bytes of address space that are mapped at once for whole huge pages, and for smaller frames or
@@ -55,7 +58,7 @@ const PAGE: usize = 4 << 10;
 pub const WARM_MAX: usize = 32 << 20;
 const CLASSES: usize = FRAME_MAX / UNIT;
 
-const _: () = assert!(UNIT.is_multiple_of(BLOCK_SIZE) && FRAME_MAX.is_multiple_of(UNIT) && UNIT.is_power_of_two());
+const _: () = assert!(FRAME_MAX.is_multiple_of(UNIT) && UNIT.is_power_of_two());
 
 type Lists = [Vec<Frame>; CLASSES];
 
@@ -229,8 +232,8 @@ impl Maker {
         let frame = take_cold(CLASSES - 1)?;
         let began = cpu_time_of_thread();
         for offset in (0..REGION).step_by(PAGE) {
-            // SAFETY: the offset lies within a frame of ours that nobody uses. A cold one holds zeros,
-            // and does so afterwards.
+            // SAFETY: the offset lies within a frame of ours that nobody uses. A cold one holds
+            // zeros, and does so afterwards.
             unsafe { frame.0.as_ptr().add(offset).write_volatile(0) };
         }
         let mut ready = lock(&READY);
@@ -288,9 +291,11 @@ pub(super) unsafe fn give_back(frame: NonNull<u8>, len: usize, spliced: bool) {
 
 /// Gives the pages of a frame back to the kernel and its address to the shared list.
 fn cool(frame: Frame, class: usize) {
-    // SAFETY: the range is a frame of ours that nobody uses. Its private anonymous pages read as zeros afterwards.
+    // SAFETY: the range is a frame of ours that nobody uses. Its private anonymous pages read as
+    // zeros afterwards.
     let result = unsafe { libc::madvise(frame.0.as_ptr().cast(), size_of_class(class), libc::MADV_DONTNEED) };
-    // Only a range that is not mapped, or locked memory, can fail. Such a frame is lost rather than given out with old contents.
+    // Only a range that is not mapped, or locked memory, can fail. Such a frame is lost rather than
+    // given out with old contents.
     if result == 0 {
         lock(&COLD)[class].push(frame);
     }
@@ -321,15 +326,15 @@ fn map_bytes(bytes: usize, class: usize, frames: &mut Vec<Frame>) -> bool {
         return false;
     }
     let mapped = raw.cast::<u8>();
-    // A gap on either side, so that the kernel does not make one mapping of two: that would wait for
-    // whoever touches memory in the other.
+    // A gap on either side, so that the kernel does not make one mapping of two: that would wait
+    // for whoever touches memory in the other.
     let lead = match mapped.align_offset(REGION) {
         0 => REGION,
         lead => lead,
     };
-    // SAFETY: the lead is at least a page and shorter than the slack, so the aligned region lies within
-    // the mapping; what is cut off before and behind it is ours and unused, a multiple of the page size
-    // as `len` is, and the advice is only about speed.
+    // SAFETY: the lead is at least a page and shorter than the slack, so the aligned region lies
+    // within the mapping; what is cut off before and behind it is ours and unused, a multiple of
+    // the page size as `len` is, and the advice is only about speed.
     let start = unsafe {
         let start = mapped.add(lead);
         libc::munmap(raw, lead);
@@ -364,7 +369,7 @@ impl Drop for Warm {
 
 #[cfg(test)]
 mod tests {
-    use crate::io::{AlignedBuf, BLOCK_SIZE};
+    use crate::ring::buffer::{AlignedBuf, BLOCK_SIZE};
 
     #[test]
     fn a_reused_buffer_is_zero_again_over_its_whole_length() {

@@ -1,11 +1,14 @@
-//! TLS in the kernel: attaching it to a connected socket, giving it keys, and records that are no application data.
+//! TLS in the kernel: attaching it to a connected socket, giving it keys, and records that are no
+//! application data.
 //!
-//! After [`attach`] and [`set_keys`] the socket takes and gives plaintext: sends, receives and splices work as on a plain one, and the kernel makes
-//! and opens the records (`Documentation/networking/tls.rst`, `include/uapi/linux/tls.h`). Alerts and handshake messages go by [`send_control`] and
-//! [`receive_control`]; a plain receive that meets one fails with `EIO` and leaves it there.
+//! After [`attach`] and [`set_keys`] the socket takes and gives plaintext: sends, receives and
+//! splices work as on a plain one, and the kernel makes and opens the records
+//! (`Documentation/networking/tls.rst`, `include/uapi/linux/tls.h`). Alerts and handshake messages
+//! go by [`send_control`] and [`receive_control`]; a plain receive that meets one fails with `EIO`
+//! and leaves it there.
 //!
-//! Only TLS 1.3 is offered here. In TLS 1.2 the kernel counts the explicit nonce on from a start value, which need not stay clear of the nonces that user
-//! space has used.
+//! Only TLS 1.3 is offered here. In TLS 1.2 the kernel counts the explicit nonce on from a start
+//! value, which need not stay clear of the nonces that user space has used.
 
 use std::io::{self, Read};
 use std::mem;
@@ -72,8 +75,8 @@ pub enum Direction {
     Receive,
 }
 
-/// The keys of one direction as the kernel takes them, one of `struct tls12_crypto_info_*`; filled in place, on the heap so that no move leaves a copy, and
-/// wiped when dropped.
+/// The keys of one direction as the kernel takes them, one of `struct tls12_crypto_info_*`; filled
+/// in place, on the heap so that no move leaves a copy, and wiped when dropped.
 pub struct Keys {
     bytes: Box<[u8; CRYPTO_INFO_BYTES_MAX]>,
     len: usize,
@@ -111,7 +114,8 @@ impl Keys {
 impl Drop for Keys {
     fn drop(&mut self) {
         for byte in self.bytes.iter_mut() {
-            // SAFETY: a reference to a byte is good for a write. A volatile one stays, though nobody reads it again.
+            // SAFETY: a reference to a byte is good for a write. A volatile one stays, though
+            // nobody reads it again.
             unsafe { std::ptr::write_volatile(byte, 0) };
         }
         compiler_fence(Ordering::SeqCst);
@@ -126,7 +130,8 @@ fn set_option(socket: &TcpStream, level: libc::c_int, option: libc::c_int, value
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Puts the TLS layer on a connected socket. Without keys it passes everything through, so a failure of what comes next leaves a plain socket.
+/// Puts the TLS layer on a connected socket. Without keys it passes everything through, so a
+/// failure of what comes next leaves a plain socket.
 ///
 /// # Errors
 /// `NotFound` when the kernel has no TLS, or its module is not loaded.
@@ -134,8 +139,8 @@ pub fn attach(socket: &TcpStream) -> io::Result<()> {
     set_option(socket, libc::IPPROTO_TCP, TCP_ULP, b"tls")
 }
 
-/// Gives the kernel the keys of one direction; what is sent or received from now on goes by them. A second call, with the keys after a key update, needs
-/// Linux 6.14.
+/// Gives the kernel the keys of one direction; what is sent or received from now on goes by them. A
+/// second call, with the keys after a key update, needs Linux 6.14.
 pub fn set_keys(socket: &TcpStream, direction: Direction, keys: &Keys) -> io::Result<()> {
     let option = match direction {
         Direction::Transmit => TLS_TX,
@@ -151,7 +156,8 @@ pub struct Abilities {
     pub takes_new_keys: bool,
 }
 
-/// Finds out on connections of its own whether the kernel does TLS 1.3 with every cipher that is offered: whether what is sent as streams send it arrives.
+/// Finds out on connections of its own whether the kernel does TLS 1.3 with every cipher that is
+/// offered: whether what is sent as streams send it arrives.
 ///
 /// # Errors
 /// What the kernel said to the first step that it refused.
@@ -229,7 +235,8 @@ pub fn send_control(socket: &TcpStream, record_type: u8, bytes: &[u8]) -> io::Re
     // SAFETY: `CMSG_SPACE` and `CMSG_LEN` compute with their arguments alone.
     let (space, len) = unsafe { (libc::CMSG_SPACE(1), libc::CMSG_LEN(1)) };
     message.msg_controllen = space as _;
-    // SAFETY: the buffer has room for a header and a byte, asserted above, so the first header lies in it, aligned, with a byte behind it.
+    // SAFETY: the buffer has room for a header and a byte, asserted above, so the first header lies
+    // in it, aligned, with a byte behind it.
     let sent = unsafe {
         let header = libc::CMSG_FIRSTHDR(&raw const message);
         (*header).cmsg_level = SOL_TLS;
@@ -245,7 +252,8 @@ pub fn send_control(socket: &TcpStream, record_type: u8, bytes: &[u8]) -> io::Re
     }
 }
 
-/// Receives the record that is next, whatever its type, into `buf`: its type, and how many bytes of it. Doesn't wait.
+/// Receives the record that is next, whatever its type, into `buf`: its type, and how many bytes of
+/// it. Doesn't wait.
 pub fn receive_control(socket: &TcpStream, buf: &mut [u8]) -> io::Result<(u8, usize)> {
     /// What a record without a control message is.
     const APPLICATION_DATA: u8 = 23;
@@ -282,7 +290,8 @@ mod tests {
         std::array::from_fn(|index| from + index as u8)
     }
 
-    /// The bytes of `struct tls12_crypto_info_aes_gcm_128`, `…_256` and `…_chacha20_poly1305` for known keys, laid out by hand from the kernel's header.
+    /// The bytes of `struct tls12_crypto_info_aes_gcm_128`, `…_256` and `…_chacha20_poly1305` for
+    /// known keys, laid out by hand from the kernel's header.
     #[test]
     fn keys_are_laid_out_as_the_kernel_reads_them() {
         let iv: [u8; 12] = counting(0xa0);
@@ -329,7 +338,8 @@ mod tests {
         assert_eq!(receive_control(&server, &mut buf).unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
 
-    /// Whatever this kernel has, the answer is one of two: it works whole, or the first step says why not.
+    /// Whatever this kernel has, the answer is one of two: it works whole, or the first step says
+    /// why not.
     #[test]
     fn the_probe_agrees_with_the_list_of_the_kernel() {
         let listed = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_available_ulp").unwrap_or_default();

@@ -1,12 +1,14 @@
 //! Pages of shared buffers on their way into a socket, without a copy.
 //!
-//! `vmsplice(2)` puts references to pages into a pipe, `splice(2)` moves them from there into a socket, which reads them until the peer has
-//! acknowledged them (on loopback: until the peer has received them). Nothing says when that is. So what goes in here must never change
-//! again: a [`SharedBuf`] can't be written to, and remembers that its memory may not be reused.
+//! `vmsplice(2)` puts references to pages into a pipe, `splice(2)` moves them from there into a
+//! socket, which reads them until the peer has acknowledged them (on loopback: until the peer has
+//! received them). Nothing says when that is. So what goes in here must never change again: a
+//! [`SharedBuf`] can't be written to, and remembers that its memory may not be reused.
 //!
-//! Why not `IORING_OP_SEND_ZC`: on loopback the kernel copies for it after all, so that an answer costs its sender 11 to 24 % more CPU than a
-//! plain send (measured with `engine/benches/send.rs`), it pins page by page, and it can't feed kernel TLS. And `IORING_OP_SPLICE` goes
-//! through a worker thread each time.
+//! Why not `IORING_OP_SEND_ZC`: on loopback the kernel copies for it after all, so that an answer
+//! costs its sender 11 to 24 % more CPU than a plain send (measured with `engine/benches/send.rs`),
+//! it pins page by page, and it can't feed kernel TLS. And `IORING_OP_SPLICE` goes through a worker
+//! thread each time.
 
 use std::io;
 use std::net::TcpStream;
@@ -15,8 +17,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use super::buffer::SharedBuf;
 
-/// Bytes that a pipe should hold. The most that an unprivileged process may ask for is 1 MiB, and 64 MiB for all its pipes
-/// (`/proc/sys/fs/pipe-user-pages-soft`); a pipe of one page still works.
+/// Bytes that a pipe should hold. The most that an unprivileged process may ask for is 1 MiB, and
+/// 64 MiB for all its pipes (`/proc/sys/fs/pipe-user-pages-soft`); a pipe of one page still works.
 const PIPE_BYTES: libc::c_int = 256 << 10;
 
 /// A pipe between buffers and one socket.
@@ -37,7 +39,8 @@ impl Pipe {
         }
         // SAFETY: the kernel just gave us both; nobody else owns them.
         let [reader, writer] = ends.map(|end| unsafe { OwnedFd::from_raw_fd(end) });
-        // SAFETY: takes no pointers. A refusal leaves the default size of 16 pages, or two where the user has too many pipes.
+        // SAFETY: takes no pointers. A refusal leaves the default size of 16 pages, or two where
+        // the user has too many pipes.
         let size = unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETPIPE_SZ, PIPE_BYTES) };
         Ok(Pipe { reader, writer, held: 0, size: size.max(0) as usize })
     }
@@ -58,8 +61,9 @@ impl Pipe {
         let bytes = &buf[range];
         buf.set_spliced();
         let vector = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-        // SAFETY: the kernel only reads the pages, and holds references to them for as long as it does; they never change, as the buffer is
-        // shared and its memory was marked as never to be reused. The vector outlives the call.
+        // SAFETY: the kernel only reads the pages, and holds references to them for as long as it
+        // does; they never change, as the buffer is shared and its memory was marked as never to be
+        // reused. The vector outlives the call.
         let count = unsafe { libc::vmsplice(self.writer.as_raw_fd(), &vector, 1, libc::SPLICE_F_NONBLOCK) };
         if count < 0 {
             return Err(io::Error::last_os_error());
@@ -68,12 +72,13 @@ impl Pipe {
         Ok(self.held)
     }
 
-    /// Moves what the socket takes of the pipe's content; `WouldBlock` when it takes nothing now. The socket must not block. `more`: more
-    /// follows, so that no small packet need be sent.
+    /// Moves what the socket takes of the pipe's content; `WouldBlock` when it takes nothing now.
+    /// The socket must not block. `more`: more follows, so that no small packet need be sent.
     pub fn drain_into(&mut self, socket: &TcpStream, more: bool) -> io::Result<usize> {
         let flags = libc::SPLICE_F_NONBLOCK | libc::SPLICE_F_MOVE | if more { libc::SPLICE_F_MORE } else { 0 };
         let (from, to) = (self.reader.as_raw_fd(), socket.as_raw_fd());
-        // SAFETY: no offsets are passed, and both descriptors are open. The process ignores SIGPIPE, as every Rust program does.
+        // SAFETY: no offsets are passed, and both descriptors are open. The process ignores
+        // SIGPIPE, as every Rust program does.
         let count = unsafe { libc::splice(from, std::ptr::null_mut(), to, std::ptr::null_mut(), self.held, flags) };
         match count {
             ..0 => Err(io::Error::last_os_error()),
@@ -92,7 +97,7 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
-    use crate::io::AlignedBuf;
+    use crate::ring::buffer::AlignedBuf;
 
     fn pair() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -107,7 +112,8 @@ mod tests {
         SharedBuf::new(buf, ())
     }
 
-    /// The memory of a buffer whose pages lie in a socket is used again at once, and what arrives is still the old content.
+    /// The memory of a buffer whose pages lie in a socket is used again at once, and what arrives
+    /// is still the old content.
     #[test]
     fn what_a_socket_holds_does_not_change_when_its_memory_is_used_again() {
         for len in [64 << 10, 256 << 10, 2 << 20] {

@@ -1,7 +1,8 @@
 //! What the ring needs of this machine, checked once at start.
 //!
-//! [`Facts`] are gathered in one place and judged in another, so that every message can be tested without the kernel that would cause
-//! it. A message says what is wrong and how to mend it; nothing weaker than what is asked for is used silently.
+//! [`Facts`] are gathered in one place and judged in another, so that every message can be tested
+//! without the kernel that would cause it. A message says what is wrong and how to mend it; nothing
+//! weaker than what is asked for is used silently.
 
 use std::error::Error;
 use std::fmt;
@@ -10,7 +11,7 @@ use std::io;
 
 use io_uring::{Probe, opcode};
 
-use super::driver;
+use super::setup;
 use super::sys::{self, Limit};
 
 /// The oldest kernel that has everything: deferred task work, single issuer and zero-copy sends.
@@ -84,7 +85,8 @@ pub enum ProbeWarning {
 }
 
 impl Facts {
-    /// Looks at this machine, and raises the soft limits of open descriptors and locked memory to the hard ones.
+    /// Looks at this machine, and raises the soft limits of open descriptors and locked memory to
+    /// the hard ones.
     pub fn gather() -> io::Result<Facts> {
         let descriptors_max = sys::raise_limit(Limit::Descriptors)?;
         let locked_memory_max = sys::raise_limit(Limit::LockedMemory)?;
@@ -100,7 +102,7 @@ impl Facts {
             descriptors_max,
             locked_memory_max,
         };
-        match driver::setup(PROBE_ENTRIES, PROBE_ENTRIES * 2) {
+        match setup::build(PROBE_ENTRIES, PROBE_ENTRIES * 2) {
             Ok(uring) => {
                 let mut probe = Probe::new();
                 uring.submitter().register_probe(&mut probe)?;
@@ -116,7 +118,8 @@ impl Facts {
     /// Whether the ring can be used here, and what should be mended even so.
     pub fn judge(&self) -> Result<Vec<ProbeWarning>, ProbeError> {
         let release = self.kernel_release.clone();
-        // The kernel's age explains every other failure, so it goes first. A release that cannot be read is no reason to refuse.
+        // The kernel's age explains every other failure, so it goes first. A release that cannot be
+        // read is no reason to refuse.
         if parse_release(&release).is_some_and(|version| version < KERNEL_FLOOR) {
             return Err(ProbeError::KernelTooOld { release });
         }

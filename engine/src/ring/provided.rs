@@ -1,7 +1,9 @@
-//! Provided buffers: the kernel picks one when data arrives, so that a connection that waits costs no memory.
+//! Provided buffers: the kernel picks one when data arrives, so that a connection that waits costs
+//! no memory.
 //!
-//! Invariants: a buffer is either in the kernel's ring or leased to exactly one [`Lease`], never both. The memory lives until
-//! both the ring is closed and the last lease is gone (the ring and each holder share an `Rc`).
+//! Invariants: a buffer is either in the kernel's ring or leased to exactly one [`Lease`], never
+//! both. The memory lives until both the ring is closed and the last lease is gone (the ring and
+//! each holder share an `Rc`).
 
 use std::cell::Cell;
 use std::io;
@@ -10,8 +12,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use io_uring::types::BufRingEntry;
 use io_uring::{IoUring, cqueue};
 
-use super::buffer::AlignedBuf;
-use crate::io::BLOCK_SIZE;
+use super::buffer::{AlignedBuf, BLOCK_SIZE};
 
 /// Buffers of a core; the kernel wants a power of two.
 pub const BUFFER_COUNT: u16 = 256;
@@ -63,7 +64,8 @@ impl ProvidedBuffers {
 
     /// Tells the kernel of the buffers. `self` must then outlive the ring; the driver sees to it.
     pub(super) fn register(&self, uring: &IoUring) -> io::Result<()> {
-        // SAFETY: the entries are page-aligned, `BUFFER_COUNT` long, and freed only after the ring is closed.
+        // SAFETY: the entries are page-aligned, `BUFFER_COUNT` long, and freed only after the ring
+        // is closed.
         unsafe { uring.submitter().register_buf_ring_with_flags(self.entries as u64, BUFFER_COUNT, GROUP, 0) }
     }
 
@@ -79,8 +81,9 @@ impl ProvidedBuffers {
 
     /// What was received into a leased buffer.
     pub fn bytes<'a>(&'a self, lease: &'a Lease) -> &'a [u8] {
-        // SAFETY: the id and the length were checked when the lease was made; the kernel does not touch the buffer until
-        // `give_back` consumes the lease, which the borrow prevents; `self` owns the memory, and it was zeroed at birth.
+        // SAFETY: the id and the length were checked when the lease was made; the kernel does not
+        // touch the buffer until `give_back` consumes the lease, which the borrow prevents; `self`
+        // owns the memory, and it was zeroed at birth.
         unsafe { std::slice::from_raw_parts(self.memory.add(lease.id as usize * BUFFER_SIZE), lease.len as usize) }
     }
 
@@ -104,8 +107,9 @@ impl ProvidedBuffers {
     fn put(&self, id: u16) {
         let tail = self.tail.get();
         let index = usize::from(tail & (BUFFER_COUNT - 1));
-        // SAFETY: the index is below the number of entries, and the kernel reads only entries before the tail it was told.
-        // The fields are set one by one: the tail of the ring overlays the reserved part of entry 0.
+        // SAFETY: the index is below the number of entries, and the kernel reads only entries
+        // before the tail it was told. The fields are set one by one: the tail of the ring overlays
+        // the reserved part of entry 0.
         unsafe {
             let entry = &mut *self.entries.add(index);
             entry.set_addr(self.memory.add(usize::from(id) * BUFFER_SIZE) as u64);
@@ -113,7 +117,8 @@ impl ProvidedBuffers {
             entry.set_bid(id);
         }
         self.tail.set(tail.wrapping_add(1));
-        // SAFETY: the pointer is to the tail field of a live ring. Release: the kernel that sees the new tail sees the entry.
+        // SAFETY: the pointer is to the tail field of a live ring. Release: the kernel that sees
+        // the new tail sees the entry.
         unsafe {
             let shared = BufRingEntry::tail(self.entries).cast_mut().cast::<AtomicU16>();
             (*shared).store(self.tail.get(), Ordering::Release);

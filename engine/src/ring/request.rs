@@ -1,7 +1,9 @@
-//! A request: one submission entry together with everything that the kernel will touch on its behalf.
+//! A request: one submission entry together with everything that the kernel will touch on its
+//! behalf.
 //!
-//! Invariant: each pointer and descriptor in the entry comes from the `Resource` or the `Guard` beside it, and their heap
-//! memory does not move when they do. That is what makes submitting a `Request` safe; the fields are private to the ring.
+//! Invariant: each pointer and descriptor in the entry comes from the `Resource` or the `Guard`
+//! beside it, and their heap memory does not move when they do. That is what makes submitting a
+//! `Request` safe; the fields are private to the ring.
 
 use std::collections::VecDeque;
 use std::ffi::CString;
@@ -29,7 +31,8 @@ const SEND_ZC_REPORT_USAGE: u16 = 1 << 3;
 pub enum SendUntil {
     /// Everything is sent.
     All,
-    /// A part is: the kernel's TLS layer refuses `MSG_WAITALL` with `EOPNOTSUPP` (`tls_sw_sendmsg`).
+    /// A part is: the kernel's TLS layer refuses `MSG_WAITALL` with `EOPNOTSUPP`
+    /// (`tls_sw_sendmsg`).
     Part,
 }
 
@@ -85,7 +88,8 @@ pub struct Request {
     pub(super) shape: Shape,
 }
 
-/// The header of a vectored send, at an address of its own so that it can move while the kernel reads it.
+/// The header of a vectored send, at an address of its own so that it can move while the kernel
+/// reads it.
 pub struct MessageHeader(NonNull<RawMessage>);
 
 struct RawMessage {
@@ -95,7 +99,8 @@ struct RawMessage {
 
 impl Default for MessageHeader {
     fn default() -> Self {
-        // SAFETY: both are plain data of integers and pointers, for which all zeros is a valid value.
+        // SAFETY: both are plain data of integers and pointers, for which all zeros is a valid
+        // value.
         let raw: RawMessage = unsafe { std::mem::zeroed() };
         Self(NonNull::from(Box::leak(Box::new(raw))))
     }
@@ -130,8 +135,9 @@ impl Request {
 
     /// Reads into `buf[range]` from `offset`.
     ///
-    /// Buffers are not registered with the ring: measured on Linux 6.18 with direct I/O at depth 8, that saves 1 to 2 of some 10 µs of CPU for
-    /// 1 MiB and nothing for 4 KiB, and the price is locked memory and another kind of buffer.
+    /// Buffers are not registered with the ring: measured on Linux 6.18 with direct I/O at depth 8,
+    /// that saves 1 to 2 of some 10 µs of CPU for 1 MiB and nothing for 4 KiB, and the price is
+    /// locked memory and another kind of buffer.
     pub fn read(file: &Arc<File>, mut buf: AlignedBuf, range: Range<usize>, offset: u64) -> Self {
         let target = &mut buf[range.clone()];
         let entry = opcode::Read::new(fd(file.as_ref()), target.as_mut_ptr(), length(&range)).offset(offset).build();
@@ -210,7 +216,8 @@ impl Request {
         Self::new(entry, Resource::Aligned(buf), stream_guard(stream))
     }
 
-    /// Takes up to `len` bytes off the stream and throws them away: TCP does that without copying them.
+    /// Takes up to `len` bytes off the stream and throws them away: TCP does that without copying
+    /// them.
     pub fn receive_discarding(stream: &Rc<TcpStream>, len: usize) -> Self {
         let len = u32::try_from(len).unwrap_or(1 << 30).min(1 << 30);
         let entry = opcode::Recv::new(fd(stream.as_ref()), std::ptr::null_mut(), len).flags(libc::MSG_TRUNC).build();
@@ -225,8 +232,9 @@ impl Request {
         Self::new(entry, Resource::Bytes(bytes), stream_guard(stream))
     }
 
-    /// Sends `body[range]` without copying where the route allows it; [`crate::probe`] counts where it does not. The result comes first;
-    /// the memory is the kernel's until the notification, so it does not come back.
+    /// Sends `body[range]` without copying where the route allows it; [`crate::probe`] counts where
+    /// it does not. The result comes first; the memory is the kernel's until the notification, so
+    /// it does not come back.
     pub fn send_zero_copy(stream: &Rc<TcpStream>, body: Body, range: Range<usize>) -> Self {
         let source = &body[range.clone()];
         let entry = opcode::SendZc::new(fd(stream.as_ref()), source.as_ptr(), length(&range))
@@ -249,8 +257,8 @@ impl Request {
         let vectors = [(head.as_ptr(), head.len()), (body.as_ptr(), body.len())]
             .map(|(base, len)| libc::iovec { iov_base: base.cast_mut().cast(), iov_len: len });
         let raw = message.header.0.as_ptr();
-        // SAFETY: `raw` points to a live allocation that only this message owns, and no submission reads it any more: a header
-        // comes back from a slot only with the last completion.
+        // SAFETY: `raw` points to a live allocation that only this message owns, and no submission
+        // reads it any more: a header comes back from a slot only with the last completion.
         let header = unsafe {
             (*raw).vectors = vectors;
             (*raw).header.msg_iov = (&raw mut (*raw).vectors).cast();
@@ -281,7 +289,8 @@ fn fd(of: &impl AsRawFd) -> types::Fd {
     types::Fd(of.as_raw_fd())
 }
 
-/// Watches an event descriptor; each signal is one completion, until one comes without the more-flag.
+/// Watches an event descriptor; each signal is one completion, until one comes without the
+/// more-flag.
 pub(super) fn watch_event(event: BorrowedFd<'_>) -> squeue::Entry {
     opcode::PollAdd::new(types::Fd(event.as_raw_fd()), libc::POLLIN as u32).multi(true).build()
 }

@@ -1,15 +1,20 @@
-//! The table of operations in flight: a slot owns an operation's memory and descriptor until its last completion.
+//! The table of operations in flight: a slot owns an operation's memory and descriptor until its
+//! last completion.
 //!
 //! Invariants:
-//! - The user data of a submission is the index and the generation of its slot. A generation never comes back to a slot before 2^32
-//!   others, so a completion with a stale one is a bug here or in the kernel, and an assertion.
-//! - A slot is freed by the last of two events: the kernel's last completion, and the future taking the result or being dropped.
+//! - The user data of a submission is the index and the generation of its slot. A generation never
+//!   comes back to a slot before 2^32 others, so a completion with a stale one is a bug here or in
+//!   the kernel, and an assertion.
+//! - A slot is freed by the last of two events: the kernel's last completion, and the future taking
+//!   the result or being dropped.
 //! - An orphan's yield is not lost: a descriptor is closed, a provided buffer goes back.
 
 use std::collections::VecDeque;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::task::{Context, Poll, Waker};
 
+use super::buffer::AlignedBuf;
 use super::provided::{Lease, ProvidedBuffers};
 use super::request::{Guard, Request, Resource, Shape, has_more};
 use super::sys;
@@ -56,6 +61,26 @@ pub struct Completion {
     pub resource: Resource,
     /// The socket holds more than was received.
     pub socket_has_more: bool,
+}
+
+impl Completion {
+    /// The result as the kernel's convention has it: an error when negative.
+    pub fn value(&self) -> io::Result<usize> {
+        usize::try_from(self.result).map_err(|_| io::Error::from_raw_os_error(-self.result))
+    }
+
+    /// The buffer of an operation that was given one.
+    pub fn take_aligned(&mut self) -> AlignedBuf {
+        match std::mem::replace(&mut self.resource, Resource::None) {
+            Resource::Aligned(buf) => buf,
+            _ => unreachable!("the operation gives its buffer back"),
+        }
+    }
+
+    /// The lease, whose provided buffer the caller gives back.
+    pub fn take_lease(&mut self) -> Option<Lease> {
+        self.lease.take()
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -141,7 +166,8 @@ impl Slots {
         slot.generation = slot.generation.wrapping_add(1);
         slot.phase = Phase::InFlight;
         slot.shape = shape;
-        // An accept sets neither, and must not inherit a buffer that its predecessor in this slot received into.
+        // An accept sets neither, and must not inherit a buffer that its predecessor in this slot
+        // received into.
         (slot.result, slot.flags) = (0, 0);
         slot.resource = resource;
         slot.guard = guard;
@@ -242,7 +268,8 @@ impl Slots {
         Poll::Ready(self.take(key, provided))
     }
 
-    /// The next result of an accept: `Ready(None)` when it has ended and must be armed again, which ends the key.
+    /// The next result of an accept: `Ready(None)` when it has ended and must be armed again, which
+    /// ends the key.
     pub(super) fn poll_accept(&mut self, key: Key, context: &mut Context<'_>) -> Poll<Option<Completion>> {
         let slot = self.slot(key);
         let Resource::Accepted(queue) = &mut slot.resource else { unreachable!("not an accept") };
@@ -279,7 +306,8 @@ impl Slots {
         }
     }
 
-    /// The future is gone. True if the kernel still has the operation, so that it should be cancelled.
+    /// The future is gone. True if the kernel still has the operation, so that it should be
+    /// cancelled.
     pub(super) fn orphan(&mut self, key: Key, provided: &ProvidedBuffers) -> bool {
         let slot = self.slot(key);
         match slot.phase {
@@ -323,7 +351,8 @@ impl Slots {
 }
 
 impl Drop for Slots {
-    /// What the kernel still has is leaked, however it comes to this: freed memory could be written to.
+    /// What the kernel still has is leaked, however it comes to this: freed memory could be written
+    /// to.
     fn drop(&mut self) {
         if self.in_kernel > 0 {
             std::mem::forget(std::mem::take(&mut self.slots));

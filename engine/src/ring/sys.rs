@@ -1,7 +1,9 @@
-//! Plain system calls that the standard library does not wrap: sockets with `SO_REUSEPORT`, CPU affinity, priorities, limits,
-//! syncs that are not repeated, `statvfs`, `uname` and event descriptors.
+//! Plain system calls that the standard library does not wrap: sockets with `SO_REUSEPORT`, CPU
+//! affinity, priorities, limits, syncs that are not repeated, `statvfs`, `uname` and event
+//! descriptors.
 //!
-//! Every function here is safe to call: it passes the kernel only memory that it owns for the length of the call.
+//! Every function here is safe to call: it passes the kernel only memory that it owns for the
+//! length of the call.
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -13,10 +15,16 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::io::Space;
-
 /// Connections that the kernel completes ahead of `accept`; it caps this by `net.core.somaxconn`.
 pub const LISTEN_BACKLOG: i32 = 4096;
+
+/// A file system's own numbers, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Space {
+    pub total: u64,
+    /// What an unprivileged process may still allocate.
+    pub available: u64,
+}
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
@@ -49,7 +57,8 @@ impl RawAddress {
                     sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(v4.ip().octets()) },
                     sin_zero: [0; 8],
                 };
-                // SAFETY: `sockaddr_storage` is at least as large and as aligned as every address type, by definition.
+                // SAFETY: `sockaddr_storage` is at least as large and as aligned as every address
+                // type, by definition.
                 unsafe { (&raw mut storage).cast::<libc::sockaddr_in>().write(raw) };
                 mem::size_of::<libc::sockaddr_in>()
             }
@@ -80,8 +89,8 @@ impl RawAddress {
 
 fn tcp_socket(address: SocketAddr) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-    // Blocking on purpose: the ring fails operations on a non-blocking socket with EAGAIN instead of waiting for them.
-    // SAFETY: `socket` takes no pointers.
+    // Blocking on purpose: the ring fails operations on a non-blocking socket with EAGAIN instead
+    // of waiting for them. SAFETY: `socket` takes no pointers.
     let fd = check(unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) })?;
     // SAFETY: the kernel just gave us this descriptor; nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
@@ -102,8 +111,8 @@ fn set_option(socket: &OwnedFd, level: libc::c_int, option: libc::c_int) -> io::
     .map(drop)
 }
 
-/// A listening TCP socket that shares its port with the other cores (`SO_REUSEPORT`). Linux hands `TCP_NODELAY` down from the
-/// listener to what it accepts, so it is set once, here.
+/// A listening TCP socket that shares its port with the other cores (`SO_REUSEPORT`). Linux hands
+/// `TCP_NODELAY` down from the listener to what it accepts, so it is set once, here.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = tcp_socket(address)?;
     set_option(&socket, libc::SOL_SOCKET, libc::SO_REUSEADDR)?;
@@ -127,8 +136,8 @@ pub fn unconnected(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(TcpStream::from(socket))
 }
 
-/// Makes operations on a socket fail with `EAGAIN` where they would wait, or not. The ring waits for a blocking socket alone, and a
-/// splice must never wait.
+/// Makes operations on a socket fail with `EAGAIN` where they would wait, or not. The ring waits
+/// for a blocking socket alone, and a splice must never wait.
 pub fn set_blocking(socket: &TcpStream, blocking: bool) -> io::Result<()> {
     socket.set_nonblocking(!blocking)
 }
@@ -160,9 +169,11 @@ pub fn is_local(socket: &TcpStream) -> bool {
 /// Congestion controls that don't pace, the better one first.
 const UNPACED: [&str; 2] = ["cubic", "reno"];
 
-/// Takes a congestion control that doesn't pace, on a connection within this machine or a listener for such. There is no network to be
-/// gentle to, and pacing costs a timer for every few packets: where the default is BBR, sending over loopback took 0.5 to 0.6 s of CPU per
-/// GB with it and 0.06 without (0.15 when it is changed on an open connection). It is about speed alone, so a refusal changes nothing.
+/// Takes a congestion control that doesn't pace, on a connection within this machine or a listener
+/// for such. There is no network to be gentle to, and pacing costs a timer for every few packets:
+/// where the default is BBR, sending over loopback took 0.5 to 0.6 s of CPU per GB with it and 0.06
+/// without (0.15 when it is changed on an open connection). It is about speed alone, so a refusal
+/// changes nothing.
 pub fn set_unpaced(socket: &impl AsRawFd) {
     let _ = UNPACED.iter().any(|name| set_congestion_control(socket.as_raw_fd(), name).is_ok());
 }
@@ -189,7 +200,8 @@ pub fn event() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Adds one to an event counter. A failure could only mean 2^64 signals, and the poll would have seen those.
+/// Adds one to an event counter. A failure could only mean 2^64 signals, and the poll would have
+/// seen those.
 pub fn signal_event(event: BorrowedFd<'_>) {
     let one = 1u64.to_ne_bytes();
     // SAFETY: `one` outlives the call and is as long as said.
@@ -220,7 +232,8 @@ pub fn pin_to(cpu: usize) -> io::Result<()> {
 /// Lets the calling thread, and those that it starts from now on, run on these CPUs only.
 ///
 /// # Errors
-/// `InvalidInput` when a number is past the end of a CPU set, and what the kernel says when none of them is there.
+/// `InvalidInput` when a number is past the end of a CPU set, and what the kernel says when none of
+/// them is there.
 pub fn restrict_to(cpus: &[usize]) -> io::Result<()> {
     // SAFETY: a CPU set is plain data for which all zeros is the empty set.
     let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
@@ -238,10 +251,12 @@ pub fn restrict_to(cpus: &[usize]) -> io::Result<()> {
 /// How a thread stands beside others that want its CPU.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Scheduling {
-    /// It runs where nobody else wants to, and whoever wakes takes its place at once (`SCHED_IDLE`). Taking a thread out of this state again needs a privilege.
+    /// It runs where nobody else wants to, and whoever wakes takes its place at once
+    /// (`SCHED_IDLE`). Taking a thread out of this state again needs a privilege.
     Idle,
-    /// Of CPU time that others want, each step of niceness takes a fifth from its share. With a slice longer than theirs it is the one that waits when others
-    /// wake, on Linux 6.12 and later; `None` leaves that to the kernel.
+    /// Of CPU time that others want, each step of niceness takes a fifth from its share. With a
+    /// slice longer than theirs it is the one that waits when others wake, on Linux 6.12 and later;
+    /// `None` leaves that to the kernel.
     Normal { niceness: i32, slice: Option<Duration> },
 }
 
@@ -251,7 +266,8 @@ pub const THIS_THREAD: i32 = 0;
 /// Says how a thread of this process is scheduled, and those that it starts from now on.
 ///
 /// # Errors
-/// `PermissionDenied` when that would be more than it had, without `CAP_SYS_NICE` or enough of `RLIMIT_NICE` (sched(7)).
+/// `PermissionDenied` when that would be more than it had, without `CAP_SYS_NICE` or enough of
+/// `RLIMIT_NICE` (sched(7)).
 pub fn schedule_thread(thread: i32, scheduling: Scheduling) -> io::Result<()> {
     let (policy, niceness, slice) = match scheduling {
         Scheduling::Idle => (libc::SCHED_IDLE, 0, None),
@@ -268,7 +284,8 @@ pub fn schedule_thread(thread: i32, scheduling: Scheduling) -> io::Result<()> {
         sched_deadline: 0,
         sched_period: 0,
     };
-    // SAFETY: the attributes outlive the call and say their own size, which is all that the kernel reads.
+    // SAFETY: the attributes outlive the call and say their own size, which is all that the kernel
+    // reads.
     let result = unsafe { libc::syscall(libc::SYS_sched_setattr, thread, &raw const attributes, 0) };
     check(result as libc::c_int).map(drop)
 }
@@ -281,7 +298,8 @@ pub fn is_scheduled_idle(thread: i32) -> bool {
 
 /// The niceness of the calling thread.
 pub fn niceness() -> i32 {
-    // SAFETY: `getpriority` takes no pointers; on Linux 0 is the calling thread, and its niceness is a thread's own. It can't fail for that one.
+    // SAFETY: `getpriority` takes no pointers; on Linux 0 is the calling thread, and its niceness
+    // is a thread's own. It can't fail for that one.
     unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) }
 }
 
@@ -298,8 +316,9 @@ pub fn is_writable(file: &File) -> io::Result<bool> {
     Ok(flags & libc::O_ACCMODE != libc::O_RDONLY)
 }
 
-/// Makes the data of a file durable, with the metadata needed to read it back. The standard library's repeats an interrupted sync; this one
-/// does not, because the second may report success for data that the first one lost.
+/// Makes the data of a file durable, with the metadata needed to read it back. The standard
+/// library's repeats an interrupted sync; this one does not, because the second may report success
+/// for data that the first one lost.
 pub fn sync_data(file: &File) -> io::Result<()> {
     // SAFETY: `fdatasync` takes no pointers.
     check(unsafe { libc::fdatasync(file.as_raw_fd()) }).map(drop)
@@ -369,7 +388,8 @@ pub fn raise_limit(limit: Limit) -> io::Result<u64> {
 
 /// Takes ownership of a descriptor that a completion delivered.
 pub(super) fn own_descriptor(fd: RawFd) -> OwnedFd {
-    // SAFETY: only `slots` calls this, once for each completion that created a descriptor, so nobody else owns it.
+    // SAFETY: only `slots` calls this, once for each completion that created a descriptor, so
+    // nobody else owns it.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 

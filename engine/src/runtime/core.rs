@@ -1,7 +1,8 @@
 //! One core: its ring, tasks, timers and deadlines, and the loop that runs them.
 //!
-//! A round runs the tasks that are ready (bounded), submits what they asked for and waits in the same system call, settles the
-//! completions, and wakes tasks and timers. A core with nothing to do and no deadline sleeps without a timeout.
+//! A round runs the tasks that are ready (bounded), submits what they asked for and waits in the
+//! same system call, settles the completions, and wakes tasks and timers. A core with nothing to do
+//! and no deadline sleeps without a timeout.
 //!
 //! Invariant: no `RefCell` here is borrowed while a task runs or a waker is called.
 
@@ -14,20 +15,21 @@ use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use std::time::Duration;
 
-use super::RingIo;
-use super::bulk::{BulkTurns, Pipes};
 use super::deadlines::Deadlines;
 use super::doorbell::Doorbell;
 use super::load::{CoreLoad, Meter};
+use super::pipes::Pipes;
 use super::slab::Slab;
 use super::steps::step;
 use super::timers::Timers;
+use super::turns::BulkTurns;
 use crate::io::Instant;
 use crate::ring::provided::Lease;
 use crate::ring::{Ring, Wait};
 use crate::types::CoreId;
 
-/// Tasks of one round. What they submit goes to the kernel together, and nobody waits for more than this.
+/// Tasks of one round. What they submit goes to the kernel together, and nobody waits for more than
+/// this.
 const TASKS_PER_ROUND: usize = 256;
 /// Rounds in which tasks that are being dropped may spawn or wake others.
 const DROP_ROUNDS_MAX: usize = 1000;
@@ -113,7 +115,8 @@ impl Core {
         }
     }
 
-    /// Wakes the waker after the next look at the kernel, so that work in slices holds up nobody's I/O.
+    /// Wakes the waker after the next look at the kernel, so that work in slices holds up nobody's
+    /// I/O.
     pub fn wake_next_round(&self, waker: Waker) {
         self.yielded.borrow_mut().push(waker);
     }
@@ -195,7 +198,8 @@ pub(super) fn spawn(core: &Rc<Core>, task: impl Future<Output = ()> + 'static) {
     runnable.schedule();
 }
 
-/// The calling thread as a core. Dropping it drops the tasks, and the ring reaps what they had in flight.
+/// The calling thread as a core. Dropping it drops the tasks, and the ring reaps what they had in
+/// flight.
 pub(super) struct CoreThread(Rc<Core>);
 
 impl CoreThread {
@@ -204,8 +208,8 @@ impl CoreThread {
         Self(Rc::new(core))
     }
 
-    pub fn io(&self) -> RingIo {
-        RingIo::new(self.0.clone())
+    pub fn core(&self) -> Rc<Core> {
+        self.0.clone()
     }
 
     /// Runs until `main` has ended, or another core asked to stop.

@@ -1,15 +1,15 @@
 //! The coarse deadlines of the streams of one core.
 //!
-//! Setting one is a store. A sweep looks at all of them, at most once a second, not before the earliest one that was ever set since the
-//! last sweep, and not at all while no stream has one. Expiry shuts a half of the socket down, so the operations in flight end
-//! by themselves.
+//! Setting one is a store. A sweep looks at all of them, at most once a second, not before the
+//! earliest one that was ever set since the last sweep, and not at all while no stream has one.
+//! Expiry shuts a half of the socket down, so the operations in flight end by themselves.
 
-use std::net::{Shutdown, TcpStream};
+use std::net::TcpStream;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::half::{Half, shut_down};
 use super::slab::Slab;
-use super::stream::Half;
 use crate::io::Instant;
 
 /// The least time between two sweeps, and so how late a deadline may be.
@@ -83,16 +83,6 @@ impl Deadlines {
         }
         self.earliest = earliest;
     }
-}
-
-/// Shuts a half down. It fails only where there is nothing to shut: the peer is gone already.
-pub(super) fn shut_down(stream: &TcpStream, half: Half) {
-    let how = match half {
-        Half::Read => Shutdown::Read,
-        Half::Write => Shutdown::Write,
-        Half::Both => Shutdown::Both,
-    };
-    let _ = stream.shutdown(how);
 }
 
 #[cfg(test)]

@@ -1,11 +1,14 @@
-//! How other threads reach a core: a queue of tasks to run, and a bell that is rung only when the core sleeps.
+//! How other threads reach a core: a queue of tasks to run, and a bell that is rung only when the
+//! core sleeps.
 //!
-//! The protocol, free of lost wake-ups: a sleeper says that it sleeps and then looks at the queue once more; a waker pushes and
-//! then looks whether the core sleeps. A full fence between the two steps on both sides makes one of them see the other.
+//! The protocol, free of lost wake-ups: a sleeper says that it sleeps and then looks at the queue
+//! once more; a waker pushes and then looks whether the core sleeps. A full fence between the two
+//! steps on both sides makes one of them see the other.
 //!
-//! The bell is an event descriptor that the ring polls, not a message from ring to ring: measured on Linux 6.18 with two busy virtual CPUs
-//! (bench `wakeup`), a hop costs 19 to 33 µs of CPU by event and 26 to 33 by message, nearly all of it the kernel waking a thread.
-//! A message saves nothing then, and threads without a ring would need the event all the same.
+//! The bell is an event descriptor that the ring polls, not a message from ring to ring: measured
+//! on Linux 6.18 with two busy virtual CPUs (bench `wakeup`), a hop costs 19 to 33 µs of CPU by
+//! event and 26 to 33 by message, nearly all of it the kernel waking a thread. A message saves
+//! nothing then, and threads without a ring would need the event all the same.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

@@ -1,20 +1,20 @@
 //! Reads, writes and reservations of files as loops over what the kernel does at once.
 //!
-//! Invariant: each step starts at a block boundary, also after a short one. The kernel ends a direct read short at the end of the file and
-//! a direct write short at an error; so a step that moved a part of a block is taken back to the start of that block.
+//! Invariant: each step starts at a block boundary, also after a short one. The kernel ends a
+//! direct read short at the end of the file and a direct write short at an error; so a step that
+//! moved a part of a block is taken back to the start of that block.
 
 use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::RingIo;
-use super::stream::aligned;
 use crate::io::{AlignedBuf, BLOCK_SIZE, WithBuf};
-use crate::ring::Completion;
 use crate::ring::request::Request;
+use crate::ring::{Completion, Ring};
 
-/// Steps without progress (interruptions, or a write that keeps ending in the same block) before giving up.
+/// Steps without progress (interruptions, or a write that keeps ending in the same block) before
+/// giving up.
 pub(crate) const STALLS_MAX: usize = 16;
 /// Zeros written at once where the file system cannot reserve space.
 const ZEROS: usize = 1 << 20;
@@ -34,7 +34,7 @@ fn is_interruption(completion: &Completion) -> bool {
 }
 
 pub(super) async fn read(
-    io: &RingIo,
+    ring: &Ring,
     file: &Arc<File>,
     mut buf: AlignedBuf,
     range: Range<usize>,
@@ -46,8 +46,8 @@ pub(super) async fn read(
     while done < range.len() {
         let from = done - done % BLOCK_SIZE;
         let request = Request::read(file, buf, range.start + from..range.end, offset + from as u64);
-        let mut completion = io.ring().submit(request).await;
-        buf = aligned(&mut completion);
+        let mut completion = ring.submit(request).await;
+        buf = completion.take_aligned();
         if is_interruption(&completion) && stalls < STALLS_MAX {
             stalls += 1;
             continue;
@@ -63,7 +63,7 @@ pub(super) async fn read(
 }
 
 pub(super) async fn write(
-    io: &RingIo,
+    ring: &Ring,
     file: &Arc<File>,
     mut buf: AlignedBuf,
     range: Range<usize>,
@@ -74,8 +74,8 @@ pub(super) async fn write(
     let mut stalls = 0;
     while done < range.len() {
         let request = Request::write(file, buf, range.start + done..range.end, offset + done as u64);
-        let mut completion = io.ring().submit(request).await;
-        buf = aligned(&mut completion);
+        let mut completion = ring.submit(request).await;
+        buf = completion.take_aligned();
         let count = match completion.value() {
             Ok(count) => count - count % BLOCK_SIZE,
             Err(_) if is_interruption(&completion) => 0,
@@ -91,10 +91,10 @@ pub(super) async fn write(
 }
 
 /// An operation without a buffer, repeated while it is interrupted.
-pub(super) async fn repeat(io: &RingIo, request: impl Fn() -> Request) -> io::Result<Completion> {
+pub(super) async fn repeat(ring: &Ring, request: impl Fn() -> Request) -> io::Result<Completion> {
     let mut stalls = 0;
     loop {
-        let completion = io.ring().submit(request()).await;
+        let completion = ring.submit(request()).await;
         if is_interruption(&completion) && stalls < STALLS_MAX {
             stalls += 1;
             continue;
@@ -104,10 +104,10 @@ pub(super) async fn repeat(io: &RingIo, request: impl Fn() -> Request) -> io::Re
 }
 
 /// Reserves `size` bytes. What an attempt that failed has added to the file is cut off again.
-pub(super) async fn allocate(io: &RingIo, file: &Arc<File>, size: u64) -> io::Result<()> {
+pub(super) async fn allocate(ring: &Ring, file: &Arc<File>, size: u64) -> io::Result<()> {
     let before = file.metadata()?.len();
-    let outcome = match repeat(io, || Request::allocate(file, size)).await {
-        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => fill_with_zeros(io, file, before, size).await,
+    let outcome = match repeat(ring, || Request::allocate(file, size)).await {
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => fill_with_zeros(ring, file, before, size).await,
         outcome => outcome.map(drop),
     };
     if outcome.is_err() && file.metadata()?.len() > before {
@@ -117,12 +117,12 @@ pub(super) async fn allocate(io: &RingIo, file: &Arc<File>, size: u64) -> io::Re
 }
 
 /// For file systems that cannot reserve space: writing is the only way to be sure of it.
-async fn fill_with_zeros(io: &RingIo, file: &Arc<File>, before: u64, size: u64) -> io::Result<()> {
+async fn fill_with_zeros(ring: &Ring, file: &Arc<File>, before: u64, size: u64) -> io::Result<()> {
     let mut offset = before.next_multiple_of(BLOCK_SIZE as u64);
     let mut zeros = AlignedBuf::zeroed(ZEROS);
     while offset < size {
         let count = (size - offset).min(ZEROS as u64).next_multiple_of(BLOCK_SIZE as u64) as usize;
-        let (written, buf) = write(io, file, zeros, 0..count, offset).await;
+        let (written, buf) = write(ring, file, zeros, 0..count, offset).await;
         written?;
         zeros = buf;
         offset += count as u64;
@@ -138,7 +138,8 @@ mod tests {
 
     #[test]
     fn where_space_cannot_be_reserved_zeros_are_written_behind_what_is_there() {
-        // Beside the build's output: the system's directory for such files may not allow direct I/O.
+        // Beside the build's output: the system's directory for such files may not allow direct
+        // I/O.
         let program = std::env::current_exe().unwrap();
         let directory = tempfile::tempdir_in(program.parent().unwrap()).unwrap();
         let path = directory.path().join("file");
@@ -156,7 +157,7 @@ mod tests {
                     )
                     .open(&path)
                     .unwrap();
-                    fill_with_zeros(&io, &Arc::new(direct), before as u64, size).await.unwrap();
+                    fill_with_zeros(io.ring(), &Arc::new(direct), before as u64, size).await.unwrap();
                 }
             })
             .unwrap();

@@ -1,7 +1,8 @@
 //! Accepting connections: one multishot accept per core on a port that all cores share.
 //!
-//! The accept is armed by the first call and stays armed between calls. When too many connections wait to be taken it is cancelled, and
-//! armed again once they are taken; when the listener is dropped, those that wait are closed.
+//! The accept is armed by the first call and stays armed between calls. When too many connections
+//! wait to be taken it is cancelled, and armed again once they are taken; when the listener is
+//! dropped, those that wait are closed.
 
 use std::future::poll_fn;
 use std::io;
@@ -20,8 +21,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds and listens. With port 0 the kernel picks one: bind the first core, ask [`Listener::local_addr`], and bind the
-    /// others to that.
+    /// Binds and listens. With port 0 the kernel picks one: bind the first core, ask
+    /// [`Listener::local_addr`], and bind the others to that.
     pub fn bind(io: &RingIo, address: SocketAddr) -> io::Result<Listener> {
         Ok(Listener { io: io.clone(), socket: Rc::new(sys::listen(address)?), accept: None })
     }
@@ -30,8 +31,8 @@ impl Listener {
         self.socket.local_addr()
     }
 
-    /// The next connection. Re-arms the multishot accept when the kernel ended it. `EMFILE` and the like come as errors and
-    /// leave the listener usable: wait a little, then call again.
+    /// The next connection. Re-arms the multishot accept when the kernel ended it. `EMFILE` and the
+    /// like come as errors and leave the listener usable: wait a little, then call again.
     pub async fn accept(&mut self) -> io::Result<Stream> {
         loop {
             let ring = self.io.ring();
@@ -44,7 +45,8 @@ impl Listener {
                 (Ok(_), Some(descriptor)) => return Ok(Stream::new(&self.io, TcpStream::from(descriptor))),
                 (Ok(_), None) => unreachable!("an accept that succeeds has a descriptor"),
                 (Err(error), _) => match error.raw_os_error() {
-                    // Paused because too many connections waited; a peer that left while it waited; a signal.
+                    // Paused because too many connections waited; a peer that left while it waited;
+                    // a signal.
                     Some(libc::ECANCELED | libc::ECONNABORTED | libc::EINTR | libc::EAGAIN) => {}
                     _ => return Err(error),
                 },

@@ -1,7 +1,8 @@
 //! How busy a core is, for other cores to see.
 //!
-//! A core measures the part of its time that it neither slept nor lent to others, over windows of about [`WINDOW`], and publishes it
-//! with one store. Who asks reads two atomics, and gets an estimate: it may be old by a window, or by a round that takes longer.
+//! A core measures the part of its time that it neither slept nor lent to others, over windows of
+//! about [`WINDOW`], and publishes it with one store. Who asks reads two atomics, and gets an
+//! estimate: it may be old by a window, or by a round that takes longer.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -21,7 +22,8 @@ const AWAKE: u64 = u64::MAX;
 /// How busy a core is and was.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct CoreLoad {
-    /// The part of the last window of some 2 ms in which it neither slept nor worked for others, in thousandths.
+    /// The part of the last window of some 2 ms in which it neither slept nor worked for others, in
+    /// thousandths.
     pub busy_thousandths: u32,
     /// The same in nanoseconds, since the start.
     pub busy_ns: u64,

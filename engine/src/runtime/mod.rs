@@ -1,23 +1,27 @@
 //! One core: a pinned thread with a ring, a task queue, timers and streams.
 //!
-//! [`run`] starts the cores; each gets a [`RingIo`], its handle to everything below. Nothing here knows blobs.
+//! [`run`] starts the cores; each gets a [`RingIo`], its handle to everything below. Nothing here
+//! knows blobs.
 
 mod blocking;
-mod bulk;
 mod core;
 mod deadlines;
 mod doorbell;
 mod file;
+mod half;
 #[cfg(all(test, feature = "loom"))]
 mod interleavings;
 mod kernel_tls;
 mod listener;
 mod load;
+mod pipes;
 mod ring_io;
 mod slab;
+mod splice;
 pub mod steps;
 mod stream;
 mod timers;
+mod turns;
 
 use std::future::Future;
 use std::io;
@@ -34,28 +38,32 @@ pub(crate) use self::core::now;
 pub(crate) use file::{STALLS_MAX, assert_aligned};
 pub(crate) use ring_io::{DIRECTORY_MODE, FILE_MODE, list_dir, wall_clock_ns};
 
-pub use bulk::{Splice, Taken};
+pub use half::Half;
 pub use listener::Listener;
 pub use load::CoreLoad;
 pub use ring_io::{RingFile, RingIo};
-pub use stream::{Half, ReceivedBytes, Stream};
+pub use splice::{Splice, Taken};
+pub use stream::{ReceivedBytes, Stream};
 
 /// What the runtime needs to know to start.
 #[derive(Clone, Debug)]
 pub struct RuntimeOptions {
     /// Threads to start, at least 1.
     pub cores: u16,
-    /// Pin thread `i` to the `i`-th CPU this process may run on (and do nothing if there are fewer CPUs than cores).
+    /// Pin thread `i` to the `i`-th CPU this process may run on (and do nothing if there are fewer
+    /// CPUs than cores).
     pub pin: bool,
 }
 
 /// Starts the cores and blocks until the main future of each has ended.
 ///
-/// `core_main` is called once on each core's own thread. When a main future ends, tasks still running on that core are
-/// dropped, what they had in flight is cancelled and reaped, and the thread ends.
+/// `core_main` is called once on each core's own thread. When a main future ends, tasks still
+/// running on that core are dropped, what they had in flight is cancelled and reaped, and the
+/// thread ends.
 ///
 /// # Errors
-/// When the kernel lacks what the ring needs, or refuses it: the message says what, and how to mend it.
+/// When the kernel lacks what the ring needs, or refuses it: the message says what, and how to mend
+/// it.
 pub fn run<Main, Fut>(options: &RuntimeOptions, core_main: Main) -> io::Result<()>
 where
     Main: Fn(CoreId, RingIo) -> Fut + Clone + Send + 'static,
@@ -90,7 +98,8 @@ where
     outcome
 }
 
-/// No core runs a task before every core has its ring, so that a failure at the start is nothing but an error.
+/// No core runs a task before every core has its ring, so that a failure at the start is nothing
+/// but an error.
 struct StartLine {
     everyone: Barrier,
     failed: AtomicBool,
@@ -135,7 +144,7 @@ where
     }
     let mut others = StopOthers { doorbells, armed: true };
     let thread = CoreThread::new(core);
-    let main = core_main(id, thread.io());
+    let main = core_main(id, RingIo::new(thread.core()));
     let ended = thread.run(main);
     // Before the others are let alone: dropping what is left may panic as well.
     drop(thread);

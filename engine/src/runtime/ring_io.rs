@@ -25,7 +25,8 @@ use crate::types::CoreId;
 pub(crate) const FILE_MODE: u32 = 0o600;
 pub(crate) const DIRECTORY_MODE: u32 = 0o700;
 
-/// An open file, for direct I/O. It is the same for the cores and for the maintenance thread, which share one store.
+/// An open file, for direct I/O. It is the same for the cores and for the maintenance thread, which
+/// share one store.
 #[derive(Clone, Debug)]
 pub struct RingFile(pub(crate) Arc<File>);
 
@@ -75,20 +76,21 @@ impl Disk for RingIo {
     }
 
     async fn read_at(&self, file: &RingFile, buf: AlignedBuf, range: Range<usize>, offset: u64) -> WithBuf<usize> {
-        file::read(self, &file.0, buf, range, offset).await
+        file::read(self.ring(), &file.0, buf, range, offset).await
     }
 
     async fn write_at(&self, file: &RingFile, buf: AlignedBuf, range: Range<usize>, offset: u64) -> WithBuf<()> {
-        file::write(self, &file.0, buf, range, offset).await
+        file::write(self.ring(), &file.0, buf, range, offset).await
     }
 
     async fn sync(&self, file: &RingFile) -> io::Result<()> {
-        // Not repeated, not even after an interruption: a second sync may report success for data that the first one lost.
+        // Not repeated, not even after an interruption: a second sync may report success for data
+        // that the first one lost.
         self.ring().submit(Request::sync(&file.0, true)).await.value().map(drop)
     }
 
     async fn allocate(&self, file: &RingFile, size: u64) -> io::Result<()> {
-        file::allocate(self, &file.0, size).await
+        file::allocate(self.ring(), &file.0, size).await
     }
 
     async fn truncate(&self, file: &RingFile, size: u64) -> io::Result<()> {
@@ -212,7 +214,8 @@ pub(crate) fn wall_clock_ns() -> u64 {
 
 async fn open(io: &RingIo, path: &Path, flags: i32) -> io::Result<RingFile> {
     let path = sys::path_to_c(path)?;
-    let completion = file::repeat(io, || Request::open(path.clone(), flags | libc::O_CLOEXEC, FILE_MODE)).await?;
+    let completion =
+        file::repeat(io.ring(), || Request::open(path.clone(), flags | libc::O_CLOEXEC, FILE_MODE)).await?;
     let descriptor = completion.descriptor.expect("an open that succeeds has a descriptor");
     Ok(RingFile(Arc::new(File::from(descriptor))))
 }

@@ -1,4 +1,5 @@
-//! A table whose entries keep their index, with reuse of the free ones. The owner of an index removes it exactly once.
+//! A table whose entries keep their index, with reuse of the free ones. The owner of an index
+//! removes it exactly once.
 
 pub(super) struct Slab<T> {
     entries: Vec<Option<T>>,

@@ -1,12 +1,14 @@
 //! A TCP connection on the ring.
 //!
-//! One receive and one send may be in flight at a time; a second of the same kind is an assertion. Deadlines are coarse (swept
-//! at most once a second, and not at all while no stream has one): an expired deadline shuts the socket's half down, which ends
-//! the operation in flight, so nothing is ever cancelled half done.
+//! One receive and one send may be in flight at a time; a second of the same kind is an assertion.
+//! Deadlines are coarse (swept at most once a second, and not at all while no stream has one): an
+//! expired deadline shuts the socket's half down, which ends the operation in flight, so nothing is
+//! ever cancelled half done.
 //!
-//! How large answers leave without a copy is in `bulk`.
+//! How large answers leave without a copy is in `splice`.
 //!
-//! A receive or send whose future is dropped may still take or put bytes: the connection is good for nothing but being closed.
+//! A receive or send whose future is dropped may still take or put bytes: the connection is good
+//! for nothing but being closed.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -17,8 +19,8 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use super::RingIo;
-use super::bulk::Stalled;
-use super::deadlines::shut_down;
+use super::half::{Half, shut_down};
+use super::pipes::Stalled;
 use crate::io::{AlignedBuf, Body, Instant, WithBuf};
 use crate::ring::Completion;
 use crate::ring::provided::Lease;
@@ -28,7 +30,8 @@ use crate::ring::sys::{self, RawAddress};
 /// How often an operation that was interrupted before it did anything is tried again.
 const RETRIES_MAX: usize = 16;
 
-/// A connection; clones share it. The descriptor closes when the last clone and the last operation are gone.
+/// A connection; clones share it. The descriptor closes when the last clone and the last operation
+/// are gone.
 #[derive(Clone)]
 pub struct Stream(pub(super) Rc<Socket>);
 
@@ -50,19 +53,11 @@ pub(super) struct Socket {
     pub send_until: Cell<SendUntil>,
 }
 
-/// Bytes in a buffer that the kernel picked from the core's provided-buffer ring; the buffer goes back when dropped, so keep it
-/// short. Empty means end of stream.
+/// Bytes in a buffer that the kernel picked from the core's provided-buffer ring; the buffer goes
+/// back when dropped, so keep it short. Empty means end of stream.
 pub struct ReceivedBytes {
     io: RingIo,
     lease: Option<Lease>,
-}
-
-/// Which direction a shutdown or deadline is about.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Half {
-    Read,
-    Write,
-    Both,
 }
 
 /// Marks a direction as busy while it lives.
@@ -127,8 +122,9 @@ impl Stream {
         self.0.socket.nodelay()
     }
 
-    /// Receives what is there, at most one provided buffer. While it waits, no buffer is bound to this connection: ten thousand idle
-    /// connections cost none. When the buffers have run out it waits for one.
+    /// Receives what is there, at most one provided buffer. While it waits, no buffer is bound to
+    /// this connection: ten thousand idle connections cost none. When the buffers have run out it
+    /// waits for one.
     pub async fn recv(&self) -> io::Result<ReceivedBytes> {
         let Socket { io, socket, receiving, drained, .. } = &*self.0;
         let _busy = Busy::new(receiving, "receive");
@@ -138,11 +134,13 @@ impl Stream {
             let mut completion = io.ring().submit(Request::receive_provided(socket, drained.get())).await;
             let received = ReceivedBytes { io: io.clone(), lease: completion.take_lease() };
             if received.lease.is_some() || completion.result == -libc::ENOBUFS {
-                // The buffer was used, by this receive or by one that was faster: giving it back tells the next one.
+                // The buffer was used, by this receive or by one that was faster: giving it back
+                // tells the next one.
                 std::mem::forget(turn.take());
             }
             if completion.result == -libc::ENOBUFS {
-                // Who has received nothing yet needs no buffer: only with something to receive it waits for one.
+                // Who has received nothing yet needs no buffer: only with something to receive it
+                // waits for one.
                 if drained.replace(true) {
                     BufferFree { io, ticket: None }.await;
                     turn = Some(Turn(io));
@@ -154,7 +152,8 @@ impl Stream {
         }
     }
 
-    /// Receives at least one byte into `buf[range]`; 0 means end of stream. Any range; no alignment needed.
+    /// Receives at least one byte into `buf[range]`; 0 means end of stream. Any range; no alignment
+    /// needed.
     pub async fn recv_into(&self, buf: AlignedBuf, range: Range<usize>) -> WithBuf<usize> {
         let Socket { io, socket, receiving, drained, .. } = &*self.0;
         let _busy = Busy::new(receiving, "receive");
@@ -163,7 +162,7 @@ impl Stream {
         let mut retries = Retries::default();
         loop {
             let mut completion = io.ring().submit(Request::receive(socket, buf, range.clone())).await;
-            buf = aligned(&mut completion);
+            buf = completion.take_aligned();
             if !retries.again(&completion) {
                 drained.set(!completion.socket_has_more);
                 return (completion.value(), buf);
@@ -171,8 +170,8 @@ impl Stream {
         }
     }
 
-    /// Takes at least one and up to `len` bytes off the stream and throws them away, which costs no copy; 0 means end of stream. Good for
-    /// measuring a sender alone.
+    /// Takes at least one and up to `len` bytes off the stream and throws them away, which costs no
+    /// copy; 0 means end of stream. Good for measuring a sender alone.
     pub async fn discard(&self, len: usize) -> io::Result<usize> {
         let Socket { io, socket, receiving, drained, .. } = &*self.0;
         let _busy = Busy::new(receiving, "receive");
@@ -211,7 +210,8 @@ impl Stream {
         (Ok(()), bytes)
     }
 
-    /// Sends `head` and then `body[range]`, whole, in one operation; either may be empty. No alignment needed.
+    /// Sends `head` and then `body[range]`, whole, in one operation; either may be empty. No
+    /// alignment needed.
     pub async fn send_with_head(
         &self,
         head: Vec<u8>,
@@ -248,13 +248,14 @@ impl Stream {
         (outcome, head, body)
     }
 
-    /// Shuts a half down; an operation in flight on it ends (a receive with 0 bytes, a send with `EPIPE`).
+    /// Shuts a half down; an operation in flight on it ends (a receive with 0 bytes, a send with
+    /// `EPIPE`).
     pub fn shutdown(&self, half: Half) {
         shut_down(&self.0.socket, half);
     }
 
-    /// From `deadline` on, `half` is shut down and [`Stream::timed_out`] is true. A later call replaces the deadline; `None`
-    /// clears it. Costs a store, so call it as often as you like.
+    /// From `deadline` on, `half` is shut down and [`Stream::timed_out`] is true. A later call
+    /// replaces the deadline; `None` clears it. Costs a store, so call it as often as you like.
     pub fn set_deadline(&self, deadline: Option<(Instant, Half)>) {
         let mut deadlines = self.0.io.core().deadlines.borrow_mut();
         let index = match self.0.deadline.get() {
@@ -292,14 +293,8 @@ fn progress(completion: &Completion) -> io::Result<usize> {
     }
 }
 
-pub(super) fn aligned(completion: &mut Completion) -> AlignedBuf {
-    match std::mem::replace(&mut completion.resource, Resource::None) {
-        Resource::Aligned(buf) => buf,
-        _ => unreachable!("the operation gives its buffer back"),
-    }
-}
-
-/// Waits until a provided buffer is free. Who is woken and dropped before it could use that passes it on.
+/// Waits until a provided buffer is free. Who is woken and dropped before it could use that passes
+/// it on.
 struct BufferFree<'io> {
     io: &'io RingIo,
     ticket: Option<u64>,
@@ -334,8 +329,8 @@ impl Drop for BufferFree<'_> {
     }
 }
 
-/// The turn of a receive that waited for a buffer. If it ends without one, by the end of the stream or by being dropped, the
-/// next one that waits is told.
+/// The turn of a receive that waited for a buffer. If it ends without one, by the end of the stream
+/// or by being dropped, the next one that waits is told.
 struct Turn<'io>(&'io RingIo);
 
 impl Drop for Turn<'_> {

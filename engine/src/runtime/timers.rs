@@ -1,7 +1,8 @@
-//! The timers of one core: an ordered map from deadline to waker. The first deadline is the timeout of the ring's wait.
+//! The timers of one core: an ordered map from deadline to waker. The first deadline is the timeout
+//! of the ring's wait.
 //!
-//! Invariant: a timer is in the map from its first poll until it expired or its future was dropped. Equal deadlines expire in the
-//! order in which they were set.
+//! Invariant: a timer is in the map from its first poll until it expired or its future was dropped.
+//! Equal deadlines expire in the order in which they were set.
 
 use std::collections::BTreeMap;
 use std::task::Waker;

@@ -1,11 +1,12 @@
-//! The simulated disk without time: files by number, names by path, space, and what of it survives a crash.
+//! The simulated disk without time: files by number, names by path, space, and what of it survives
+//! a crash.
 //!
 //! Names have two states, as content has: what a process sees, and what is durable. Between them
 //! lies a journal of changes, each atomic. Directories are entries like files; the tree is one map
 //! from full paths, in which all below a directory are neighbours. A directory may be a file
 //! system of its own: then it has its own space, and no name moves in or out.
 //!
-//! Nothing here fails by injection: that is [`super::operation`]'s.
+//! Nothing here fails by injection: that is [`super::device`]'s.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};

@@ -20,14 +20,15 @@ pub struct Faults {
     pub write_lost: f64,
     /// A write that reports success and was done at another offset or in another file.
     pub write_misdirected: f64,
-    /// `EIO` of a sync. What it should have made durable counts as clean from then on: a sync that is tried again reports success
-    /// and does nothing for it.
+    /// `EIO` of a sync. What it should have made durable counts as clean from then on: a sync that
+    /// is tried again reports success and does nothing for it.
     pub sync_error: f64,
     /// A sync that reports success and was not done.
     pub sync_lie: f64,
     /// `EIO` of the sync of a directory; nothing becomes durable, a later one can succeed.
     pub dir_sync_error: f64,
-    /// `EIO` of opening to write, allocating, renaming, removing, creating a directory, listing; nothing is done.
+    /// `EIO` of opening to write, allocating, renaming, removing, creating a directory, listing;
+    /// nothing is done.
     pub metadata_error: f64,
     /// An operation that takes up to [`SLOW_FACTOR`] times the usual longest.
     pub slow: f64,

@@ -1,11 +1,15 @@
-//! The content of one simulated file: what is durable, what a reader sees, and the writes between the two.
+//! The content of one simulated file: what is durable, what a reader sees, and the writes between
+//! the two.
 //!
-//! Content is held in pages of one block, shared and never changed in place except by bit rot. A page that was never written reads as zeros.
-//! Every change carries a sequence number of the disk, so that a sync covers exactly what was complete when it was called.
+//! Content is held in pages of one block, shared and never changed in place except by bit rot. A
+//! page that was never written reads as zeros. Every change carries a sequence number of the disk,
+//! so that a sync covers exactly what was complete when it was called.
 //!
 //! Invariants:
-//! - A reader sees `newest` over `durable`. A page in `newest` is the newest of its versions in `unsynced`.
-//! - `unsynced` is in the order in which the writes completed. A version that is not newer than the durable one is not in it.
+//! - A reader sees `newest` over `durable`. A page in `newest` is the newest of its versions in
+//!   `unsynced`.
+//! - `unsynced` is in the order in which the writes completed. A version that is not newer than the
+//!   durable one is not in it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -51,7 +55,8 @@ struct Version {
     is_given_up: bool,
 }
 
-/// How much of what was not synced a power failure keeps. Drawn once a crash, so that extremes are common.
+/// How much of what was not synced a power failure keeps. Drawn once a crash, so that extremes are
+/// common.
 #[derive(Clone, Copy)]
 pub enum Survival {
     Everything,
@@ -138,8 +143,8 @@ impl Inode {
         }
     }
 
-    /// Sets the size, as not yet durable. What a cut leaves behind is there again if a power failure undoes the cut; if the file grows again,
-    /// it reads as zeros there.
+    /// Sets the size, as not yet durable. What a cut leaves behind is there again if a power
+    /// failure undoes the cut; if the file grows again, it reads as zeros there.
     pub fn resize(&mut self, sequence: u64, size: u64) {
         let pages = self.size.div_ceil(PAGE_SIZE)..size.div_ceil(PAGE_SIZE);
         let left_behind: Vec<u64> = pages.filter(|page| self.visible(*page).is_some()).collect();
@@ -173,7 +178,8 @@ impl Inode {
         self.durable.retain(|page, _| *page < pages);
     }
 
-    /// A sync up to `sequence` failed: what it should have made durable counts as clean from now on.
+    /// A sync up to `sequence` failed: what it should have made durable counts as clean from now
+    /// on.
     pub fn give_up(&mut self, sequence: u64) {
         for version in self.unsynced.iter_mut().filter(|version| version.sequence <= sequence) {
             version.is_given_up = true;

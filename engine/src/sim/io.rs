@@ -1,7 +1,8 @@
 //! The seam on a simulated machine: [`SimIo`] is one core's [`crate::io::Io`].
 //!
-//! Every law of the seam that a caller could break is asserted here, so that a run in the simulation finds what would be undefined on a
-//! ring: misaligned transfers, writes to a file opened to read, files kept over a crash.
+//! Every law of the seam that a caller could break is asserted here, so that a run in the
+//! simulation finds what would be undefined on a ring: misaligned transfers, writes to a file
+//! opened to read, files kept over a crash.
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -13,9 +14,10 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::event::EventId;
 use super::operation::{Operation, Outcome, SimFile, Transfer};
 use super::schedule::SimCore;
-use super::state::{EventId, Node, State};
+use super::state::{Node, State};
 use crate::io::{AlignedBuf, BLOCK_SIZE, Clock, DirEntry, Disk, Instant, OpenMode, Randomness, Space, Spawn, WithBuf};
 use crate::types::CoreId;
 

@@ -6,17 +6,17 @@
 //! process can read a block before such a write and after it. `fallocate` and `ftruncate` of the
 //! file wait for direct I/O in flight (`inode_dio_wait` in ext4 and XFS); reads and syncs do not.
 //!
-//! Not here: what is in flight and does not come late. That is [`super::operation`]'s.
+//! Not here: what is in flight and does not come late. That is [`super::device`]'s.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::disk::{Disk, InodeId};
+use super::event::EventId;
 use super::fault::Stats;
 use super::inode::{ALL_SECTORS, PAGE_SIZE, Survival};
 use super::operation::{Operation, Transfer};
 use super::random::Random;
-use super::state::EventId;
 
 /// The part of a write that comes late.
 pub struct LateWrite {

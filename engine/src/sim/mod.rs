@@ -7,9 +7,11 @@
 //! the machine with what the disk kept. Same seed, same calls: same run.
 //!
 //! The disk keeps its promises exactly and nothing more:
-//! - A read sees every completed write. Only a sync makes durable what completed before it was called.
+//! - A read sees every completed write. Only a sync makes durable what completed before it was
+//!   called.
 //! - A name is durable once its directory was synced. A file's size is, once the file was.
-//! - A power failure keeps of the rest any part, by sectors and in any order; a killed process loses only what was in flight.
+//! - A power failure keeps of the rest any part, by sectors and in any order; a killed process
+//!   loses only what was in flight.
 //! - What fails by injection, and how: [`Faults`].
 //!
 //! Machines share the queue of what happens next and the stream of chance, and nothing else: each
@@ -17,7 +19,10 @@
 //! machine uses the methods of [`Sim`] itself, which are those of machine 0.
 
 mod clock;
+mod crash;
+mod device;
 mod disk;
+mod event;
 mod fault;
 mod inode;
 mod io;
@@ -31,7 +36,7 @@ mod state;
 mod tests;
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::io::Result;
 use std::path::{Path, PathBuf};
@@ -41,6 +46,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+pub use crash::CrashMode;
 pub use fault::{Faults, FlippedBit, SLOW_FACTOR, Stats};
 pub use inode::SECTOR_SIZE;
 pub use io::SimIo;
@@ -50,11 +56,12 @@ pub use random::Random;
 pub use schedule::{Pauses, Schedule};
 
 use clock::Clock;
+use device::Device;
 use disk::Disk;
+use event::EventId;
 use fault::FaultMap;
 use late::LateWrites;
-use operation::Device;
-use schedule::{MAIN_TASK, Scheduler, SimCore, TaskId, TaskWaker};
+use schedule::{MAIN_TASK, Scheduler, TaskId, TaskWaker};
 use state::{Fired, Node, State};
 
 /// A poll takes up to this much virtual time, so that time also passes on a busy machine.
@@ -65,6 +72,8 @@ const YIELD_POLLS_MAX: u64 = 1_000;
 const WALL_CLOCK_START_NS: u64 = 1_767_225_600_000_000_000;
 /// The longest that machines take to come up after all went down.
 const BOOT_NS_MAX: u64 = 1_000_000_000;
+
+type Action = Box<dyn FnOnce(&Sim)>;
 
 /// The machines that are simulated: equal ones, to begin with.
 #[derive(Clone, Debug)]
@@ -104,22 +113,13 @@ impl Default for SimOptions {
     }
 }
 
-/// How the machine goes down.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum CrashMode {
-    /// The process is killed: what completed stays, durable or not; what was in flight happens,
-    /// partly happens, or does not. Writes may happen while the next process runs already:
-    /// [`SimOptions::late_write_ns_max`].
-    Process,
-    /// The power fails: as above, and what was not durable survives by chance.
-    Power,
-}
-
 /// One or more simulated machines.
 pub struct Sim {
     seed: u64,
     steps_max: u64,
     state: Rc<RefCell<State>>,
+    /// What is to be done later, by the events that say when.
+    actions: RefCell<BTreeMap<EventId, Action>>,
 }
 
 impl Sim {
@@ -141,7 +141,7 @@ impl Sim {
         let nodes = (0..options.nodes).map(node).collect();
         let scheduler = Scheduler::new(options.schedule, options.pauses);
         let state = State::new(Random::new(seed), nodes, scheduler);
-        Self { seed, steps_max: options.steps_max, state: Rc::new(RefCell::new(state)) }
+        Self { seed, steps_max: options.steps_max, state: Rc::new(RefCell::new(state)), actions: RefCell::default() }
     }
 
     pub fn seed(&self) -> u64 {
@@ -153,7 +153,7 @@ impl Sim {
     /// # Panics
     /// When there are not so many, in what is asked of it.
     pub fn node(&self, node: u16) -> SimNode<'_> {
-        SimNode { sim: self, node }
+        SimNode { state: &self.state, node }
     }
 
     /// The seam of a core. Any number of cores exist.
@@ -169,7 +169,8 @@ impl Sim {
     /// Runs until the future ends. Tasks that it spawned stay, and go on in the next run.
     ///
     /// # Panics
-    /// With the seed: when nothing can ever happen again and the future has not ended, and when it takes too many steps.
+    /// With the seed: when nothing can ever happen again and the future has not ended, and when it
+    /// takes too many steps.
     pub fn run<T>(&mut self, future: impl Future<Output = T>) -> T {
         let seed = self.seed;
         let steps_max = self.steps_max;
@@ -177,7 +178,8 @@ impl Sim {
             .unwrap_or_else(|| panic!("livelock: no end after {steps_max} steps, seed {seed}"))
     }
 
-    /// Runs until the future ends, at most so many polls and events; `None` when it was cut off there, for a crash at every step.
+    /// Runs until the future ends, at most so many polls and events; `None` when it was cut off
+    /// there, for a crash at every step.
     ///
     /// # Panics
     /// With the seed: when nothing can ever happen again and the future has not ended.
@@ -233,14 +235,15 @@ impl Sim {
     /// Does something after this much virtual time, while tasks run: a crash, a jump of a clock, a
     /// change of faults.
     pub fn after(&self, duration: Duration, act: impl FnOnce(&Sim) + 'static) {
-        self.state.borrow_mut().act_after(duration.as_nanos() as u64, Box::new(act));
+        let event = self.state.borrow_mut().act_after(duration.as_nanos() as u64);
+        self.actions.borrow_mut().insert(event, Box::new(act));
     }
 
     /// All machines go down and come up again, with what their disks kept. The random stream, the
     /// clocks, the faults and the counters go on.
     pub fn restart(self, mode: CrashMode) -> Sim {
         let nodes = self.state.borrow().nodes.len() as u16;
-        (0..nodes).for_each(|node| self.end_life(node, mode));
+        (0..nodes).for_each(|node| self.node(node).end_life(mode));
         let mut state = self.state.borrow_mut();
         // What the test still holds of the life before may wake what is gone: that queue is read no
         // more.
@@ -310,7 +313,8 @@ impl Sim {
         self.node(0).jump_wall_clock(nanoseconds);
     }
 
-    /// Flips random bits of what was written and is at rest; fewer than `count` only on a blank disk.
+    /// Flips random bits of what was written and is at rest; fewer than `count` only on a blank
+    /// disk.
     pub fn flip_bits(&self, count: usize) -> Vec<FlippedBit> {
         self.node(0).flip_bits(count)
     }
@@ -353,7 +357,10 @@ impl Sim {
         match fired {
             Fired::Wake(waker) => waker.into_iter().for_each(Waker::wake),
             Fired::Unobserved(outcome) => drop(outcome),
-            Fired::Action(act) => act(self),
+            Fired::Action(event) => {
+                let act = self.actions.borrow_mut().remove(&event);
+                act.expect("it is done once")(self);
+            }
         }
     }
 
@@ -408,21 +415,6 @@ impl Sim {
             }
         }
     }
-
-    /// A machine's life ends; what comes late of it is not scheduled yet.
-    fn end_life(&self, node: u16, mode: CrashMode) {
-        // First, so that what destructors would still start does not begin.
-        self.state.borrow_mut().node_mut(node).device.life += 1;
-        self.drop_tasks(|place| place.node == node);
-        let ended = self.state.borrow_mut().end_life(node, mode);
-        drop(ended);
-    }
-
-    /// Drops tasks by their places.
-    fn drop_tasks(&self, is_dropped: impl Fn(SimCore) -> bool) {
-        let dropped = self.state.borrow_mut().take_tasks(is_dropped);
-        drop(dropped);
-    }
 }
 
 impl Drop for Sim {
@@ -433,10 +425,9 @@ impl Drop for Sim {
         // Tasks hold the state that holds them.
         let nodes = self.state.borrow().nodes.len() as u16;
         for node in 0..nodes {
-            self.state.borrow_mut().node_mut(node).device.life += 1;
-            self.drop_tasks(|place| place.node == node);
+            self.node(node).stop();
         }
-        let left = self.state.borrow_mut().take_actions();
+        let left = self.actions.take();
         drop(left);
     }
 }

@@ -1,4 +1,5 @@
-//! The one source of chance of a simulation: SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), so that a seed is a whole run.
+//! The one source of chance of a simulation: SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), so
+//! that a seed is a whole run.
 
 /// A seeded stream of random numbers. Not for secrets.
 #[derive(Clone, Debug)]
@@ -33,7 +34,8 @@ impl Random {
 
     /// True with this probability.
     pub fn chance(&mut self, probability: f64) -> bool {
-        // No draw for what is switched off or certain: switching a fault on changes only what follows.
+        // No draw for what is switched off or certain: switching a fault on changes only what
+        // follows.
         if probability <= 0.0 {
             return false;
         }

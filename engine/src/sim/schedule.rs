@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Wake;
 
+use super::event::EventId;
 use super::random::Random;
-use super::state::EventId;
 use crate::types::CoreId;
 
 /// The task that [`super::Sim::run`] was given.

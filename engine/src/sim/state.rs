@@ -1,7 +1,8 @@
 //! What the machines of a simulation share: the time, what is due, what is in flight and the tasks;
 //! and what each has for itself.
 //!
-//! Nothing here polls a future or drops one, so that no code of a task ever runs while the state is borrowed.
+//! Nothing here polls a future or drops one, so that no code of a task ever runs while the state is
+//! borrowed.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -11,15 +12,16 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use super::clock::Clock;
+use super::crash::CrashMode;
+use super::device::Device;
+use super::event::EventId;
 use super::fault::SLOW_FACTOR;
 use super::late;
-use super::operation::{Device, Operation, Outcome};
+use super::operation::{Operation, Outcome};
 use super::random::Random;
 use super::schedule::{MAIN_TASK, Pauses, ReadyQueue, Scheduler, SimCore, TaskId, TaskWaker};
-use super::{CrashMode, Sim};
 
 pub type TaskFuture = Pin<Box<dyn Future<Output = ()>>>;
-pub type Action = Box<dyn FnOnce(&Sim)>;
 
 pub struct State {
     /// The one stream of everything that happens by chance.
@@ -50,9 +52,6 @@ pub struct Node {
     delay_ns_max: u64,
     late_write_ns_max: u64,
 }
-
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct EventId(u64);
 
 /// A task that runs beside the main one. Its future is away while it is polled.
 pub struct Task {
@@ -88,7 +87,8 @@ enum Other {
     LateWrite(u16),
     /// A core's pause ends.
     Resume(SimCore),
-    Action(Action),
+    /// Something that the simulation was told to do.
+    Action,
 }
 
 /// What an event leaves to do outside the borrow.
@@ -96,7 +96,8 @@ pub enum Fired {
     Wake(Option<Waker>),
     /// To be dropped.
     Unobserved(Outcome),
-    Action(Action),
+    /// What the simulation was told to do then.
+    Action(EventId),
 }
 
 impl Node {
@@ -177,7 +178,8 @@ impl State {
         }
     }
 
-    /// Nobody waits for the operation any more: it runs to its end unobserved. Hands back what is to be dropped.
+    /// Nobody waits for the operation any more: it runs to its end unobserved. Hands back what is
+    /// to be dropped.
     pub fn orphan(&mut self, id: EventId) -> Option<InFlight> {
         let in_flight = self.operations.get_mut(&id)?;
         in_flight.is_orphan = true;
@@ -240,8 +242,8 @@ impl State {
     }
 
     /// Lets something happen after this time.
-    pub fn act_after(&mut self, delay_ns: u64, action: Action) {
-        self.add(Other::Action(action), delay_ns);
+    pub fn act_after(&mut self, delay_ns: u64) -> EventId {
+        self.add(Other::Action, delay_ns)
     }
 
     /// Lets a core run nothing for this time.
@@ -272,12 +274,6 @@ impl State {
                 Some(task)
             })
             .collect()
-    }
-
-    /// Takes out what was to happen later, to be dropped.
-    pub fn take_actions(&mut self) -> Vec<Action> {
-        let others = std::mem::take(&mut self.others).into_values();
-        others.filter_map(|other| if let Other::Action(action) = other { Some(action) } else { None }).collect()
     }
 
     /// A machine's life ends: what was in flight happens, happens partly or does not, and so on
@@ -367,7 +363,7 @@ impl State {
                 self.scheduler.resume(place, id);
                 Fired::Wake(None)
             }
-            Other::Action(action) => Fired::Action(action),
+            Other::Action => Fired::Action(id),
         }
     }
 

@@ -2,8 +2,8 @@
 //!
 //! Every record is counted when it is written, and its bytes are taken off when its blob goes. What
 //! was there at the start is counted in the background, in the order of the ids, while the store
-//! works. An outcome that takes away a blob which was not counted yet takes nothing off. Until every
-//! core has counted ([`super::uncounted`]), no segment is reclaimed.
+//! works. An outcome that takes away a blob which was not counted yet takes nothing off. Until
+//! every core has counted ([`super::uncounted`]), no segment is reclaimed.
 //!
 //! Not here: the counting itself ([`super::counting`]).
 

@@ -25,7 +25,8 @@ pub(crate) struct Background {
     pub pressure: Pressure,
     /// Blobs that looked damaged to a reader, for the scrub to look at.
     suspects: Mutex<Vec<BlobId>>,
-    /// Damage that the scrub found beside what is live, by its offsets, until the segment is retired.
+    /// Damage that the scrub found beside what is live, by its offsets, until the segment is
+    /// retired.
     damages: Mutex<BTreeMap<SegmentId, BTreeSet<u64>>>,
     /// What the scrub left behind at the last stop.
     pub scrub_position: Mutex<Position>,
@@ -98,7 +99,8 @@ impl Background {
         self.bell(Worker::Scrub).ring();
     }
 
-    /// Notes damage in a segment that costs no blob. False when it is known, or there is more of it already than is counted.
+    /// Notes damage in a segment that costs no blob. False when it is known, or there is more of it
+    /// already than is counted.
     pub fn add_damage(&self, segment: SegmentId, offset: u64) -> bool {
         let mut damages = self.damages.lock().unwrap_or_else(PoisonError::into_inner);
         let offsets = damages.entry(segment).or_default();
@@ -119,7 +121,8 @@ impl Background {
         probe::hit(Event::ScrubMended);
     }
 
-    /// Takes a record of a blob off the quarantine, if it is there: it was replaced, deleted, or found sound.
+    /// Takes a record of a blob off the quarantine, if it is there: it was replaced, deleted, or
+    /// found sound.
     pub fn release(&self, id: &BlobId, sequence: Sequence) -> bool {
         let is_held = self.quarantine.remove(id, sequence);
         if is_held {
@@ -138,7 +141,8 @@ impl Background {
     }
 }
 
-/// Suspects that wait at the same time; others are found when they are read again, or by the next pass.
+/// Suspects that wait at the same time; others are found when they are read again, or by the next
+/// pass.
 const SUSPECTS_MAX: usize = 1024;
 /// Damaged places that are counted in one segment.
 const DAMAGES_MAX: usize = 256;

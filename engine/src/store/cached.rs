@@ -1,6 +1,7 @@
 //! What the store keeps in the cache: heads of records, lists of extents, and payloads.
 //!
-//! All of it was verified before it came here. Keys name a record by its place and a part of it by a number.
+//! All of it was verified before it came here. Keys name a record by its place and a part of it by
+//! a number.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -118,8 +119,8 @@ impl Cached {
     }
 }
 
-/// What is known of a record holds for its new place too. (The numbers of the place within a head are
-/// those of the first; nobody asks for them.)
+/// What is known of a record holds for its new place too. (The numbers of the place within a head
+/// are those of the first; nobody asks for them.)
 pub(super) fn rekey(cache: &Cache, from: RecordPlace, to: RecordPlace) {
     for part in [PART_HEAD, PART_EXTENTS, PART_PAYLOAD] {
         cache.rekey(&from.part(part), to.part(part));

@@ -12,7 +12,8 @@ use crate::store::shard::Shard;
 use crate::types::CoreId;
 
 impl<I: Io> Shard<I> {
-    /// Writes a checkpoint, on core 0. Returns its size in bytes; `None` when it failed, and then the one before counts on.
+    /// Writes a checkpoint, on core 0. Returns its size in bytes; `None` when it failed, and then
+    /// the one before counts on.
     pub(super) async fn write_checkpoint(&self) -> Option<u64> {
         if self.shared().is_incomplete() {
             tracing::warn!(
@@ -34,7 +35,8 @@ impl<I: Io> Shard<I> {
     }
 
     async fn try_write_checkpoint(&self) -> std::io::Result<u64> {
-        // What is covered is settled before the first slice: its outcomes are in the index by now, so they are in the slices.
+        // What is covered is settled before the first slice: its outcomes are in the index by now,
+        // so they are in the slices.
         let mut covered: Vec<Covered> = Vec::new();
         let mut last = None;
         loop {

@@ -50,7 +50,8 @@ impl<I: Io> Shard<I> {
         Ok(existed)
     }
 
-    /// On a disk that is full to the last block, deletes are what makes space: they wait for that of those before them.
+    /// On a disk that is full to the last block, deletes are what makes space: they wait for that
+    /// of those before them.
     async fn bury_patiently(&self, head: Head) -> Result<SegmentId, LogError> {
         let since = self.io().now();
         loop {
@@ -61,8 +62,9 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// Writes a tombstone where there is room for it, on this core or another: what a full disk leaves for tombstones lies in the segments
-    /// that are open, and a core that has not written yet has none.
+    /// Writes a tombstone where there is room for it, on this core or another: what a full disk
+    /// leaves for tombstones lies in the segments that are open, and a core that has not written
+    /// yet has none.
     async fn bury(&self, head: Head) -> Result<SegmentId, LogError> {
         let mut last = match self.bury_here(head.clone()).await {
             // The graver one of two lists where it may lie by both.
@@ -99,7 +101,8 @@ impl<I: Io> Shard<I> {
     }
 }
 
-/// Which of two refusals to tell: a tombstone that may be on the disk goes before one that is not, whatever came after it.
+/// Which of two refusals to tell: a tombstone that may be on the disk goes before one that is not,
+/// whatever came after it.
 fn graver(one: LogError, other: LogError) -> LogError {
     match (one, other) {
         (LogError::InDoubt { mut segments, full, reason }, other) => {

@@ -22,7 +22,8 @@ pub enum StoreError {
     TooLarge,
     /// What is on the disk fails its checksum. `500`, and never the wrong bytes.
     Damaged { id: BlobId },
-    /// The scrub found it damaged: it is under quarantine until it is stored again or deleted. `500`
+    /// The scrub found it damaged: it is under quarantine until it is stored again or deleted.
+    /// `500`
     Quarantined { id: BlobId, reason: String },
     /// The disk refused a write or a sync; nothing was acknowledged. `503`
     WriteFailed { reason: String },

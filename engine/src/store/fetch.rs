@@ -1,7 +1,8 @@
 //! Parts of records, from the cache or else from the disk into the cache.
 //!
-//! Whoever misses first reads, everybody else who asks meanwhile waits for that. When the cache has no room to be had, because readers hold all of its
-//! memory, the part is read for its asker alone, in small pieces out of the core's own memory.
+//! Whoever misses first reads, everybody else who asks meanwhile waits for that. When the cache has
+//! no room to be had, because readers hold all of its memory, the part is read for its asker alone,
+//! in small pieces out of the core's own memory.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -21,7 +22,8 @@ use crate::store::records::Record;
 use crate::store::shard::Shard;
 use crate::types::BlobId;
 
-/// A payload of at most this many bytes is kept beside its head; a longer one for itself, in memory that can be sent without a copy.
+/// A payload of at most this many bytes is kept beside its head; a longer one for itself, in memory
+/// that can be sent without a copy.
 pub const SMALL_PAYLOAD_MAX: usize = 16 << 10;
 /// Bytes that are read at once without the cache.
 const BYPASS_MAX: usize = 4 * CHECK_SIZE;
@@ -126,7 +128,8 @@ impl<I: Io> Shard<I> {
         Some((Payload { buf: SharedBuf::new(buf, charge), range: 0..payload.len(), from: 0 }, size))
     }
 
-    /// Heads are small: one that finds no room in the cache is used all the same, by its asker alone.
+    /// Heads are small: one that finds no room in the cache is used all the same, by its asker
+    /// alone.
     fn keep_head(&self, decoded: Decoded, payload: Option<Arc<[u8]>>, leader: Leader<Cached>) -> Arc<CachedHead> {
         let (head, size) = self.new_head(decoded, payload);
         if head.charge.is_some() {
@@ -217,7 +220,8 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// A part of a payload that starts with the first byte of `range`, which is not empty. It may end earlier or later.
+    /// A part of a payload that starts with the first byte of `range`, which is not empty. It may
+    /// end earlier or later.
     pub(super) async fn fetch(&self, wanted: &Wanted<I>, range: Range<usize>) -> Result<Part, StoreError> {
         debug_assert!(!range.is_empty() && range.end <= wanted.payload_length);
         if let Some(payload) = self.cached_payload(wanted.place) {

@@ -1,7 +1,7 @@
 //! What is hashed at a time: how far a payload is, and the frames that one core hashes for another.
 //!
-//! Invariant: the state of a hash is in one place, with the core that hashes, which keeps the frames in
-//! their order. Who hashes where and when is in [`super::hashing`].
+//! Invariant: the state of a hash is in one place, with the core that hashes, which keeps the
+//! frames in their order. Who hashes where and when is in [`super::hashing`].
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};

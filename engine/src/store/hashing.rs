@@ -1,11 +1,15 @@
-//! Hashing what comes in, once: SHA-256 of the content, and the checksums of its check blocks while they are in the cache.
+//! Hashing what comes in, once: SHA-256 of the content, and the checksums of its check blocks while
+//! they are in the cache.
 //!
-//! An upload usually hashes what it received before it receives more. SHA-256 is then all that bounds one fast upload: a core hashes some
-//! 1.3 GB/s, and receives three times as much. So where this core is busy and another one is idle, full frames are hashed there: they travel in
-//! messages, one after the other, and the state of the hash goes with the first and stays until it is asked back.
+//! An upload usually hashes what it received before it receives more. SHA-256 is then all that
+//! bounds one fast upload: a core hashes some 1.3 GB/s, and receives three times as much. So where
+//! this core is busy and another one is idle, full frames are hashed there: they travel in
+//! messages, one after the other, and the state of the hash goes with the first and stays until it
+//! is asked back.
 //!
-//! Invariants: a frame is written only after it was hashed, so nobody reads memory that another changes. The state of the hash is in one place,
-//! which keeps the frames in their order; if it gets lost with a core, the upload can't be committed any more.
+//! Invariants: a frame is written only after it was hashed, so nobody reads memory that another
+//! changes. The state of the hash is in one place, which keeps the frames in their order; if it
+//! gets lost with a core, the upload can't be committed any more.
 
 use std::sync::atomic::Ordering;
 
@@ -21,7 +25,8 @@ use crate::store::shard::Shard;
 use crate::sync::{Promised, promise};
 use crate::types::{ContentHash, CoreId};
 
-/// How much longer hashing takes than splicing as many bytes, about: what counts in the turns of bulk work.
+/// How much longer hashing takes than splicing as many bytes, about: what counts in the turns of
+/// bulk work.
 const HASH_WEIGHT: usize = 4;
 /// Uploads of other cores that a core hashes for at the same time.
 const HELPED_UPLOADS_MAX: u32 = 4;
@@ -142,8 +147,8 @@ impl<I: Io> UploadHash<I> {
         Self { shard: shard.clone(), upload, at: At::Here(Sha256::new()), helper: None }
     }
 
-    /// Whether the next frame should wait to be hashed by another core: this one is busy, and that one is not.
-    /// It is kept for as long as it stays idle.
+    /// Whether the next frame should wait to be hashed by another core: this one is busy, and that
+    /// one is not. It is kept for as long as it stays idle.
     pub fn wants_help(&mut self) -> bool {
         let io = &self.shard.0.io;
         let (own, cores) = (self.shard.0.core, self.shard.cores());
@@ -168,7 +173,8 @@ impl<I: Io> UploadHash<I> {
         self.helper = None;
     }
 
-    /// Hashes the rest of a payload here and now, after all that is away. False when the hash got lost.
+    /// Hashes the rest of a payload here and now, after all that is away. False when the hash got
+    /// lost.
     pub async fn hash_here(&mut self, payload: &[u8], progress: &mut Progress) -> bool {
         self.bring_back().await;
         let At::Here(hasher) = &mut self.at else { return false };

@@ -1,9 +1,9 @@
 //! Large blobs that are being read, over all cores.
 //!
-//! The record of a small blob lies in one segment, which its reader holds. The pieces of a large one
-//! lie anywhere, and a reader comes to know their segments only on its way. So while somebody reads
-//! it, what becomes dead of it, because it was deleted or moved, is not counted as dead: none of its
-//! segments is reclaimed. The last reader that may know of those places does the counting
+//! The record of a small blob lies in one segment, which its reader holds. The pieces of a large
+//! one lie anywhere, and a reader comes to know their segments only on its way. So while somebody
+//! reads it, what becomes dead of it, because it was deleted or moved, is not counted as dead: none
+//! of its segments is reclaimed. The last reader that may know of those places does the counting
 //! ([`super::pin`]).
 
 use std::collections::{BTreeMap, HashMap};
@@ -20,7 +20,8 @@ pub(super) struct InUse(Mutex<HashMap<BlobId, Reading>>);
 struct Reading {
     /// How many read which record of it.
     readers: BTreeMap<Sequence, usize>,
-    /// What to count as dead when nobody reads this record, or an older one, any more. A later record may share pieces with it.
+    /// What to count as dead when nobody reads this record, or an older one, any more. A later
+    /// record may share pieces with it.
     condemned: Vec<(Sequence, Condemned)>,
 }
 
@@ -60,7 +61,8 @@ impl InUse {
         free.into_iter().map(|(_, condemned)| condemned).collect()
     }
 
-    /// Leaves the counting to the readers of this record and of older ones; gives it back when there are none.
+    /// Leaves the counting to the readers of this record and of older ones; gives it back when
+    /// there are none.
     pub fn condemn(&self, id: BlobId, sequence: Sequence, condemned: Condemned) -> Option<Condemned> {
         let mut all = self.0.lock().expect("no panic under the lock");
         let Some(reading) = all.get_mut(&id) else { return Some(condemned) };

@@ -1,4 +1,5 @@
-//! What the length in a location says besides the length: whether the record holds the content, or a list of extents.
+//! What the length in a location says besides the length: whether the record holds the content, or
+//! a list of extents.
 
 use crate::index::Location;
 use crate::log::bytes;

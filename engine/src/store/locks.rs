@@ -1,7 +1,8 @@
-//! The operations under way on the ids of one core: one at a time for each id, in the order in which they came.
+//! The operations under way on the ids of one core: one at a time for each id, in the order in
+//! which they came.
 //!
-//! The owner of an id gives each operation its sequence at the moment when its turn comes, so that the order of the sequences is the order
-//! of the outcomes.
+//! The owner of an id gives each operation its sequence at the moment when its turn comes, so that
+//! the order of the sequences is the order of the outcomes.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};

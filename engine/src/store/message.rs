@@ -1,4 +1,5 @@
-//! What cores say to one another: small messages, and no bytes of blobs but the frames that one core hashes for another.
+//! What cores say to one another: small messages, and no bytes of blobs but the frames that one
+//! core hashes for another.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -117,8 +118,8 @@ impl Outcome {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Acquired {
     pub current: Option<Location>,
-    /// What lies on the disk may say something else than `current` at the next start: neither "it is there" nor "it is not" may be answered
-    /// without writing it.
+    /// What lies on the disk may say something else than `current` at the next start: neither "it
+    /// is there" nor "it is not" may be answered without writing it.
     pub in_doubt: bool,
     /// The number of the operation that may now happen.
     pub sequence: Sequence,

@@ -1,14 +1,14 @@
 //! Put, get, delete and list over log and index; the only writer of the index.
 //!
-//! Each core has a [`Shard`]. Any shard takes any request: it asks the owner of the id by message, and
-//! reads, hashes and writes bytes itself.
+//! Each core has a [`Shard`]. Any shard takes any request: it asks the owner of the id by message,
+//! and reads, hashes and writes bytes itself.
 //!
-//! Nouns, what a thing is, lie below; verbs, what is done with it, above. A noun imports no verb. The
-//! verbs of a shard are methods of [`Shard`], each in the file of its subject.
+//! Nouns, what a thing is, lie below; verbs, what is done with it, above. A noun imports no verb.
+//! The verbs of a shard are methods of [`Shard`], each in the file of its subject.
 //!
 //! | nouns | question |
 //! | --- | --- |
-//! | [`options`], [`limits`] | what is a store told, and how much of a thing makes it do something? |
+//! | [`options`], [`limits`] | what is a store told, and how much of a thing makes it act? |
 //! | [`meta`], [`status`], [`error`] | what does it answer? |
 //! | [`location`], [`ownership`] | what does the index say of a record, and whose ids are which? |
 //! | [`message`], [`calls`] | what do cores say to one another? |

@@ -1,4 +1,5 @@
-//! A store looked at while nobody serves it: what its segments hold, and whether every byte is what was written.
+//! A store looked at while nobody serves it: what its segments hold, and whether every byte is what
+//! was written.
 //!
 //! Nothing is changed: the store is opened read-only, on one core.
 
@@ -92,7 +93,8 @@ pub struct Offline<I: Io> {
 }
 
 impl<I: Io> Offline<I> {
-    /// Opens the store in these directories, read-only. One that is served at the same time changes underneath: lock it first.
+    /// Opens the store in these directories, read-only. One that is served at the same time changes
+    /// underneath: lock it first.
     pub async fn open(io: I, dirs: Vec<PathBuf>) -> Result<Self, OpenError> {
         let store = Store::new(StoreOptions {
             dirs,
@@ -100,6 +102,7 @@ impl<I: Io> Offline<I> {
             memory_bytes: MEMORY_BYTES,
             segment_size: None,
             read_only: true,
+            callers_files: &[],
             limits: Limits::default(),
         });
         let shard = store.open(CoreId(0), io).await?;
@@ -110,7 +113,8 @@ impl<I: Io> Offline<I> {
         self.shard.0.index.borrow().len() as u64
     }
 
-    /// The blobs that the scrub has put under quarantine and that are still there as it found them, by id.
+    /// The blobs that the scrub has put under quarantine and that are still there as it found them,
+    /// by id.
     pub fn quarantine(&self) -> Vec<Quarantined> {
         let index = self.shard.0.index.borrow();
         let is_current = |entry: &Quarantined| index.get(&entry.id).is_some_and(|at| at.sequence == entry.sequence);
@@ -154,7 +158,8 @@ impl<I: Io> Offline<I> {
         }
     }
 
-    /// Reads everything: every record of every segment against its checksums, and every blob against its SHA-256.
+    /// Reads everything: every record of every segment against its checksums, and every blob
+    /// against its SHA-256.
     pub async fn check(&self, mut progress: impl FnMut(CheckProgress)) -> Vec<Finding> {
         let segments = self.shard.shared().table.all();
         let mut done = CheckProgress {

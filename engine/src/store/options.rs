@@ -14,10 +14,14 @@ pub struct StoreOptions {
     pub cores: u16,
     /// Bytes of memory for the cache and for buffers, over all cores.
     pub memory_bytes: u64,
-    /// Bytes of a segment; `None` picks by the size of the file system. Applies to new segments only.
+    /// Bytes of a segment; `None` picks by the size of the file system. Applies to new segments
+    /// only.
     pub segment_size: Option<u64>,
     /// Change nothing on the disk: for inspection, and without uploads or deletes.
     pub read_only: bool,
+    /// Names of files in the data directories that are the caller's own: a directory that holds
+    /// nothing else may become part of a store.
+    pub callers_files: &'static [&'static str],
     /// What a program leaves at its default.
     pub limits: Limits,
 }
@@ -35,12 +39,13 @@ pub enum Missing {
     Forget,
 }
 
-/// The least memory that a core keeps for uploads and for reads beside the cache, where there is twice as much of it.
+/// The least memory that a core keeps for uploads and for reads beside the cache, where there is
+/// twice as much of it.
 const BUFFERS_PER_CORE_MIN: u64 = 16 << 20;
 
 impl StoreOptions {
-    /// Bytes of one core for uploads under way and for reads that do without the cache: a quarter of the memory, at least
-    /// [`BUFFERS_PER_CORE_MIN`] and at most a half.
+    /// Bytes of one core for uploads under way and for reads that do without the cache: a quarter
+    /// of the memory, at least [`BUFFERS_PER_CORE_MIN`] and at most a half.
     pub(super) fn buffers_per_core(&self) -> usize {
         let per_core = self.memory_bytes / u64::from(self.cores);
         (per_core / 4).max(BUFFERS_PER_CORE_MIN).min(per_core / 2) as usize

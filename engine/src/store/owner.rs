@@ -1,6 +1,8 @@
-//! What a shard does as the owner of its ids: it finds, locks and lists them, and says so to the other cores.
+//! What a shard does as the owner of its ids: it finds, locks and lists them, and says so to the
+//! other cores.
 //!
-//! The index is written here alone: by `apply`, when the holder of an id's lock says what came of its operation.
+//! The index is written here alone: by `apply`, when the holder of an id's lock says what came of
+//! its operation.
 
 use std::sync::atomic::Ordering;
 
@@ -139,7 +141,8 @@ impl<I: Io> Shard<I> {
         Acquired { current, in_doubt, sequence }
     }
 
-    /// Enters an outcome into the index and passes the lock on. What was under quarantine and is replaced or removed is so no longer.
+    /// Enters an outcome into the index and passes the lock on. What was under quarantine and is
+    /// replaced or removed is so no longer.
     pub(super) fn apply(&self, id: BlobId, outcome: Outcome) -> Released {
         let released = self.enter(id, outcome);
         if let Some(before) = released.before

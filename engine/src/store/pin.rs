@@ -1,6 +1,7 @@
 //! What a reader of a large blob holds: a pin, which keeps its pieces where they are.
 //!
-//! Which blobs are pinned is in [`super::in_use`]. The last pin to go counts as dead what waits there.
+//! Which blobs are pinned is in [`super::in_use`]. The last pin to go counts as dead what waits
+//! there.
 
 use crate::io::Io;
 use crate::store::event::Event;
@@ -18,8 +19,9 @@ pub(super) struct Pin<I: Io> {
 }
 
 impl<I: Io> Shard<I> {
-    /// A blob in pieces went out of the index before its bytes were counted as live, so nothing shows that its segments are in use: nothing is
-    /// reclaimed while somebody reads it. To be called before this core's own counting can end.
+    /// A blob in pieces went out of the index before its bytes were counted as live, so nothing
+    /// shows that its segments are in use: nothing is reclaimed while somebody reads it. To be
+    /// called before this core's own counting can end.
     pub(super) fn hold_for_readers(&self, released: Released) {
         let Some(before) = released.before.filter(has_extents) else { return };
         if self.shared().in_use.condemn(released.id, before.sequence, Condemned::Blob(released)).is_none() {

@@ -1,10 +1,10 @@
-//! How short space is, and so how long the bytes of an upload wait: uploads slow down before there is
-//! none.
+//! How short space is, and so how long the bytes of an upload wait: uploads slow down before there
+//! is none.
 //!
-//! Compaction says how much space there is and whether it can make more. While it can, uploads wait a
-//! little for their bytes, the longer the less is free, so that compaction gets the disk and the
-//! cores; on the last segments they wait for it to come forward. When it can't, nobody waits: the log
-//! takes what fits and refuses the rest. The waiting itself is in [`super::slowdown`].
+//! Compaction says how much space there is and whether it can make more. While it can, uploads wait
+//! a little for their bytes, the longer the less is free, so that compaction gets the disk and the
+//! cores; on the last segments they wait for it to come forward. When it can't, nobody waits: the
+//! log takes what fits and refuses the rest. The waiting itself is in [`super::slowdown`].
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,8 +15,8 @@ use crate::store::space::Space;
 const SLOW_PERCENT: u64 = 4;
 /// The wait for a MiB on a core when hardly anything is left.
 const WAIT_PER_MIB: Duration = Duration::from_millis(60);
-/// The time that compaction takes to see that there is something to do, and how long anybody waits for
-/// it on the last segments.
+/// The time that compaction takes to see that there is something to do, and how long anybody waits
+/// for it on the last segments.
 const PATIENCE_MIN: Duration = Duration::from_millis(500);
 const PATIENCE_MAX: Duration = Duration::from_secs(5);
 

@@ -15,7 +15,8 @@ pub struct CompactionStatus {
     pub freed_bytes: u64,
     /// Segments that could not be emptied because something failed.
     pub failures: u64,
-    /// Bytes of segments now, and what of them emptying segments would give back; tombstones that are needed count in.
+    /// Bytes of segments now, and what of them emptying segments would give back; tombstones that
+    /// are needed count in.
     pub segment_bytes: u64,
     pub dead_bytes: u64,
 }
@@ -97,7 +98,8 @@ pub struct ScrubStatus {
     pub mended: u64,
     /// How far the present pass is, in millionths; 1,000,000 between two.
     pub progress_ppm: u32,
-    /// When the last complete pass ended, in nanoseconds since 1970, also before the start; 0: none did.
+    /// When the last complete pass ended, in nanoseconds since 1970, also before the start; 0: none
+    /// did.
     pub last_pass_end_ns: u64,
 }
 

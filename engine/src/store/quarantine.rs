@@ -1,7 +1,9 @@
 //! Blobs that failed a check of the scrub: they are refused, never served.
 //!
-//! An entry stands for one record of a blob, by its sequence: who stores the content again, or deletes it, takes it off the list. Compaction gives a blob
-//! a new sequence, so the entry goes along. The scrub keeps the list in a file of the first data directory (`docs/format.md`, section "Scrub").
+//! An entry stands for one record of a blob, by its sequence: who stores the content again, or
+//! deletes it, takes it off the list. Compaction gives a blob a new sequence, so the entry goes
+//! along. The scrub keeps the list in a file of the first data directory (`docs/format.md`, section
+//! "Scrub").
 
 use std::collections::BTreeMap;
 use std::sync::RwLock;
@@ -19,7 +21,8 @@ pub(super) const REASON_BYTES_MAX: usize = 200;
 pub enum Ailment {
     /// Its bytes are not those that were written: it is refused.
     Damaged,
-    /// The disk refuses to read it, time and again. It is not refused beyond that: what the disk gives after all is checked as ever.
+    /// The disk refuses to read it, time and again. It is not refused beyond that: what the disk
+    /// gives after all is checked as ever.
     Unreadable,
 }
 
@@ -78,7 +81,8 @@ impl Quarantine {
         blobs.get(id).filter(|held| held.is_of(sequence)).map(|held| what(&held.entry))
     }
 
-    /// Adds a blob, in place of an older record of it. False when it was there, or the list is full.
+    /// Adds a blob, in place of an older record of it. False when it was there, or the list is
+    /// full.
     pub fn add(&self, mut entry: Quarantined) -> bool {
         let end = (0..=REASON_BYTES_MAX).rev().find(|end| entry.reason.is_char_boundary(*end)).expect("0 is one");
         entry.reason.truncate(end);
@@ -107,7 +111,8 @@ impl Quarantine {
         is_known
     }
 
-    /// The record of a blob gets another sequence. Called before the index says so, and [`Quarantine::moved`] after it.
+    /// The record of a blob gets another sequence. Called before the index says so, and
+    /// [`Quarantine::moved`] after it.
     pub fn moves(&self, id: &BlobId, to: Sequence) {
         if self.is_empty() {
             return;

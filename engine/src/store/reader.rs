@@ -1,6 +1,7 @@
 //! A range of a blob on its way out, in order, with what comes next read ahead.
 //!
-//! Every byte that leaves here was checked against the checksum written with it. What fails is an error, never data.
+//! Every byte that leaves here was checked against the checksum written with it. What fails is an
+//! error, never data.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -56,7 +57,8 @@ impl List {
         Self { extents, next: 0, start }
     }
 
-    /// The extent that holds a position at or behind this list's own, with where its content starts.
+    /// The extent that holds a position at or behind this list's own, with where its content
+    /// starts.
     fn advance_to(&mut self, position: u64) -> Option<(u64, Extent)> {
         loop {
             let extent = *self.extents.extents.get(self.next)?;
@@ -143,7 +145,8 @@ impl<I: Io> BlobReader<I> {
         self.end - self.position
     }
 
-    /// The next bytes, at most a frame; `None` at the end. After an error every further call gives that error: nothing is passed over.
+    /// The next bytes, at most a frame; `None` at the end. After an error every further call gives
+    /// that error: nothing is passed over.
     pub async fn next(&mut self, pace: Pace) -> Result<Option<Chunk>, StoreError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
@@ -251,7 +254,8 @@ impl<I: Io> BlobReader<I> {
         if let Some(payload) = self.shard.cached_payload(piece.wanted.place) {
             return Ok(shared(payload, from..to));
         }
-        // A whole frame is missing, so the next ones most likely are too. A small range says nothing of what follows.
+        // A whole frame is missing, so the next ones most likely are too. A small range says
+        // nothing of what follows.
         if from == 0 && to == piece.wanted.payload_length {
             self.is_cold = true;
             self.read_ahead();
@@ -330,7 +334,8 @@ fn wanted_of<I: Io>(id: BlobId, extent: &Extent, kind: Kind) -> Wanted<I> {
     Wanted { id, place, kind, payload_length: extent.payload_length as usize, head: None, segment: None }
 }
 
-/// Where a range of the payload lies in a buffer that holds `held`, whose first byte is the payload's byte `from`.
+/// Where a range of the payload lies in a buffer that holds `held`, whose first byte is the
+/// payload's byte `from`.
 fn within(held: &Range<usize>, from: usize, range: &Range<usize>) -> Range<usize> {
     let start = held.start + range.start - from;
     start..held.end.min(held.start + range.end - from)

@@ -1,7 +1,9 @@
-//! Where blobs of other cores were found lately, so that popular ones need no message to their owner.
+//! Where blobs of other cores were found lately, so that popular ones need no message to their
+//! owner.
 //!
-//! Every core counts the changes of its part of the index: an entry here holds while its owner's count is what it was before the owner was asked.
-//! The count goes up before a delete is acknowledged, so nobody finds here what was deleted before the question.
+//! Every core counts the changes of its part of the index: an entry here holds while its owner's
+//! count is what it was before the owner was asked. The count goes up before a delete is
+//! acknowledged, so nobody finds here what was deleted before the question.
 
 use std::cell::RefCell;
 
@@ -10,10 +12,12 @@ use crate::index::Location;
 use crate::mutant::{Mutant, is_planted};
 use crate::types::BlobId;
 
-/// Entries; each takes 64 bytes. A newer blob takes the place of an older one that falls on the same.
+/// Entries; each takes 64 bytes. A newer blob takes the place of an older one that falls on the
+/// same.
 const ENTRIES: usize = 4096;
 
-/// Changes of one core's part of the index, insertions of new blobs aside. On a cache line of its own.
+/// Changes of one core's part of the index, insertions of new blobs aside. On a cache line of its
+/// own.
 #[derive(Default)]
 #[repr(align(128))]
 pub(super) struct Changes(AtomicU64);

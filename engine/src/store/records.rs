@@ -65,7 +65,8 @@ impl<I: Io> Shard<I> {
         Ok(record)
     }
 
-    /// Reads and verifies a head; the whole record when it is short, and then its payload is verified too.
+    /// Reads and verifies a head; the whole record when it is short, and then its payload is
+    /// verified too.
     pub(super) async fn read_record(
         &self,
         id: BlobId,
@@ -272,7 +273,8 @@ impl<I: Io> Shard<I> {
         self.reread(id, (segment, extent.offset_units), read).await
     }
 
-    /// Calls `visit` with the segment and the bytes of every record that a blob at `location` takes, the first one aside.
+    /// Calls `visit` with the segment and the bytes of every record that a blob at `location`
+    /// takes, the first one aside.
     pub(super) async fn visit_pieces(
         &self,
         id: BlobId,

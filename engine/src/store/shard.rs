@@ -1,4 +1,5 @@
-//! The store as one core sees it: the owner of a range of ids (`owner.rs`), and the door to all others.
+//! The store as one core sees it: the owner of a range of ids (`owner.rs`), and the door to all
+//! others.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -278,8 +279,9 @@ impl<I: Io> Shard<I> {
         self.call(CoreId(0), Request::Closed).await;
     }
 
-    /// Ends this core's part: refuses new operations, waits for those in flight, seals, and writes the checkpoint together with the
-    /// other cores. Every core must call it once; the calls end together.
+    /// Ends this core's part: refuses new operations, waits for those in flight, seals, and writes
+    /// the checkpoint together with the other cores. Every core must call it once; the calls end
+    /// together.
     pub async fn close(&self) {
         self.shared().health.begin_closing(self.0.io.now());
         self.0.closing.set(true);

@@ -104,8 +104,9 @@ impl<F> Shared<F> {
         }
     }
 
-    /// Whether recovery could not read, or not trust, all that is on the disk. It may be there at the next start, so until then nothing is
-    /// concluded from its absence: no segment is reclaimed, no checkpoint is written, and every id counts as in doubt.
+    /// Whether recovery could not read, or not trust, all that is on the disk. It may be there at
+    /// the next start, so until then nothing is concluded from its absence: no segment is
+    /// reclaimed, no checkpoint is written, and every id counts as in doubt.
     pub fn is_incomplete(&self) -> bool {
         self.incomplete.load(Ordering::Acquire)
     }

@@ -32,7 +32,8 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// Waits a little for compaction to make space, on behalf of somebody who has waited for so long; false when that helps no more.
+    /// Waits a little for compaction to make space, on behalf of somebody who has waited for so
+    /// long; false when that helps no more.
     pub(super) async fn waits_for_space(&self, waited: Duration) -> bool {
         if self.0.closing.get() || !self.shared().background.pressure.may_help(waited) {
             return false;

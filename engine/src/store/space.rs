@@ -1,9 +1,9 @@
 //! The space of a store, and how fast compaction works by it: slowly while there is space, and the
 //! faster the less there is.
 //!
-//! With ample space it copies at a rate that nobody notices. Below a low mark the rate grows with what
-//! is missing, up to no limit at all, so it meets the rate at which space is used up somewhere in
-//! between.
+//! With ample space it copies at a rate that nobody notices. Below a low mark the rate grows with
+//! what is missing, up to no limit at all, so it meets the rate at which space is used up somewhere
+//! in between.
 
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ use std::time::Duration;
 const RATE_AT_REST: u64 = 64 << 20;
 /// Bytes a second just above the point where there is no limit.
 const RATE_MAX: u64 = 1 << 30;
-/// Below this part of the capacity space is short, in percent; below the second, nothing else counts.
+/// Below this part of the capacity space is short, in percent; below the second, nothing else
+/// counts.
 const LOW_PERCENT: u64 = 10;
 const URGENT_PERCENT: u64 = 4;
 /// The longest that one step waits.

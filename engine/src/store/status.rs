@@ -22,7 +22,8 @@ pub struct StoreStatus {
     pub next_segment: u32,
     /// Files that are kept to become segments again.
     pub free_files: u64,
-    /// Memory of frames in use for uploads and for reads beside the cache, of how much, and the tasks that wait for some; over all cores.
+    /// Memory of frames in use for uploads and for reads beside the cache, of how much, and the
+    /// tasks that wait for some; over all cores.
     pub frame_bytes: u64,
     pub frame_budget_bytes: u64,
     pub frame_waiters: u64,
@@ -30,7 +31,8 @@ pub struct StoreStatus {
     pub index_bytes: u64,
     /// Places of the disk that recovery found damaged.
     pub damage_count: u64,
-    /// Recovery could not read, or not trust, all that is on the disk: nothing is reclaimed until a start can.
+    /// Recovery could not read, or not trust, all that is on the disk: nothing is reclaimed until a
+    /// start can.
     pub is_incomplete: bool,
     /// Data directories that take no more writes until a restart.
     pub failed_dirs: u64,

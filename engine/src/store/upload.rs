@@ -1,8 +1,10 @@
 //! A blob on its way in: received into frames, hashed once, written while it comes.
 //!
-//! The id is known only after the last byte. A blob that fits one frame becomes one record; of a larger one each full frame is written at
-//! once, and a record with the extents ends it. Whatever its size, an upload holds at most [`WRITES_AND_HASHES_MAX`] frames and the one it fills. A slow
-//! upload fills small frames first, so it holds little. Nothing is visible before the commit; what a broken upload leaves is counted dead.
+//! The id is known only after the last byte. A blob that fits one frame becomes one record; of a
+//! larger one each full frame is written at once, and a record with the extents ends it. Whatever
+//! its size, an upload holds at most [`WRITES_AND_HASHES_MAX`] frames and the one it fills. A slow
+//! upload fills small frames first, so it holds little. Nothing is visible before the commit; what
+//! a broken upload leaves is counted dead.
 
 mod commit;
 
@@ -37,8 +39,8 @@ const FIRST_FRAME: usize = 2;
 /// Frames of one upload that are being written, and with those that another core hashes before.
 const WRITES_MAX: usize = 4;
 const WRITES_AND_HASHES_MAX: usize = 6;
-/// Bytes that are received before they are hashed: they stay in the cache. A quarter of it cost a tenth of the speed of one upload on one
-/// core, and others on that core gained nothing.
+/// Bytes that are received before they are hashed: they stay in the cache. A quarter of it cost a
+/// tenth of the speed of one upload on one core, and others on that core gained nothing.
 const RECEIVED_AT_ONCE: usize = 1 << 20;
 /// An upload that is slower than its largest frame within this time needs no other core's help.
 const HELPED_FRAME: Duration = Duration::from_millis(10);
@@ -74,7 +76,8 @@ pub struct Stored {
     pub created: bool,
 }
 
-/// A blob on its way in. Dropping it before [`Upload::commit`] leaves nothing visible, and its space is reclaimed.
+/// A blob on its way in. Dropping it before [`Upload::commit`] leaves nothing visible, and its
+/// space is reclaimed.
 pub struct Upload<I: Io>(Option<State<I>>);
 
 /// The length of a piece, and the record that its write will have made.
@@ -160,7 +163,8 @@ impl<I: Io> Upload<I> {
         self.0.as_mut().expect("not committed yet")
     }
 
-    /// Memory to receive into: an owned buffer and the free range in it. Give it back with [`Upload::fill`] before asking again.
+    /// Memory to receive into: an owned buffer and the free range in it. Give it back with
+    /// [`Upload::fill`] before asking again.
     pub async fn space(&mut self) -> Result<(AlignedBuf, Range<usize>), StoreError> {
         let state = self.state();
         state.make_room().await?;
@@ -170,7 +174,8 @@ impl<I: Io> Upload<I> {
         Ok((frame.lend(), start..end))
     }
 
-    /// Takes the buffer of [`Upload::space`] back, with `count` more bytes at the start of its range. Hashes them.
+    /// Takes the buffer of [`Upload::space`] back, with `count` more bytes at the start of its
+    /// range. Hashes them.
     pub async fn fill(&mut self, buf: AlignedBuf, count: usize) -> Result<(), StoreError> {
         let state = self.state();
         let frame = state.frame.as_mut().expect("lent by `space`");
@@ -198,7 +203,8 @@ impl<I: Io> Upload<I> {
         self.0.as_ref().map_or(0, |state| state.size)
     }
 
-    /// Makes the blob durable and visible. Once called it runs to its end, also if the future is dropped.
+    /// Makes the blob durable and visible. Once called it runs to its end, also if the future is
+    /// dropped.
     pub async fn commit(mut self, options: CommitOptions) -> Result<Stored, StoreError> {
         let mut state = self.0.take().expect("committed once");
         let shard = state.shard.clone();
@@ -250,7 +256,8 @@ impl<I: Io> State<I> {
         Err(StoreError::Closed)
     }
 
-    /// Makes sure that a frame has room. An upload that once had none can't be committed: what was received may be lost.
+    /// Makes sure that a frame has room. An upload that once had none can't be committed: what was
+    /// received may be lost.
     async fn make_room(&mut self) -> Result<(), StoreError> {
         let result = self.try_make_room().await;
         if let Err(error) = &result {
@@ -370,7 +377,8 @@ impl<I: Io> State<I> {
         Ok(())
     }
 
-    /// Keeps the piece of each segment that lies last, until it is durable. Pieces written at the same time need not lie in their order.
+    /// Keeps the piece of each segment that lies last, until it is durable. Pieces written at the
+    /// same time need not lie in their order.
     fn note_undurable(&mut self, placed: Placed<I::File>) {
         let id = placed.segment().id;
         self.homes.insert(id);
@@ -395,7 +403,8 @@ impl<I: Io> State<I> {
         let head = Head::piece(Kind::ExtentPage, self.number, self.next_ordinal());
         let (result, promised) = promise();
         let (log, length) = (self.log.clone(), payload.len());
-        // A task of its own: a client that goes away must not leave a write behind that its segment waits for for ever.
+        // A task of its own: a client that goes away must not leave a write behind that its segment
+        // waits for for ever.
         self.shard.0.io.spawn(async move {
             let checks = checksums(&frame[HEAD_ROOM..HEAD_ROOM + length]).collect();
             let written = log.append_direct(&head, &mut frame, length, checks).await;
@@ -445,7 +454,8 @@ impl<I: Io> State<I> {
 
     /// Where everything written lies, and its bytes.
     async fn pieces(&self) -> Vec<(SegmentId, u64)> {
-        let id = BlobId([0; 16]);
+        // Errors name the upload as its pieces do: the id of the content may not be known yet.
+        let id = Head::piece(Kind::ExtentPage, self.number, 0).id;
         let mut pieces = Vec::new();
         let mut note = |segment: &Arc<Segment<I::File>>, bytes| pieces.push((segment.id, bytes));
         let frames = self.shard.visit_extents(id, &self.extents, false, &mut note).await;

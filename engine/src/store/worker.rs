@@ -1,7 +1,8 @@
 //! The kinds of work in the background, and how one that waits is woken.
 //!
-//! A *worker* is a shard without ids of its own: it has a mailbox behind those of the cores, asks them
-//! about theirs, and writes, if it writes, to logs of its own. There is one for each kind of work.
+//! A *worker* is a shard without ids of its own: it has a mailbox behind those of the cores, asks
+//! them about theirs, and writes, if it writes, to logs of its own. There is one for each kind of
+//! work.
 
 use std::future::poll_fn;
 use std::task::Poll;

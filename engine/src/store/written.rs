@@ -1,7 +1,8 @@
 //! What was just written, into the cache: a fresh upload is served from memory.
 //!
-//! Payloads of uploads were hashed and checksummed on their way in, so what lies in memory is what was verified. It enters the cache when its
-//! write has ended well; that nothing asks for it before the blob is in the index, the keys see to: they name the place of the record.
+//! Payloads of uploads were hashed and checksummed on their way in, so what lies in memory is what
+//! was verified. It enters the cache when its write has ended well; that nothing asks for it before
+//! the blob is in the index, the keys see to: they name the place of the record.
 
 use std::sync::Arc;
 
@@ -14,7 +15,8 @@ use crate::store::cached::{Cached, Payload, RecordPlace};
 use crate::store::fetch::SMALL_PAYLOAD_MAX;
 use crate::store::shard::Shard;
 
-/// A buffer of which less than this part is content is not kept: the content is copied into a smaller one.
+/// A buffer of which less than this part is content is not kept: the content is copied into a
+/// smaller one.
 const FILLED_MIN_PERCENT: usize = 75;
 
 /// The payload of a record that is about to be written, for when it was.
@@ -40,9 +42,9 @@ impl<I: Io> Shard<I> {
         self.copy(payload).map_or(Kept::Nothing, |(payload, size)| Kept::Large(payload, size))
     }
 
-    /// Takes over a frame that was written: head room, then a payload of `length` bytes. Uploads give
-    /// way where new memory is dear and no CPU was idle to make it ready: whoever reads the blob later
-    /// has it kept.
+    /// Takes over a frame that was written: head room, then a payload of `length` bytes. Uploads
+    /// give way where new memory is dear and no CPU was idle to make it ready: whoever reads the
+    /// blob later has it kept.
     pub(super) async fn keep_frame(&self, frame: Frame, length: usize) -> Kept {
         let size = AlignedBuf::footprint(frame.size());
         if length * 100 < size * FILLED_MIN_PERCENT {

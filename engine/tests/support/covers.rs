@@ -1,9 +1,10 @@
 //! Checkpoints beside uploads, and the power that goes right after a file got its name: what a
-//! checkpoint stands for is in it, also where a segment was sealed before what happened in it was in
-//! the index.
+//! checkpoint stands for is in it, also where a segment was sealed before what happened in it was
+//! in the index.
 //!
-//! So the scrub has cores seal what they write to every few milliseconds, a checkpoint is written after
-//! each seal, cores pause, and most runs end with the first checkpoint that had to refuse a segment.
+//! So the scrub has cores seal what they write to every few milliseconds, a checkpoint is written
+//! after each seal, cores pause, and most runs end with the first checkpoint that had to refuse a
+//! segment.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -43,8 +44,15 @@ pub fn run(seed: u64, totals: &mut Totals) -> Result<(), String> {
         ..SimOptions::default()
     };
     let limits = Limits { checkpoint_bytes_min: 0, checkpoint_ratio: 0, ..Limits::default() };
-    let options =
-        StoreOptions { dirs, cores, memory_bytes: 32 << 20, segment_size: Some(256 << 10), read_only: false, limits };
+    let options = StoreOptions {
+        dirs,
+        cores,
+        memory_bytes: 32 << 20,
+        segment_size: Some(256 << 10),
+        read_only: false,
+        callers_files: &[],
+        limits,
+    };
     let mut sim = Sim::new(seed, sim);
     let shards = open(&mut sim, &options)?;
     let every = Duration::from_micros(500 + random.below(4_000));

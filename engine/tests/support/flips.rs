@@ -35,8 +35,15 @@ pub fn run(seed: u64) -> Result<(), String> {
     let cores = 1 + random.below(2) as u16;
     let sim = Sim::new(seed, SimOptions { dirs: dirs.clone(), capacity_bytes: 256 << 20, ..SimOptions::default() });
     let segment_size = Some(256 << 10);
-    let options =
-        StoreOptions { dirs, cores, memory_bytes: 4 << 20, segment_size, read_only: false, limits: Limits::default() };
+    let options = StoreOptions {
+        dirs,
+        cores,
+        memory_bytes: 4 << 20,
+        segment_size,
+        read_only: false,
+        callers_files: &[],
+        limits: Limits::default(),
+    };
     let mut size = || match random.below(8) {
         0 => 100_000 + random.index(300_000),
         1 | 2 => 4_000 + random.index(80_000),

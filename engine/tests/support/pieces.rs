@@ -53,6 +53,7 @@ pub fn run(seed: u64, totals: &mut Totals) -> Result<(), String> {
         memory_bytes: 16 << 20,
         segment_size: Some(SEGMENT_SIZES[random.index(SEGMENT_SIZES.len())]),
         read_only: false,
+        callers_files: &[],
         limits: Limits { compaction, ..Limits::default() },
     };
     let mut sim = Sim::new(seed, sim);

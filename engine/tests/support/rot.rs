@@ -1,5 +1,5 @@
-//! One flipped bit in a segment that was not sealed: it costs one blob at most, nothing at all where
-//! it hits a header, and never a wrong byte.
+//! One flipped bit in a segment that was not sealed: it costs one blob at most, nothing at all
+//! where it hits a header, and never a wrong byte.
 
 use nabu_engine::content::Pace;
 use nabu_engine::io::BLOCK_SIZE;
@@ -24,6 +24,7 @@ pub fn run(seed: u64) -> Result<(), String> {
         memory_bytes: 16 << 20,
         segment_size: Some(256 << 10),
         read_only: false,
+        callers_files: &[],
         limits: Limits::default(),
     };
     let contents: Vec<Content> = (0..3 + random.index(8))

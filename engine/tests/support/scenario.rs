@@ -1,4 +1,5 @@
-//! A whole run from one seed: a store that is used, crashes or is closed, starts again on other cores, and is checked after each start.
+//! A whole run from one seed: a store that is used, crashes or is closed, starts again on other
+//! cores, and is checked after each start.
 
 use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
@@ -155,7 +156,8 @@ pub fn run(seed: u64, mode: Mode, twist: Twist) -> Outcome {
 
 impl Scenario {
     fn new(seed: u64, mode: Mode, twist: Twist) -> Self {
-        // Not the stream of the machine: what a scenario does must not shift when the store reads once more.
+        // Not the stream of the machine: what a scenario does must not shift when the store reads
+        // once more.
         let mut random = Random::new(seed ^ 0x5ce_a210);
         let contents = content::pool(seed, &mut random);
         let dirs = machine::dirs(1 + random.index(3));
@@ -203,6 +205,7 @@ impl Scenario {
                 memory_bytes,
                 segment_size: Some(segment_size),
                 read_only: false,
+                callers_files: &[],
                 limits: draw::limits(seed, mode),
             },
             faults,
@@ -286,7 +289,8 @@ impl Scenario {
         self.world.borrow_mut().model.crash();
     }
 
-    /// Starts the store; `None` when a crash or the disk prevented it. Then the machine has been restarted.
+    /// Starts the store; `None` when a crash or the disk prevented it. Then the machine has been
+    /// restarted.
     fn open(&mut self, with_faults: bool) -> Result<Option<Shards>, String> {
         self.options.cores = 1 + self.random.below(4) as u16;
         if with_faults && self.later.chance(0.1) {
@@ -322,8 +326,8 @@ impl Scenario {
             self.sim().faults(|faults| *faults = Faults::default());
             let after = self.sim().stats();
             self.sim().release_stuck();
-            // Where a disk is given up soon, it may be so for want of CPU, too: the store says whether
-            // it was.
+            // Where a disk is given up soon, it may be so for want of CPU, too: the store says
+            // whether it was.
             let timed_out = match &opened {
                 Some(Ok(shards)) if !self.is_patient() => self.has_given_up(shards)?,
                 _ => !self.is_patient(),
@@ -398,7 +402,8 @@ impl Scenario {
             let io = self.sim().io(shards.len() as u16 + 1);
             machine::start_scrub(shards, io, ScrubOptions { interval: Some(interval), retry_pause });
             self.count(|totals| totals.scrubbed_lives += 1);
-            // Where reads fail, what is sound may be listed as unreadable, and is then written anew by an upload.
+            // Where reads fail, what is sound may be listed as unreadable, and is then written anew
+            // by an upload.
             if self.faults.read_error > 0.0 {
                 self.world.borrow_mut().model.may_mend = true;
             }
@@ -483,8 +488,8 @@ impl Scenario {
         Ok(())
     }
 
-    /// In some lives the machine goes down right after a file got its name: a checkpoint mostly, or a
-    /// segment. From a stream of its own.
+    /// In some lives the machine goes down right after a file got its name: a checkpoint mostly, or
+    /// a segment. From a stream of its own.
     fn draw_renames(&mut self) -> Option<u64> {
         let mut random = Random::new(self.seed ^ self.sim().stats().crashes << 40 ^ 0x00e4_a3e5);
         random.chance(0.4).then(|| 1 + random.below(20))
@@ -686,7 +691,8 @@ impl Scenario {
         liveness::demand(self.sim.as_mut().expect("up"), shards, client, &self.options)
     }
 
-    /// On a healthy disk with space everything is as it should be, everything can be deleted, and the space comes back.
+    /// On a healthy disk with space everything is as it should be, everything can be deleted, and
+    /// the space comes back.
     fn finish(&mut self) -> Result<(), String> {
         self.heal();
         let Some(shards) = self.open(false)? else { return Ok(()) };
@@ -711,7 +717,8 @@ impl Scenario {
             }
         });
         deleted.ok_or("deleting hangs")?;
-        // Lives in which nobody asks for anything: what the store does by itself is cut off anywhere.
+        // Lives in which nobody asks for anything: what the store does by itself is cut off
+        // anywhere.
         for _ in 0..self.later.below(4) {
             let steps = self.later.below(500);
             let io = self.sim().io(0);

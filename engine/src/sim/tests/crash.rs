@@ -17,8 +17,8 @@ fn blocks(sim: &Sim, name: &str) -> Vec<Option<u8>> {
     content.chunks(BLOCK_SIZE).map(one).collect()
 }
 
-/// Random writes and syncs on one file against a model: after a power failure each sector is one of the versions that were
-/// written since the last one that a sync covered.
+/// Random writes and syncs on one file against a model: after a power failure each sector is one of
+/// the versions that were written since the last one that a sync covered.
 #[test]
 fn what_was_synced_survives_and_the_rest_is_any_version_since() {
     const BLOCKS: usize = 8;

@@ -1,11 +1,15 @@
-//! Compaction: what is live in segments that are mostly dead moves to new segments, and the old ones are retired.
+//! Compaction: what is live in segments that are mostly dead moves to new segments, and the old
+//! ones are retired.
 //!
-//! The mover writes to logs of its own, never to those of the cores. A move is an operation on the blob like any other: its owner locks the id if the
-//! record still lies where it was found and gives it a sequence; the record is written with that and made durable; then the owner enters the new
-//! place and unlocks. So whatever happens meanwhile, and wherever it stops, recovery finds the old record or the new one, and a deletion that comes
-//! later overrules both. Readers are not held up; what they read stays where it is until they are done (`in_use.rs`).
+//! The mover writes to logs of its own, never to those of the cores. A move is an operation on the
+//! blob like any other: its owner locks the id if the record still lies where it was found and
+//! gives it a sequence; the record is written with that and made durable; then the owner enters the
+//! new place and unlocks. So whatever happens meanwhile, and wherever it stops, recovery finds the
+//! old record or the new one, and a deletion that comes later overrules both. Readers are not held
+//! up; what they read stays where it is until they are done (`in_use.rs`).
 //!
-//! A segment that has become dead this way is the reclaimer's, like any other: it sees to its tombstones and retires it.
+//! A segment that has become dead this way is the reclaimer's, like any other: it sees to its
+//! tombstones and retires it.
 //!
 //! | file | question |
 //! | --- | --- |
@@ -20,6 +24,7 @@ mod records;
 
 use std::cell::Cell;
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -107,6 +112,8 @@ enum Halt {
     /// The store is being closed.
     Stopped,
     Failed(StoreError),
+    /// What it holds is not known.
+    Unreadable,
 }
 
 impl From<StoreError> for Halt {
@@ -227,7 +234,8 @@ impl<I: Io> Compaction<I> {
         contents
     }
 
-    /// Has everybody seal what they write to: a segment that has become the oldest keeps tombstones needed.
+    /// Has everybody seal what they write to: a segment that has become the oldest keeps tombstones
+    /// needed.
     async fn seal_all(&mut self, oldest: SegmentId) -> Result<(), Halt> {
         for log in &self.shard.0.logs {
             log.seal_active().await;
@@ -270,14 +278,18 @@ impl<I: Io> Compaction<I> {
                 self.is_full = true;
                 self.leave_alone(&segment, Some(self.free));
             }
-            Err(Halt::Failed(error)) => {
-                counters.failures.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(segment = %segment.id, %error, "compaction could not empty a segment: it is tried again later");
-                self.leave_alone(&segment, None);
-            }
+            Err(Halt::Failed(error)) => self.give_up(&segment, error),
+            Err(Halt::Unreadable) => self.give_up(&segment, "its records can't be read"),
             Err(Halt::Stopped) => return Err(Halt::Stopped),
         }
         Ok(())
+    }
+
+    /// Notes that a segment could not be emptied because something failed.
+    fn give_up(&mut self, segment: &Segment<I::File>, error: impl fmt::Display) {
+        self.shard.shared().background.compaction.failures.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(segment = %segment.id, %error, "compaction could not empty a segment: it is tried again later");
+        self.leave_alone(segment, None);
     }
 
     /// Whether a segment could not be emptied and nothing has changed since.
@@ -299,7 +311,8 @@ impl<I: Io> Compaction<I> {
         self.stuck.insert(segment.id, Stuck { live_bytes, tries, until, wanted_space });
     }
 
-    /// Bytes of records that become dead elsewhere when the pieces in a segment move, because they list them.
+    /// Bytes of records that become dead elsewhere when the pieces in a segment move, because they
+    /// list them.
     async fn overhead(&self, segment: &Arc<Segment<I::File>>) -> Result<u64, Halt> {
         let tenants = segment.tenants();
         let mut overhead = 0;
@@ -325,7 +338,7 @@ impl<I: Io> Compaction<I> {
             match self.move_pieces(segment, id).await {
                 Ok(()) => {}
                 Err(Halt::Failed(error)) => failure = Some(error),
-                Err(Halt::Stopped) => return Err(Halt::Stopped),
+                Err(halt) => return Err(halt),
             }
         }
         let gather = |blobs: &mut Entries, entry: FooterEntry| {
@@ -334,23 +347,20 @@ impl<I: Io> Compaction<I> {
             }
         };
         let Some(blobs) = self.shard.gather_countable(segment, gather).await else {
-            return Err(Halt::Failed(StoreError::ReadFailed {
-                id: BlobId([0; 16]),
-                dir: segment.dir,
-                reason: "its records".into(),
-            }));
+            return Err(Halt::Unreadable);
         };
         let live = self.live(segment, &blobs).await?;
         blobs.free(self.shard.io()).await;
         match self.move_records(segment, live).await {
             Ok(()) => {}
             Err(Halt::Failed(error)) => failure = Some(error),
-            Err(Halt::Stopped) => return Err(Halt::Stopped),
+            Err(halt) => return Err(halt),
         }
         failure.map_or(Ok(()), |error| Err(Halt::Failed(error)))
     }
 
-    /// Those records of blobs that the index knows to lie in a segment, in the order of their places.
+    /// Those records of blobs that the index knows to lie in a segment, in the order of their
+    /// places.
     async fn live(&self, segment: &Segment<I::File>, entries: &Entries) -> Result<Vec<(BlobId, Location)>, StoreError> {
         let mut live = Vec::new();
         let mut rest = entries.iter();
@@ -381,7 +391,8 @@ impl<I: Io> Compaction<I> {
         Ok(found)
     }
 
-    /// Locks records to be moved, and gets their sequences, in their order. What is not where it was, or in use, is left alone.
+    /// Locks records to be moved, and gets their sequences, in their order. What is not where it
+    /// was, or in use, is left alone.
     async fn hold(&self, records: &[(BlobId, Location)]) -> Result<Vec<Option<Sequence>>, StoreError> {
         let mut held = vec![None; records.len()];
         for (core, part) in self.by_owner(records.iter().copied().enumerate(), |(_, (id, _))| *id) {
@@ -442,7 +453,8 @@ impl<I: Io> Compaction<I> {
         parts
     }
 
-    /// Counts bytes that were moved, and waits as the space allows; ends when the store is being closed.
+    /// Counts bytes that were moved, and waits as the space allows; ends when the store is being
+    /// closed.
     async fn paced(&self, moved: u64) -> Result<(), Halt> {
         let shared = self.shard.shared();
         shared.background.compaction.moved_bytes.fetch_add(moved, Ordering::Relaxed);

@@ -1,7 +1,9 @@
-//! Moving the pieces of a large blob: those in one segment are copied, and a new record lists them together with those that stay.
+//! Moving the pieces of a large blob: those in one segment are copied, and a new record lists them
+//! together with those that stay.
 //!
-//! The copies are durable before the record is written, and nobody is locked meanwhile. Whoever reads the blob by its old record goes on with the old
-//! pieces, which are counted as dead when the last such reader is gone.
+//! The copies are durable before the record is written, and nobody is locked meanwhile. Whoever
+//! reads the blob by its old record goes on with the old pieces, which are counted as dead when the
+//! last such reader is gone.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -128,7 +130,8 @@ impl<I: Io> Compaction<I> {
         Ok(())
     }
 
-    /// The same through pages: one that lists a copy, or lies in the segment itself, is written anew.
+    /// The same through pages: one that lists a copy, or lies in the segment itself, is written
+    /// anew.
     async fn copy_pages(
         &self,
         segment: &Arc<Segment<I::File>>,
@@ -203,8 +206,8 @@ impl<I: Io> Compaction<I> {
         Ok(())
     }
 
-    /// Makes the copies durable, then writes the record that lists them and enters it. `None`: the blob is in use, or not what it was.
-    /// Returns the bytes of the new record.
+    /// Makes the copies durable, then writes the record that lists them and enters it. `None`: the
+    /// blob is in use, or not what it was. Returns the bytes of the new record.
     async fn replace_record(
         &self,
         segment: &Arc<Segment<I::File>>,
@@ -270,7 +273,8 @@ impl<I: Io> Compaction<I> {
         self.shard.applied(placed.segment());
         let counters = &self.shard.shared().background.compaction;
         counters.moved_records.fetch_add(copies.placed.len() as u64 + 1, Ordering::Relaxed);
-        // The list of extents is another one now: it is not carried over in the cache, the head of the old record neither.
+        // The list of extents is another one now: it is not carried over in the cache, the head of
+        // the old record neither.
         debug_assert_ne!(RecordPlace::of(from), RecordPlace::of(&to));
         Ok(Some(placed.length()))
     }

@@ -1,10 +1,13 @@
 //! Which segment is emptied next, and how urgent that is: pure decisions over numbers.
 //!
-//! Emptying a segment costs writing what is live in it, and gives what is dead. Segments in which much is dead are worth it; among those, old ones
-//! are, because what is still live in them will most likely stay so, while a young one loses more by itself (Rosenblum and Ousterhout, "The design and
-//! implementation of a log-structured file system", 1992, section 3.6: benefit to cost is `(1 - u) * age / (1 + u)`).
+//! Emptying a segment costs writing what is live in it, and gives what is dead. Segments in which
+//! much is dead are worth it; among those, old ones are, because what is still live in them will
+//! most likely stay so, while a young one loses more by itself (Rosenblum and Ousterhout, "The
+//! design and implementation of a log-structured file system", 1992, section 3.6: benefit to cost
+//! is `(1 - u) * age / (1 + u)`).
 //!
-//! Tombstones that must be kept are no gain. When they add up, the oldest segment goes whatever it holds: they are kept for the old segments' sake.
+//! Tombstones that must be kept are no gain. When they add up, the oldest segment goes whatever it
+//! holds: they are kept for the old segments' sake.
 
 use crate::store::limits::CompactionLimits;
 use crate::types::SegmentId;
@@ -116,7 +119,8 @@ fn most_gain<'c>(candidates: &'c [Candidate], limits: &CompactionLimits) -> Opti
     candidates.iter().filter(worth).max_by_key(|one| (one.gain() * 1000 / one.file_bytes.max(1), one.id))
 }
 
-/// Whether space can be made, if it must: by emptying segments, or because some are dead and about to go.
+/// Whether space can be made, if it must: by emptying segments, or because some are dead and about
+/// to go.
 pub(super) fn can_help(candidates: &[Candidate], limits: &CompactionLimits) -> bool {
     let is_going = |one: &Candidate| one.live_bytes == 0 && one.tombstone_bytes == 0 && one.is_able();
     most_gain(candidates, limits).is_some() || candidates.iter().any(is_going)

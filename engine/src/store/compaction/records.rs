@@ -1,4 +1,5 @@
-//! Moving the records of blobs: read in runs as they lie, verified, locked in batches, written, and entered.
+//! Moving the records of blobs: read in runs as they lie, verified, locked in batches, written, and
+//! entered.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -72,7 +73,8 @@ impl<I: Io> Compaction<I> {
         failure.map_or(Ok(()), |error| Err(Halt::Failed(error)))
     }
 
-    /// Reads and verifies a run with one read. What is damaged is left where it is, for the scrub to look at.
+    /// Reads and verifies a run with one read. What is damaged is left where it is, for the scrub
+    /// to look at.
     async fn read_run(
         &self,
         segment: &Arc<Segment<I::File>>,
@@ -110,7 +112,8 @@ impl<I: Io> Compaction<I> {
         Ok((moving, damaged))
     }
 
-    /// Writes records to the mover's log, makes them durable and enters them. Returns the bytes written.
+    /// Writes records to the mover's log, makes them durable and enters them. Returns the bytes
+    /// written.
     async fn move_run(&self, segment: &Arc<Segment<I::File>>, moving: Vec<Moving>) -> Result<u64, Halt> {
         let wanted: Vec<(BlobId, Location)> = moving.iter().map(|record| (record.id, record.from)).collect();
         // Whoever wants one of these blobs waits for this thread: it must not be one that gives way
@@ -134,7 +137,8 @@ impl<I: Io> Compaction<I> {
                     dead.push((from.segment, record_bytes(&from)));
                     written.push(placed);
                 }
-                // Whether the next start finds the new record or not: the old one says the same, and stays.
+                // Whether the next start finds the new record or not: the old one says the same,
+                // and stays.
                 Err(error) => {
                     entered.push((id, None));
                     refused.extend_from_slice(error.segments());
@@ -153,7 +157,8 @@ impl<I: Io> Compaction<I> {
         failure.map_or(Ok(moved), |error| Err(error.into()))
     }
 
-    /// Writes a record to the mover's log, as another of its blob's operations; the promise is kept when it is durable.
+    /// Writes a record to the mover's log, as another of its blob's operations; the promise is kept
+    /// when it is durable.
     pub(super) fn write(
         &self,
         log: &Log<I>,
@@ -210,7 +215,8 @@ fn is_direct(location: &Location) -> bool {
     record_bytes(location) > (PACKED_PAYLOAD_MAX + HEAD_ROOM) as u64
 }
 
-/// Takes records from the end of the list (which is in descending order) that are read together: neighbours, or one that lies alone in its blocks.
+/// Takes records from the end of the list (which is in descending order) that are read together:
+/// neighbours, or one that lies alone in its blocks.
 fn next_run(live: &mut Vec<(BlobId, Location)>, most: usize) -> Vec<(BlobId, Location)> {
     let first = live.pop().expect("asked for while there are some");
     let start = bytes(first.1.offset_units);

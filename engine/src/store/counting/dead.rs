@@ -1,8 +1,8 @@
 //! What has died is taken off its segments, and a segment in which nothing is live any more is the
 //! reclaimer's.
 //!
-//! Also here: which operations are not in the index yet. A segment that holds the record of one stays
-//! in the table.
+//! Also here: which operations are not in the index yet. A segment that holds the record of one
+//! stays in the table.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! What a disk refused to tell is asked again, ever more seldom, until it answers, the blob is gone,
-//! or its directory is taken out. Nothing is left to the next start.
+//! What a disk refused to tell is asked again, ever more seldom, until it answers, the blob is
+//! gone, or its directory is taken out. Nothing is left to the next start.
 //!
 //! One task of each core does so, and only while there is something.
 

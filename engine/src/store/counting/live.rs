@@ -1,5 +1,5 @@
-//! What was live at the start is counted in the background, in the order of the ids, and a blob that
-//! was not counted yet takes nothing off when it goes.
+//! What was live at the start is counted in the background, in the order of the ids, and a blob
+//! that was not counted yet takes nothing off when it goes.
 //!
 //! The pieces of large blobs are read ahead. What a disk refuses to tell is counted later: see
 //! [`super::later`].
@@ -21,7 +21,8 @@ use crate::store::shard::{Inner, Shard};
 use crate::sync::{Promised, promise};
 use crate::types::{BlobId, SegmentId};
 
-/// How often a list of pieces that looks damaged is read again before it counts as lost, and after how long.
+/// How often a list of pieces that looks damaged is read again before it counts as lost, and after
+/// how long.
 const DAMAGED_RETRIES: u32 = 2;
 const DAMAGED_PAUSE: Duration = Duration::from_millis(500);
 
@@ -72,7 +73,8 @@ impl<I: Io> Shard<I> {
             let mut entries = Vec::with_capacity(per_turn);
             index.borrow().after(after.as_ref(), per_turn, &mut entries);
             if self.0.closing.get() {
-                // Not everything is counted: what looks dead need not be, and nothing may be reclaimed.
+                // Not everything is counted: what looks dead need not be, and nothing may be
+                // reclaimed.
                 return;
             }
             if entries.is_empty() {
@@ -113,7 +115,8 @@ impl<I: Io> Shard<I> {
         accounting.changed.wait_for(|| accounting.done.get().then_some(())).await;
     }
 
-    /// Whether a blob of the list that a turn began with is where it was, and was there at the start.
+    /// Whether a blob of the list that a turn began with is where it was, and was there at the
+    /// start.
     fn is_to_be_counted(&self, entry: &Entry) -> bool {
         !self.0.accounting.is_of_this_life(entry.location.sequence)
             && self.0.index.borrow().get(&entry.id) == Some(entry.location)
@@ -133,8 +136,8 @@ impl<I: Io> Shard<I> {
         if accounting.is_of_this_life(entry.location.sequence) {
             return;
         }
-        // They are what they were for as long as the record is where it was. From here on nobody may
-        // delete it.
+        // They are what they were for as long as the record is where it was. From here on nobody
+        // may delete it.
         let pieces = ahead.next().await;
         locks.acquire(entry.id).await;
         if self.is_to_be_counted(&entry) {
@@ -172,8 +175,8 @@ impl<I: Io> Shard<I> {
                 }
                 true
             }
-            // Nobody will ever know which pieces are its: they are as good as dead, and must not keep all
-            // others waiting.
+            // Nobody will ever know which pieces are its: they are as good as dead, and must not
+            // keep all others waiting.
             Err(error @ StoreError::Damaged { .. }) => {
                 tracing::error!(id = %entry.id, %error, "the list of a blob's pieces is damaged: the blob is lost");
                 self.0.accounting.recount.lose(entry);
@@ -189,7 +192,8 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// The pieces of a blob. What looks damaged is read again: all that hangs on it is given up when it is.
+    /// The pieces of a blob. What looks damaged is read again: all that hangs on it is given up
+    /// when it is.
     pub(in crate::store) async fn pieces_of(&self, entry: &Entry) -> Result<Pieces<I>, StoreError> {
         let mut tries = 0;
         loop {

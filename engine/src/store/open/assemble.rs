@@ -1,7 +1,8 @@
-//! Puts a shard together, of a core or of a worker, from what the store is and what recovery has found.
+//! Puts a shard together, of a core or of a worker, from what the store is and what recovery has
+//! found.
 //!
-//! A core has a log in every directory, which costs nothing before its first record, and prefers its
-//! own.
+//! A core has a log in every directory, which costs nothing before its first record, and prefers
+//! its own.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -95,8 +96,8 @@ fn start_log<I: Io>(
 const WORKER_BUFFERS: usize = 16 << 20;
 
 impl<F: Clone + Send + Sync + fmt::Debug + 'static> Store<F> {
-    /// Opens the shard of a worker, once the cores have opened theirs; `None` when the store is being closed. It must be closed by
-    /// [`Shard::close_worker`], or the cores can't be.
+    /// Opens the shard of a worker, once the cores have opened theirs; `None` when the store is
+    /// being closed. It must be closed by [`Shard::close_worker`], or the cores can't be.
     pub(crate) fn open_worker<I: Io<File = F>>(&self, worker: Worker, io: I) -> Option<Shard<I>> {
         let shared = &self.0;
         if !shared.background.enter() {

@@ -1,4 +1,5 @@
-//! Which directories make up this store: their superblocks, read and agreed before anything else is touched.
+//! Which directories make up this store: their superblocks, read and agreed before anything else is
+//! touched.
 
 use std::io;
 use std::path::Path;
@@ -9,11 +10,11 @@ use crate::log::segment::{SEGMENTS_DIR, parse_file_name};
 use crate::log::superblock::{DIRS_MAX, FILE_BYTES, FILE_NAME, Refused, Superblock};
 use crate::mutant::{Mutant, is_planted};
 use crate::store::error::OpenError;
-use crate::store::options::Missing;
+use crate::store::options::{Missing, StoreOptions};
 
 const TEMPORARY_NAME: &str = "store.new";
-/// What may lie in a directory that becomes a data directory.
-const HARMLESS: [&str; 6] = ["lost+found", "lock", "admin.token", "admin.token.new", TEMPORARY_NAME, SEGMENTS_DIR];
+/// What may lie in a directory that becomes a data directory, beside what is the caller's.
+const HARMLESS: [&str; 3] = ["lost+found", TEMPORARY_NAME, SEGMENTS_DIR];
 
 /// The store that the directories make up.
 pub(super) struct Agreed {
@@ -30,19 +31,15 @@ pub(super) struct Agreed {
 /// Reads the superblocks of all directories, and makes new directories part of the store.
 ///
 /// `ios`: the handles to the directories, in their order.
-pub(super) async fn agree<I: Io, P: AsRef<Path>>(
-    ios: &[I],
-    dirs: &[P],
-    read_only: bool,
-    on_missing: Missing,
-) -> Result<Agreed, OpenError> {
+pub(super) async fn agree<I: Io>(ios: &[I], options: &StoreOptions, on_missing: Missing) -> Result<Agreed, OpenError> {
+    let (dirs, read_only) = (&options.dirs, options.read_only);
     if dirs.len() > DIRS_MAX {
         return Err(OpenError(format!("{} data directories were given; at most {DIRS_MAX} are supported", dirs.len())));
     }
     let mut found = Vec::with_capacity(dirs.len());
     let mut absent = Vec::new();
     for (index, (io, dir)) in ios.iter().zip(dirs).enumerate() {
-        match settle_and_read(io, dir.as_ref(), read_only).await {
+        match settle_and_read(io, dir, options).await {
             Ok(superblock) => found.push(superblock),
             Err(error) if on_missing == Missing::Serve => {
                 absent.push((index, error.0));
@@ -51,7 +48,7 @@ pub(super) async fn agree<I: Io, P: AsRef<Path>>(
             Err(error) => return Err(error),
         }
     }
-    let known = dirs.iter().zip(&found).filter_map(|(dir, found)| found.as_ref().map(|found| (dir.as_ref(), found)));
+    let known = dirs.iter().zip(&found).filter_map(|(dir, found)| found.as_ref().map(|found| (dir.as_path(), found)));
     let mut members = Vec::new();
     let mut first: Option<(&Path, &Superblock)> = None;
     for (dir, superblock) in known {
@@ -82,7 +79,7 @@ pub(super) async fn agree<I: Io, P: AsRef<Path>>(
         return Err(OpenError(format!(
             "the store in {} has {} data directories, and {missing} of them were not given (--data); blobs would be missing, so it is not opened: give \
              all of them, or serve what the others hold with --degraded, or, if they are lost for good, give them up with --forget-missing",
-            dirs[0].as_ref().display(),
+            dirs[0].display(),
             members.len()
         )));
     }
@@ -94,7 +91,7 @@ pub(super) async fn agree<I: Io, P: AsRef<Path>>(
         // mounted.
         for (index, dir) in dirs.iter().enumerate() {
             if missing > 0 && found[index].is_none() && !absent.iter().any(|(other, _)| *other == index) {
-                absent.push((index, format!("there is no store in {}", dir.as_ref().display())));
+                absent.push((index, format!("there is no store in {}", dir.display())));
             }
         }
         if let (None, Some((_, why))) = (first, absent.first()) {
@@ -110,7 +107,7 @@ pub(super) async fn agree<I: Io, P: AsRef<Path>>(
     let store = match first {
         Some((_, superblock)) => superblock.store,
         None if read_only => {
-            return Err(OpenError(format!("{} is no data directory of Nabu Store", dirs[0].as_ref().display())));
+            return Err(OpenError(format!("{} is no data directory of Nabu Store", dirs[0].display())));
         }
         None => {
             let mut store = [0; 16];
@@ -130,11 +127,11 @@ pub(super) async fn agree<I: Io, P: AsRef<Path>>(
     Ok(Agreed { store, superblocks, absent, missing })
 }
 
-async fn settle_and_read<I: Io>(io: &I, dir: &Path, read_only: bool) -> Result<Option<Superblock>, OpenError> {
-    if !read_only && !is_planted(Mutant::DirectoryUnsettled) {
+async fn settle_and_read<I: Io>(io: &I, dir: &Path, options: &StoreOptions) -> Result<Option<Superblock>, OpenError> {
+    if !options.read_only && !is_planted(Mutant::DirectoryUnsettled) {
         settle(io, dir).await?;
     }
-    read(io, dir).await
+    read(io, dir, options.callers_files).await
 }
 
 /// A directory that was given up as lost is not taken back: of what it holds some was deleted
@@ -178,7 +175,8 @@ pub(in crate::store) async fn forget<I: Io, P: AsRef<Path>>(
     Ok(())
 }
 
-/// Writes what changed. A new directory is written before any other names it, so after a crash between two no directory is missing.
+/// Writes what changed. A new directory is written before any other names it, so after a crash
+/// between two no directory is missing.
 async fn write_all<I: Io, P: AsRef<Path>>(
     ios: &[I],
     dirs: &[P],
@@ -204,20 +202,20 @@ async fn write_all<I: Io, P: AsRef<Path>>(
     Ok(all)
 }
 
-/// Makes the names of a directory durable. A process that was killed before it did so left names that the next power failure would take
-/// back, and what was built on them since would be lost.
+/// Makes the names of a directory durable. A process that was killed before it did so left names
+/// that the next power failure would take back, and what was built on them since would be lost.
 pub(super) async fn settle<I: Io>(io: &I, dir: &Path) -> Result<(), OpenError> {
     io.sync_dir(dir)
         .await
         .map_err(|error| OpenError(format!("data directory {} can't be synced: {error}", dir.display())))
 }
 
-async fn read<I: Io>(io: &I, dir: &Path) -> Result<Option<Superblock>, OpenError> {
+async fn read<I: Io>(io: &I, dir: &Path, callers_files: &[&str]) -> Result<Option<Superblock>, OpenError> {
     let fail = |error: io::Error| OpenError(format!("data directory {} can't be read: {error}", dir.display()));
     let file = match io.open(&dir.join(FILE_NAME), OpenMode::Read).await {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            refuse_foreign(io, dir).await?;
+            refuse_foreign(io, dir, callers_files).await?;
             return Ok(None);
         }
         Err(error) => return Err(fail(error)),
@@ -277,10 +275,11 @@ async fn read_copies<I: Io>(io: &I, file: &I::File) -> io::Result<Result<Superbl
 }
 
 /// A directory that holds something is not made a data directory.
-async fn refuse_foreign<I: Io>(io: &I, dir: &Path) -> Result<(), OpenError> {
+async fn refuse_foreign<I: Io>(io: &I, dir: &Path, callers_files: &[&str]) -> Result<(), OpenError> {
     let fail = |error: io::Error| OpenError(format!("data directory {} can't be listed: {error}", dir.display()));
     for entry in io.list_dir(dir).await.map_err(fail)? {
-        let mut harmless = HARMLESS.contains(&entry.name.as_str());
+        let name = entry.name.as_str();
+        let mut harmless = HARMLESS.contains(&name) || callers_files.contains(&name);
         if entry.name == SEGMENTS_DIR {
             harmless = io.list_dir(&dir.join(SEGMENTS_DIR)).await.map_err(fail)?.is_empty();
         }
@@ -301,7 +300,8 @@ pub(in crate::store) async fn write<I: Io>(io: &I, dir: &Path, superblock: &Supe
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
-    // Before the superblock can be there: a power failure may keep the second of two names and lose the first.
+    // Before the superblock can be there: a power failure may keep the second of two names and lose
+    // the first.
     io.sync_dir(dir).await?;
     let temporary = dir.join(TEMPORARY_NAME);
     match io.remove(&temporary).await {

@@ -51,7 +51,7 @@ pub(super) async fn make_plan<I: Io>(store: &Store<I::File>, io: &I, backlog: &B
 async fn fill_plan<I: Io>(store: &Store<I::File>, io: &I, backlog: &Backlog, plan: &mut Plan) -> Result<(), OpenError> {
     let options = &store.0.options;
     let on_missing = *store.0.on_missing.lock().expect("no panic under the lock");
-    let agreed = identity::agree(&store.0.dirs_io(io), &options.dirs, options.read_only, on_missing).await?;
+    let agreed = identity::agree(&store.0.dirs_io(io), options, on_missing).await?;
     plan.store = agreed.store;
     store.0.identity.get_or_init(|| agreed.store);
     *store.0.superblocks.lock().expect("no panic under the lock") = agreed.superblocks;
@@ -237,7 +237,8 @@ async fn try_read_checkpoint<I: Io>(
     }
 }
 
-/// Sends a slice to all cores, each with the entries it owns. Entries in segments that are gone were deleted since.
+/// Sends a slice to all cores, each with the entries it owns. Entries in segments that are gone
+/// were deleted since.
 async fn send_slice<F>(store: &Store<F>, backlog: &Backlog, slice: Slice, existing: &Existing) {
     let cores = store.0.options.cores;
     let mut parts: Vec<Slice> = (0..cores).map(|_| slice.clone_without_entries()).collect();

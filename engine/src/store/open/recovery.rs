@@ -1,8 +1,9 @@
 //! Opening a store: from what the disks hold to a shard on each core.
 //!
-//! Core 0 agrees on the directories, lists the segments and reads the checkpoint; then every core reads its share of the segments that the
-//! checkpoint does not cover, by their footers where they have valid ones, by a scan where not, and sends each record to the owner of
-//! its id. When all have read everything, each builds its index.
+//! Core 0 agrees on the directories, lists the segments and reads the checkpoint; then every core
+//! reads its share of the segments that the checkpoint does not cover, by their footers where they
+//! have valid ones, by a scan where not, and sends each record to the owner of its id. When all
+//! have read everything, each builds its index.
 
 use std::fmt;
 use std::rc::Rc;
@@ -23,12 +24,13 @@ use crate::store::shared::Store;
 use crate::store::status::SegmentCounts;
 use crate::types::{CoreId, SegmentId, Sequence};
 
-/// Two to the power of this bounds the operations of a life of which nothing could be read at the next start.
+/// Two to the power of this bounds the operations of a life of which nothing could be read at the
+/// next start.
 const UNREAD_SEQUENCES_SHIFT: u32 = 28;
 
 impl<F: Clone + Send + Sync + fmt::Debug + 'static> Store<F> {
-    /// Opens the shard of one core: recovery. Every core must call it once, each on its own thread; the
-    /// calls end together, when the whole store is recovered.
+    /// Opens the shard of one core: recovery. Every core must call it once, each on its own thread;
+    /// the calls end together, when the whole store is recovered.
     pub async fn open<I: Io<File = F>>(&self, core: CoreId, io: I) -> Result<Shard<I>, OpenError> {
         let (store, mut mailbox) = (self.clone(), self.take_receiver(core));
         let started = io.now();
@@ -40,9 +42,9 @@ impl<F: Clone + Send + Sync + fmt::Debug + 'static> Store<F> {
                 tell_all(&store, || Recovery::Plan(plan.clone()));
             });
         }
-        // Every core sends to all mailboxes one after another, so a fast core's next message may arrive
-        // before a slow one's last: each wait takes what belongs to the step after it, too. What a core
-        // is sent it enters at once, whatever it reads itself.
+        // Every core sends to all mailboxes one after another, so a fast core's next message may
+        // arrive before a slow one's last: each wait takes what belongs to the step after it, too.
+        // What a core is sent it enters at once, whatever it reads itself.
         let mut replay = Replay::new();
         let mut plan = None;
         let mut scans = Vec::new();
@@ -119,8 +121,9 @@ fn entered<F>(store: &Store<F>, from: CoreId, count: usize) {
     }
 }
 
-/// A sequence above all that unread segments may hold. Such a segment has a number below `watermark`, and the segments of a later
-/// incomplete life have higher ones; so each such life gets a range of its own.
+/// A sequence above all that unread segments may hold. Such a segment has a number below
+/// `watermark`, and the segments of a later incomplete life have higher ones; so each such life
+/// gets a range of its own.
 fn above_unread(sequence: Sequence, watermark: SegmentId) -> Sequence {
     Sequence(sequence.0 + (u64::from(watermark.0) << UNREAD_SEQUENCES_SHIFT))
 }

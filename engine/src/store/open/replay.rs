@@ -1,7 +1,8 @@
 //! From the records found on the disk to the index of one core.
 //!
-//! Of all records of an id the one with the highest sequence counts; if that is a tombstone, the id is gone. A checkpoint stands for
-//! every record it covers; see [`crate::log::checkpoint`] for what is replayed on top of it.
+//! Of all records of an id the one with the highest sequence counts; if that is a tombstone, the id
+//! is gone. A checkpoint stands for every record it covers; see [`crate::log::checkpoint`] for what
+//! is replayed on top of it.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! What the segments of a store hold, read at its opening: by their footers, or by a scan where there is no valid one.
+//! What the segments of a store hold, read at its opening: by their footers, or by a scan where
+//! there is no valid one.
 //!
 //! A segment that was open at the last stop is scanned, made durable as it was found, and sealed.
 //! What can't be read or is damaged is kept as it is and reported; nothing is concluded from its
@@ -40,7 +41,8 @@ const READS_AT_ONCE: usize = 4;
 /// Segments with more records than this are read one at a time by each core: 3 MB.
 const LARGE_ENTRIES: usize = 64 << 10;
 
-/// Reads this core's share of the segments, several at a time, and sends what they hold to its owners.
+/// Reads this core's share of the segments, several at a time, and sends what they hold to its
+/// owners.
 pub(super) async fn read_share<I: Io>(
     store: &Store<I::File>,
     core: CoreId,
@@ -345,7 +347,8 @@ async fn read_header<I: Io>(io: &I, handle: &I::File, plan: &Plan, file: Segment
     Ok(found.map(|header| Known { header, is_whole: true }))
 }
 
-/// Scans a segment that was not sealed, and seals it. `None`: there is nothing in it, and its file is free now.
+/// Scans a segment that was not sealed, and seals it. `None`: there is nothing in it, and its file
+/// is free now.
 async fn scan_segment<I: Io>(
     store: &Store<I::File>,
     io: &I,

@@ -126,8 +126,8 @@ impl<I: Io> Shard<I> {
     }
 
     /// The same for a sealed segment, by its footer. The footer, and the cut to what it holds, may
-    /// have been lost with the power after a start had seen them, while the records were durable all
-    /// along: then by a scan.
+    /// have been lost with the power after a start had seen them, while the records were durable
+    /// all along: then by a scan.
     async fn gather_sealed<T: Default>(
         &self,
         segment: &Segment<I::File>,
@@ -163,14 +163,15 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// Whether a scan without the footer found all that a sealed segment held: behind the last record
-    /// nothing but the footer may be missing.
+    /// Whether a scan without the footer found all that a sealed segment held: behind the last
+    /// record nothing but the footer may be missing.
     async fn is_whole(&self, segment: &Segment<I::File>, size: u64, scan: &Scan) -> bool {
         if !scan.damage.is_empty() || scan.unreadable_bytes > 0 {
             return false;
         }
         let cut_to = scan.data_end + footer_bytes(scan.records.len());
-        // As long as it was before the cut, it is as it was then, or has its footer where the cut was.
+        // As long as it was before the cut, it is as it was then, or has its footer where the cut
+        // was.
         size == cut_to
             || (size == segment.size
                 && (!scan.is_torn || matches!(read_footer(self.dir(segment.dir), segment, cut_to).await, Ok(Some(_)))))

@@ -1,7 +1,8 @@
 //! Space comes back: a segment in which nothing is live becomes a free file.
 //!
-//! One task on core 0. A segment is retired when its records are dead, the tombstones in it are not needed any more or were written again elsewhere,
-//! and its last reader is gone. A tombstone is needed as long as a segment with blobs exists that is older than its watermark: an older record
+//! One task on core 0. A segment is retired when its records are dead, the tombstones in it are not
+//! needed any more or were written again elsewhere, and its last reader is gone. A tombstone is
+//! needed as long as a segment with blobs exists that is older than its watermark: an older record
 //! of its id may lie there.
 //!
 //! A segment of which a write or sync failed goes the same way; its file is removed, as its disk
@@ -103,7 +104,8 @@ const STEP: usize = 1024;
 
 impl<I: Io> Shard<I> {
     pub(super) fn tell_reclaimer(&self, event: Event) {
-        // After the reclaimer has stopped there is nothing left to do: the next start finds what is dead.
+        // After the reclaimer has stopped there is nothing left to do: the next start finds what is
+        // dead.
         let _ = self.shared().events.send(event);
     }
 
@@ -286,7 +288,8 @@ impl<I: Io> Shard<I> {
                 self.0.io.yield_now().await;
             }
             let carried_bytes = (needed.count * FIXED_SIZE) as u64;
-            // One with blobs goes at any price: it is itself what the tombstones of others wait for.
+            // One with blobs goes at any price: it is itself what the tombstones of others wait
+            // for.
             if !has_blobs
                 && carried_bytes * self.shared().options.limits.carry_divisor
                     > segment.file_bytes.load(Ordering::Acquire)
@@ -354,8 +357,9 @@ impl<I: Io> Shard<I> {
         opened.ok()
     }
 
-    /// Makes the free files that uploads leave to those that make space; not before there is a sealed segment, as there is nothing to make it
-    /// of. A disk that has no room for them gets them from the next segments that are retired.
+    /// Makes the free files that uploads leave to those that make space; not before there is a
+    /// sealed segment, as there is nothing to make it of. A disk that has no room for them gets
+    /// them from the next segments that are retired.
     pub(super) async fn keep_reserve(&self) {
         let free = self.shared().free.get().expect("set at recovery");
         let table = &self.shared().table;
@@ -391,7 +395,8 @@ impl<I: Io> Shard<I> {
                 self.shared().background.space_changed();
                 self.shared().background.segment_left(id);
             }
-            // It may come back, and then the tombstones of what it holds must be there: it goes on counting as existing.
+            // It may come back, and then the tombstones of what it holds must be there: it goes on
+            // counting as existing.
             Err(error) if taken_out(&error).is_some() => {
                 leaving.file = None;
                 work.put_off.remove(&id);

@@ -28,7 +28,8 @@ pub(super) enum Haste {
 const DAMAGED_PAUSE_DIVISOR: u32 = 50;
 
 impl<I: Io> Scrub<I> {
-    /// Compares a blob with its hash. What fails time and again in the same place is put under quarantine, and what was and is sound is let go.
+    /// Compares a blob with its hash. What fails time and again in the same place is put under
+    /// quarantine, and what was and is sound is let go.
     pub(super) async fn check_blob(&self, id: BlobId, haste: Haste) -> Result<(), Halt> {
         let mut content = Content::new(&self.shard, &self.pacer, id);
         content.gives_way = haste == Haste::GivesWay;
@@ -117,7 +118,8 @@ impl<I: Io> Scrub<I> {
         Ok(location.and_then(ailment).is_some())
     }
 
-    /// Looks at everything under quarantine: what has gone or was replaced is taken off the list, what is sound is let go.
+    /// Looks at everything under quarantine: what has gone or was replaced is taken off the list,
+    /// what is sound is let go.
     pub(super) async fn review(&self) -> Result<(), Halt> {
         for entry in self.background().quarantine.list() {
             match self.locate_one(entry.id).await? {

@@ -1,7 +1,7 @@
 //! The content of one blob, read from the disk piece by piece and compared with its hash.
 //!
-//! Nothing is held while it is read, so it may be moved or deleted meanwhile. Its content stays the same, wherever it lies: after a move the hash goes on with
-//! the new list of pieces where it was.
+//! Nothing is held while it is read, so it may be moved or deleted meanwhile. Its content stays the
+//! same, wherever it lies: after a move the hash goes on with the new list of pieces where it was.
 
 use sha2::{Digest, Sha256};
 
@@ -168,7 +168,8 @@ impl<'c, I: Io> Content<'c, I> {
         let at = bytes(piece.offset_units);
         self.last = (piece.segment, at);
         let segment = self.shard.shared().table.get(piece.segment);
-        // The last start may not have been able to read it: nothing is concluded from what is missing.
+        // The last start may not have been able to read it: nothing is concluded from what is
+        // missing.
         let segment = segment.ok_or_else(|| Fault::Unreadable("the segment of a piece is missing".into()))?;
         // What a record takes of an active segment is there, whatever the file's length says.
         let size = (at + piece.length).next_multiple_of(BLOCK_SIZE as u64);

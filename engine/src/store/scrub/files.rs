@@ -1,4 +1,5 @@
-//! The files beside the segments: superblocks and checkpoint. Each is written anew when it is damaged.
+//! The files beside the segments: superblocks and checkpoint. Each is written anew when it is
+//! damaged.
 
 use std::io;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! How fast the scrub reads: at one rate, in steps of one read, with nothing between them but sleep.
+//! How fast the scrub reads: at one rate, in steps of one read, with nothing between them but
+//! sleep.
 
 use std::cell::Cell;
 use std::sync::atomic::Ordering;
@@ -10,7 +11,8 @@ use crate::store::shard::Shard;
 use crate::store::worker::Worker;
 use crate::sync::race;
 
-/// The least bytes a second, so that what there is of a small store is read in a moment and then left alone.
+/// The least bytes a second, so that what there is of a small store is read in a moment and then
+/// left alone.
 const RATE_MIN: u64 = 1 << 20;
 /// Less than this is not slept: it is owed to the next step.
 const SLEEP_MIN: Duration = Duration::from_millis(1);
@@ -42,7 +44,8 @@ impl<I: Io> Pacer<I> {
         self.read.get()
     }
 
-    /// Counts bytes that were read, and sleeps until they have taken their time; ends at once when the store is being closed.
+    /// Counts bytes that were read, and sleeps until they have taken their time; ends at once when
+    /// the store is being closed.
     pub async fn paced(&self, bytes: u64) -> Result<(), Halt> {
         let background = &self.shard.shared().background;
         let io = self.shard.io();

@@ -1,7 +1,7 @@
 //! The file `scrub` of the first data directory: how far the scrub is, and the quarantine.
 //!
-//! It is replaced as a whole. One that is missing or damaged costs a pass from the start, which finds again what was on the list.
-//! Layout: `docs/format.md`, section "Scrub".
+//! It is replaced as a whole. One that is missing or damaged costs a pass from the start, which
+//! finds again what was on the list. Layout: `docs/format.md`, section "Scrub".
 
 use std::io;
 use std::path::Path;

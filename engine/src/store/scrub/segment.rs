@@ -1,7 +1,9 @@
 //! One segment from its first byte to its last.
 //!
-//! A sealed segment is taken apart into stretches by its footer, so damage in one does not hide the next. What fails is looked at again: a blob that lives there
-//! goes to `blob.rs`; anything else that fails a second time is damage that costs nobody anything yet, and what is live beside it is moved away by compaction.
+//! A sealed segment is taken apart into stretches by its footer, so damage in one does not hide the
+//! next. What fails is looked at again: a blob that lives there goes to `blob.rs`; anything else
+//! that fails a second time is damage that costs nobody anything yet, and what is live beside it is
+//! moved away by compaction.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -96,7 +98,8 @@ fn blank(range: Range<u64>) -> impl Iterator<Item = Stretch> {
 }
 
 impl<I: Io> Scrub<I> {
-    /// Looks at a whole segment, then at the large blobs whose records lie in it, from this offset on; nothing of the segment itself if it is not 0.
+    /// Looks at a whole segment, then at the large blobs whose records lie in it, from this offset
+    /// on; nothing of the segment itself if it is not 0.
     pub(super) async fn check_segment(&self, segment: &Arc<Segment<I::File>>, from_units: u32) -> Result<(), Halt> {
         // A footer that fails is no matter for a moment: what it said is read from the records.
         let books = self.books(segment).await?;
@@ -219,7 +222,8 @@ impl<I: Io> Scrub<I> {
         self.check_place(&mut window, segment, stretch).await
     }
 
-    /// Reads a stretch again, as often as it takes to be sure, and says so if it is damaged. It may belong to a blob that is under quarantine for it already.
+    /// Reads a stretch again, as often as it takes to be sure, and says so if it is damaged. It may
+    /// belong to a blob that is under quarantine for it already.
     async fn confirm(
         &self,
         segment: &Arc<Segment<I::File>>,
@@ -288,7 +292,8 @@ impl<I: Io> Scrub<I> {
         Ok(Books { entries, blanks: Vec::new(), fault })
     }
 
-    /// The blob that a record belongs to: its own, or that of which it is a piece; `None` when it is not in use.
+    /// The blob that a record belongs to: its own, or that of which it is a piece; `None` when it
+    /// is not in use.
     async fn tenant_of(&self, segment: &Arc<Segment<I::File>>, entry: &FooterEntry) -> Result<Option<BlobId>, Halt> {
         match entry.kind {
             Kind::Tombstone => return Ok(None),

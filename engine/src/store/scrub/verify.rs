@@ -1,6 +1,7 @@
 //! Whether bytes are what was written there: pure checks over what was read.
 //!
-//! Every byte of a sealed segment has a meaning: what is neither head nor payload nor footer is zero.
+//! Every byte of a sealed segment has a meaning: what is neither head nor payload nor footer is
+//! zero.
 
 use super::fault::Fault;
 use crate::io::BLOCK_SIZE;

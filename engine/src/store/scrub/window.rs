@@ -1,6 +1,7 @@
 //! A part of a segment in memory, moved forward over the file by reads of at most [`READ_SIZE`].
 //!
-//! It reads from the disk, never from the cache. A read that fails is tried again block by block, so one bad block costs what lies in it alone.
+//! It reads from the disk, never from the cache. A read that fails is tried again block by block,
+//! so one bad block costs what lies in it alone.
 
 use std::ops::Range;
 

@@ -1,4 +1,5 @@
-//! The end of an upload: its hash decides the id, the id's owner gives the turn, and the record makes it durable and visible.
+//! The end of an upload: its hash decides the id, the id's owner gives the turn, and the record
+//! makes it durable and visible.
 
 use std::sync::Arc;
 
@@ -115,8 +116,9 @@ impl<I: Io> State<I> {
         }
     }
 
-    /// Whether this very content is stored and readable. A damaged record counts as absent, so that an upload mends it, and so does one that the
-    /// scrub could not read and that can't be read now.
+    /// Whether this very content is stored and readable. A damaged record counts as absent, so that
+    /// an upload mends it, and so does one that the scrub could not read and that can't be read
+    /// now.
     async fn is_present(&self, id: BlobId, hash: ContentHash, location: &Location) -> Result<bool, StoreError> {
         match self.shard.shared().background.quarantine.ailment(&id, location.sequence) {
             None => {}
