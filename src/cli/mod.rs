@@ -18,6 +18,7 @@ pub mod policy;
 pub mod progress;
 pub mod put;
 pub mod rm;
+mod setting_flags;
 pub mod start;
 pub mod stat;
 pub mod token;
