@@ -1,5 +1,6 @@
 //! What the sources must hold to and the compiler does not know: the manual has every event that
-//! they log, and the store asks a disk through the handle of its directory.
+//! they log, the store asks a disk through the handle of its directory, and the configuration knows
+//! nothing of those who read it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -78,7 +79,8 @@ fn every_log_event_is_in_the_operations_manual() {
         for level in LEVELS {
             for (at, call) in text.match_indices(&format!("tracing::{level}!(")) {
                 let all = literals(&text[at + call.len()..]);
-                // What a message is made of at run time can't be compared, but what comes before and after it can.
+                // What a message is made of at run time can't be compared, but what comes before
+                // and after it can.
                 let pieces = all.last().map(String::as_str).unwrap_or_default().split(['{', '}']).step_by(2);
                 let longest = pieces.max_by_key(|piece| piece.len()).unwrap_or_default();
                 let compared: String = longest.trim().chars().take(COMPARED_CHARS_MAX).collect();
@@ -91,6 +93,35 @@ fn every_log_event_is_in_the_operations_manual() {
     }
     assert!(events > 40, "only {events} events were found: the search is broken");
     assert_eq!(missing, [] as [String; 0], "these events are missing in docs/operations.md");
+}
+
+/// What the configuration may not know: who reads it.
+const READERS_OF_CONFIG: [&str; 5] = ["server", "api", "metrics", "bench", "cli"];
+
+/// The modules of `src` that a text names, of those in a list.
+fn named<'m>(text: &str, modules: &[&'m str]) -> Vec<&'m str> {
+    let text: String = text.split_whitespace().collect();
+    // `use crate::server::x`, `crate::{server::x, …}`, `super::super::server::x`.
+    let names = |module: &&str| {
+        ["crate::", "crate::{", "super::super::"].iter().any(|start| text.contains(&format!("{start}{module}::")))
+    };
+    modules.iter().copied().filter(|module| names(module)).collect()
+}
+
+#[test]
+fn the_configuration_does_not_know_who_reads_it() {
+    assert_eq!(
+        named("use crate::server::Core;\nuse crate::{\n    cli::exit,\n};", &READERS_OF_CONFIG),
+        ["server", "cli"]
+    );
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = vec![src.join("config.rs")];
+    sources(&src.join("config"), &mut files);
+    assert!(files.len() > 15, "{} files", files.len());
+    for path in files {
+        let found = named(&fs::read_to_string(&path).expect("readable"), &READERS_OF_CONFIG);
+        assert!(found.is_empty(), "{}: {found:?}", path.display());
+    }
 }
 
 /// The places of a text where the core's own handle is used for a disk operation.
