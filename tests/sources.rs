@@ -1,8 +1,10 @@
 //! What the sources must hold to and the compiler does not know: the manual has every event that
-//! they log, and the store asks a disk through the handle of its directory.
+//! they log, the store asks a disk through the handle of its directory, and rooms import only what
+//! they may.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The events that are for operators; those of `debug` are for developers.
 const LEVELS: [&str; 3] = ["error", "warn", "info"];
@@ -78,7 +80,8 @@ fn every_log_event_is_in_the_operations_manual() {
         for level in LEVELS {
             for (at, call) in text.match_indices(&format!("tracing::{level}!(")) {
                 let all = literals(&text[at + call.len()..]);
-                // What a message is made of at run time can't be compared, but what comes before and after it can.
+                // What a message is made of at run time can't be compared, but what comes before
+                // and after it can.
                 let pieces = all.last().map(String::as_str).unwrap_or_default().split(['{', '}']).step_by(2);
                 let longest = pieces.max_by_key(|piece| piece.len()).unwrap_or_default();
                 let compared: String = longest.trim().chars().take(COMPARED_CHARS_MAX).collect();
@@ -91,6 +94,44 @@ fn every_log_event_is_in_the_operations_manual() {
     }
     assert!(events > 40, "only {events} events were found: the search is broken");
     assert_eq!(missing, [] as [String; 0], "these events are missing in docs/operations.md");
+}
+
+/// What `scripts/rooms` says of a workspace, and whether it finds nothing wrong.
+fn rooms(root: &Path) -> (bool, String) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/rooms");
+    let output = Command::new(script).arg("--files").arg("--root").arg(root).output().expect("python3 is there");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    (output.status.success(), text)
+}
+
+#[test]
+fn no_room_imports_what_it_may_not_and_no_rooms_are_in_a_circle() {
+    let (is_sound, text) = rooms(Path::new(env!("CARGO_MANIFEST_DIR")));
+    assert!(is_sound, "{text}");
+    assert!(text.contains("src::node ->"), "the search is broken: {text}");
+}
+
+#[test]
+fn a_forbidden_import_and_a_circle_are_found() {
+    let planted = [
+        ("a forbidden import", "use crate::node::Run;", "pub struct Run;", "src::http imports src::node::Run"),
+        ("a circle", "use crate::config::Config;", "use crate::http::Core;", "circle of 2 rooms"),
+    ];
+    for (what, in_http, in_other, told) in planted {
+        let root = tempfile::tempdir().expect("a directory");
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("made");
+            fs::write(path, text).expect("written");
+        };
+        write("Cargo.toml", "[workspace]\nmembers = []\n[package]\nname = \"planted\"\n");
+        write("src/lib.rs", "pub mod http;\npub mod node;\npub mod config;\n");
+        write("src/http.rs", &format!("{in_http}\npub struct Core;\n"));
+        write("src/node.rs", if what == "a circle" { "" } else { in_other });
+        write("src/config.rs", &format!("{}\npub struct Config;\n", if what == "a circle" { in_other } else { "" }));
+        let (is_sound, text) = rooms(root.path());
+        assert!(!is_sound && text.contains(told), "{what}: {text}");
+    }
 }
 
 /// The places of a text where the core's own handle is used for a disk operation.

@@ -17,13 +17,15 @@ pub mod output;
 pub mod progress;
 pub mod put;
 pub mod rm;
+mod setting_flags;
 pub mod start;
 pub mod stat;
 pub mod token;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::builder::Resettable;
+use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use exit::Failure;
 use output::Output;
@@ -89,9 +91,30 @@ impl Command {
     }
 }
 
+/// An argument that takes an empty variable for one that isn't set. For clap it is an empty value,
+/// which no argument here can be.
+fn without_empty_variable(argument: Arg) -> Arg {
+    let Some(name) = argument.get_env().map(|name| name.to_string_lossy().into_owned()) else { return argument };
+    if std::env::var_os(&name).is_none_or(|value| !value.is_empty()) {
+        return argument;
+    }
+    // What `--help` says about the variable goes with it, and comes back here.
+    let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+    argument.env(Resettable::Reset).help(format!("{help} [env: {name}=]"))
+}
+
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    command.mut_args(without_empty_variable).mut_subcommands(without_empty_variables)
+}
+
+fn parse() -> Result<Cli, clap::Error> {
+    let matches = without_empty_variables(Cli::command()).try_get_matches()?;
+    Cli::from_arg_matches(&matches)
+}
+
 /// Parses the arguments and runs the command.
 pub fn main() -> ExitCode {
-    let command = match Cli::try_parse() {
+    let command = match parse() {
         Ok(cli) => cli.command,
         Err(error) => {
             // Help and version go to standard output and are no error. If nobody reads them, there is nobody to tell.
@@ -112,7 +135,6 @@ pub fn main() -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_definition_of_the_command_line_is_sound() {

@@ -1,10 +1,9 @@
 //! `start`: prepares what the server needs (configuration, log, data directories, tokens) and runs it.
 
-use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
@@ -12,12 +11,13 @@ use nabu_engine::store::Missing;
 use tracing_subscriber::EnvFilter;
 
 use crate::auth::{Role, Tokens, check_token};
-use crate::config::{self, Config, Flags, LogFormat, LogOptions, Machine, RateLimit, TlsFlags};
+use crate::config::{self, Config, LogFormat, LogOptions, Machine, RateLimit};
 use crate::node::Security;
 use crate::node::lock::{DirectoryLocks, answered};
 use crate::private_file::{read_private, shell_word};
 
 use super::exit::{Exit, Failure};
+use super::setting_flags::SettingFlags;
 use super::token::random_token;
 
 /// The file in the first data directory that holds the admin token of a server without a token file.
@@ -39,105 +39,24 @@ Examples:
   nabu-store start --data /srv/nabu --listen 0.0.0.0:7070 --memory 8GiB --token-file /etc/nabu/tokens
   NABU_CONFIG=/etc/nabu/config.yaml nabu-store start")]
 pub struct Start {
-    /// A configuration file in YAML [env: NABU_CONFIG]
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-
-    /// A data directory, made if it isn't there; may be repeated, one for each disk [env: NABU_DATA, with : between them] [default: ./nabu-data]
-    #[arg(long, value_name = "DIR")]
-    data: Vec<PathBuf>,
-
-    /// The address to listen on [env: NABU_LISTEN] [default: 127.0.0.1:7070]
-    #[arg(long, value_name = "HOST:PORT")]
-    listen: Option<OsString>,
-
-    /// Cores to use, 1 to 1024 [env: NABU_CORES] [default: all]
-    #[arg(long, value_name = "N", allow_hyphen_values = true)]
-    cores: Option<OsString>,
-
-    /// Memory for the cache and for buffers, such as 512MiB or 2G, at least 16MiB a core [env: NABU_MEMORY] [default: a quarter of the memory, 256MiB to 64GiB]
-    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
-    memory: Option<OsString>,
-
-    /// A file with a token a line: ROLE SHA256HEX [NAME], as `token new` prints it [env: NABU_TOKEN_FILE]
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
-
-    /// The certificate to serve HTTPS with, and those between it and its root, in PEM; read again on SIGHUP [env: NABU_TLS_CERT]
-    #[arg(long, value_name = "FILE")]
-    tls_cert: Option<PathBuf>,
-
-    /// The private key of the certificate, in PEM [env: NABU_TLS_KEY]
-    #[arg(long, value_name = "FILE")]
-    tls_key: Option<PathBuf>,
-
-    /// The authorities that sign client certificates, in PEM [env: NABU_TLS_CLIENT_CA]
-    #[arg(long, value_name = "FILE")]
-    tls_client_ca: Option<PathBuf>,
-
-    /// Whether clients show certificates: none, optional or required [env: NABU_TLS_CLIENT_AUTH] [default: required with client authorities, else none]
-    #[arg(long, value_name = "WHETHER")]
-    tls_client_auth: Option<OsString>,
-
-    /// Start although data directories are missing, and serve what the others hold: true or false
-    /// [env: NABU_DEGRADED] [default: false]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    degraded: Option<OsString>,
+    #[command(flatten)]
+    settings: SettingFlags,
 
     /// Give up the data directories that are missing: what lay there is gone, and the store goes on
     /// without them. An empty directory given with --data takes the place of one
     #[arg(long, conflicts_with = "degraded")]
     forget_missing: bool,
-
-    /// What to log: off, error, warn, info, debug, trace, or a list such as warn,nabu_store=debug [env: NABU_LOG] [default: info]
-    #[arg(long, value_name = "LEVEL")]
-    log_level: Option<OsString>,
-
-    /// How to log, on standard error: text or json [env: NABU_LOG_FORMAT] [default: text]
-    #[arg(long, value_name = "FORMAT")]
-    log_format: Option<OsString>,
-
-    /// Whether to log every request, or a sample of them: true or false [env: NABU_ACCESS_LOG] [default: false]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    access_log: Option<OsString>,
-
-    /// How many of all requests the access log holds, 0 to 1 [env: NABU_ACCESS_LOG_SAMPLE] [default: 1]
-    #[arg(long, value_name = "PART", allow_hyphen_values = true)]
-    access_log_sample: Option<OsString>,
-
-    /// Log requests that take the server itself at least this long, in milliseconds [env: NABU_SLOW_REQUEST_MS] [default: 1000]
-    #[arg(long, value_name = "MS", allow_hyphen_values = true)]
-    slow_request_ms: Option<OsString>,
 }
 
 impl Start {
     pub fn run(self) -> Result<(), Failure> {
-        let flags = Flags {
-            config: self.config,
-            data: self.data,
-            listen: self.listen,
-            cores: self.cores,
-            memory: self.memory,
-            token_file: self.token_file,
-            degraded: self.degraded,
-            forget_missing: self.forget_missing,
-            log_level: self.log_level,
-            log_format: self.log_format,
-            access_log: self.access_log,
-            access_log_sample: self.access_log_sample,
-            slow_request_ms: self.slow_request_ms,
-            tls: TlsFlags {
-                cert: self.tls_cert,
-                key: self.tls_key,
-                client_ca: self.tls_client_ca,
-                client_auth: self.tls_client_auth,
-            },
-        };
+        let SettingFlags(mut flags) = self.settings;
+        flags.forget_missing = self.forget_missing;
         let config = config::load(&flags, &|name| std::env::var_os(name), &Machine::this())
             .map_err(|error| Failure::new(Exit::Usage, "invalid configuration", error.to_string()))?;
         start_log(&config.log)?;
-        for (key, value) in config.limits.entries() {
-            tracing::debug!("limits.{key} is {value}");
+        for setting in &config.effective {
+            tracing::debug!("{setting}");
         }
         let tokens = prepare(&config)?;
         let security = Security::load(&config, tokens)

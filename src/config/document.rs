@@ -1,7 +1,8 @@
 //! A YAML file as a tree of values that know their line.
 //!
-//! Reading the tree first and the settings from the tree second is what lets every message about a setting name the line, the full key and
-//! what was found there. Which keys exist and what they may hold is not known here.
+//! Reading the tree first and the settings from the tree second is what lets every message about a
+//! setting name the line, the full key and what was found there. Which keys exist and what they may
+//! hold is not known here.
 
 use std::fmt;
 
@@ -49,7 +50,8 @@ pub fn parse(text: &str) -> Result<Node, SyntaxError> {
         Ok(spanned) => Ok(Node::from(spanned)),
         Err(error) => {
             let line = error.location().map_or(1, |location| location.line().max(1));
-            // The first line says what is wrong; the rest draws the place, which file and line name already.
+            // The first line says what is wrong; the rest draws the place, which file and line name
+            // already.
             let rendered = error.without_snippet().to_string();
             let reason = rendered.lines().next().unwrap_or("invalid YAML");
             Err(SyntaxError { line, reason: without_position(reason).to_owned() })
@@ -57,7 +59,8 @@ pub fn parse(text: &str) -> Result<Node, SyntaxError> {
     }
 }
 
-/// Cuts the parser's own ` at line 2, column 4`, which would contradict nothing but say the line twice.
+/// Cuts the parser's own ` at line 2, column 4`, which would contradict nothing but say the line
+/// twice.
 fn without_position(reason: &str) -> &str {
     reason.rfind(" at line ").map_or(reason, |start| &reason[..start])
 }
@@ -68,7 +71,8 @@ impl From<Spanned<Value>> for Node {
     }
 }
 
-/// As an operator would write it, for messages: scalars as they are, texts quoted, the rest by its kind.
+/// As an operator would write it, for messages: scalars as they are, texts quoted, the rest by its
+/// kind.
 impl fmt::Display for Value {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

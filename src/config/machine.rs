@@ -1,16 +1,43 @@
-//! What this machine gives a process: cores and memory, for the defaults and the upper bounds of the configuration.
+//! What this machine gives a process: cores and memory, for the defaults and the upper bounds of
+//! the configuration.
 //!
 //! A container's memory limit counts, because buffers beyond it get the process killed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::bounds::{CORES_MAX, MEMORY_DEFAULT_MAX, MEMORY_DEFAULT_MIN, MEMORY_PER_CORE_MIN};
+
+/// What the machine offers, for defaults and upper bounds.
+#[derive(Clone, Copy, Debug)]
+pub struct Machine {
+    pub cores: usize,
+    pub memory_bytes: Option<u64>,
+}
+
+impl Machine {
+    /// This machine, as the kernel and the control group of this process tell it.
+    pub fn this() -> Self {
+        Self { cores: cores(), memory_bytes: memory_bytes() }
+    }
+
+    pub(super) fn cores_default(&self) -> u16 {
+        u16::try_from(self.cores).unwrap_or(CORES_MAX).clamp(1, CORES_MAX)
+    }
+
+    pub(super) fn memory_default(&self, cores: u16) -> u64 {
+        let quarter = self.memory_bytes.unwrap_or(0) / 4;
+        quarter.clamp(MEMORY_DEFAULT_MIN, MEMORY_DEFAULT_MAX).max(u64::from(cores) * MEMORY_PER_CORE_MIN)
+    }
+}
+
 /// Cores that this process may run on.
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-/// Bytes of memory that this process may use: the machine's, or less when a control group limits it. `None` when the kernel doesn't say.
+/// Bytes of memory that this process may use: the machine's, or less when a control group limits
+/// it. `None` when the kernel doesn't say.
 pub fn memory_bytes() -> Option<u64> {
     let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| total_of_meminfo(&text))?;
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
@@ -24,8 +51,9 @@ fn total_of_meminfo(text: &str) -> Option<u64> {
     kibibytes.checked_mul(1024)
 }
 
-/// The files that can hold a memory limit for the groups in the text of `/proc/self/cgroup`: version 2 (`0::/path`) with all its ancestors,
-/// and version 1 (`N:memory:/path`). Inside a container the path can be relative to a root that isn't mounted, so the root is always asked.
+/// The files that can hold a memory limit for the groups in the text of `/proc/self/cgroup`:
+/// version 2 (`0::/path`) with all its ancestors, and version 1 (`N:memory:/path`). Inside a
+/// container the path can be relative to a root that isn't mounted, so the root is always asked.
 fn limit_files(groups: &str) -> Vec<PathBuf> {
     let mut files =
         vec![PathBuf::from("/sys/fs/cgroup/memory.max"), PathBuf::from("/sys/fs/cgroup/memory/memory.limit_in_bytes")];
@@ -46,7 +74,8 @@ fn limit_files(groups: &str) -> Vec<PathBuf> {
     files
 }
 
-/// `max`, as version 2 writes no limit, is not a number; version 1 writes a number larger than any machine.
+/// `max`, as version 2 writes no limit, is not a number; version 1 writes a number larger than any
+/// machine.
 fn limit_of(file: &Path) -> Option<u64> {
     fs::read_to_string(file).ok()?.trim().parse().ok()
 }

@@ -1,6 +1,7 @@
 //! Sizes in bytes as people write them: `512MiB`, `2G`, `1048576`.
 //!
-//! `K`, `M`, `G`, `T` and `KiB`, `MiB`, `GiB`, `TiB` are powers of 1024; `KB`, `MB`, `GB`, `TB` are powers of 1000. Upper and lower case are the same.
+//! `K`, `M`, `G`, `T` and `KiB`, `MiB`, `GiB`, `TiB` are powers of 1024; `KB`, `MB`, `GB`, `TB` are
+//! powers of 1000. Upper and lower case are the same.
 
 /// The units, with the factor each stands for.
 const UNITS: [(&str, u64); 14] = [
@@ -20,7 +21,8 @@ const UNITS: [(&str, u64); 14] = [
     ("tb", 1_000_000_000_000),
 ];
 
-/// Reads a whole number of bytes with an optional unit; `None` when it is neither that nor below 2⁶⁴.
+/// Reads a whole number of bytes with an optional unit; `None` when it is neither that nor below
+/// 2⁶⁴.
 pub fn parse(text: &str) -> Option<u64> {
     let text = text.trim();
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -30,7 +32,8 @@ pub fn parse(text: &str) -> Option<u64> {
     count.checked_mul(*factor)
 }
 
-/// Writes a size so that [`parse`] reads the same number: in the largest binary unit that divides it.
+/// Writes a size so that [`parse`] reads the same number: in the largest binary unit that divides
+/// it.
 pub fn exact(bytes: u64) -> String {
     for (unit, shift) in [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)] {
         if bytes != 0 && bytes.is_multiple_of(1 << shift) {

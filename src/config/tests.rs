@@ -1,11 +1,13 @@
-//! Layers, bounds, and the exact words of every message.
+//! Layers, and the exact words of every message. Bounds are the matter of `rows`.
+
+mod rows;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::Path;
 
-use super::limits::LIMITS;
+use super::bounds::MEMORY_PER_CORE_MIN;
 use super::*;
 
 const MACHINE: Machine = Machine { cores: 8, memory_bytes: Some(16 << 30) };
@@ -22,8 +24,10 @@ impl Given {
     fn file(text: &str) -> Self {
         let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
         file.write_all(text.as_bytes()).expect("written");
-        let flags = Flags { config: Some(file.path().to_owned()), ..Flags::default() };
-        Self { flags, file: Some(file), ..Self::default() }
+        let mut given = Self { file: Some(file), ..Self::default() };
+        let path = given.file.as_ref().expect("just made").path().to_owned();
+        given.flags.give("--config", path);
+        given
     }
 
     fn variable(mut self, name: &'static str, value: &str) -> Self {
@@ -31,8 +35,8 @@ impl Given {
         self
     }
 
-    fn flags(mut self, change: impl FnOnce(&mut Flags)) -> Self {
-        change(&mut self.flags);
+    fn flag(mut self, name: &'static str, value: &str) -> Self {
+        self.flags.give(name, value);
         self
     }
 
@@ -61,7 +65,19 @@ fn with_nothing_given_every_value_has_its_default() {
     assert_eq!((config.token_file, config.segment_size), (None, None));
     assert_eq!(config.scrub_interval, Some(Duration::from_secs(14 * 86_400)));
     assert_eq!(config.on_missing, Missing::Refuse);
-    assert_eq!(config.limits, Limits::default());
+    let limits = Limits {
+        connections_max: 65_536,
+        head_bytes_max: 16 << 10,
+        target_bytes_max: 8 << 10,
+        json_bytes_max: 64 << 20,
+        blob_bytes_max: 5 << 40,
+        head_timeout_ms: 10_000,
+        idle_timeout_ms: 75_000,
+        progress_timeout_ms: 30_000,
+        shutdown_timeout_ms: 30_000,
+        disk_timeout_ms: 30_000,
+    };
+    assert_eq!(config.limits, limits);
     let access = AccessOptions { enabled: false, sample: SAMPLE_ALWAYS };
     let log = LogOptions { level: "info".into(), format: LogFormat::Text, access, slow_request_ms: 1_000 };
     assert_eq!(config.log, log);
@@ -113,18 +129,16 @@ fn flags_win_over_environment_over_file_over_defaults() {
     assert_eq!(config.log, log("debug", LogFormat::Json, false, 1_000_000, 20));
 
     let config = given
-        .flags(|flags| {
-            flags.cores = Some("3".into());
-            flags.listen = Some("127.0.0.1:3".into());
-            flags.memory = Some("256M".into());
-            flags.data = vec!["/flag:with colon".into()];
-            flags.token_file = Some("/flag.tokens".into());
-            flags.log_level = Some("trace".into());
-            flags.log_format = Some("text".into());
-            flags.access_log = Some("true".into());
-            flags.access_log_sample = Some("0.00001".into());
-            flags.slow_request_ms = Some("30".into());
-        })
+        .flag("--cores", "3")
+        .flag("--listen", "127.0.0.1:3")
+        .flag("--memory", "256M")
+        .flag("--data", "/flag:with colon")
+        .flag("--token-file", "/flag.tokens")
+        .flag("--log-level", "trace")
+        .flag("--log-format", "text")
+        .flag("--access-log", "true")
+        .flag("--access-log-sample", "0.00001")
+        .flag("--slow-request-ms", "30")
         .config();
     assert_eq!((config.cores, config.listen.port(), config.memory_bytes), (3, 3, 256 << 20));
     assert_eq!(config.data, [Path::new("/flag:with colon")]);
@@ -146,7 +160,8 @@ fn a_file_may_set_everything() {
     assert_eq!(config.scrub_interval, Some(Duration::from_secs(30 * 86_400)));
     assert_eq!(Given::file("scrub_interval: off\n").config().scrub_interval, None);
     assert_eq!(Given::file("degraded: true\n").config().on_missing, Missing::Serve);
-    let given = Given::file("degraded: true\n").flags(|flags| flags.forget_missing = true);
+    let mut given = Given::file("degraded: true\n");
+    given.flags.forget_missing = true;
     assert_eq!(given.config().on_missing, Missing::Forget);
     let expected = Limits {
         connections_max: 10,
@@ -173,7 +188,8 @@ fn an_empty_file_and_an_empty_variable_set_nothing() {
 #[test]
 fn the_file_may_be_named_by_the_environment() {
     let mut given = Given::file("cores: 5\n");
-    let path = given.flags.config.take().expect("named by the flag");
+    let path = given.file.as_ref().expect("made above").path().to_owned();
+    given.flags = Flags::default();
     given.variables.insert("NABU_CONFIG", path.into());
     assert_eq!(given.config().cores, 5);
 }
@@ -199,15 +215,19 @@ fn messages_about_a_file_name_file_line_key_value_and_remedy() {
         ("limits:\n  connections_max: -1\n", "FILE:2: limits.connections_max: must be 1..1048576 (got -1)".into()),
         ("limits: {connections_max: many}\n", "FILE:1: limits.connections_max: must be a whole number, 1..1048576 (got \"many\")".into()),
         ("limits: {idle_timeout_ms: 1.5}\n", "FILE:1: limits.idle_timeout_ms: must be a whole number, 100..86400000 (got 1.5)".into()),
-        ("limits: {head_bytes_max: 2MiB}\n", "FILE:1: limits.head_bytes_max: must be 1KiB..1MiB (got \"2MiB\")".into()),
+        ("limits: {head_bytes_max: 2MiB}\n", "FILE:1: limits.head_bytes_max: must be 1KiB..64KiB (got \"2MiB\")".into()),
         ("limits: 5\n", "FILE:1: limits: must be a map of keys below it (got 5)".into()),
-        ("\nlimits:\n  conections_max: 5\n", format!("FILE:3: limits.conections_max: unknown key; known are {}", LIMITS.each_ref().map(|limit| limit.key).join(", "))),
+        ("\nlimits:\n  conections_max: 5\n", "FILE:3: limits.conections_max: unknown key; did you mean connections_max?".into()),
+        ("head_bytes_max: 1KiB\n", "FILE:1: head_bytes_max: unknown key; did you mean head_bytes_max below limits?".into()),
+        ("limits.head_bytes_max: 1KiB\n", "FILE:1: limits.head_bytes_max: unknown key; did you mean head_bytes_max below limits?".into()),
+        ("limits: {requests: 5}\n", "FILE:1: limits.requests: unknown key; known are connections_max, head_bytes_max, target_bytes_max, json_bytes_max, blob_bytes_max, head_timeout_ms, idle_timeout_ms, progress_timeout_ms, shutdown_timeout_ms, disk_timeout_ms".into()),
         ("port: 7070\n", "FILE:1: port: unknown key; known are data, listen, cores, memory, token_file, segment_size, scrub_interval, degraded, limits, log, tls, auth, rate_limit".into()),
         ("log:\n  colour: true\n", "FILE:2: log.colour: unknown key; known are level, format, access, slow_request_ms".into()),
         ("log:\n  access: true\n", "FILE:2: log.access: must be a map of keys below it (got true)".into()),
         ("log:\n  access:\n    rate: 1\n", "FILE:3: log.access.rate: unknown key; known are enabled, sample".into()),
         ("log: {access: {enabled: 1}}\n", "FILE:1: log.access.enabled: must be true or false (got 1)".into()),
         ("log: {access: {sample: 1.5}}\n", "FILE:1: log.access.sample: must be a number from 0 to 1, such as 0.01 for one request in a hundred (got 1.5)".into()),
+        ("log: {access: {sample: 0.0000001}}\n", "FILE:1: log.access.sample: must be 0, or at least 0.000001: one request in a million (got 0.0000001)".into()),
         ("log: {slow_request_ms: -1}\n", "FILE:1: log.slow_request_ms: must be 0..3600000 (got -1)".into()),
         ("log: {level: loud}\n", "FILE:1: log.level: must be one of off, error, warn, info, debug, trace, or a list such as warn,nabu_store=debug (got \"loud\")".into()),
         ("log: {format: xml}\n", "FILE:1: log.format: must be text or json (got \"xml\")".into()),
@@ -218,6 +238,7 @@ fn messages_about_a_file_name_file_line_key_value_and_remedy() {
         ("memory: 1MiB\n", "FILE:1: memory: must be 16MiB..64TiB (got \"1MiB\")".into()),
         ("memory: lots\n", "FILE:1: memory: must be a size such as 512MiB or 2G, 16MiB..64TiB (got \"lots\")".into()),
         ("cores: 4\nmemory: 32MiB\n", "FILE:2: memory: must be at least 16MiB for each core, 64MiB for 4 cores; give more, or fewer cores (got 32MiB)".into()),
+        ("cores: 1024\nmemory: 1GiB\n", "FILE:2: memory: must be at least 16MiB for each core, 16GiB for 1024 cores; give more, or fewer cores (got 1GiB)".into()),
         ("memory: 1TiB\n", "FILE:1: memory: must fit in the 17179869184 bytes of memory that this process may use (got 1TiB)".into()),
         ("segment_size: 1048575\n", "FILE:1: segment_size: must be 1MiB..1GiB (got 1048575)".into()),
         ("segment_size: 20000000\n", "FILE:1: segment_size: must be a multiple of 1MiB (got 20000000)".into()),
@@ -274,7 +295,7 @@ fn tls_may_be_set_by_flags_over_variables_over_the_file() {
     let tls = given.config().tls.expect("TLS");
     assert_eq!((tls.cert.as_path(), tls.key.as_path()), (Path::new("/variable"), Path::new("/file.key")));
     assert_eq!((tls.client_ca.as_deref(), tls.client_auth), (Some(Path::new("/ca")), ClientAuth::Optional));
-    let tls = given.flags(|flags| flags.tls.cert = Some("/flag".into())).config().tls.expect("TLS");
+    let tls = given.flag("--tls-cert", "/flag").config().tls.expect("TLS");
     assert_eq!(tls.cert, Path::new("/flag"));
 }
 
@@ -354,18 +375,18 @@ fn messages_about_variables_and_flags_show_name_and_value() {
     for (name, value, message) in cases {
         assert_eq!(Given::default().variable(name, value).messages(), [message]);
     }
-    let given = Given::default().flags(|flags| {
-        flags.cores = Some("many".into());
-        flags.memory = Some("-5".into());
-        flags.data = vec!["/a".into(), "/a".into()];
-        flags.config = Some("/no/such".into());
-    });
+    let given = Given::default()
+        .flag("--cores", "many")
+        .flag("--memory", "-5")
+        .flag("--data", "/a")
+        .flag("--data", "/a")
+        .flag("--config", "/no/such");
     assert_eq!(
         given.messages(),
         [
+            "--data: must name each directory once; /a is there twice",
             "--cores many: must be a whole number, 1..1024",
             "--memory -5: must be 16MiB..64TiB",
-            "--data: must name each directory once; /a is there twice",
             "--config /no/such: cannot be opened: No such file or directory (os error 2)",
         ]
     );
@@ -373,8 +394,7 @@ fn messages_about_variables_and_flags_show_name_and_value() {
 
 #[test]
 fn a_wrong_value_is_reported_also_where_a_higher_layer_overrides_it() {
-    let given =
-        Given::file("cores: 0\nmemory: 5\n").variable("NABU_CORES", "no").flags(|flags| flags.cores = Some("1".into()));
+    let given = Given::file("cores: 0\nmemory: 5\n").variable("NABU_CORES", "no").flag("--cores", "1");
     assert_eq!(
         given.messages(),
         [
@@ -386,6 +406,36 @@ fn a_wrong_value_is_reported_also_where_a_higher_layer_overrides_it() {
 }
 
 #[test]
+fn cores_that_would_need_more_memory_than_there_is_are_refused() {
+    let machine = Machine { cores: 2, memory_bytes: Some(100 << 20) };
+    let given = Given::default().flag("--cores", "7");
+    let error = load(&given.flags, &|_| None, &machine).expect_err("too many");
+    assert_eq!(
+        error.to_string(),
+        "--cores 7: must be fewer: each needs at least 16MiB of memory, which is 112MiB for 7 cores, and this process \
+         may use 104857600 bytes"
+    );
+    let given = Given::default().flag("--cores", "6");
+    assert_eq!(load(&given.flags, &|_| None, &machine).expect("they fit").cores, 6);
+}
+
+#[test]
+fn a_server_can_say_what_each_setting_is_and_by_what() {
+    let given = Given::file("cores: 3\ndata: [/a, /b]\n").variable("NABU_LOG", "warn").flag("--memory", "1GiB");
+    let path = given.file.as_ref().expect("made above").path().display().to_string();
+    let lines: Vec<String> = given.config().effective.iter().map(|setting| setting.to_string()).collect();
+    for line in [
+        format!("cores is 3, by {path}:1"),
+        format!("data is /a, /b, by {path}:2"),
+        "log.level is warn, by NABU_LOG".to_owned(),
+        "memory is 1GiB, by --memory".to_owned(),
+        "limits.head_bytes_max is 16KiB, by default".to_owned(),
+    ] {
+        assert!(lines.contains(&line), "{line} in {lines:?}");
+    }
+}
+
+#[test]
 fn a_host_without_an_address_is_named() {
     let messages = Given::default().variable("NABU_LISTEN", "no-such-host.invalid:7070").messages();
     assert!(
@@ -393,26 +443,4 @@ fn a_host_without_an_address_is_named() {
             .starts_with("NABU_LISTEN=no-such-host.invalid:7070: the host \"no-such-host.invalid\" has no address"),
         "{messages:?}"
     );
-}
-
-#[test]
-fn the_readme_has_every_limit_with_its_default_and_bounds() {
-    let readme = include_str!("../../README.md");
-    let defaults = Limits::default();
-    for limit in &LIMITS {
-        let default = limit.number.show((limit.get)(&defaults));
-        let row = format!("| `{}` | {default} | {} |", limit.key, limit.number);
-        assert!(readme.contains(&row), "the row that begins with {row}");
-    }
-    for text in [
-        format!("| 1 to {DATA_DIRS_MAX} directories"),
-        format!("| `{LISTEN_DEFAULT}` |"),
-        format!("| `{DATA_DEFAULT}` |"),
-        format!("| 1..{CORES_MAX} |"),
-        format!("within {}..{}", exact_size(MEMORY_DEFAULT_MIN), exact_size(MEMORY_DEFAULT_MAX)),
-        format!("| {} for each core at least", exact_size(MEMORY_PER_CORE_MIN)),
-        format!("{}..{}, a multiple of", exact_size(SEGMENT_SIZE_MIN), exact_size(SEGMENT_SIZE_MAX)),
-    ] {
-        assert!(readme.contains(&text), "{text}");
-    }
 }

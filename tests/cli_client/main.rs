@@ -291,6 +291,23 @@ fn wrong_usage_is_exit_code_2_before_any_request() {
 }
 
 #[test]
+fn an_empty_variable_counts_as_one_that_is_not_set() {
+    let server = FakeServer::new(|_, _| json("200 OK", "{\"ids\":[],\"next_cursor\":null,\"has_more\":false}"));
+    let empty = |args: &[&str]| {
+        let mut command = nabu_store();
+        command.env("NABU_API", "").env("NABU_TOKEN", "").env("NABU_CACERT", "").env("NABU_CONFIG", "");
+        command.args(args).output().expect("the binary runs")
+    };
+    assert_exit(&empty(&["ls", "--api", &server.url()]), 0);
+    // Whether or not a server is at the default address, the command line is not to blame.
+    assert_ne!(empty(&["ls"]).status.code(), Some(2));
+    let help = text(&empty(&["ls", "--help"]).stdout);
+    for name in ["NABU_API", "NABU_TOKEN", "NABU_CACERT"] {
+        assert!(help.contains(&format!("[env: {name}=]")), "{name} in {help}");
+    }
+}
+
+#[test]
 fn start_refuses_a_wrong_configuration_and_names_the_place() {
     let (_dir, file) = scratch();
     fs::write(&file, "listen: 127.0.0.1:0\nlimits:\n  head_timeout_ms: 5\n").expect("written");

@@ -4,28 +4,17 @@
 //! A handler puts a content into a [`Sink`] and answers from a [`Source`], and knows no more of where
 //! they lead. The way to the store of this node boxes no future and copies no byte.
 
+mod error;
 mod sink;
 mod source;
 
 use nabu_engine::io::Io;
-use nabu_engine::store::{Page, Shard, StoreError, StoreStatus};
+use nabu_engine::store::{Page, Shard, StoreStatus};
 use nabu_engine::types::BlobId;
 
+pub use self::error::Error;
 pub use self::sink::Sink;
 pub use self::source::{Found, Source};
-
-/// Why something can't be done with a content.
-#[derive(Clone, Debug)]
-pub enum Error {
-    /// The store of this node.
-    Local(StoreError),
-}
-
-impl From<StoreError> for Error {
-    fn from(error: StoreError) -> Self {
-        Error::Local(error)
-    }
-}
 
 /// All contents, as one core reaches them.
 #[derive(Clone)]

@@ -6,7 +6,7 @@ use nabu_engine::content;
 use nabu_engine::io::{AlignedBuf, Io};
 use nabu_engine::store::{CommitOptions, Stored, Upload};
 
-use super::Error;
+use super::error::Error;
 
 /// A content on its way in. Dropping it before [`Sink::commit`] leaves nothing visible.
 pub enum Sink<I: Io> {

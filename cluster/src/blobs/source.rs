@@ -6,7 +6,7 @@ use nabu_engine::content::{self, Chunk, Pace};
 use nabu_engine::io::{Body, Io};
 use nabu_engine::store::{Blob, BlobMeta, BlobReader};
 
-use super::Error;
+use super::error::Error;
 
 /// A content that was found.
 pub enum Found<I: Io> {

@@ -1,0 +1,83 @@
+//! Makes the configuration of a server out of what the layers say: fills in what depends on the
+//! machine or on other settings, and checks how the values relate.
+
+use super::bounds::MEMORY_PER_CORE_MIN;
+use super::layers::Layers;
+use super::problem::{ConfigError, Problem};
+use super::{Config, Machine, security, size};
+
+use nabu_engine::store::Missing;
+
+/// The configuration that the layers make together.
+///
+/// # Errors
+/// Every relation between values that does not hold.
+pub fn settle(layers: Layers, forget_missing: bool, machine: &Machine) -> Result<Config, ConfigError> {
+    let cores = layers.values.cores.unwrap_or_else(|| machine.cores_default());
+    let mut problems = Vec::new();
+    let memory_bytes = memory(&layers, cores, machine, &mut problems);
+    check_head(&layers, &mut problems);
+    let tls = security::tls(&layers, &mut problems);
+    let jwt = security::jwt(&layers, &mut problems);
+    security::check_rate_limit(&layers, &mut problems);
+    if !problems.is_empty() {
+        return Err(ConfigError { problems });
+    }
+    Ok(Config {
+        cores,
+        memory_bytes,
+        on_missing: match (forget_missing, layers.values.degraded) {
+            (true, _) => Missing::Forget,
+            (false, true) => Missing::Serve,
+            (false, false) => Missing::Refuse,
+        },
+        tls,
+        jwt,
+        effective: layers.effective,
+        ..layers.values.config
+    })
+}
+
+/// The memory, which must be enough for the cores and no more than there is.
+fn memory(layers: &Layers, cores: u16, machine: &Machine, problems: &mut Vec<Problem>) -> u64 {
+    let floor = u64::from(cores) * MEMORY_PER_CORE_MIN;
+    let (least, least_of_all) = (size::exact(MEMORY_PER_CORE_MIN), size::exact(floor));
+    let too_much = |bytes: u64| machine.memory_bytes.filter(|total| bytes > *total);
+    let Some(bytes) = layers.values.memory_bytes else {
+        if let (Some(total), Some(source)) = (too_much(floor), layers.source("cores")) {
+            let requirement = format!(
+                "must be fewer: each needs at least {least} of memory, which is {least_of_all} for {cores} cores, and \
+                 this process may use {total} bytes"
+            );
+            problems.push(Problem::new(source, requirement).got(cores));
+        }
+        return machine.memory_default(cores);
+    };
+    let source = layers.source("memory").expect("it is given, as it has no default");
+    if bytes < floor {
+        let requirement = format!(
+            "must be at least {least} for each core, {least_of_all} for {cores} cores; give more, or fewer cores"
+        );
+        problems.push(Problem::new(source, requirement).got(size::exact(bytes)));
+    }
+    if let Some(total) = too_much(bytes) {
+        let requirement = format!("must fit in the {total} bytes of memory that this process may use");
+        problems.push(Problem::new(source, requirement).got(size::exact(bytes)));
+    }
+    bytes
+}
+
+/// The target is a part of the head.
+fn check_head(layers: &Layers, problems: &mut Vec<Problem>) {
+    let limits = &layers.values.config.limits;
+    let (target, head) = (limits.target_bytes_max, limits.head_bytes_max);
+    if target >= head {
+        let source = layers.source("limits.target_bytes_max").or(layers.source("limits.head_bytes_max"));
+        problems.push(Problem::new(
+            source.expect("the defaults hold the relation"),
+            format!(
+                "target_bytes_max ({target}) must be less than head_bytes_max ({head}): the target is a part of the head"
+            ),
+        ));
+    }
+}

@@ -1,0 +1,236 @@
+//! The table of settings: one row says everything about one. The file, the environment and the
+//! flags are read by it, messages, `--help` and `docs/configuration.md` are made from it.
+//!
+//! To add a setting, add its row here and the field of [`Config`](super::Config) that holds its
+//! value, or of `Values` where the value depends on others (`settle` resolves it then). This renews
+//! the documentation: `NABU_UPDATE_DOCS=1 cargo test -p nabu-store --lib config`.
+//!
+//! Rows of a group stand together, in the order of the documentation. Bounds are what the code can
+//! keep: `bounds` has those with a reason.
+
+use nabu_engine::store::BLOB_SIZE_MAX;
+
+use super::bounds::{
+    CORES_MAX, DAY_MS, HEAD_BYTES_MAX, HEAD_BYTES_MIN, HOUR_MS, MEMORY_MAX, MEMORY_PER_CORE_MIN, SECOND_MS,
+    SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN, SEGMENT_SIZE_STEP, TARGET_BYTES_MAX, TARGET_BYTES_MIN,
+};
+use super::kind::Kind;
+use super::log::LogFormat;
+use super::number::Number;
+use super::security::{BYTES, ClientAuth, REQUESTS};
+use super::setting::Setting;
+
+pub static SETTINGS: &[Setting] = &[
+    Setting::outside_the_file(Kind::Path(|values| &mut values.config_file))
+        .variable("NABU_CONFIG")
+        .flag("--config", "FILE")
+        .default_described("no file is read")
+        .help("The configuration file, in YAML, at most 1MiB"),
+    Setting::new("data", Kind::Paths(|values| &mut values.config.data))
+        .variable("NABU_DATA")
+        .flag("--data", "DIR")
+        .default("./nabu-data")
+        .help(
+            "A data directory, made if it isn't there; one for each disk. The flag may be repeated, the \
+             variable takes `:` between them, the file a list",
+        ),
+    Setting::new("listen", Kind::Listen(|values| &mut values.config.listen))
+        .variable("NABU_LISTEN")
+        .flag("--listen", "HOST:PORT")
+        .default("127.0.0.1:7070")
+        .help("The address to listen on. Of a name the first IPv4 address is taken, or else its first address"),
+    Setting::new("cores", Kind::count(1, CORES_MAX as u64, |values| &mut values.cores))
+        .variable("NABU_CORES")
+        .flag("--cores", "N")
+        .default_described("all that the process may use")
+        .help("Cores to use, each by a thread of its own"),
+    Setting::new("memory", Kind::bytes(MEMORY_PER_CORE_MIN, MEMORY_MAX, |values| &mut values.memory_bytes))
+        .variable("NABU_MEMORY")
+        .flag("--memory", "SIZE")
+        .default_described("a quarter of the memory that the process may use, within 256MiB..64GiB")
+        .help(
+            "Memory for the cache and for buffers: at least 16MiB for each core, and no more than the machine \
+             or the control group allows",
+        ),
+    Setting::new("token_file", Kind::Path(|values| &mut values.config.token_file))
+        .variable("NABU_TOKEN_FILE")
+        .flag("--token-file", "FILE")
+        .default_described("an admin token in `admin.token` in the first data directory")
+        .help("A file with a token a line: `ROLE SHA256HEX [NAME]`, as `nabu-store token new` prints it"),
+    Setting::new(
+        "segment_size",
+        Kind::Number(Number::bytes(SEGMENT_SIZE_MIN, SEGMENT_SIZE_MAX).in_steps_of(SEGMENT_SIZE_STEP), |values| {
+            &mut values.config.segment_size
+        }),
+    )
+    .default_described("by the size of the file system")
+    .help("The size of new segments"),
+    Setting::new("scrub_interval", Kind::Interval(|values| &mut values.config.scrub_interval))
+        .default("14d")
+        .help("Everything stored is read once in this time and compared with its checksums and hashes"),
+    Setting::new("degraded", Kind::Switch(|values| &mut values.degraded))
+        .variable("NABU_DEGRADED")
+        .flag("--degraded", "BOOL")
+        .default("false")
+        .help("Start although data directories are missing, and serve what the others hold"),
+    Setting::new("limits.connections_max", Kind::count(1, 1 << 20, |values| &mut values.config.limits.connections_max))
+        .default("65536")
+        .help("Open connections, over all cores; one more is answered with `503`"),
+    Setting::new(
+        "limits.head_bytes_max",
+        Kind::bytes(HEAD_BYTES_MIN, HEAD_BYTES_MAX, |values| &mut values.config.limits.head_bytes_max),
+    )
+    .default("16KiB")
+    .help("A request's line and headers; more is answered with `431`"),
+    Setting::new(
+        "limits.target_bytes_max",
+        Kind::bytes(TARGET_BYTES_MIN, TARGET_BYTES_MAX, |values| &mut values.config.limits.target_bytes_max),
+    )
+    .default("8KiB")
+    .help("A request's target; more is answered with `414`. Less than `limits.head_bytes_max`"),
+    Setting::new(
+        "limits.json_bytes_max",
+        Kind::bytes(1 << 10, 1 << 30, |values| &mut values.config.limits.json_bytes_max),
+    )
+    .default("64MiB")
+    .help("A JSON body; more is answered with `413`"),
+    Setting::new(
+        "limits.blob_bytes_max",
+        Kind::bytes(1, BLOB_SIZE_MAX, |values| &mut values.config.limits.blob_bytes_max),
+    )
+    .default("5TiB")
+    .help("A blob; more is answered with `413`"),
+    Setting::new(
+        "limits.head_timeout_ms",
+        Kind::milliseconds(100, 600 * SECOND_MS, |values| &mut values.config.limits.head_timeout_ms),
+    )
+    .default("10000")
+    .help("How long a request's head may take to arrive, and a TLS handshake in all"),
+    Setting::new(
+        "limits.idle_timeout_ms",
+        Kind::milliseconds(100, DAY_MS, |values| &mut values.config.limits.idle_timeout_ms),
+    )
+    .default("75000")
+    .help("How long a connection may wait for its next request"),
+    Setting::new(
+        "limits.progress_timeout_ms",
+        Kind::milliseconds(100, HOUR_MS, |values| &mut values.config.limits.progress_timeout_ms),
+    )
+    .default("30000")
+    .help("How long a body may stand still, in either direction"),
+    Setting::new(
+        "limits.shutdown_timeout_ms",
+        Kind::milliseconds(0, HOUR_MS, |values| &mut values.config.limits.shutdown_timeout_ms),
+    )
+    .default("30000")
+    .help("How long requests in flight may take after SIGTERM or SIGINT"),
+    Setting::new(
+        "limits.disk_timeout_ms",
+        Kind::milliseconds(SECOND_MS, HOUR_MS, |values| &mut values.config.limits.disk_timeout_ms),
+    )
+    .default("30000")
+    .help("The longest that an operation of a disk may take; then its data directory is taken out of service"),
+    Setting::new("log.level", Kind::LogFilter(|values| &mut values.config.log.level))
+        .variable("NABU_LOG")
+        .flag("--log-level", "LEVEL")
+        .default("info")
+        .help("What to log"),
+    Setting::new(
+        "log.format",
+        Kind::Choice(&[
+            ("text", |values| values.config.log.format = LogFormat::Text),
+            ("json", |values| values.config.log.format = LogFormat::Json),
+        ]),
+    )
+    .variable("NABU_LOG_FORMAT")
+    .flag("--log-format", "FORMAT")
+    .default("text")
+    .help("How to log, on standard error"),
+    Setting::new("log.access.enabled", Kind::Switch(|values| &mut values.config.log.access.enabled))
+        .variable("NABU_ACCESS_LOG")
+        .flag("--access-log", "BOOL")
+        .default("false")
+        .help("Log every request, or a sample of them"),
+    Setting::new("log.access.sample", Kind::Part(|values| &mut values.config.log.access.sample))
+        .variable("NABU_ACCESS_LOG_SAMPLE")
+        .flag("--access-log-sample", "PART")
+        .default("1")
+        .help("The part of all requests that go into the access log; answers of 500 and above always go in"),
+    Setting::new(
+        "log.slow_request_ms",
+        Kind::milliseconds(0, HOUR_MS, |values| &mut values.config.log.slow_request_ms),
+    )
+    .variable("NABU_SLOW_REQUEST_MS")
+    .flag("--slow-request-ms", "MS")
+    .default("1000")
+    .help(
+        "Log requests that take the server itself this long, and a second more for each 100 MB, with where \
+         the time went; 0 logs all",
+    ),
+    Setting::new("tls.cert", Kind::Path(|values| &mut values.tls_cert))
+        .variable("NABU_TLS_CERT")
+        .flag("--tls-cert", "FILE")
+        .default_described("plain HTTP")
+        .help("The certificate to serve HTTPS with and those between it and its root, in PEM; SIGHUP reads it again"),
+    Setting::new("tls.key", Kind::Path(|values| &mut values.tls_key))
+        .variable("NABU_TLS_KEY")
+        .flag("--tls-key", "FILE")
+        .default_described("plain HTTP")
+        .help("The private key of the certificate, in PEM"),
+    Setting::new("tls.client_ca", Kind::Path(|values| &mut values.tls_client_ca))
+        .variable("NABU_TLS_CLIENT_CA")
+        .flag("--tls-client-ca", "FILE")
+        .default_described("no client certificates")
+        .help("The CAs that sign client certificates, in PEM"),
+    Setting::new(
+        "tls.client_auth",
+        Kind::Choice(&[
+            ("none", |values| values.tls_client_auth = Some(ClientAuth::None)),
+            ("optional", |values| values.tls_client_auth = Some(ClientAuth::Optional)),
+            ("required", |values| values.tls_client_auth = Some(ClientAuth::Required)),
+        ]),
+    )
+    .variable("NABU_TLS_CLIENT_AUTH")
+    .flag("--tls-client-auth", "WHETHER")
+    .default_described("required with `tls.client_ca`, else none")
+    .help("Whether clients show certificates"),
+    Setting::new(
+        "tls.kernel",
+        Kind::Choice(&[("auto", |values| values.tls_kernel = true), ("off", |values| values.tls_kernel = false)]),
+    )
+    .default("auto")
+    .help("Whether the kernel encrypts, where it can"),
+    Setting::new("auth.jwt.keys", Kind::Path(|values| &mut values.jwt_keys))
+        .default_described("no JWTs are taken")
+        .help("A JWKS, or public keys in PEM"),
+    Setting::new("auth.jwt.algorithms", Kind::Algorithms(|values| &mut values.jwt_algorithms))
+        .default_described("those that there are keys for")
+        .help("The signature algorithms that are taken"),
+    Setting::new("auth.jwt.issuer", Kind::Texts(|values| &mut values.jwt_issuers))
+        .default_described("any")
+        .help("Who must have issued a token (`iss`)"),
+    Setting::new("auth.jwt.audience", Kind::Texts(|values| &mut values.jwt_audiences))
+        .default_described("only tokens without one")
+        .help("For whom a token must be (`aud`)"),
+    Setting::new("auth.jwt.role_claim", Kind::Text(|values| &mut values.jwt_role_claim))
+        .default("role")
+        .help("The claim that holds `read`, `write` or `admin`, or a list with one of them"),
+    Setting::new("auth.jwt.leeway_seconds", Kind::seconds(0, 3600, |values| &mut values.jwt_leeway_seconds))
+        .default("60")
+        .help("How far clocks may differ"),
+    Setting::new(
+        "rate_limit.requests_per_second",
+        Kind::Number(REQUESTS, |values| &mut values.config.rate_limit.requests_per_second),
+    )
+    .default_described("off")
+    .help("Requests of each token in a second; more are answered with `429`"),
+    Setting::new("rate_limit.burst", Kind::Number(REQUESTS, |values| &mut values.config.rate_limit.burst))
+        .default_described("as many as in a second")
+        .help("Requests of each token that may come at once"),
+    Setting::new(
+        "rate_limit.bytes_per_second",
+        Kind::Number(BYTES, |values| &mut values.config.rate_limit.bytes_per_second),
+    )
+    .default_described("off")
+    .help("Bytes of each token in a second, in both directions"),
+];

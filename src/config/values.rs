@@ -1,0 +1,137 @@
+//! The values of all settings while they are read, and how a row of the table reaches its field.
+//!
+//! Most rows lead to a field of [`Config`], which is what a server runs with. Those whose value
+//! depends on the machine or on other settings lead to a field beside it, and `settle` makes of it
+//! what `Config` holds.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use nabu_engine::store::Missing;
+
+use super::Config;
+use super::log::LogFormat;
+use super::security::{ClientAuth, JwtAlgorithm, RateLimit};
+
+/// What a struct of settings holds before the defaults of the table are applied. That is no
+/// configuration, which is why it isn't called `Default`.
+pub trait Unset {
+    fn unset() -> Self;
+}
+
+/// Declares a struct of settings, so that a field of it is written once.
+macro_rules! settings_struct {
+    ($(#[$attribute:meta])* pub struct $name:ident {
+        $($(#[$field_attribute:meta])* pub $field:ident: $kind:ty,)+
+    }) => {
+        $(#[$attribute])*
+        pub struct $name {
+            $($(#[$field_attribute])* pub $field: $kind,)+
+        }
+
+        impl $crate::config::values::Unset for $name {
+            fn unset() -> Self {
+                Self { $($field: $crate::config::values::Unset::unset(),)+ }
+            }
+        }
+    };
+}
+pub(super) use settings_struct;
+
+macro_rules! unset_by_default {
+    ($($kind:ty),+) => {
+        $(impl Unset for $kind {
+            fn unset() -> Self {
+                Self::default()
+            }
+        })+
+    };
+}
+
+unset_by_default!(bool, u16, u32, u64, usize, String, LogFormat, RateLimit);
+
+impl Unset for SocketAddr {
+    fn unset() -> Self {
+        Self::from(([0, 0, 0, 0], 0))
+    }
+}
+
+impl Unset for Missing {
+    fn unset() -> Self {
+        Self::Refuse
+    }
+}
+
+impl<T> Unset for Option<T> {
+    fn unset() -> Self {
+        None
+    }
+}
+
+impl<T> Unset for Vec<T> {
+    fn unset() -> Self {
+        Vec::new()
+    }
+}
+
+settings_struct! {
+    /// The values of all settings, before they are settled.
+    #[derive(Clone, PartialEq, Debug)]
+    pub struct Values {
+        pub config: Config,
+        pub config_file: Option<PathBuf>,
+        pub cores: Option<u16>,
+        pub memory_bytes: Option<u64>,
+        pub degraded: bool,
+        pub tls_cert: Option<PathBuf>,
+        pub tls_key: Option<PathBuf>,
+        pub tls_client_ca: Option<PathBuf>,
+        pub tls_client_auth: Option<ClientAuth>,
+        pub tls_kernel: bool,
+        pub jwt_keys: Option<PathBuf>,
+        pub jwt_algorithms: Option<Vec<JwtAlgorithm>>,
+        pub jwt_issuers: Vec<String>,
+        pub jwt_audiences: Vec<String>,
+        pub jwt_role_claim: String,
+        pub jwt_leeway_seconds: u64,
+    }
+}
+
+/// Something that takes a `T`: a field of that type, an `Option` of it, or a field that is as wide
+/// as the bounds of its setting.
+pub trait Slot<T> {
+    fn put(&mut self, value: T);
+}
+
+/// The field of a setting.
+pub type Field<T> = fn(&mut Values) -> &mut dyn Slot<T>;
+
+impl<T> Slot<T> for T {
+    fn put(&mut self, value: T) {
+        *self = value;
+    }
+}
+
+impl<T> Slot<T> for Option<T> {
+    fn put(&mut self, value: T) {
+        *self = Some(value);
+    }
+}
+
+impl Slot<u64> for u32 {
+    fn put(&mut self, value: u64) {
+        *self = value.try_into().expect("the bounds of a setting fit its field");
+    }
+}
+
+impl Slot<u64> for usize {
+    fn put(&mut self, value: u64) {
+        *self = value.try_into().expect("the bounds of a setting fit its field");
+    }
+}
+
+impl Slot<u64> for Option<u16> {
+    fn put(&mut self, value: u64) {
+        *self = Some(value.try_into().expect("the bounds of a setting fit its field"));
+    }
+}
