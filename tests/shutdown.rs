@@ -4,6 +4,7 @@ mod support;
 
 use std::fs;
 use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use support::content::{content, id_of};
@@ -163,6 +164,44 @@ fn a_foreign_directory_is_refused_and_left_as_it_is() {
     assert!(log.contains("thesis.tex") && log.contains("not empty"), "{log}");
     assert_eq!(fs::read_to_string(data.path().join("thesis.tex")).unwrap(), "years of work");
     assert!(!data.path().join("segments").exists() && !data.path().join("store").exists());
+}
+
+#[test]
+fn what_others_may_write_is_refused_by_name() {
+    let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("ours");
+    let data = directory();
+    mode(data.path(), 0o777);
+    let (status, log) = Options::new(data.path()).refused();
+    assert!(!status.success());
+    assert!(log.contains("others may write it (mode 0777): chmod go-w"), "{log}");
+    assert!(!data.path().join("store").exists(), "nothing was written");
+    mode(data.path(), 0o755);
+    let options = Options { tokens: false, ..Options::new(data.path()) };
+    options.start().stop();
+    for name in ["lock", "admin.token"] {
+        let path = data.path().join(name);
+        mode(&path, 0o622);
+        let (status, log) = options.refused();
+        assert!(!status.success());
+        assert!(log.contains(name) && log.contains("others may write it (mode 0622)"), "{log}");
+        mode(&path, 0o600);
+    }
+    options.start().stop();
+}
+
+#[test]
+fn plain_http_beyond_the_loopback_is_warned_about() {
+    let data = directory();
+    let log_of = |listen: &str| {
+        let options = Options { listen: listen.to_owned(), ..Options::new(data.path()) };
+        let server = options.start();
+        let log = server.process.log.text();
+        server.stop();
+        log
+    };
+    let log = log_of("0.0.0.0:0");
+    assert!(log.contains("plain HTTP on 0.0.0.0:") && log.contains("tls.cert"), "{log}");
+    assert!(!log_of("127.0.0.1:0").contains("plain HTTP on"));
 }
 
 /// A store with one blob, stopped.

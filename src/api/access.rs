@@ -26,7 +26,7 @@ pub fn check(exchange: &Exchange, authority: &CoreAuthority, needed: Role) -> Re
     let caller = caller(core, authority, token, &exchange.request_id, needed)?;
     if let Some(bucket) = caller.bucket {
         bucket.take(core.io.now()).map_err(too_many)?;
-        if bucket.limits_bytes() {
+        if bucket.bytes_per_second().is_some() {
             exchange.charge_bytes_to(bucket);
         }
     }
@@ -89,16 +89,14 @@ fn names(token: &Verified, hash: &[u8; 32]) -> (String, String) {
     (subject.clone(), format!("{} {issuer} {subject}", issuer.len()))
 }
 
-fn too_many(exceeded: Exceeded) -> HttpError {
-    let (what, wait) = match exceeded {
-        Exceeded::Requests { per_second, wait } => (format!("{per_second} requests"), wait),
-        Exceeded::Bytes { per_second, wait } => (format!("{per_second} bytes"), wait),
-    };
+fn too_many(Exceeded { per_second, wait }: Exceeded) -> HttpError {
     let seconds = wait.as_nanos().div_ceil(1_000_000_000).max(1);
     HttpError::new(
         429,
         "too many requests",
-        format!("this token may ask for {what} a second, and has asked for more; try again in {seconds} s"),
+        format!(
+            "this token may ask for {per_second} requests a second, and has asked for more; try again in {seconds} s"
+        ),
     )
     .with_field("Retry-After", seconds.to_string())
 }
@@ -142,7 +140,7 @@ mod tests {
     fn the_wait_is_told_in_whole_seconds_and_never_less_than_needed() {
         for (milliseconds, seconds) in [(1, "1"), (1000, "1"), (1001, "2"), (59_999, "60")] {
             let wait = std::time::Duration::from_millis(milliseconds);
-            let error = too_many(Exceeded::Requests { per_second: 5, wait });
+            let error = too_many(Exceeded { per_second: 5, wait });
             assert_eq!((error.status, error.fields), (429, vec![("Retry-After", seconds.to_owned())]));
         }
     }
