@@ -1,4 +1,5 @@
-//! Stops and starts: a clean stop finishes what is in flight, and a start takes only directories that are its own, all of them and alone.
+//! Stops and starts: a clean stop finishes what is in flight, and a start takes only directories
+//! that are its own, all of them and alone.
 
 mod support;
 
@@ -40,7 +41,8 @@ fn a_stop_finishes_what_is_in_flight_and_a_start_finds_everything() {
     let gone = blobs.remove(17);
     server.delete(&id_of(&content(gone.0, gone.1))).expect(200);
 
-    // An upload and an answer are half way when the signal comes, and one connection waits for its next request.
+    // An upload and an answer are half way when the signal comes, and one connection waits for its
+    // next request.
     let body = content(100, 3_000_000);
     let upload = Request::upload(&body).token(WRITE_TOKEN).field("Expect", "100-continue");
     let mut uploading = server.connect();
@@ -92,8 +94,8 @@ fn sigint_stops_as_cleanly_and_an_upload_that_hangs_is_broken_off() {
     let body = content(100, 100_000);
     let mut hanging = server.connect();
     hanging.send(&Request::upload(&body).token(WRITE_TOKEN).bytes()[..50_000]).unwrap();
-    // It is being received for sure once another request on the same core or any other was answered and the space is taken; either way
-    // it must not survive.
+    // It is being received for sure once another request on the same core or any other was answered
+    // and the space is taken; either way it must not survive.
     server.process.signal("INT");
     assert!(server.process.wait().success(), "{}", server.process.log.text());
     let server = options.start();

@@ -37,7 +37,8 @@ fn events(log: &str, target: &str) -> Vec<OwnedValue> {
 
 #[test]
 fn an_access_log_has_an_event_for_every_request_with_all_that_it_took() {
-    // Whatever the level of the rest; without the line that the server listens no test would find it.
+    // Whatever the level of the rest; without the line that the server listens no test would find
+    // it.
     let (server, _data) = start("{level: 'warn,nabu_store::node=info', format: json, access: {enabled: true}}");
     let mut connection = server.connect();
     let bytes = content(1, 100_000);
@@ -111,7 +112,8 @@ fn the_access_log_is_off_by_default_and_a_sample_has_its_part_and_every_failure(
         let log = log_of(server);
         let events = events(&log, "nabu_store::access");
         let ours = events.iter().filter(|event| event.get_str("user_agent") == Some(probes)).count();
-        // Of a hundred in a row a quarter, wherever the requests that asked whether the server is ready have left the sample.
+        // Of a hundred in a row a quarter, wherever the requests that asked whether the server is
+        // ready have left the sample.
         assert_eq!(ours, expected, "{access}");
         assert_eq!(events.iter().filter(|event| event.get_u64("status") == Some(503)).count().min(1), expected.min(1));
     }

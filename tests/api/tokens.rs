@@ -124,7 +124,8 @@ fn a_server_does_not_start_with_keys_that_it_can_not_use() {
     assert!(log.contains("keys: is no JWKS: it has no list `keys`"), "{log}");
 }
 
-/// Requests that come within one second many times over, however slow the machine is: at a request a second they would need minutes.
+/// Requests that come within one second many times over, however slow the machine is: at a request
+/// a second they would need minutes.
 const MANY: usize = 200;
 
 #[test]
