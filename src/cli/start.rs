@@ -22,6 +22,8 @@ use super::token::random_token;
 
 /// The target of the events of the access log.
 const ACCESS_TARGET: &str = "nabu_store::access";
+/// Of those of the audit log.
+const AUDIT_TARGET: &str = "nabu_store::audit";
 
 /// Run a server
 ///
@@ -97,6 +99,9 @@ fn start_log(options: &LogOptions) -> Result<(), Failure> {
     if options.access.enabled && !level.contains(ACCESS_TARGET) {
         // Who turns the access log on wants to see it also where the level is `warn`.
         level.push_str(&format!(",{ACCESS_TARGET}=info"));
+    }
+    if options.audit && !level.contains(AUDIT_TARGET) {
+        level.push_str(&format!(",{AUDIT_TARGET}=info"));
     }
     let filter =
         EnvFilter::try_new(&level).map_err(|error| Failure::usage(format!("log level {}: {error}", options.level)))?;

@@ -76,6 +76,8 @@ pub struct Exchange {
     pub route: Cell<RouteId>,
     /// How an error becomes a body.
     pub render: Cell<Render>,
+    /// Who asks, as the log names it; known where a log may want it.
+    pub caller: OnceCell<String>,
     /// The blob that it is about.
     pub blob_id: Cell<Option<BlobId>>,
 }
@@ -113,6 +115,7 @@ impl Exchange {
             first_byte: None,
             route: Cell::default(),
             render: Cell::new(core.service.render),
+            caller: OnceCell::new(),
             blob_id: Cell::default(),
             core,
         }
@@ -151,6 +154,11 @@ impl Exchange {
 
     pub(super) fn head_size(&self) -> usize {
         self.head.size()
+    }
+
+    /// Whether a log will ask who made this request, if it is let in.
+    pub fn wants_caller(&self) -> bool {
+        self.core.access_log.is_on() || self.core.audit.wants_name(self.method())
     }
 
     /// What this request moves is to be charged to a token.
