@@ -44,15 +44,20 @@ pub const TOKENS_MAX: usize = 1024;
 /// What a token may do; each role includes the ones before it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Role {
+    /// Metrics, and nothing of the contents.
+    Metrics,
     Read,
     Write,
     Admin,
 }
 
 impl Role {
+    pub const ALL: [Role; 4] = [Self::Metrics, Self::Read, Self::Write, Self::Admin];
+
     /// As token files and the command line write it.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Metrics => "metrics",
             Self::Read => "read",
             Self::Write => "write",
             Self::Admin => "admin",
@@ -72,7 +77,7 @@ pub struct InvalidRole;
 
 impl fmt::Display for InvalidRole {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a role is read, write or admin")
+        formatter.write_str("a role is metrics, read, write or admin")
     }
 }
 
@@ -82,7 +87,7 @@ impl FromStr for Role {
     type Err = InvalidRole;
 
     fn from_str(text: &str) -> Result<Self, InvalidRole> {
-        [Self::Read, Self::Write, Self::Admin].into_iter().find(|role| role.name() == text).ok_or(InvalidRole)
+        Self::ALL.into_iter().find(|role| role.name() == text).ok_or(InvalidRole)
     }
 }
 
@@ -269,7 +274,8 @@ pub fn hash_of(token: &[u8]) -> [u8; 32] {
 fn parse_line(content: &str, line: usize) -> Result<Option<Entry>, String> {
     let mut words = content.split_whitespace().take_while(|word| !word.starts_with('#'));
     let Some(role) = words.next() else { return Ok(None) };
-    let role: Role = role.parse().map_err(|_| "the first word must be the role: read, write or admin".to_owned())?;
+    let role: Role =
+        role.parse().map_err(|_| "the first word must be the role: metrics, read, write or admin".to_owned())?;
     let secret = words.next().ok_or("the token is missing; write ROLE SHA256HEX [NAME] or ROLE plain:TOKEN [NAME]")?;
     let hash = match secret.strip_prefix("plain:") {
         Some(token) => {
@@ -353,7 +359,7 @@ mod tests {
 
     #[test]
     fn every_wrong_line_is_named_without_its_content() {
-        const ROLE: &str = "line 2: the first word must be the role: read, write or admin";
+        const ROLE: &str = "line 2: the first word must be the role: metrics, read, write or admin";
         let hash = token_hash_hex(PLAIN);
         for (line, message) in [
             (format!("owner {hash}"), ROLE.to_owned()),
@@ -476,8 +482,8 @@ mod tests {
 
     #[test]
     fn each_role_includes_the_ones_before_it() {
-        assert!(Role::Read < Role::Write && Role::Write < Role::Admin);
-        for role in [Role::Read, Role::Write, Role::Admin] {
+        assert!(Role::ALL.is_sorted());
+        for role in Role::ALL {
             assert_eq!(role.to_string().parse(), Ok(role));
         }
     }

@@ -35,7 +35,7 @@ pub fn check(exchange: &Exchange, authority: &CoreAuthority, needed: Role) -> Re
             Err(forbidden(format!("this needs a token with the role {needed}, and the token sent has the role {role}")))
         }
         None => Err(forbidden(format!(
-            "this needs a token with the role {needed}, and the token sent names none of read, write and admin"
+            "this needs a token with the role {needed}, and the token sent names none of metrics, read, write and admin"
         ))),
     }
 }

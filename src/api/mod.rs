@@ -37,6 +37,7 @@ pub fn serve(context: Rc<Context>) -> Service {
     let router = Router::new(&TABLES);
     Service {
         render: errors::render,
+        is_always_answered: service::is_health,
         routes: router.labels().to_vec(),
         dispatch: Box::new(move |exchange| dispatch(&router, &context, exchange)),
     }
@@ -103,7 +104,7 @@ mod tests {
     #[test]
     fn a_role_is_needed_for_everything_but_health() {
         for route in TABLES.iter().flat_map(|table| table.routes) {
-            let is_open = ["/healthz", "/readyz"].contains(&route.pattern);
+            let is_open = ["/healthz", "/livez", "/readyz"].contains(&route.pattern);
             assert_eq!(route.role.is_none(), is_open, "{}", route.pattern);
             let writes = route.method != Method::Get;
             assert!(!writes || route.role >= Some(Role::Write), "{} {}", route.method.name(), route.pattern);

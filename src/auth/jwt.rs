@@ -17,7 +17,7 @@ use simd_json::prelude::*;
 
 use super::Role;
 use crate::config::{JwtAlgorithm, JwtOptions};
-use crate::private_file::{read_small, warn_if_shared};
+use crate::private_file::{read_small, refuse_if_foreign, warn_if_shared};
 
 /// The fewest bytes of a secret (RFC 7518, section 3.2).
 const SECRET_BYTES_MIN: usize = 32;
@@ -74,10 +74,12 @@ impl Jwts {
     /// A message that names the file and the remedy.
     pub fn load(options: &JwtOptions) -> Result<Self, KeyFileError> {
         let named = |reason: String| KeyFileError(format!("{}: {reason}", options.keys.display()));
-        let text = read_small(&options.keys).map_err(|error| named(format!("cannot be read: {error}")))?;
+        let unreadable = |error: std::io::Error| named(format!("cannot be read: {error}"));
+        refuse_if_foreign(&options.keys).map_err(unreadable)?;
+        let text = read_small(&options.keys).map_err(unreadable)?;
         let keys = parse_keys(&text, &options.keys).map_err(named)?;
         if keys.iter().any(|key| key.algorithm == JwtAlgorithm::Hs256) {
-            warn_if_shared(&options.keys).map_err(|error| named(format!("cannot be read: {error}")))?;
+            warn_if_shared(&options.keys).map_err(unreadable)?;
         }
         Self::new(keys, options).map_err(named)
     }

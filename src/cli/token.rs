@@ -33,7 +33,7 @@ enum TokenCommand {
 Example:
   nabu-store token new --role write --name ci")]
 struct New {
-    /// What the token may do: read, write or admin; each includes the ones before
+    /// What the token may do: metrics, read, write or admin; each includes the ones before
     #[arg(long, value_name = "ROLE", value_parser = |text: &str| text.parse::<Role>())]
     role: Role,
 

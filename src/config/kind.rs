@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::bounds::{DATA_DIRS_MAX, LOG_FILTER_BYTES_MAX, NAMES_MAX, PATH_BYTES_MAX, SCRUB_DAYS_MAX, TEXT_BYTES_MAX};
+use super::network::Network;
 use super::number::{Number, Unit};
 use super::raw::Raw;
 use super::security::JwtAlgorithm;
@@ -36,6 +37,7 @@ pub enum Kind {
     Text(Field<String>),
     Texts(Field<Vec<String>>),
     Algorithms(Field<Vec<JwtAlgorithm>>),
+    Networks(Field<Vec<Network>>),
 }
 
 /// How a flag is written.
@@ -88,6 +90,7 @@ impl Kind {
             Self::Text(field) => put(field, words::text(raw)?),
             Self::Texts(field) => put(field, words::texts(raw)?),
             Self::Algorithms(field) => put(field, words::algorithms(raw)?),
+            Self::Networks(field) => put(field, words::networks(raw)?),
         })
     }
 
@@ -109,6 +112,7 @@ impl Kind {
             Self::Text(_) => format!("1..{TEXT_BYTES_MAX} bytes"),
             Self::Texts(_) => format!("one or a list of 1..{NAMES_MAX}, each of 1..{TEXT_BYTES_MAX} bytes"),
             Self::Algorithms(_) => format!("one or a list of {}", JwtAlgorithm::names()),
+            Self::Networks(_) => format!("one or a list of 1..{NAMES_MAX} addresses or networks"),
         }
     }
 

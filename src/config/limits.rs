@@ -1,5 +1,6 @@
 //! Bounds on what one client may cost. Their defaults and bounds are in the table of settings.
 
+use super::network::Network;
 use super::values::settings_struct;
 
 settings_struct! {
@@ -7,6 +8,10 @@ settings_struct! {
     #[derive(Clone, PartialEq, Eq, Debug)]
     pub struct Limits {
         pub connections_max: u32,
+        /// Of one address: of IPv6, of one network of 64 bits.
+        pub connections_per_address_max: u32,
+        /// For which [`Limits::connections_per_address_max`] does not hold.
+        pub exempt_addresses: Vec<Network>,
         pub head_bytes_max: usize,
         pub target_bytes_max: usize,
         /// Bytes of a JSON body.

@@ -4,9 +4,12 @@
 use super::bounds::MEMORY_PER_CORE_MIN;
 use super::layers::Layers;
 use super::problem::{ConfigError, Problem};
-use super::{Config, Machine, security, size};
+use super::{Config, Limits, Machine, security, size};
 
 use nabu_engine::store::Missing;
+
+/// Where a proxy on this machine comes from, behind which many clients are.
+const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1"];
 
 /// The configuration that the layers make together.
 ///
@@ -23,8 +26,17 @@ pub fn settle(layers: Layers, forget_missing: bool, machine: &Machine) -> Result
     if !problems.is_empty() {
         return Err(ConfigError { problems });
     }
+    let limits = &layers.values.config.limits;
+    // The other half is for others.
+    let per_address = layers.values.connections_per_address_max.unwrap_or(limits.connections_max.div_ceil(2));
+    let exempt_addresses = match &limits.exempt_addresses[..] {
+        [] => LOOPBACK.map(|network| network.parse().expect("a network")).into(),
+        given => given.to_vec(),
+    };
+    let limits = Limits { connections_per_address_max: per_address, exempt_addresses, ..limits.clone() };
     Ok(Config {
         cores,
+        limits,
         memory_bytes,
         on_missing: match (forget_missing, layers.values.degraded) {
             (true, _) => Missing::Forget,

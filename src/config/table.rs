@@ -77,6 +77,15 @@ pub static SETTINGS: &[Setting] = &[
         .default("65536")
         .help("Open connections, over all cores; one more is answered with `503`"),
     Setting::new(
+        "limits.connections_per_address_max",
+        Kind::count(1, 1 << 20, |values| &mut values.connections_per_address_max),
+    )
+    .default_described("half of `limits.connections_max`")
+    .help("Open connections of one address, or of one /64 of IPv6; one more is answered with `503`"),
+    Setting::new("limits.exempt_addresses", Kind::Networks(|values| &mut values.config.limits.exempt_addresses))
+        .default_described("none")
+        .help("For these no limit of one address holds: a proxy in front"),
+    Setting::new(
         "limits.head_bytes_max",
         Kind::bytes(HEAD_BYTES_MIN, HEAD_BYTES_MAX, |values| &mut values.config.limits.head_bytes_max),
     )

@@ -56,6 +56,10 @@ impl Given {
     }
 }
 
+fn loopback() -> Vec<Network> {
+    ["127.0.0.0/8", "::1"].map(|network| network.parse().expect("a network")).into()
+}
+
 #[test]
 fn with_nothing_given_every_value_has_its_default() {
     let config = Given::default().config();
@@ -67,6 +71,8 @@ fn with_nothing_given_every_value_has_its_default() {
     assert_eq!(config.on_missing, Missing::Refuse);
     let limits = Limits {
         connections_max: 65_536,
+        connections_per_address_max: 32_768,
+        exempt_addresses: loopback(),
         head_bytes_max: 16 << 10,
         target_bytes_max: 8 << 10,
         json_bytes_max: 64 << 20,
@@ -167,6 +173,8 @@ fn a_file_may_set_everything() {
     assert_eq!(given.config().on_missing, Missing::Forget);
     let expected = Limits {
         connections_max: 10,
+        connections_per_address_max: 5,
+        exempt_addresses: loopback(),
         head_bytes_max: 32 << 10,
         target_bytes_max: 4096,
         json_bytes_max: 1 << 20,
@@ -222,7 +230,7 @@ fn messages_about_a_file_name_file_line_key_value_and_remedy() {
         ("\nlimits:\n  conections_max: 5\n", "FILE:3: limits.conections_max: unknown key; did you mean connections_max?".into()),
         ("head_bytes_max: 1KiB\n", "FILE:1: head_bytes_max: unknown key; did you mean head_bytes_max below limits?".into()),
         ("limits.head_bytes_max: 1KiB\n", "FILE:1: limits.head_bytes_max: unknown key; did you mean head_bytes_max below limits?".into()),
-        ("limits: {requests: 5}\n", "FILE:1: limits.requests: unknown key; known are connections_max, head_bytes_max, target_bytes_max, json_bytes_max, blob_bytes_max, head_timeout_ms, idle_timeout_ms, progress_timeout_ms, shutdown_timeout_ms, disk_timeout_ms".into()),
+        ("limits: {requests: 5}\n", "FILE:1: limits.requests: unknown key; known are connections_max, connections_per_address_max, exempt_addresses, head_bytes_max, target_bytes_max, json_bytes_max, blob_bytes_max, head_timeout_ms, idle_timeout_ms, progress_timeout_ms, shutdown_timeout_ms, disk_timeout_ms".into()),
         ("port: 7070\n", "FILE:1: port: unknown key; known are data, listen, cores, memory, token_file, segment_size, scrub_interval, degraded, limits, log, tls, auth, rate_limit".into()),
         ("log:\n  colour: true\n", "FILE:2: log.colour: unknown key; known are level, format, access, audit, slow_request_ms".into()),
         ("log:\n  access: true\n", "FILE:2: log.access: must be a map of keys below it (got true)".into()),

@@ -82,6 +82,7 @@ settings_struct! {
         pub config_file: Option<PathBuf>,
         pub cores: Option<u16>,
         pub memory_bytes: Option<u64>,
+        pub connections_per_address_max: Option<u32>,
         pub degraded: bool,
         pub tls_cert: Option<PathBuf>,
         pub tls_key: Option<PathBuf>,
@@ -127,6 +128,12 @@ impl Slot<u64> for u32 {
 impl Slot<u64> for usize {
     fn put(&mut self, value: u64) {
         *self = value.try_into().expect("the bounds of a setting fit its field");
+    }
+}
+
+impl Slot<u64> for Option<u32> {
+    fn put(&mut self, value: u64) {
+        *self = Some(value.try_into().expect("the bounds of a setting fit its field"));
     }
 }
 

@@ -13,6 +13,7 @@ use super::bounds::{
     DATA_DIRS_MAX, LOG_FILTER_BYTES_MAX, NAMES_MAX, PATH_BYTES_MAX, SAMPLE_ALWAYS, SCRUB_DAYS_MAX, TEXT_BYTES_MAX,
 };
 use super::document::Value;
+use super::network::Network;
 use super::raw::Raw;
 use super::security::JwtAlgorithm;
 
@@ -198,6 +199,13 @@ pub fn texts(raw: Raw<'_>) -> Result<Vec<String>, String> {
         return Err(format!("must be a text or a list of 1..{NAMES_MAX} texts, none of them empty"));
     }
     parts.into_iter().map(text).collect()
+}
+
+/// Networks: one or a list of them.
+pub fn networks(raw: Raw<'_>) -> Result<Vec<Network>, String> {
+    let networks = texts(raw).ok().and_then(|texts| texts.iter().map(|text| text.parse().ok()).collect());
+    networks
+        .ok_or_else(|| format!("must be an address, a network such as 10.0.0.0/8, or a list of 1..{NAMES_MAX} of them"))
 }
 
 /// Signature algorithms of JWTs: one or a list of them.

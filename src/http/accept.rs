@@ -8,11 +8,9 @@ use std::time::Duration;
 use nabu_engine::io::{Clock, Spawn};
 use nabu_engine::runtime::{Listener, Stream};
 
-use super::connection::{secure, serve};
+use super::connection::{serve, serve_refused};
 use super::core::Core;
 use super::error::HttpError;
-use super::exchange::turn_away;
-use super::transport::Transport;
 
 /// How long to leave the listener alone after an error: the usual one is that descriptors have run out, and only time mends it.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
@@ -24,11 +22,13 @@ pub async fn accept_loop(core: Rc<Core>, mut listener: Listener) -> Infallible {
     let refusals = Rc::new(Cell::new(0));
     loop {
         match listener.accept().await {
-            Ok(stream) if core.shared.connection_count.enter() => {
-                core.recorder.connection_accepted();
-                core.io.spawn(serve(core.clone(), stream));
-            }
-            Ok(stream) => refuse_connection(&core, stream, &refusals),
+            Ok(stream) => match core.shared.admission.enter(stream.peer_addr().ok().map(|peer| peer.ip())) {
+                Ok(origin) => {
+                    core.recorder.connection_accepted();
+                    core.io.spawn(serve(core.clone(), stream, origin));
+                }
+                Err(refusal) => refuse_connection(&core, stream, refusal.into(), &refusals),
+            },
             Err(error) => {
                 tracing::warn!(%error, "can't accept connections; is the limit of open files (ulimit -n) too low?");
                 core.io.sleep(ACCEPT_RETRY).await;
@@ -37,27 +37,16 @@ pub async fn accept_loop(core: Rc<Core>, mut listener: Listener) -> Infallible {
     }
 }
 
-fn refuse_connection(core: &Rc<Core>, stream: Stream, refusals: &Rc<Cell<usize>>) {
+fn refuse_connection(core: &Rc<Core>, stream: Stream, error: HttpError, refusals: &Rc<Cell<usize>>) {
     core.recorder.connection_refused();
     if refusals.get() == REFUSALS_MAX {
         return;
     }
     refusals.set(refusals.get() + 1);
     let (core, refusals) = (core.clone(), refusals.clone());
-    let max = core.limits().connections_max;
-    let error = HttpError::unavailable(
-        "too many connections",
-        format!("this server takes {max} connections at once; try again"),
-    );
     let io = core.io.clone();
     io.spawn(async move {
-        let transport = match secure(&core, &stream, None) {
-            None => Some(Transport::Plain(stream)),
-            Some(securing) => securing.await,
-        };
-        if let Some(transport) = transport {
-            turn_away(core, transport, error).await;
-        }
+        serve_refused(core, stream, error).await;
         refusals.set(refusals.get() - 1);
     });
 }

@@ -10,12 +10,18 @@ use std::rc::Rc;
 use nabu_engine::io::Clock;
 use nabu_engine::runtime::{Half, Stream};
 use nabu_net::http::head::HeadParser;
+use nabu_net::http::target::split_query;
 
+use super::admission::Origin;
 use super::connections::Slot;
 use super::core::Core;
 use super::error::HttpError;
-use super::exchange::{Exchange, Finished, refuse};
+use super::exchange::{Exchange, Finished, refuse, turn_away};
 use super::transport::{self, GOODBYE_BYTES, Refused, Transport};
+use super::unfinished::HANDSHAKE_BYTES;
+
+/// How long a connection that there is no room for has to say what it wants.
+const REFUSED_HEAD_MS: u64 = 1_000;
 
 /// A request being served, or refused.
 pub type Serving = Pin<Box<dyn Future<Output = Finished>>>;
@@ -28,14 +34,15 @@ struct Membership {
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        self.core.connections.remove(self.slot);
-        self.core.shared.connection_count.leave();
+        self.core.unfinished.release(self.slot);
+        let origin = self.core.connections.remove(self.slot);
+        self.core.shared.admission.leave(origin);
     }
 }
 
-/// Serves a connection that was counted already, until its end.
-pub fn serve(core: Rc<Core>, stream: Stream) -> impl Future<Output = ()> {
-    let slot = core.connections.add(stream.clone());
+/// Serves a connection that was counted already, as one of `origin`, until its end.
+pub fn serve(core: Rc<Core>, stream: Stream, origin: Origin) -> impl Future<Output = ()> {
+    let slot = core.connections.add(stream.clone(), origin);
     let membership = Membership { core: core.clone(), slot };
     serve_member(core, stream, membership)
 }
@@ -56,6 +63,7 @@ async fn serve_member(core: Rc<Core>, stream: Stream, membership: Membership) {
     loop {
         if let Some(serving) = begin(&core, &stream, &mut parser, &mut input) {
             stream.set_deadline(None);
+            core.unfinished.release(membership.slot);
             let finished = serving.await;
             input = finished.input;
             head_begun = false;
@@ -70,9 +78,12 @@ async fn serve_member(core: Rc<Core>, stream: Stream, membership: Membership) {
         if input.is_empty() {
             core.recycle(std::mem::take(&mut input));
             core.set_deadline(&stream, core.limits().idle_timeout_ms, Half::Read);
-        } else if !head_begun {
-            head_begun = true;
-            core.set_deadline(&stream, core.limits().head_timeout_ms, Half::Read);
+        } else {
+            if !head_begun {
+                head_begun = true;
+                core.set_deadline(&stream, core.limits().head_timeout_ms, Half::Read);
+            }
+            core.hold_unfinished(membership.slot, input.capacity());
         }
         core.connections.set_waiting(membership.slot, true);
         let received = stream.recv().await;
@@ -96,6 +107,38 @@ async fn serve_member(core: Rc<Core>, stream: Stream, membership: Membership) {
     stream.say_goodbye().await;
 }
 
+/// Answers a connection that there is no room for: its request, where health is asked for, and else the
+/// refusal. Not counted, so it gets little time.
+pub async fn serve_refused(core: Rc<Core>, stream: Stream, error: HttpError) {
+    let transport = match secure(&core, &stream, None) {
+        None => Some(Transport::Plain(stream)),
+        Some(securing) => securing.await,
+    };
+    let Some(stream) = transport else { return };
+    let mut parser = HeadParser::new(core.head_limits());
+    let mut input = core.vector();
+    core.set_deadline(&stream, REFUSED_HEAD_MS, Half::Read);
+    loop {
+        match stream.recv().await {
+            Ok(bytes) if !bytes.is_empty() => input.extend_from_slice(&bytes),
+            _ => break,
+        }
+        match parser.parse(&input) {
+            Ok(None) => {}
+            Ok(Some(head)) if (core.service.is_always_answered)(split_query(head.target(&input)).0) => {
+                stream.set_deadline(None);
+                let mut exchange = Exchange::new(core.clone(), stream.clone(), input, head);
+                exchange.close_after();
+                (core.service.dispatch)(exchange).await;
+                return stream.say_goodbye().await;
+            }
+            Ok(Some(_)) | Err(_) => break,
+        }
+    }
+    core.recycle(input);
+    turn_away(core, stream, error).await;
+}
+
 /// The handshake that a connection needs; `None` for plain HTTP. Not `async`, so that nothing of it lies in the task of a plain connection. It gives the
 /// transport, or nothing when client and server do not agree on one, and then the client was told. A connection in `slot` may be ended meanwhile.
 pub fn secure(
@@ -106,14 +149,15 @@ pub fn secure(
     let tls = core.shared.tls.as_ref()?.current();
     let (core, stream) = (core.clone(), stream.clone());
     Some(Box::pin(async move {
-        let set_waiting = |waiting| {
-            if let Some(slot) = slot {
-                core.connections.set_waiting(slot, waiting);
-            }
-        };
-        set_waiting(true);
+        if let Some(slot) = slot {
+            core.hold_unfinished(slot, HANDSHAKE_BYTES);
+            core.connections.set_waiting(slot, true);
+        }
         let accepted = transport::accept(core.clone(), stream.clone(), tls).await;
-        set_waiting(false);
+        if let Some(slot) = slot {
+            core.connections.set_waiting(slot, false);
+            core.unfinished.release(slot);
+        }
         core.recorder.handshake_ended(accepted.is_ok());
         match accepted {
             Ok(transport) => {

@@ -4,43 +4,27 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Poll, Waker};
 
 use nabu_engine::runtime::{Half, Stream};
 
-/// Counts the connections of all cores against the limit.
-#[derive(Debug)]
-pub struct ConnectionCount {
-    count: AtomicU32,
-    max: u32,
-}
-
-impl ConnectionCount {
-    pub fn new(max: u32) -> Self {
-        Self { count: AtomicU32::new(0), max }
-    }
-
-    /// Counts one more; false, and not counted, when the limit is reached.
-    pub fn enter(&self) -> bool {
-        self.count
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| (count < self.max).then_some(count + 1))
-            .is_ok()
-    }
-
-    pub fn leave(&self) {
-        let before = self.count.fetch_sub(1, Ordering::Relaxed);
-        assert!(before > 0, "a connection left that never entered");
-    }
-}
+use super::admission::Origin;
 
 /// A connection's place among those of its core.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Slot(usize);
+
+#[cfg(test)]
+impl Slot {
+    pub fn test(index: usize) -> Self {
+        Self(index)
+    }
+}
 
 struct Connection {
     stream: Stream,
     waiting: bool,
+    origin: Origin,
 }
 
 /// The connections of one core.
@@ -61,9 +45,9 @@ impl State {
 }
 
 impl Connections {
-    pub fn add(&self, stream: Stream) -> Slot {
+    pub fn add(&self, stream: Stream, origin: Origin) -> Slot {
         let mut state = self.0.borrow_mut();
-        let connection = Some(Connection { stream, waiting: false });
+        let connection = Some(Connection { stream, waiting: false, origin });
         match state.free.pop() {
             Some(index) => {
                 state.slots[index] = connection;
@@ -76,16 +60,17 @@ impl Connections {
         }
     }
 
-    pub fn remove(&self, slot: Slot) {
+    /// Removes a connection; gives what it counts as one of.
+    pub fn remove(&self, slot: Slot) -> Origin {
         let mut state = self.0.borrow_mut();
-        let connection = state.slots[slot.0].take();
-        assert!(connection.is_some(), "a connection is removed once");
+        let connection = state.slots[slot.0].take().expect("a connection is removed once");
         state.free.push(slot.0);
         let emptied = if state.count() == 0 { state.emptied.take() } else { None };
         drop(state);
         if let Some(waker) = emptied {
             waker.wake();
         }
+        connection.origin
     }
 
     /// Notes whether the connection waits for a request, so that it may be ended at any time.
@@ -107,6 +92,13 @@ impl Connections {
         }
     }
 
+    /// Breaks off one connection.
+    pub fn break_off_one(&self, slot: Slot) {
+        if let Some(connection) = &self.0.borrow().slots[slot.0] {
+            connection.stream.shutdown(Half::Both);
+        }
+    }
+
     /// Breaks off every connection.
     pub fn break_off(&self) {
         for connection in self.0.borrow().slots.iter().flatten() {
@@ -125,18 +117,5 @@ impl Connections {
             Poll::Pending
         })
         .await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_more_connections_enter_than_the_limit() {
-        let count = ConnectionCount::new(2);
-        assert!(count.enter() && count.enter() && !count.enter());
-        count.leave();
-        assert!(count.enter() && !count.enter());
     }
 }

@@ -9,14 +9,16 @@ use nabu_engine::runtime::{Half, RingIo, Stream};
 use nabu_engine::types::CoreId;
 use nabu_net::http::head::HeadLimits;
 
+use super::admission::Admission;
 use super::audit::Audit;
 use super::connection::Serving;
-use super::connections::{ConnectionCount, Connections};
+use super::connections::{Connections, Slot};
 use super::error::Render;
 use super::exchange::Exchange;
 use super::report::AccessLog;
 use super::request_id::RequestIds;
 use super::transport::RECORDS_BYTES;
+use super::unfinished::Unfinished;
 use crate::config::{Limits, LogOptions};
 use crate::metrics::{CoreSnapshot, Recorder};
 use crate::reloadable::Reloadable;
@@ -40,14 +42,18 @@ pub struct Shared {
     pub log: LogOptions,
     /// `None` is plain HTTP.
     pub tls: Option<Arc<Reloadable<ServerTls>>>,
-    pub connection_count: ConnectionCount,
+    pub admission: Admission,
     /// Memory of one core that bodies which are received whole may take.
     pub bodies_bytes_max: u64,
+    /// Memory of one core that heads and handshakes may take which are not finished.
+    pub unfinished_bytes_max: u64,
 }
 
 /// What answers the requests of one core. HTTP knows no more of it.
 pub struct Service {
     pub dispatch: Box<dyn Fn(Exchange) -> Serving>,
+    /// Whether a path is answered also where there are too many connections: health.
+    pub is_always_answered: fn(&str) -> bool,
     /// The body of an error that is met before the request has found its API.
     pub render: Render,
     /// What requests are counted as; the first is for those that no other fits.
@@ -70,6 +76,7 @@ pub struct Core {
     pub shared: Arc<Shared>,
     pub service: Service,
     pub connections: Connections,
+    pub unfinished: Unfinished,
     pub request_ids: RequestIds,
     pub recorder: Recorder,
     pub access_log: AccessLog,
@@ -85,6 +92,7 @@ pub struct Core {
 
 impl Core {
     pub fn new(id: CoreId, io: RingIo, shared: Arc<Shared>, service: Service) -> Self {
+        let unfinished = Unfinished::new(shared.unfinished_bytes_max);
         Self {
             recorder: Recorder::new(&service.routes),
             access_log: AccessLog::new(&shared.log.access),
@@ -96,6 +104,7 @@ impl Core {
             shared,
             service,
             connections: Connections::default(),
+            unfinished,
             stopping: Cell::new(false),
             vectors: RefCell::new(Vec::new()),
             records: RefCell::new(Vec::new()),
@@ -111,6 +120,14 @@ impl Core {
     pub fn head_limits(&self) -> HeadLimits {
         let limits = self.limits();
         HeadLimits { head_bytes: limits.head_bytes_max, target_bytes: limits.target_bytes_max, fields: HEAD_FIELDS_MAX }
+    }
+
+    /// A connection has begun to ask, and holds this many bytes. Others that did so earlier may have to go.
+    pub fn hold_unfinished(&self, slot: Slot, bytes: usize) {
+        if let Some(oldest) = self.unfinished.hold(slot, bytes) {
+            self.recorder.connection_evicted();
+            self.connections.break_off_one(oldest);
+        }
     }
 
     /// Whether connections end after the request they serve.

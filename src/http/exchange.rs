@@ -121,6 +121,11 @@ impl Exchange {
         }
     }
 
+    /// The connection ends after this answer.
+    pub fn close_after(&mut self) {
+        self.close = true;
+    }
+
     pub fn method(&self) -> Method {
         self.head.method()
     }

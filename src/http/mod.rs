@@ -6,7 +6,9 @@
 //! | --- | --- |
 //! | [`accept`] | the loop that takes connections in |
 //! | [`connection`] | one connection, from its first byte to its end |
-//! | [`connections`] | those of one core, and how many there are in all |
+//! | [`connections`] | those of one core |
+//! | [`admission`] | how many there may be, in all and of one address |
+//! | [`unfinished`] | the memory of those that have not finished asking |
 //! | [`core`] | what the connections of one core share |
 //! | [`exchange`] | one request and its answer |
 //! | [`body`] | the body of a request |
@@ -19,6 +21,7 @@
 //! | [`request_id`] | the id that answers and log lines carry |
 
 mod accept;
+mod admission;
 mod audit;
 mod body;
 mod conditions;
@@ -34,12 +37,13 @@ mod report;
 mod request_id;
 mod sending;
 mod transport;
+mod unfinished;
 
 pub use self::accept::accept_loop;
+pub use self::admission::Admission;
 pub use self::body::{Charge, SizeLimit};
 pub use self::conditions::{Conditions, Representation, Selection};
 pub use self::connection::Serving;
-pub use self::connections::ConnectionCount;
 pub use self::core::{Core, Service, Shared};
 pub use self::error::{HttpError, RETRY_AFTER_SECONDS, Render};
 pub use self::exchange::{Exchange, run};

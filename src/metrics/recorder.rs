@@ -38,6 +38,7 @@ pub struct Recorder {
     sent_body_bytes: Cell<u64>,
     connections_accepted: Cell<u64>,
     connections_refused: Cell<u64>,
+    connections_evicted: Cell<u64>,
     handshakes_ok: Cell<u64>,
     handshakes_failed: Cell<u64>,
     secured_by_kernel: Cell<u64>,
@@ -72,6 +73,7 @@ pub struct CoreSnapshot {
     pub sent_body_bytes: u64,
     pub connections_accepted: u64,
     pub connections_refused: u64,
+    pub connections_evicted: u64,
     pub handshakes_ok: u64,
     pub handshakes_failed: u64,
     pub secured_by_kernel: u64,
@@ -158,6 +160,11 @@ impl Recorder {
         add(&self.connections_refused, 1);
     }
 
+    /// Counts a connection that was broken off since unfinished heads and handshakes took too much.
+    pub fn connection_evicted(&self) {
+        add(&self.connections_evicted, 1);
+    }
+
     /// Counts a TLS handshake.
     pub fn handshake_ended(&self, ok: bool) {
         add(if ok { &self.handshakes_ok } else { &self.handshakes_failed }, 1);
@@ -193,6 +200,7 @@ impl Recorder {
             sent_body_bytes: self.sent_body_bytes.get(),
             connections_accepted: self.connections_accepted.get(),
             connections_refused: self.connections_refused.get(),
+            connections_evicted: self.connections_evicted.get(),
             handshakes_ok: self.handshakes_ok.get(),
             handshakes_failed: self.handshakes_failed.get(),
             secured_by_kernel: self.secured_by_kernel.get(),

@@ -55,6 +55,9 @@ fn render_server(text: &mut Text, snapshot: &Snapshot) {
     text.gauge("nabu_connections_max", "Connections that may be open at once.", snapshot.connections_max);
     let refused = snapshot.sum(|core| core.connections_refused);
     text.counter("nabu_connections_refused_total", "Connections over the limit, turned away.", refused);
+    let evicted = snapshot.sum(|core| core.connections_evicted);
+    let help = "Connections broken off as unfinished heads and handshakes took too much memory.";
+    text.counter("nabu_connections_evicted_total", help, evicted);
     text.family(Kind::Counter, "nabu_tls_handshakes_total", "TLS handshakes, by how they ended.")
         .sample(&[("result", "ok")], snapshot.sum(|core| core.handshakes_ok))
         .sample(&[("result", "failed")], snapshot.sum(|core| core.handshakes_failed));

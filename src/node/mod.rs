@@ -31,11 +31,13 @@ pub use self::security::Security;
 use self::shutdown::{Gate, SignalThread};
 use crate::api;
 use crate::config::Config;
-use crate::http::{self, ConnectionCount};
+use crate::http::{self, Admission};
 use crate::metrics::collector::Collector;
 
 /// The share of a core's memory that bodies which are received whole may take, as a divisor.
 const BODIES_MEMORY_DIVISOR: u64 = 4;
+/// The same for heads and handshakes that are not finished.
+const UNFINISHED_MEMORY_DIVISOR: u64 = 16;
 
 /// The files in the data directories that are this program's and not the store's ([`lock`], and the
 /// command line's `start`).
@@ -78,8 +80,9 @@ pub fn run(config: Config, security: Security) -> Result<(), String> {
             limits: config.limits.clone(),
             log: config.log.clone(),
             tls: security.tls.clone(),
-            connection_count: ConnectionCount::new(config.limits.connections_max),
+            admission: Admission::new(&config.limits),
             bodies_bytes_max: config.memory_bytes / u64::from(cores.max(1)) / BODIES_MEMORY_DIVISOR,
+            unfinished_bytes_max: config.memory_bytes / u64::from(cores.max(1)) / UNFINISHED_MEMORY_DIVISOR,
         }),
         node: Arc::new(api::Node {
             listen: config.listen,

@@ -6,8 +6,9 @@ use std::io::ErrorKind;
 use crate::start;
 use crate::start_with;
 use crate::support::content::{Random, content, id_of, seed_of_run};
+use crate::support::exposition::Exposition;
 use crate::support::http::{Connection, Request};
-use crate::support::server::{READ_TOKEN, Server, WRITE_TOKEN};
+use crate::support::server::{Options, READ_TOKEN, Server, WRITE_TOKEN, directory};
 use crate::support::wait_for;
 
 #[test]
@@ -342,18 +343,24 @@ fn a_client_that_stops_in_the_middle_is_ended_by_a_timeout() {
     assert!(server.list(10).is_empty());
 }
 
-#[test]
-fn more_connections_than_the_limit_are_told_so() {
-    let (server, _data) = start_with("limits:\n  connections_max: 4\n");
-    let mut held: Vec<Connection> = Vec::new();
-    while held.len() < 4 {
-        // A connection that was closed before may still be counted, so one that is refused is tried
-        // again.
+/// Takes as many connections as there may be. One that was closed before may still be counted, so one
+/// that is refused is tried again; health would be answered all the same.
+fn hold(server: &Server, count: usize) -> Vec<Connection> {
+    let mut held = Vec::new();
+    while held.len() < count {
         let mut connection = server.connect();
-        if connection.exchange(&Request::get("/healthz")).status() == 200 {
+        if connection.exchange(&Request::get("/v1/blobs").token(READ_TOKEN)).status() == 200 {
             held.push(connection);
         }
     }
+    held
+}
+
+#[test]
+fn more_connections_than_the_limit_are_told_so() {
+    let (server, _data) = start_with("limits:\n  connections_max: 4\n");
+    let list = Request::get("/v1/blobs").token(READ_TOKEN);
+    let mut held = hold(&server, 4);
     let mut fifth = server.connect();
     let response = fifth.response(false).unwrap();
     response.expect_error(503, "too many connections");
@@ -366,6 +373,63 @@ fn more_connections_than_the_limit_are_told_so() {
     held.pop();
     wait_for("the place of a connection that left", || {
         let mut connection = server.connect();
-        (connection.try_exchange(&Request::get("/healthz")).ok()?.status() == 200).then_some(())
+        (connection.try_exchange(&list).ok()?.status() == 200).then_some(())
     });
+}
+
+#[test]
+fn health_is_answered_also_when_every_connection_is_taken() {
+    let (server, _data) = start_with("limits: {connections_max: 2}\n");
+    let mut taken = hold(&server, 2);
+    for path in ["/healthz", "/livez", "/readyz"] {
+        let mut connection = server.connect();
+        let response = connection.exchange(&Request::get(path)).expect(200);
+        assert_eq!(response.field("Connection"), Some("close"), "{path}");
+        connection.expect_closed();
+    }
+    server.connect().exchange(&Request::get("/v1/blobs").token(READ_TOKEN)).expect_error(503, "too many connections");
+    taken.pop();
+    wait_for("room", || {
+        let response = server.connect().exchange(&Request::get("/v1/blobs").token(READ_TOKEN));
+        (response.status() == 200).then_some(())
+    });
+}
+
+#[test]
+fn one_address_leaves_room_for_others() {
+    let config = "limits: {connections_max: 100, connections_per_address_max: 3, exempt_addresses: 192.0.2.0/24}\n";
+    let (server, _data) = start_with(config);
+    let mut taken = hold(&server, 3);
+    let list = Request::get("/v1/blobs").token(READ_TOKEN);
+    let message = server.connect().exchange(&list).expect_error(503, "too many connections");
+    assert!(message.contains("3 connections of one address"), "{message}");
+    taken.pop();
+    wait_for("room", || (server.connect().exchange(&list).status() == 200).then_some(()));
+}
+
+#[test]
+fn heads_that_are_never_finished_are_bounded_in_memory_and_the_oldest_go_first() {
+    let data = directory();
+    let mut options = Options::new(data.path());
+    (options.cores, options.memory) = (1, "16MiB".to_owned());
+    let server = options.start();
+    // A megabyte is for all of them.
+    let head = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}", "x".repeat(15 << 10));
+    let mut unfinished: Vec<Connection> = (0..200)
+        .map(|_| {
+            let mut connection = server.connect();
+            connection.send(head.as_bytes()).expect("sent");
+            connection
+        })
+        .collect();
+    let evicted = || {
+        let scrape = server.exchange(&Request::get("/metrics").token(READ_TOKEN)).expect(200);
+        let scrape = Exposition::parse(std::str::from_utf8(&scrape.body).expect("text"));
+        scrape.value("nabu_connections_evicted_total", &[])
+    };
+    wait_for("enough of them are gone", || (evicted() >= 100.0).then_some(()));
+    unfinished[0].expect_closed();
+    let last = unfinished.last_mut().expect("there are some");
+    last.send(b"\r\n\r\n").expect("sent");
+    last.response(false).expect("an answer").expect_error(404, "not found");
 }

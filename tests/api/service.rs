@@ -11,7 +11,7 @@ use crate::support::server::{ADMIN_TOKEN, READ_TOKEN};
 fn health_and_readiness_are_200_and_take_head_too() {
     let (server, _data) = start();
     let mut connection = server.connect();
-    for path in ["/healthz", "/readyz"] {
+    for path in ["/healthz", "/livez", "/readyz"] {
         assert!(!connection.exchange(&Request::get(path)).expect(200).body.is_empty());
         let response = connection.exchange(&Request::new("HEAD", path)).expect(200);
         assert!(response.number("Content-Length") > 0);

@@ -58,7 +58,7 @@ fn a_jwt_may_do_what_its_role_may() {
         let message = list(&server, &none).expect_error(403, "forbidden");
         assert_eq!(
             message,
-            "this needs a token with the role read, and the token sent names none of read, write and admin"
+            "this needs a token with the role read, and the token sent names none of metrics, read, write and admin"
         );
     }
     assert_eq!(server.exchange(&Request::upload(b"abc").token(&write)).expect(201).string("id"), id_of(b"abc"));
@@ -193,6 +193,21 @@ fn a_limit_of_bytes_slows_transfers_down_and_refuses_none() {
     assert!(server.get(&id).expect(200).body == bytes);
     assert!(started.elapsed() > Duration::from_secs(1), "a download took {:?}", started.elapsed());
     list(&server, ADMIN_TOKEN).expect(200);
+}
+
+#[test]
+fn a_token_for_metrics_sees_nothing_else() {
+    let data = directory();
+    let server = Options::new(data.path()).start();
+    let tokens = server.process.files().join("tokens");
+    let text = fs::read_to_string(&tokens).expect("readable");
+    fs::write(&tokens, format!("{text}metrics plain:a-token-for-the-scraper scraper\n")).expect("written");
+    server.process.signal("HUP");
+    let ask = |path: &str| server.exchange(&Request::get(path).token("a-token-for-the-scraper"));
+    wait_for("the new token", || (ask("/metrics").status() == 200).then_some(()));
+    ask("/v1/blobs").expect_error(403, "forbidden");
+    ask("/v1/cluster/state").expect_error(403, "forbidden");
+    server.exchange(&Request::get("/metrics").token(READ_TOKEN)).expect(200);
 }
 
 #[test]

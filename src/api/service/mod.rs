@@ -23,6 +23,14 @@ pub static TABLE: Table = Table {
         },
         Route {
             method: Method::Get,
+            pattern: "/livez",
+            role: None,
+            query: &[],
+            about: "Whether the process can answer at all",
+            handler: handler!(health::health),
+        },
+        Route {
+            method: Method::Get,
             pattern: "/readyz",
             role: None,
             query: &[],
@@ -32,10 +40,15 @@ pub static TABLE: Table = Table {
         Route {
             method: Method::Get,
             pattern: "/metrics",
-            role: Some(Role::Read),
+            role: Some(Role::Metrics),
             query: &[],
             about: "Counters and histograms in Prometheus text format",
             handler: handler!(metrics::metrics),
         },
     ],
 };
+
+/// Whether a path is one of health: those are open to all.
+pub fn is_health(path: &str) -> bool {
+    TABLE.routes.iter().any(|route| route.role.is_none() && route.pattern == path)
+}

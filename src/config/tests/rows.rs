@@ -86,6 +86,7 @@ fn edges(kind: &Kind) -> Edges {
         }
         Kind::Text(_) | Kind::Texts(_) => Edges::of_lengths("x", [1, TEXT_BYTES_MAX], TEXT_BYTES_MAX + 1),
         Kind::Algorithms(_) => Edges::of(&["HS256", "EdDSA"], &["none", "RS512"]),
+        Kind::Networks(_) => Edges::of(&["0.0.0.0/0", "::1", "10.0.0.0/32"], &["10.0.0.0/33", "::/129", "host"]),
     }
 }
 
