@@ -3,6 +3,7 @@
 //! | room | question it answers |
 //! | --- | --- |
 //! | this one | which static tokens are there, and what may they do? |
+//! | `admin_token` | who may do what where no file says so? |
 //! | `jwt` | is this token of the identity provider to be believed? |
 //! | `verified` | was it verified before? |
 //! | `access` | which tokens and keys are good as of now, also after a reload? |
@@ -12,6 +13,7 @@
 //! number, not by its content.
 
 mod access;
+pub mod admin_token;
 pub mod jwt;
 pub mod rate;
 pub mod verified;

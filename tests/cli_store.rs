@@ -6,8 +6,9 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 
-/// The binary, without what the environment of the tests says. Ended by force when it hangs. In the foreground, because `timeout` would otherwise
-/// hand a signal on twice, and a second one ends a server at once.
+/// The binary, without what the environment of the tests says. Ended by force when it hangs. In the
+/// foreground, because `timeout` would otherwise hand a signal on twice, and a second one ends a
+/// server at once.
 fn nabu_store() -> Command {
     let mut command = Command::new("timeout");
     command.args(["--foreground", "120", env!("CARGO_BIN_EXE_nabu-store")]);
@@ -65,7 +66,8 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // After `stop` it is gone already; in a test that fails it must not outlive the test. `timeout` hands SIGTERM on.
+        // After `stop` it is gone already; in a test that fails it must not outlive the test.
+        // `timeout` hands SIGTERM on.
         if self.child.try_wait().is_ok_and(|status| status.is_none()) {
             let _ = Command::new("kill").arg(self.child.id().to_string()).status();
             let _ = self.child.wait();

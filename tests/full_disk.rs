@@ -1,7 +1,8 @@
-//! A disk without space: writers are told so, reads and deletes go on, and writes resume when space is back.
+//! A disk without space: writers are told so, reads and deletes go on, and writes resume when space
+//! is back.
 //!
-//! The disk is an ext4 image on a loop device, which takes root and a kernel that has them; without these the test says what is missing
-//! and checks nothing.
+//! The disk is an ext4 image on a loop device, which takes root and a kernel that has them; without
+//! these the test says what is missing and checks nothing.
 
 mod support;
 
@@ -51,7 +52,8 @@ fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
     }
 }
 
-/// Stores blobs until one is refused for want of space; returns the seeds of those that were stored.
+/// Stores blobs until one is refused for want of space; returns the seeds of those that were
+/// stored.
 fn fill(server: &Server, first_seed: u64) -> Vec<u64> {
     let mut stored = Vec::new();
     for seed in first_seed.. {
@@ -113,8 +115,8 @@ fn a_full_disk_refuses_writers_and_no_one_else_and_takes_writes_again_after_dele
     let options = Options { config: String::new(), ..Options::new(&data) };
     let server = options.start();
     let mut stored = fill(&server, 0);
-    // Beside 12 MiB of files for compaction, what ext4 takes, and segments that the first pass of the
-    // scrub had sealed early: 31 to 39.
+    // Beside 12 MiB of files for compaction, what ext4 takes, and segments that the first pass of
+    // the scrub had sealed early: 31 to 39.
     assert!(stored.len() * BLOB_SIZE > IMAGE_SIZE as usize * 2 / 5, "only {} blobs fit", stored.len());
     for _ in 0..3 {
         // It stays refused, small ones or large ones, and everything else goes on.

@@ -1,8 +1,9 @@
-//! `kill -9` at random moments under concurrent writers: what was acknowledged is there after a restart, byte for byte, what was deleted
-//! stays gone, and the list holds nothing else.
+//! `kill -9` at random moments under concurrent writers: what was acknowledged is there after a
+//! restart, byte for byte, what was deleted stays gone, and the list holds nothing else.
 //!
-//! Writers never share a blob, so each knows what became of its own: a request that was answered is certain, the one that the kill cut off
-//! is not. The restart decides about those, and what it showed must stay true from then on.
+//! Writers never share a blob, so each knows what became of its own: a request that was answered is
+//! certain, the one that the kill cut off is not. The restart decides about those, and what it
+//! showed must stay true from then on.
 //!
 //! `NABU_KILL_ROUNDS` sets the number of rounds and `NABU_KILL_SEED` the seed, which a run prints.
 
@@ -85,7 +86,8 @@ fn put(blob: &Blob, chunked: bool) -> Request {
     if chunked { request.chunked(&bytes, &[100_000, 77]) } else { request.body(&bytes) }
 }
 
-/// One writer of one round, until the kill cuts it off; its blobs come back with what is known of them.
+/// One writer of one round, until the kill cuts it off; its blobs come back with what is known of
+/// them.
 struct Writer<'r> {
     address: SocketAddr,
     random: Random,

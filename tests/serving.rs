@@ -1,4 +1,5 @@
-//! What serving from shared memory must never do: send wrong bytes, read the disk more than it must, or take more memory than it was given.
+//! What serving from shared memory must never do: send wrong bytes, read the disk more than it
+//! must, or take more memory than it was given.
 
 #[path = "support/mod.rs"]
 mod support;
@@ -15,8 +16,9 @@ use support::wait_for;
 /// The smallest memory that two cores take: the cache gets half of it.
 const SMALL_MEMORY: &str = "32MiB";
 const SMALL_MEMORY_BYTES: u64 = 32 << 20;
-/// What the process takes beside `--memory`, as docs/cache.md states it: frames kept warm for each of two cores, rings, buffers of
-/// the kernel's choice, the program itself, and what sockets still hold.
+/// What the process takes beside `--memory`, as docs/cache.md states it: frames kept warm
+/// for each of two cores, rings, buffers of the kernel's choice, the program itself, and what
+/// sockets still hold.
 const OVERHEAD_BYTES: u64 = 2 * (32 << 20) + (64 << 20);
 const SEED: &str = "NABU_TEST_SERVING_SEED";
 
@@ -46,7 +48,8 @@ fn start_quietly(options: &Options) -> Server {
     server
 }
 
-/// Bytes that the process had the disk read, but for what the work in the background looks at; the store reads directly, so nothing hides in the page cache.
+/// Bytes that the process had the disk read, but for what the work in the background looks at; the
+/// store reads directly, so nothing hides in the page cache.
 fn disk_bytes_read(server: &Server) -> u64 {
     let process = format!("/proc/{}", server.process.child.id());
     let tasks = fs::read_dir(format!("{process}/task")).expect("the kernel tells of its threads");

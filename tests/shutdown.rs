@@ -1,9 +1,11 @@
-//! Stops and starts: a clean stop finishes what is in flight, and a start takes only directories that are its own, all of them and alone.
+//! Stops and starts: a clean stop finishes what is in flight, and a start takes only directories
+//! that are its own, all of them and alone.
 
 mod support;
 
 use std::fs;
 use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use support::content::{content, id_of};
@@ -39,7 +41,8 @@ fn a_stop_finishes_what_is_in_flight_and_a_start_finds_everything() {
     let gone = blobs.remove(17);
     server.delete(&id_of(&content(gone.0, gone.1))).expect(200);
 
-    // An upload and an answer are half way when the signal comes, and one connection waits for its next request.
+    // An upload and an answer are half way when the signal comes, and one connection waits for its
+    // next request.
     let body = content(100, 3_000_000);
     let upload = Request::upload(&body).token(WRITE_TOKEN).field("Expect", "100-continue");
     let mut uploading = server.connect();
@@ -91,8 +94,8 @@ fn sigint_stops_as_cleanly_and_an_upload_that_hangs_is_broken_off() {
     let body = content(100, 100_000);
     let mut hanging = server.connect();
     hanging.send(&Request::upload(&body).token(WRITE_TOKEN).bytes()[..50_000]).unwrap();
-    // It is being received for sure once another request on the same core or any other was answered and the space is taken; either way
-    // it must not survive.
+    // It is being received for sure once another request on the same core or any other was answered
+    // and the space is taken; either way it must not survive.
     server.process.signal("INT");
     assert!(server.process.wait().success(), "{}", server.process.log.text());
     let server = options.start();
@@ -163,6 +166,44 @@ fn a_foreign_directory_is_refused_and_left_as_it_is() {
     assert!(log.contains("thesis.tex") && log.contains("not empty"), "{log}");
     assert_eq!(fs::read_to_string(data.path().join("thesis.tex")).unwrap(), "years of work");
     assert!(!data.path().join("segments").exists() && !data.path().join("store").exists());
+}
+
+#[test]
+fn what_others_may_write_is_refused_by_name() {
+    let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("ours");
+    let data = directory();
+    mode(data.path(), 0o777);
+    let (status, log) = Options::new(data.path()).refused();
+    assert!(!status.success());
+    assert!(log.contains("others may write it (mode 0777): chmod go-w"), "{log}");
+    assert!(!data.path().join("store").exists(), "nothing was written");
+    mode(data.path(), 0o755);
+    let options = Options { tokens: false, ..Options::new(data.path()) };
+    options.start().stop();
+    for name in ["lock", "admin.token"] {
+        let path = data.path().join(name);
+        mode(&path, 0o622);
+        let (status, log) = options.refused();
+        assert!(!status.success());
+        assert!(log.contains(name) && log.contains("others may write it (mode 0622)"), "{log}");
+        mode(&path, 0o600);
+    }
+    options.start().stop();
+}
+
+#[test]
+fn plain_http_beyond_the_loopback_is_warned_about() {
+    let data = directory();
+    let log_of = |listen: &str| {
+        let options = Options { listen: listen.to_owned(), ..Options::new(data.path()) };
+        let server = options.start();
+        let log = server.process.log.text();
+        server.stop();
+        log
+    };
+    let log = log_of("0.0.0.0:0");
+    assert!(log.contains("plain HTTP on 0.0.0.0:") && log.contains("tls.cert"), "{log}");
+    assert!(!log_of("127.0.0.1:0").contains("plain HTTP on"));
 }
 
 /// A store with one blob, stopped.

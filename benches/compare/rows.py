@@ -101,7 +101,8 @@ def hot(size, objects, connections, unit, cores=1):
     def before(context, side):
         side.start(cores=cores)
         side.prepare(size, objects)
-        # Some times over all of them, so that what fits in memory is there, also where a cache grows slowly.
+        # Some times over all of them, so that what fits in memory is there, also where a cache
+        # grows slowly.
         side.read(size, objects, ["--in-order", "--requests", max(12 * objects, connections), "--connections", connections])
 
     def measure(context, side):

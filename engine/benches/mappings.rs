@@ -1,6 +1,6 @@
 //! How long a core waits to map memory while threads of the lowest priority (`SCHED_IDLE`) touch
-//! memory for the first time and every CPU is busy: with `MADV_POPULATE_WRITE`, which holds the lock
-//! of the whole address space, and by writing to it, as `ring::frames` does.
+//! memory for the first time and every CPU is busy: with `MADV_POPULATE_WRITE`, which holds the
+//! lock of the whole address space, and by writing to it, as `ring::frames` does.
 //!
 //! ```text
 //! cargo bench -p nabu-engine --bench mappings

@@ -1,4 +1,5 @@
-//! A load generator for any HTTP/1.1 server: uploads that all differ, and reads of one thing, on kept connections.
+//! A load generator for any HTTP/1.1 server: uploads that all differ, and reads of one thing, on
+//! kept connections.
 //!
 //! ```text
 //! cargo bench -p nabu-engine --bench requests -- ADDRESS METHOD TARGET SIZE CONNECTIONS SECONDS [FIELD]...
@@ -8,9 +9,11 @@
 //! cargo bench -p nabu-engine --bench requests -- 127.0.0.1:8080 GET /v1/blobs/ID 0 1 10
 //! ```
 //!
-//! `SIZE` is that of the request's body; a run of 16 zeros in the target is replaced by the number of the request, as is the start of the
-//! body. The numbers start at the clock, so two runs don't upload the same. One thread on this crate's own ring, because the machine's CPUs
-//! are shared with the server: a body is sent from one MiB over and over, which stays in the cache. `NABU_BENCH_CPU` pins the thread.
+//! `SIZE` is that of the request's body; a run of 16 zeros in the target is replaced by the number
+//! of the request, as is the start of the body. The numbers start at the clock, so two runs don't
+//! upload the same. One thread on this crate's own ring, because the machine's CPUs are shared with
+//! the server: a body is sent from one MiB over and over, which stays in the cache.
+//! `NABU_BENCH_CPU` pins the thread.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;

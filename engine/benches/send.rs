@@ -1,25 +1,32 @@
-//! By which route should an answer leave: copied into the socket, spliced into it, or lent to it by `IORING_OP_SEND_ZC`?
+//! By which route should an answer leave: copied into the socket, spliced into it, or lent to it by
+//! `IORING_OP_SEND_ZC`?
 //!
 //! ```text
 //! cargo bench -p nabu-engine --bench send -- [MEMORY_MIB] [ROUNDS]
 //! ```
 //!
-//! The runtime on the first CPU sends answers over loopback to a plain thread on the second, which receives into 256 KiB. An answer is a
-//! head and a body, the body from one buffer after the other of `MEMORY_MIB` in all: more than the processor's cache holds is a cache of
-//! many blobs, 2 is one blob that everybody asks for. Two ways of asking: *each*, one answer for each request, as on a kept connection of a
-//! client that waits; and *many*, a request for a few MiB of answers, so that the socket is always full.
+//! The runtime on the first CPU sends answers over loopback to a plain thread on the second, which
+//! receives into 256 KiB. An answer is a head and a body, the body from one buffer after the other
+//! of `MEMORY_MIB` in all: more than the processor's cache holds is a cache of many blobs, 2 is one
+//! blob that everybody asks for. Two ways of asking: *each*, one answer for each request, as on a
+//! kept connection of a client that waits; and *many*, a request for a few MiB of answers, so that
+//! the socket is always full.
 //!
-//! Prints medians over rounds in which the routes alternate, so that what else the machine does falls on all alike. CPU time is that of each
-//! thread, the kernel's included, and beside it the part of what copying took in the same round: of the sender alone, which is what counts
-//! when the client is another machine, and of both. A page that was spliced is read first by the receiver, who pays for fetching it from
-//! memory; a page that was copied has been fetched by then. Where both take the same, splicing gains nothing for a client on this machine.
-//! The threads need a CPU each.
+//! Prints medians over rounds in which the routes alternate, so that what else the machine does
+//! falls on all alike. CPU time is that of each thread, the kernel's included, and beside it the
+//! part of what copying took in the same round: of the sender alone, which is what counts when the
+//! client is another machine, and of both. A page that was spliced is read first by the receiver,
+//! who pays for fetching it from memory; a page that was copied has been fetched by then. Where
+//! both take the same, splicing gains nothing for a client on this machine. The threads need a CPU
+//! each.
 //!
-//! What splicing costs later is not in here: memory that was spliced goes back to the kernel when the cache gives it up. So `SPLICE_MIN` of the
-//! answers (`src/api/blobs/sending.rs`) belongs where splicing has won for the sender, and is no loss for both.
+//! What splicing costs later is not in here: memory that was spliced goes back to the kernel when
+//! the cache gives it up. So `SPLICE_MIN` of the answers (`src/api/blobs/sending.rs`) belongs where
+//! splicing has won for the sender, and is no loss for both.
 //!
-//! Over loopback the kernel copies for `IORING_OP_SEND_ZC` after all, when the packet reaches the receiver's side, on top of pinning the pages
-//! and a notification: its reports are counted and printed. It says nothing about a network card that sends from memory.
+//! Over loopback the kernel copies for `IORING_OP_SEND_ZC` after all, when the packet reaches the
+//! receiver's side, on top of pinning the pages and a notification: its reports are counted and
+//! printed. It says nothing about a network card that sends from memory.
 
 mod support;
 

@@ -1,8 +1,9 @@
-//! How should one core wake another that sleeps in its ring: by a write to an event descriptor that the ring polls, or by a
-//! message from ring to ring (`IORING_OP_MSG_RING`)?
+//! How should one core wake another that sleeps in its ring: by a write to an event descriptor that
+//! the ring polls, or by a message from ring to ring (`IORING_OP_MSG_RING`)?
 //!
-//! Two threads, pinned to two CPUs where there are two, pass a ball; each sleeps in its ring until it has it. Prints the time and the CPU
-//! time of both threads per hop. Machine and kernel matter: they are printed as well.
+//! Two threads, pinned to two CPUs where there are two, pass a ball; each sleeps in its ring until
+//! it has it. Prints the time and the CPU time of both threads per hop. Machine and kernel matter:
+//! they are printed as well.
 
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};

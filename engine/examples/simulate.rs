@@ -1,6 +1,6 @@
 //! Runs scenarios of the simulated store from many seeds on all cores: `simulate [SEEDS] [FIRST]`.
-//! See `scripts/simulate`. Of a single seed it tells what the store logs, and, when it fails, all that
-//! its clients did. `simulate --mutants` names the bugs that can be planted.
+//! See `scripts/simulate`. Of a single seed it tells what the store logs, and, when it fails, all
+//! that its clients did. `simulate --mutants` names the bugs that can be planted.
 
 #[path = "../tests/support/mod.rs"]
 mod support;

@@ -1,10 +1,11 @@
-//! The contract of contents in frames: how verified bytes leave where they lie, and how received bytes
-//! get to where they will lie. Whoever sends or receives a content knows this page and no more.
+//! The contract of contents in frames: how verified bytes leave where they lie, and how received
+//! bytes get to where they will lie. Whoever sends or receives a content knows this page and no
+//! more.
 //!
-//! A [`Source`] hands out [`Chunk`]s in order, each at most a frame. One is shared with other readers,
-//! or lent out of memory of the source's own and to be given back ([`Source::recycle`]). Bytes that could
-//! not be sent are given back too ([`Source::unread`]) and come again. A [`Sink`] lends memory to receive
-//! into ([`Sink::space`], [`Sink::fill`]), or copies ([`Sink::write`]).
+//! A [`Source`] hands out [`Chunk`]s in order, each at most a frame. One is shared with other
+//! readers, or lent out of memory of the source's own and to be given back ([`Source::recycle`]).
+//! Bytes that could not be sent are given back too ([`Source::unread`]) and come again. A [`Sink`]
+//! lends memory to receive into ([`Sink::space`], [`Sink::fill`]), or copies ([`Sink::write`]).
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -92,8 +93,8 @@ pub trait Source {
     /// Bytes still to come.
     fn remaining(&self) -> u64;
 
-    /// The next bytes, at most a frame; `None` at the end. After an error every further call gives that
-    /// error: nothing is passed over.
+    /// The next bytes, at most a frame; `None` at the end. After an error every further call gives
+    /// that error: nothing is passed over.
     fn next(&mut self, pace: Pace) -> impl Future<Output = Result<Option<Chunk>, Self::Error>>;
 
     /// Takes the last `count` bytes of the last chunk back: they come again.
@@ -110,7 +111,8 @@ pub trait Sink {
     /// Memory to receive into: `buf[range]`. What came is told with [`Sink::fill`].
     fn space(&mut self) -> impl Future<Output = Result<(AlignedBuf, Range<usize>), Self::Error>>;
 
-    /// Takes the buffer of [`Sink::space`] back, with the first `count` bytes of its range received.
+    /// Takes the buffer of [`Sink::space`] back, with the first `count` bytes of its range
+    /// received.
     fn fill(&mut self, buf: AlignedBuf, count: usize) -> impl Future<Output = Result<(), Self::Error>>;
 
     /// Takes a copy.

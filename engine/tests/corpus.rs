@@ -1,5 +1,6 @@
-//! Replays the committed corpus of the fuzz target `record`, then mutants of it: the short fuzz that needs no nightly toolchain. Bounded by a
-//! count, not by time. `NABU_FUZZ_SEED` overrides the seed; a failure prints it with the input.
+//! Replays the committed corpus of the fuzz target `record`, then mutants of it: the short fuzz
+//! that needs no nightly toolchain. Bounded by a count, not by time. `NABU_FUZZ_SEED` overrides the
+//! seed; a failure prints it with the input.
 
 mod checks;
 

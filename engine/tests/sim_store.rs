@@ -1,7 +1,8 @@
-//! The store against its model on a simulated disk: whatever fails and whenever it crashes, what was acknowledged is there, what was deleted
-//! is gone, and no byte is wrong.
+//! The store against its model on a simulated disk: whatever fails and whenever it crashes, what
+//! was acknowledged is there, what was deleted is gone, and no byte is wrong.
 //!
-//! `scripts/simulate` runs the same scenarios by the hundred thousand. A failure prints the command that replays its seed.
+//! `scripts/simulate` runs the same scenarios by the hundred thousand. A failure prints the command
+//! that replays its seed.
 
 mod support;
 
@@ -162,8 +163,9 @@ fn the_same_seed_is_the_same_run() {
     }
 }
 
-/// A suite that can't fail proves nothing: on a disk whose syncs lie behind the checker's back, acknowledged blobs are lost, and it must say so.
-/// It is what a store that forgets to sync would do; `scripts/mutants` plants that and other bugs in the store itself.
+/// A suite that can't fail proves nothing: on a disk whose syncs lie behind the checker's back,
+/// acknowledged blobs are lost, and it must say so. It is what a store that forgets to sync would
+/// do; `scripts/mutants` plants that and other bugs in the store itself.
 #[test]
 fn the_checker_finds_what_a_lying_sync_loses() {
     let lying = || Twist { undeclared: Some(Faults { sync_lie: 1.0, ..Faults::default() }), is_verbose: false };

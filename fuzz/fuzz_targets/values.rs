@@ -1,4 +1,5 @@
-//! Fuzzes ranges, conditions, dates and percent escapes; the properties are in `net/tests/checks/values.rs`.
+//! Fuzzes ranges, conditions, dates and percent escapes; the properties are in
+//! `net/tests/checks/values.rs`.
 
 #![no_main]
 

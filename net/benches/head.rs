@@ -1,5 +1,6 @@
-//! Parsing request heads: ours, which checks framing, against httparse, which does not. Criterion measures them one after the other; then rounds of
-//! both alternate, so that what else the machine does falls on both alike. Run it pinned: `taskset -c 1 cargo bench -p nabu-net --bench head`.
+//! Parsing request heads: ours, which checks framing, against httparse, which does not. Criterion
+//! measures them one after the other; then rounds of both alternate, so that what else the machine
+//! does falls on both alike. Run it pinned: `taskset -c 1 cargo bench -p nabu-net --bench head`.
 
 use std::hint::black_box;
 use std::time::Instant;

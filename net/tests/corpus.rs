@@ -1,7 +1,9 @@
-//! Replays the committed fuzz corpora through the properties that the fuzz targets check, then mutants of them: the short fuzz that needs no
-//! nightly toolchain. Bounded by a count, not by time, so that a slow machine tests as much as a fast one.
+//! Replays the committed fuzz corpora through the properties that the fuzz targets check, then
+//! mutants of them: the short fuzz that needs no nightly toolchain. Bounded by a count, not by
+//! time, so that a slow machine tests as much as a fast one.
 //!
-//! `NABU_FUZZ_SEED` and `NABU_FUZZ_COUNT` override the seed and the number of mutants; a failure prints both the seed and the input.
+//! `NABU_FUZZ_SEED` and `NABU_FUZZ_COUNT` override the seed and the number of mutants; a failure
+//! prints both the seed and the input.
 
 mod checks;
 

@@ -1,5 +1,6 @@
-//! The response head parser against random heads: no way of cutting the input changes the verdict, httparse reads the same from what
-//! is accepted, and what is damaged never panics. proptest prints the input of a failure.
+//! The response head parser against random heads: no way of cutting the input changes the verdict,
+//! httparse reads the same from what is accepted, and what is damaged never panics. proptest prints
+//! the input of a failure.
 
 use nabu_net::http::response_head::{
     AnswerTo, ResponseHead, ResponseHeadError, ResponseHeadLimits, ResponseHeadParser,

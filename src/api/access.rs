@@ -8,7 +8,7 @@ use crate::auth::jwt::{Distrust, Jwts, Verified};
 use crate::auth::rate::{Bucket, Exceeded};
 use crate::auth::verified::Known;
 use crate::auth::{CoreAuthority, Role, hash_of};
-use crate::http::{Core, Exchange, HttpError};
+use crate::http::{Exchange, HttpError};
 
 /// Who asks.
 struct Caller {
@@ -22,11 +22,10 @@ pub fn check(exchange: &Exchange, authority: &CoreAuthority, needed: Role) -> Re
     let Some(token) = token(exchange.field("authorization"), exchange.field("x-api-key")) else {
         return Err(unauthorized("no token: send `Authorization: Bearer TOKEN`, or `X-API-Key: TOKEN`"));
     };
-    let core = &exchange.core;
-    let caller = caller(core, authority, token, &exchange.request_id, needed)?;
+    let caller = caller(exchange, authority, token, needed)?;
     if let Some(bucket) = caller.bucket {
-        bucket.take(core.io.now()).map_err(too_many)?;
-        if bucket.limits_bytes() {
+        bucket.take(exchange.core.io.now()).map_err(too_many)?;
+        if bucket.bytes_per_second().is_some() {
             exchange.charge_bytes_to(bucket);
         }
     }
@@ -41,40 +40,36 @@ pub fn check(exchange: &Exchange, authority: &CoreAuthority, needed: Role) -> Re
     }
 }
 
-fn caller(
-    core: &Core,
-    authority: &CoreAuthority,
-    token: &[u8],
-    request_id: &str,
-    needed: Role,
-) -> Result<Caller, HttpError> {
+fn caller(exchange: &Exchange, authority: &CoreAuthority, token: &[u8], needed: Role) -> Result<Caller, HttpError> {
     let hash = hash_of(token);
     let (access, mut verified) = authority.get();
-    let refused = |name: &str, role: Option<Role>| {
-        if role < Some(needed) {
-            tracing::debug!(request_id, token = name, "refused: the role is too low");
+    let note = |name: &str, role: Option<Role>, bucket: Option<&Arc<Bucket>>| {
+        // Copied only where a log may want it: a request that is let in, or comes too often, is told of so.
+        if role < Some(needed) || bucket.is_some() || exchange.wants_caller() {
+            exchange.caller.get_or_init(|| name.to_owned());
         }
     };
     if let Some(known) = access.tokens.find(&hash) {
-        refused(known.name, Some(known.role));
+        note(known.name, Some(known.role), known.bucket);
         return Ok(Caller { role: Some(known.role), bucket: known.bucket.cloned() });
     }
-    let now = core.io.wall_clock_ns() / 1_000_000_000;
+    let io = &exchange.core.io;
+    let now = io.wall_clock_ns() / 1_000_000_000;
     if let Some(known) = verified.get(&hash, now) {
-        refused(&known.name, known.verified.role);
+        note(&known.name, known.verified.role, known.bucket.as_ref());
         return Ok(Caller { role: known.verified.role, bucket: known.bucket.clone() });
     }
     let Some(jwts) = access.jwts.as_ref().filter(|_| Jwts::resembles(token)) else {
         return Err(unauthorized("this server does not know the token that was sent"));
     };
     let good = jwts.verify(token).map_err(|Distrust(reason)| {
-        tracing::debug!(request_id, "a JWT is not believed: {reason}");
+        tracing::debug!(exchange.request_id, "a JWT is not believed: {reason}");
         unauthorized(&format!("the token that was sent is not believed: {reason}"))
     })?;
     let (name, subject) = names(&good, &hash);
-    let bucket = authority.subjects().bucket(&subject, core.io.now());
+    let bucket = authority.subjects().bucket(&subject, io.now());
     let role = good.role;
-    refused(&name, role);
+    note(&name, role, bucket.as_ref());
     verified.insert(hash, Known { verified: good, name: name.into(), bucket: bucket.clone() }, now);
     Ok(Caller { role, bucket })
 }
@@ -89,16 +84,14 @@ fn names(token: &Verified, hash: &[u8; 32]) -> (String, String) {
     (subject.clone(), format!("{} {issuer} {subject}", issuer.len()))
 }
 
-fn too_many(exceeded: Exceeded) -> HttpError {
-    let (what, wait) = match exceeded {
-        Exceeded::Requests { per_second, wait } => (format!("{per_second} requests"), wait),
-        Exceeded::Bytes { per_second, wait } => (format!("{per_second} bytes"), wait),
-    };
+fn too_many(Exceeded { per_second, wait }: Exceeded) -> HttpError {
     let seconds = wait.as_nanos().div_ceil(1_000_000_000).max(1);
     HttpError::new(
         429,
         "too many requests",
-        format!("this token may ask for {what} a second, and has asked for more; try again in {seconds} s"),
+        format!(
+            "this token may ask for {per_second} requests a second, and has asked for more; try again in {seconds} s"
+        ),
     )
     .with_field("Retry-After", seconds.to_string())
 }
@@ -142,7 +135,7 @@ mod tests {
     fn the_wait_is_told_in_whole_seconds_and_never_less_than_needed() {
         for (milliseconds, seconds) in [(1, "1"), (1000, "1"), (1001, "2"), (59_999, "60")] {
             let wait = std::time::Duration::from_millis(milliseconds);
-            let error = too_many(Exceeded::Requests { per_second: 5, wait });
+            let error = too_many(Exceeded { per_second: 5, wait });
             assert_eq!((error.status, error.fields), (429, vec![("Retry-After", seconds.to_owned())]));
         }
     }

@@ -55,12 +55,10 @@ impl Gcra {
     }
 
     /// How long until what was charged is within the burst again.
-    fn check(&self, now: Instant) -> Result<(), Duration> {
+    fn wait(&self, now: Instant) -> Option<Duration> {
         let ahead = self.due.load(Ordering::Relaxed).saturating_sub(now.0);
-        match ahead.saturating_sub(self.nanoseconds(self.burst)) {
-            0 => Ok(()),
-            wait => Err(Duration::from_nanos(wait)),
-        }
+        let wait = ahead.saturating_sub(self.nanoseconds(self.burst));
+        (wait > 0).then(|| Duration::from_nanos(wait))
     }
 
     fn is_idle(&self, now: Instant) -> bool {
@@ -75,11 +73,11 @@ pub struct Bucket {
     bytes: Option<Gcra>,
 }
 
-/// Which limit a request is over, and how long to wait.
+/// A request over the limit, and how long to wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Exceeded {
-    Requests { per_second: u64, wait: Duration },
-    Bytes { per_second: u64, wait: Duration },
+pub struct Exceeded {
+    pub per_second: u64,
+    pub wait: Duration,
 }
 
 impl Bucket {
@@ -99,19 +97,20 @@ impl Bucket {
 
     /// Grants a request, or says why not. One that is refused is not counted.
     pub fn take(&self, now: Instant) -> Result<(), Exceeded> {
-        if let Some(bytes) = &self.bytes {
-            bytes.check(now).map_err(|wait| Exceeded::Bytes { per_second: bytes.per_second, wait })?;
-        }
         match &self.requests {
-            Some(requests) => {
-                requests.take(now).map_err(|wait| Exceeded::Requests { per_second: requests.per_second, wait })
-            }
+            Some(requests) => requests.take(now).map_err(|wait| Exceeded { per_second: requests.per_second, wait }),
             None => Ok(()),
         }
     }
 
-    pub fn limits_bytes(&self) -> bool {
-        self.bytes.is_some()
+    /// The limit of bytes. It refuses nothing: who moves them goes slower.
+    pub fn bytes_per_second(&self) -> Option<u64> {
+        self.bytes.as_ref().map(|limit| limit.per_second)
+    }
+
+    /// How long whoever moves bytes is to wait before it moves more.
+    pub fn bytes_wait(&self, now: Instant) -> Option<Duration> {
+        self.bytes.as_ref().and_then(|limit| limit.wait(now))
     }
 
     /// Charges what a request has moved.
@@ -174,8 +173,7 @@ mod tests {
     #[test]
     fn a_burst_passes_and_then_the_rate() {
         let bucket = Bucket::new(requests(10, 3)).expect("a limit");
-        let refused =
-            |milliseconds| Err(Exceeded::Requests { per_second: 10, wait: Duration::from_millis(milliseconds) });
+        let refused = |milliseconds| Err(Exceeded { per_second: 10, wait: Duration::from_millis(milliseconds) });
         for _ in 0..3 {
             assert_eq!(bucket.take(at(0)), Ok(()));
         }
@@ -191,14 +189,14 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_charged_afterwards_and_must_be_waited_for() {
+    fn bytes_are_charged_afterwards_and_make_the_next_ones_wait() {
         let bucket = Bucket::new(RateLimit { bytes_per_second: Some(1000), ..RateLimit::default() }).expect("a limit");
-        assert_eq!(bucket.take(at(0)), Ok(()));
+        assert_eq!(bucket.bytes_wait(at(0)), None);
         bucket.charge_bytes(at(0), 5000);
-        let refused = |seconds| Err(Exceeded::Bytes { per_second: 1000, wait: Duration::from_secs(seconds) });
-        assert_eq!(bucket.take(at(0)), refused(4));
-        assert_eq!(bucket.take(at(3000)), refused(1));
-        assert_eq!(bucket.take(at(4000)), Ok(()));
+        assert_eq!(bucket.take(at(0)), Ok(()), "nothing is refused");
+        assert_eq!(bucket.bytes_wait(at(0)), Some(Duration::from_secs(4)));
+        assert_eq!(bucket.bytes_wait(at(3000)), Some(Duration::from_secs(1)));
+        assert_eq!(bucket.bytes_wait(at(4000)), None);
     }
 
     #[test]
@@ -217,7 +215,7 @@ mod tests {
         let bucket = Bucket::new(RateLimit { bytes_per_second: Some(1), ..RateLimit::default() }).expect("a limit");
         bucket.charge_bytes(at(0), u64::MAX);
         bucket.charge_bytes(at(0), u64::MAX);
-        assert!(matches!(bucket.take(at(0)), Err(Exceeded::Bytes { .. })));
+        assert!(bucket.bytes_wait(at(0)).is_some());
         assert!(Bucket::new(RateLimit::default()).is_none());
     }
 

@@ -10,21 +10,20 @@ use clap::Args;
 use nabu_engine::store::Missing;
 use tracing_subscriber::EnvFilter;
 
-use crate::auth::{Role, Tokens, check_token};
+use crate::auth::{Tokens, admin_token};
 use crate::config::{self, Config, LogFormat, LogOptions, Machine, RateLimit};
 use crate::node::Security;
 use crate::node::lock::{DirectoryLocks, answered};
-use crate::private_file::{read_private, shell_word};
+use crate::private_file::{refuse_if_foreign, shell_word};
 
 use super::exit::{Exit, Failure};
 use super::setting_flags::SettingFlags;
 use super::token::random_token;
 
-/// The file in the first data directory that holds the admin token of a server without a token file.
-const ADMIN_TOKEN_FILE: &str = "admin.token";
-
 /// The target of the events of the access log.
 const ACCESS_TARGET: &str = "nabu_store::access";
+/// Of those of the audit log.
+const AUDIT_TARGET: &str = "nabu_store::audit";
 
 /// Run a server
 ///
@@ -70,10 +69,9 @@ fn prepare(config: &Config) -> Result<Tokens, Failure> {
     let timeout = Duration::from_millis(config.limits.disk_timeout_ms);
     for dir in &config.data {
         // One that is missing is not made: it may be where a disk is not mounted.
-        if config.on_missing == Missing::Serve {
-            continue;
-        }
-        within(dir, timeout, make_data_dir)?;
+        let is_made = config.on_missing != Missing::Serve;
+        within(dir, timeout, move |dir| if is_made { make_data_dir(dir) } else { Ok(()) })?;
+        within(dir, timeout, refuse_foreign_dir)?;
     }
     match &config.token_file {
         Some(path) => read_token_file(path, config.rate_limit),
@@ -101,6 +99,9 @@ fn start_log(options: &LogOptions) -> Result<(), Failure> {
     if options.access.enabled && !level.contains(ACCESS_TARGET) {
         // Who turns the access log on wants to see it also where the level is `warn`.
         level.push_str(&format!(",{ACCESS_TARGET}=info"));
+    }
+    if options.audit && !level.contains(AUDIT_TARGET) {
+        level.push_str(&format!(",{AUDIT_TARGET}=info"));
     }
     let filter =
         EnvFilter::try_new(&level).map_err(|error| Failure::usage(format!("log level {}: {error}", options.level)))?;
@@ -137,6 +138,19 @@ fn make_data_dir(dir: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Others could put segments of their own into a directory that they may write.
+fn refuse_foreign_dir(dir: &Path) -> Result<(), Failure> {
+    match refuse_if_foreign(dir) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            let message = format!("the data directory {} is refused: {error}", dir.display());
+            Err(Failure::new(Exit::Failed, "untrusted directory", message))
+        }
+        // One that is missing, or can't be looked at, is told by the store.
+        Err(_) => Ok(()),
+    }
+}
+
 fn sync_parent(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
@@ -151,15 +165,16 @@ fn read_token_file(path: &Path, rate_limit: RateLimit) -> Result<Tokens, Failure
 
 /// The admin token in a data directory, made if it isn't there.
 fn admin_tokens(dir: &Path, timeout: Duration) -> Result<Tokens, Failure> {
-    let path = dir.join(ADMIN_TOKEN_FILE);
+    let path = dir.join(admin_token::FILE_NAME);
     let name = path.display();
-    let token = match read_admin_token(&path)? {
+    let read = || admin_token::read(dir).map_err(|message| Failure::new(Exit::Usage, "invalid token file", message));
+    let token = match read()? {
         Some(token) => token,
         None => {
             // Of two servers that start at once, one makes the token, and neither replaces one that the other uses already.
             let _locks = DirectoryLocks::acquire(&[dir.to_owned()], timeout)
                 .map_err(|message| Failure::new(Exit::Failed, "directory is locked", message))?;
-            match read_admin_token(&path)? {
+            match read()? {
                 Some(token) => token,
                 None => {
                     let token = random_token()?;
@@ -170,25 +185,11 @@ fn admin_tokens(dir: &Path, timeout: Duration) -> Result<Tokens, Failure> {
             }
         }
     };
-    check_token(&token).map_err(|reason| {
-        let message = format!("{name}: {reason}; delete the file to get a new token at the next start");
-        Failure::new(Exit::Usage, "invalid token file", message)
-    })?;
     tracing::info!(
         "no token file is configured; the admin token is in {name}. To use it: export NABU_TOKEN=$(cat {})",
         shell_word(&path)
     );
-    let mut tokens = Tokens::default();
-    tokens.add(&token, Role::Admin, "admin");
-    Ok(tokens)
-}
-
-fn read_admin_token(path: &Path) -> Result<Option<String>, Failure> {
-    match read_private(path) {
-        Ok(text) => Ok(Some(text.trim().to_owned())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Failure::io(format_args!("cannot read {}", path.display()), &error)),
-    }
+    Ok(admin_token::only(&token))
 }
 
 /// Writes a small file for its owner only; after a crash it is there completely or not at all. The directory is locked.
@@ -210,6 +211,7 @@ fn write_private(path: &Path, line: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::Role;
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     fn mode(path: &Path) -> u32 {
@@ -236,7 +238,7 @@ mod tests {
     fn the_admin_token_is_made_once_private_and_used_again() {
         let dir = tempfile::tempdir().expect("a directory");
         let tokens = admin_tokens(dir.path(), Duration::from_secs(30)).expect("made");
-        let path = dir.path().join(ADMIN_TOKEN_FILE);
+        let path = dir.path().join(admin_token::FILE_NAME);
         assert_eq!(mode(&path), 0o600);
         let token = fs::read_to_string(&path).expect("readable");
         assert_eq!(tokens.role_of(token.trim().as_bytes()), Some((Role::Admin, "admin")));
@@ -250,7 +252,7 @@ mod tests {
     #[test]
     fn a_damaged_admin_token_is_refused_with_the_remedy() {
         let dir = tempfile::tempdir().expect("a directory");
-        fs::write(dir.path().join(ADMIN_TOKEN_FILE), "\n").expect("written");
+        fs::write(dir.path().join(admin_token::FILE_NAME), "\n").expect("written");
         let failure = admin_tokens(dir.path(), Duration::from_secs(30)).expect_err("empty");
         assert_eq!(failure.exit, Exit::Usage);
         assert!(

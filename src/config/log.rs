@@ -10,6 +10,8 @@ settings_struct! {
         pub level: String,
         pub format: LogFormat,
         pub access: AccessOptions,
+        /// Every change, with who made it.
+        pub audit: bool,
         /// A request that takes the server itself at least this long is logged.
         pub slow_request_ms: u64,
     }

@@ -156,6 +156,11 @@ pub static SETTINGS: &[Setting] = &[
         .flag("--access-log-sample", "PART")
         .default("1")
         .help("The part of all requests that go into the access log; answers of 500 and above always go in"),
+    Setting::new("log.audit", Kind::Switch(|values| &mut values.config.log.audit))
+        .variable("NABU_AUDIT_LOG")
+        .flag("--audit-log", "BOOL")
+        .default("false")
+        .help("Log every change and who made it; refusals always are"),
     Setting::new(
         "log.slow_request_ms",
         Kind::milliseconds(0, HOUR_MS, |values| &mut values.config.log.slow_request_ms),

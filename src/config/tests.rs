@@ -79,7 +79,8 @@ fn with_nothing_given_every_value_has_its_default() {
     };
     assert_eq!(config.limits, limits);
     let access = AccessOptions { enabled: false, sample: SAMPLE_ALWAYS };
-    let log = LogOptions { level: "info".into(), format: LogFormat::Text, access, slow_request_ms: 1_000 };
+    let log =
+        LogOptions { level: "info".into(), format: LogFormat::Text, access, audit: false, slow_request_ms: 1_000 };
     assert_eq!(config.log, log);
 }
 
@@ -104,6 +105,7 @@ fn flags_win_over_environment_over_file_over_defaults() {
         level: level.into(),
         format,
         access: AccessOptions { enabled, sample },
+        audit: false,
         slow_request_ms,
     };
     let file = "cores: 1\nlisten: 127.0.0.1:1\nmemory: 64MiB\ndata: /file\ntoken_file: /file.tokens\nlog: {level: warn, format: json, access: {enabled: true, sample: 0.25}, slow_request_ms: 0}\n";
@@ -222,7 +224,7 @@ fn messages_about_a_file_name_file_line_key_value_and_remedy() {
         ("limits.head_bytes_max: 1KiB\n", "FILE:1: limits.head_bytes_max: unknown key; did you mean head_bytes_max below limits?".into()),
         ("limits: {requests: 5}\n", "FILE:1: limits.requests: unknown key; known are connections_max, head_bytes_max, target_bytes_max, json_bytes_max, blob_bytes_max, head_timeout_ms, idle_timeout_ms, progress_timeout_ms, shutdown_timeout_ms, disk_timeout_ms".into()),
         ("port: 7070\n", "FILE:1: port: unknown key; known are data, listen, cores, memory, token_file, segment_size, scrub_interval, degraded, limits, log, tls, auth, rate_limit".into()),
-        ("log:\n  colour: true\n", "FILE:2: log.colour: unknown key; known are level, format, access, slow_request_ms".into()),
+        ("log:\n  colour: true\n", "FILE:2: log.colour: unknown key; known are level, format, access, audit, slow_request_ms".into()),
         ("log:\n  access: true\n", "FILE:2: log.access: must be a map of keys below it (got true)".into()),
         ("log:\n  access:\n    rate: 1\n", "FILE:3: log.access.rate: unknown key; known are enabled, sample".into()),
         ("log: {access: {enabled: 1}}\n", "FILE:1: log.access.enabled: must be true or false (got 1)".into()),

@@ -160,6 +160,9 @@ impl Exchange {
                 self.enter(Phase::Receive);
                 self.send_continue().await?;
             }
+            if self.is_shaped() {
+                Box::pin(self.shape(Phase::Receive)).await;
+            }
             self.enter(Phase::Buffer);
             let (buf, mut range) = sink.space().await?;
             // Never past the body: what follows belongs to the next request.
@@ -275,6 +278,9 @@ impl Exchange {
     async fn receive_more(&mut self) -> Result<(), HttpError> {
         self.enter(Phase::Receive);
         self.send_continue().await?;
+        if self.is_shaped() {
+            Box::pin(self.shape(Phase::Receive)).await;
+        }
         self.set_progress_deadline();
         let more = self.refill().await;
         self.stream.set_deadline(None);

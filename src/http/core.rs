@@ -9,6 +9,7 @@ use nabu_engine::runtime::{Half, RingIo, Stream};
 use nabu_engine::types::CoreId;
 use nabu_net::http::head::HeadLimits;
 
+use super::audit::Audit;
 use super::connection::Serving;
 use super::connections::{ConnectionCount, Connections};
 use super::error::Render;
@@ -72,6 +73,7 @@ pub struct Core {
     pub request_ids: RequestIds,
     pub recorder: Recorder,
     pub access_log: AccessLog,
+    pub audit: Audit,
     /// A request that takes the server longer than this is logged.
     pub slow_request_ns: u64,
     stopping: Cell<bool>,
@@ -86,6 +88,7 @@ impl Core {
         Self {
             recorder: Recorder::new(&service.routes),
             access_log: AccessLog::new(&shared.log.access),
+            audit: Audit::new(shared.log.audit),
             slow_request_ns: shared.log.slow_request_ms * 1_000_000,
             request_ids: RequestIds::new(io.random_u64()),
             id,

@@ -81,6 +81,9 @@ where
         if frame.is_none() {
             break Sent::Slow;
         }
+        if exchange.is_shaped() {
+            Box::pin(exchange.shape(Phase::Send)).await;
+        }
         exchange.enter(Phase::Read);
         next = match source.next(Pace::Fast).await?.map(|chunk| (chunk.len(), chunk.into_sendable())) {
             None => break Sent::All,

@@ -27,6 +27,11 @@ use super::transport::{GOODBYE_BYTES, Transport};
 use crate::auth::rate::Bucket;
 use crate::metrics::RouteId;
 
+/// Frames of 1 MiB are sent whole where the limit of a token lets this many bytes a second pass.
+const FRAMES_PER_SECOND_MIN: u64 = 32 << 20;
+/// How often a transfer that waits for its limit looks whether the server is stopping.
+const SHAPE_STEP: Duration = Duration::from_millis(250);
+
 /// The answer so far.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Answer {
@@ -71,6 +76,8 @@ pub struct Exchange {
     pub route: Cell<RouteId>,
     /// How an error becomes a body.
     pub render: Cell<Render>,
+    /// Who asks, as the log names it; known where a log may want it.
+    pub caller: OnceCell<String>,
     /// The blob that it is about.
     pub blob_id: Cell<Option<BlobId>>,
 }
@@ -108,6 +115,7 @@ impl Exchange {
             first_byte: None,
             route: Cell::default(),
             render: Cell::new(core.service.render),
+            caller: OnceCell::new(),
             blob_id: Cell::default(),
             core,
         }
@@ -146,6 +154,11 @@ impl Exchange {
 
     pub(super) fn head_size(&self) -> usize {
         self.head.size()
+    }
+
+    /// Whether a log will ask who made this request, if it is let in.
+    pub fn wants_caller(&self) -> bool {
+        self.core.access_log.is_on() || self.core.audit.wants_name(self.method())
     }
 
     /// What this request moves is to be charged to a token.
@@ -195,6 +208,32 @@ impl Exchange {
         // A send that failed was charged whole.
         bucket.charge_bytes(now, moved.saturating_sub(self.charged_bytes));
         self.charged_bytes = self.charged_bytes.max(moved);
+    }
+
+    /// Whether what this request moves counts against a limit of bytes a second.
+    pub fn is_shaped(&self) -> bool {
+        self.charged.get().is_some()
+    }
+
+    /// Whether that limit is so low that a whole frame at once would come in jerks.
+    pub fn is_shaped_finely(&self) -> bool {
+        let rate = self.charged.get().and_then(|bucket| bucket.bytes_per_second());
+        rate.is_some_and(|rate| rate < FRAMES_PER_SECOND_MIN)
+    }
+
+    /// Waits until the token may move more bytes; the time counts for `phase`. Hold nothing that others
+    /// want meanwhile.
+    pub async fn shape(&mut self, phase: Phase) {
+        let Some(bucket) = self.charged.get().cloned() else { return };
+        loop {
+            let now = self.enter(phase);
+            self.charge(now, 0);
+            match bucket.bytes_wait(now) {
+                // A stop lets what is under way end at its own speed.
+                Some(wait) if !self.core.is_stopping() => self.core.io.sleep(wait.min(SHAPE_STEP)).await,
+                _ => return,
+            }
+        }
     }
 
     /// What is written is about to leave, with so many bytes behind it. Returns the time.

@@ -14,10 +14,12 @@
 //! | [`transport`] | plain sockets, TLS in this process, TLS in the kernel |
 //! | [`conditions`] | conditional requests and ranges |
 //! | [`error`] | a refusal, before it has a body |
+//! | [`audit`] | who changed what, and who was refused |
 //! | [`phases`], [`report`] | where the time of a request goes, and what is said of it |
 //! | [`request_id`] | the id that answers and log lines carry |
 
 mod accept;
+mod audit;
 mod body;
 mod conditions;
 mod connection;

@@ -7,6 +7,7 @@ use std::cell::Cell;
 use nabu_engine::runtime::Stream;
 use nabu_net::http::head::Method;
 
+use super::audit::Occasion;
 use super::core::Core;
 use super::error::HttpError;
 use super::exchange::Exchange;
@@ -32,6 +33,10 @@ impl AccessLog {
         Self { sample: options.enabled.then_some(options.sample), gathered: Cell::new(0) }
     }
 
+    pub fn is_on(&self) -> bool {
+        self.sample.is_some()
+    }
+
     /// Whether this one goes in: a fixed part of all, evenly spread, and every failure of the server's.
     fn takes(&self, status: u16) -> bool {
         let Some(sample) = self.sample else { return false };
@@ -45,7 +50,7 @@ impl AccessLog {
 impl Exchange {
     /// Books the request, whose answer has ended just now.
     pub(super) fn report(&mut self, complete: bool) {
-        self.enter(Phase::Send);
+        let now = self.enter(Phase::Send);
         let phases = self.phases;
         let ended = Ended {
             route: self.route.get(),
@@ -60,6 +65,9 @@ impl Exchange {
         self.core.recorder.request_ended(&ended);
         if self.core.access_log.takes(ended.status) {
             self.log_access(&ended);
+        }
+        if let Some(occasion) = self.core.audit.takes(ended.method, ended.status, now) {
+            self.log_audit(&ended, occasion);
         }
         let bytes = ended.received_body_bytes + ended.sent_body_bytes;
         if is_slow(phases.own_ns(), bytes, self.core.slow_request_ns) {
@@ -81,9 +89,30 @@ impl Exchange {
             duration_us = ended.duration_ns / 1000,
             complete = ended.complete,
             blob,
+            token = self.caller.get(),
             peer = peer_of(&self.stream),
             user_agent = self.field("user-agent").map(|value| shown(&String::from_utf8_lossy(value)).to_owned()),
             "request"
+        );
+    }
+
+    fn log_audit(&self, ended: &Ended, occasion: Occasion) {
+        let (what, left_out) = match occasion {
+            Occasion::Change => ("changed", None),
+            Occasion::Refusal { left_out } => ("refused", (left_out > 0).then_some(left_out)),
+        };
+        let blob = self.blob_id.get().map(|id| id.to_string());
+        tracing::info!(
+            target: "nabu_store::audit",
+            request_id = self.request_id,
+            token = self.caller.get(),
+            method = self.method_name(),
+            path = shown(self.path()),
+            status = ended.status,
+            blob,
+            peer = peer_of(&self.stream),
+            left_out,
+            "{what} by a request"
         );
     }
 

@@ -32,8 +32,12 @@ pub async fn send<S: Source>(exchange: &mut Exchange, mut source: S) -> Result<(
 where
     HttpError: From<S::Error>,
 {
-    let mut pace = Pace::Fast;
+    let first = if exchange.is_shaped_finely() { Pace::Slow } else { Pace::Fast };
+    let mut pace = first;
     loop {
+        if exchange.is_shaped() {
+            Box::pin(exchange.shape(Phase::Send)).await;
+        }
         exchange.enter_once(Phase::Read);
         let large = pace == Pace::Fast && source.remaining() >= SPLICE_MIN;
         let chunk = match source.next(pace).await {
@@ -66,7 +70,7 @@ where
                 if duration > PATIENCE {
                     pace = Pace::Slow;
                 } else if duration < FAST_AGAIN {
-                    pace = Pace::Fast;
+                    pace = first;
                 }
             }
         }
@@ -124,6 +128,9 @@ where
         }
         if stalled.is_some() {
             return Ok(Sent::Slow);
+        }
+        if exchange.is_shaped() {
+            Box::pin(exchange.shape(Phase::Send)).await;
         }
         exchange.enter(Phase::Read);
         next = match source.next(Pace::Fast).await?.map(|chunk| (chunk.len(), chunk.into_sendable())) {

@@ -222,6 +222,12 @@ fn announce(shared: &Shared, address: SocketAddr) {
         "listening on {}://{address}",
         if config.tls.is_some() { "https" } else { "http" }
     );
+    if config.tls.is_none() && !address.ip().is_loopback() {
+        tracing::warn!(
+            "plain HTTP on {address}: whoever sees the traffic can read tokens and contents; set tls.cert and tls.key, or \
+             listen on a loopback address behind a proxy that speaks HTTPS"
+        );
+    }
 }
 
 /// Notes the first failure and stops all cores.

@@ -9,6 +9,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::private_file::refuse_if_foreign;
+
 /// The file in a data directory that is locked. It stays there, and what it holds means nothing.
 const LOCK_FILE: &str = "lock";
 /// After a process was killed the kernel may hold its files for a moment longer, until its rings are gone.
@@ -111,6 +113,7 @@ fn lock(directory: &Path, deadline: Instant) -> Result<File, String> {
             path.display()
         )
     })?;
+    refuse_if_foreign(&path).map_err(|error| format!("{} is refused: {error}", path.display()))?;
     take(file, directory, deadline)
 }
 

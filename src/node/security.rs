@@ -4,9 +4,11 @@
 //! log names the file. Connections and requests that are under way go on with what they began with.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::lock::answered;
 use crate::auth::jwt::Jwts;
-use crate::auth::{Access, Authority, Tokens};
+use crate::auth::{Access, Authority, Tokens, admin_token};
 use crate::config::Config;
 use crate::reloadable::Reloadable;
 use crate::tls::{self, Offload, ServerTls};
@@ -43,7 +45,12 @@ impl Security {
                 tokens.go_on_from(&before.tokens);
                 tokens
             }
-            None => before.tokens.clone(),
+            None => {
+                let mut tokens = admin_tokens(config)?;
+                tokens.limit(config.rate_limit);
+                tokens.go_on_from(&before.tokens);
+                tokens
+            }
         };
         let jwts = load_jwts(config)?;
         let tls = load_tls(config, &self.offload)?;
@@ -54,6 +61,18 @@ impl Security {
         }
         Ok(())
     }
+}
+
+/// The admin token, as its file says now.
+fn admin_tokens(config: &Config) -> Result<Tokens, String> {
+    let dir = config.data[0].clone();
+    let patience = Duration::from_millis(config.limits.disk_timeout_ms);
+    let token = answered(&config.data[0], patience, move || admin_token::read(&dir))??;
+    let token = token.ok_or_else(|| {
+        let path = config.data[0].join(admin_token::FILE_NAME);
+        format!("{} is gone; a new one is made at the next start", path.display())
+    })?;
+    Ok(admin_token::only(&token))
 }
 
 /// Reads the files again, and says in the log what came of it.

@@ -1,4 +1,5 @@
-//! What holds for every endpoint: paths, methods, request ids, tokens and roles, limits of the head.
+//! What holds for every endpoint: paths, methods, request ids, tokens and roles, limits of the
+//! head.
 
 use crate::start;
 use crate::support::content::{content, id_of};

@@ -1,4 +1,5 @@
-//! HTTP/1.1 on the wire: keep-alive, pipelining, odd arrivals, what request smuggling lives on, and garbage.
+//! HTTP/1.1 on the wire: keep-alive, pipelining, odd arrivals, what request smuggling lives on, and
+//! garbage.
 
 use std::io::ErrorKind;
 
@@ -170,7 +171,8 @@ fn malformed_chunks_are_refused_with_nothing_stored() {
     assert!(server.list(10).is_empty());
 }
 
-/// Heads on which two servers in a row could disagree about where the request ends. What follows each must never be answered.
+/// Heads on which two servers in a row could disagree about where the request ends. What follows
+/// each must never be answered.
 const SMUGGLING: [&str; 30] = [
     "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
     "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n",
@@ -345,7 +347,8 @@ fn more_connections_than_the_limit_are_told_so() {
     let (server, _data) = start_with("limits:\n  connections_max: 4\n");
     let mut held: Vec<Connection> = Vec::new();
     while held.len() < 4 {
-        // A connection that was closed before may still be counted, so one that is refused is tried again.
+        // A connection that was closed before may still be counted, so one that is refused is tried
+        // again.
         let mut connection = server.connect();
         if connection.exchange(&Request::get("/healthz")).status() == 200 {
             held.push(connection);

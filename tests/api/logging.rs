@@ -37,7 +37,8 @@ fn events(log: &str, target: &str) -> Vec<OwnedValue> {
 
 #[test]
 fn an_access_log_has_an_event_for_every_request_with_all_that_it_took() {
-    // Whatever the level of the rest; without the line that the server listens no test would find it.
+    // Whatever the level of the rest; without the line that the server listens no test would find
+    // it.
     let (server, _data) = start("{level: 'warn,nabu_store::node=info', format: json, access: {enabled: true}}");
     let mut connection = server.connect();
     let bytes = content(1, 100_000);
@@ -111,7 +112,8 @@ fn the_access_log_is_off_by_default_and_a_sample_has_its_part_and_every_failure(
         let log = log_of(server);
         let events = events(&log, "nabu_store::access");
         let ours = events.iter().filter(|event| event.get_str("user_agent") == Some(probes)).count();
-        // Of a hundred in a row a quarter, wherever the requests that asked whether the server is ready have left the sample.
+        // Of a hundred in a row a quarter, wherever the requests that asked whether the server is
+        // ready have left the sample.
         assert_eq!(ours, expected, "{access}");
         assert_eq!(events.iter().filter(|event| event.get_u64("status") == Some(503)).count().min(1), expected.min(1));
     }
@@ -167,4 +169,35 @@ fn nothing_is_slow_below_the_threshold() {
     let (server, _data) = start("{format: json, slow_request_ms: 3600000}");
     server.put(&content(1, 100_000)).expect(201);
     assert_eq!(events(&log_of(server), "nabu_store::slow").len(), 0);
+}
+
+#[test]
+fn changes_and_refusals_are_logged_with_who_made_them() {
+    let (server, _data) = start("{level: 'warn,nabu_store::node=info', format: json, audit: true}");
+    let bytes = content(1, 10_000);
+    let id = server.put(&bytes).expect(201).string("id");
+    let path = format!("/v1/blobs/{id}");
+    let asked = |request: Request, request_id: &str| server.exchange(&request.field("X-Request-Id", request_id));
+    asked(Request::get(&path).token(READ_TOKEN), "read").expect(200);
+    asked(Request::new("DELETE", &path).token(READ_TOKEN), "forbidden").expect(403);
+    asked(Request::new("DELETE", &path).token("a-guess-of-a-token"), "guess").expect(401);
+    asked(Request::new("DELETE", &path).token(WRITE_TOKEN), "delete").expect(200);
+    asked(Request::new("DELETE", &path).token(WRITE_TOKEN), "again").expect(404);
+    let log = log_of(server);
+    let events = events(&log, "nabu_store::audit");
+    let find = |request_id: &str| events.iter().find(|event| event.get_str("request_id") == Some(request_id));
+    let delete = find("delete").unwrap_or_else(|| panic!("{log}"));
+    assert_eq!((delete.get_str("method"), delete.get_str("blob")), (Some("DELETE"), Some(&*id)));
+    assert!(delete.get_str("token").is_some_and(|name| !name.is_empty()), "{delete}");
+    let forbidden = find("forbidden").unwrap_or_else(|| panic!("{log}"));
+    assert_eq!(forbidden.get_u64("status"), Some(403));
+    assert!(forbidden.get_str("token") != delete.get_str("token"), "{forbidden}");
+    let guess = find("guess").unwrap_or_else(|| panic!("{log}"));
+    assert_eq!((guess.get_u64("status"), guess.get("token")), (Some(401), None));
+    assert!(guess.get_str("peer").is_some_and(|peer| peer.starts_with("127.0.0.1:")), "{guess}");
+    assert!(find("read").is_none() && find("again").is_none(), "{log}");
+    assert_eq!(events.len(), 4, "the upload, too: {log}");
+    for secret in [READ_TOKEN, WRITE_TOKEN, "a-guess-of-a-token"] {
+        assert!(!log.contains(secret), "{secret} is in {log}");
+    }
 }

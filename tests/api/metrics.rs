@@ -191,7 +191,8 @@ fn what_is_no_request_is_counted_as_unknown_and_a_connection_over_the_limit_as_r
         (connection.exchange(&Request::get("/healthz")).status() == 200).then_some(connection)
     });
     let (before, _) = settled(&mut connection);
-    // Those that asked whether the server is ready may still be on their way out, so the limit is reached by the second to fourth of these.
+    // Those that asked whether the server is ready may still be on their way out, so the limit is
+    // reached by the second to fourth of these.
     let mut held = Vec::new();
     loop {
         let mut next = server.connect();

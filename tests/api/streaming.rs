@@ -61,7 +61,8 @@ fn a_reader_that_leaves_half_way_disturbs_nobody() {
 #[test]
 fn a_reader_keeps_what_it_reads_while_it_is_deleted() {
     let (server, _data) = start();
-    // More than the buffers of both sockets hold, so the server still has to read when the blob goes.
+    // More than the buffers of both sockets hold, so the server still has to read when the blob
+    // goes.
     let body = content(3, LARGE_SIZE);
     let id = id_of(&body);
     server.put(&body).expect(201);

@@ -1,14 +1,14 @@
 //! JWTs and rate limits, through the port.
 
 use std::fs;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use rcgen::{KeyPair, PKCS_ED25519};
 use simd_json::{OwnedValue, json};
 
 use super::start_with;
-use super::support::content::id_of;
+use super::support::content::{base64, content, id_of};
 use super::support::exposition::Exposition;
 use super::support::http::{Request, Response};
 use super::support::server::{ADMIN_TOKEN, Options, READ_TOKEN, Server, WRITE_TOKEN, directory};
@@ -124,7 +124,8 @@ fn a_server_does_not_start_with_keys_that_it_can_not_use() {
     assert!(log.contains("keys: is no JWKS: it has no list `keys`"), "{log}");
 }
 
-/// Requests that come within one second many times over, however slow the machine is: at a request a second they would need minutes.
+/// Requests that come within one second many times over, however slow the machine is: at a request
+/// a second they would need minutes.
 const MANY: usize = 200;
 
 #[test]
@@ -175,17 +176,47 @@ fn who_asks_too_often_is_told_to_wait_and_others_are_not() {
 }
 
 #[test]
-fn bytes_are_limited_in_both_directions() {
-    let (server, _data) = start_with("rate_limit: {bytes_per_second: 64KiB}\n");
-    // A minute's worth at once, so that the next request comes too early however slow the machine is.
-    let bytes = vec![7; 60 * (64 << 10)];
+fn a_limit_of_bytes_slows_transfers_down_and_refuses_none() {
+    let (server, _data) = start_with("rate_limit: {bytes_per_second: 1MiB}\n");
+    // Three seconds' worth, of which the first passes at once.
+    let bytes = content(1, 3 << 20);
+    let started = Instant::now();
     let id = server.put(&bytes).expect(201).string("id");
-    let message = server.put(b"abc").expect_error(429, "too many requests");
-    assert!(message.starts_with("this token may ask for 65536 bytes a second"), "{message}");
+    assert!(started.elapsed() > Duration::from_secs(1), "an upload took {:?}", started.elapsed());
+    // Whoever has moved too much waits, and is not refused.
+    server.put(b"abc").expect(201);
+    let text = format!(r#"{{"data":"{}"}}"#, base64(&content(2, 3 << 20)));
+    let started = Instant::now();
+    server.exchange(&Request::json("/v1/blobs", &text).token(WRITE_TOKEN)).expect(201);
+    assert!(started.elapsed() > Duration::from_secs(2), "an upload as JSON took {:?}", started.elapsed());
+    let started = Instant::now();
     assert!(server.get(&id).expect(200).body == bytes);
-    server.get(&id).expect_error(429, "too many requests");
-    assert!(server.get(&id).number("Retry-After") > 1);
+    assert!(started.elapsed() > Duration::from_secs(1), "a download took {:?}", started.elapsed());
     list(&server, ADMIN_TOKEN).expect(200);
+}
+
+#[test]
+fn a_hangup_reads_the_admin_token_again() {
+    let data = directory();
+    let server = Options { tokens: false, ..Options::new(data.path()) }.start();
+    let path = data.path().join("admin.token");
+    let first = fs::read_to_string(&path).expect("made").trim().to_owned();
+    list(&server, &first).expect(200);
+    let reload = |text: &str| {
+        let count = || server.process.log.text().matches(text).count();
+        let before = count();
+        server.process.signal("HUP");
+        wait_for(text, || (count() > before).then_some(()));
+    };
+    fs::write(&path, "a-token-that-came-later\n").expect("written");
+    list(&server, &first).expect(200);
+    reload("reloaded: certificates, tokens and keys");
+    list(&server, &first).expect_error(401, "unauthorized");
+    list(&server, "a-token-that-came-later").expect(200);
+    // One that is gone is no reason to let nobody in.
+    fs::remove_file(&path).expect("removed");
+    reload("not reloaded, everything stays as it was");
+    list(&server, "a-token-that-came-later").expect(200);
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! A tiny HTTP server that keeps connections and answers what a test tells it, wrong things included.
+//! A tiny HTTP server that keeps connections and answers what a test tells it, wrong things
+//! included.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};

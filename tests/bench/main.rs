@@ -1,4 +1,5 @@
-//! `nabu-store bench` as a user meets it: against the real server, and against servers that lie, hang up and go away.
+//! `nabu-store bench` as a user meets it: against the real server, and against servers that lie,
+//! hang up and go away.
 
 mod fake_server;
 #[path = "../support/mod.rs"]
@@ -141,7 +142,8 @@ fn an_open_loop_sends_what_is_due_and_keeps_both_latencies() {
     ];
     let report = report(&bench_store(server.address, ADMIN_TOKEN, &args), 0);
     assert_eq!((report.get_str("mode"), count(&report, &["requests"])), (Some("open"), 200));
-    // 200 requests at 400 a second are due over half a second; a slow machine takes longer and never shorter.
+    // 200 requests at 400 a second are due over half a second; a slow machine takes longer and
+    // never shorter.
     assert!(number(&report, &["window_s"]) > 0.49, "{report}");
     for quantile in ["p50", "p99", "max"] {
         let latency = number(&report, &["operations", "get", "latency_us", quantile]);

@@ -1,4 +1,5 @@
-//! An HTTP server that does what a test tells it, wrong things included: one request a connection, and an answer of raw bytes.
+//! An HTTP server that does what a test tells it, wrong things included: one request a connection,
+//! and an answer of raw bytes.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -27,8 +28,8 @@ impl Request {
     }
 }
 
-/// Answers the request with this number, from 0. Called with the head alone when the client waits for `100 Continue`: an answer then
-/// refuses the body, `None` asks for it.
+/// Answers the request with this number, from 0. Called with the head alone when the client waits
+/// for `100 Continue`: an answer then refuses the body, `None` asks for it.
 pub type Script = dyn Fn(usize, &Request, Stage) -> Option<Vec<u8>> + Send + Sync;
 
 /// What of a request is there.

@@ -1,4 +1,5 @@
-//! The client commands as a user meets them: the built binary against a server that behaves, misbehaves and goes away.
+//! The client commands as a user meets them: the built binary against a server that behaves,
+//! misbehaves and goes away.
 
 mod fake_server;
 mod get;

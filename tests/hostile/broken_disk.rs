@@ -1,4 +1,5 @@
-//! A disk that fails reads, writes, syncs and allocations, or returns wrong bits: the outcomes, forced under load.
+//! A disk that fails reads, writes, syncs and allocations, or returns wrong bits: the outcomes,
+//! forced under load.
 
 use crate::fault::{Fault, Operation, Rule};
 use crate::load::{Answer, Ask, Fact, Load, Model};
@@ -37,7 +38,8 @@ fn verify_now_and_after_a_restart(server: Server, options: &Options, mut model: 
     server.stop();
 }
 
-/// A server under load on which a rule strikes until clients got this answer some times; afterwards it must get on without a restart.
+/// A server under load on which a rule strikes until clients got this answer some times; afterwards
+/// it must get on without a restart.
 fn strike_and_recover(rule: &Rule, answer: Answer, times: u64, allowed: &[Answer]) {
     let Some((mount, mut random)) = fault_disk(CAPACITY) else { return };
     let options = options(&mount);
@@ -204,8 +206,8 @@ fn rot_in_a_stored_blob_is_500_and_after_a_delete_it_can_be_stored_again() {
     let body = content(random.next(), 3 << 20);
     let id = server.put(&body).expect(201).string("id");
     server.stop();
-    // Bits all over what was written; the blob is most of it, in one segment or in two: the scrub may
-    // have begun its first pass, for which cores seal what they write to, between its pieces.
+    // Bits all over what was written; the blob is most of it, in one segment or in two: the scrub
+    // may have begun its first pass, for which cores seal what they write to, between its pieces.
     for file in mount.disk().inodes_mut().filter(|file| file.size() > 1 << 20) {
         for _ in 0..200 {
             file.rot((64 << 10) + random.below(2 << 20), random.below(8) as u32);

@@ -1,4 +1,5 @@
-//! Clients that are slow, that reset their connections, or that are cut off: each is ended, nothing of them stays, and nobody else notices.
+//! Clients that are slow, that reset their connections, or that are cut off: each is ended, nothing
+//! of them stays, and nobody else notices.
 
 use std::thread;
 use std::time::Duration;
@@ -15,10 +16,12 @@ const LIMITS: &str =
     "segment_size: 16MiB\nlimits:\n  head_timeout_ms: 1000\n  idle_timeout_ms: 20000\n  progress_timeout_ms: 1000\n";
 /// Of each kind.
 const SLOW: usize = 8;
-/// What a slow reader asks for on one connection: together more than sockets hold, which is up to 36 MiB by default. Small answers, because
-/// a transfer gets a second for each 16 KiB in flight beyond its deadline, which is two minutes for a frame of a large blob.
+/// What a slow reader asks for on one connection: together more than sockets hold, which is up to
+/// 36 MiB by default. Small answers, because a transfer gets a second for each 16 KiB in flight
+/// beyond its deadline, which is two minutes for a frame of a large blob.
 const READER_ANSWERS: usize = 2_000;
-/// The same for a reader whose requests fit one argument of a program; what its program did not read makes its socket take little.
+/// The same for a reader whose requests fit one argument of a program; what its program did not
+/// read makes its socket take little.
 const CUT_OFF_ANSWERS: usize = 800;
 const READER_BLOB_SIZE: usize = 30_000;
 const BYTE_EVERY: Duration = Duration::from_millis(50);
@@ -38,7 +41,8 @@ fn sockets(server: &Server) -> usize {
     targets.filter(|target| target.to_string_lossy().starts_with("socket:")).count()
 }
 
-/// Everything that broken clients held is given back: their connections, and the space of what they sent.
+/// Everything that broken clients held is given back: their connections, and the space of what they
+/// sent.
 fn wait_until_nothing_is_left(server: &Server, sockets_before: usize, used_before: u64) {
     wait_for("the connections to be closed", || (sockets(server) <= sockets_before).then_some(()));
     wait_for("the space to come back", || (used_bytes(server) <= used_before).then_some(()));
@@ -91,7 +95,8 @@ fn slow_clients_are_ended_by_their_deadlines_and_nobody_else_notices() {
             let read = &read;
             scope.spawn(move || {
                 let mut connection = Connection::open(address).expect("the server takes connections");
-                // The server may stop taking requests, and may be done with this client before it took all.
+                // The server may stop taking requests, and may be done with this client before it
+                // took all.
                 drop(connection.send(&request));
                 // Longer than the deadline: how long it does not read is what it does wrong.
                 thread::sleep(Duration::from_secs(6));
@@ -160,7 +165,8 @@ fn clients_whose_network_is_cut_without_a_word_are_ended_by_their_deadlines_and_
     );
     let download = format!("GET /v1/blobs/{id} HTTP/1.1\\r\\n{head} {READ_TOKEN}\\r\\n\\r\\n");
     let download = download.repeat(CUT_OFF_ANSWERS);
-    // Each returns when it is connected and has sent; the first may have met its deadline by the time that the last has.
+    // Each returns when it is connected and has sent; the first may have met its deadline by the
+    // time that the last has.
     let clients: Vec<_> = (0..4)
         .flat_map(|_| [&upload, &download])
         .map(|bytes| network.silent_client(server.address.port(), bytes))

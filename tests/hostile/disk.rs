@@ -1,7 +1,8 @@
 //! The fault disk without its faults: files and names in memory, and which of them are durable.
 //!
-//! Names have two states, as content has: what processes see, and what is durable. Between them lies a journal of changes, each atomic
-//! (a rename is one). A sync of a directory makes its changes durable, and no sync of a file does.
+//! Names have two states, as content has: what processes see, and what is durable. Between them
+//! lies a journal of changes, each atomic (a rename is one). A sync of a directory makes its
+//! changes durable, and no sync of a file does.
 
 use std::collections::BTreeMap;
 
@@ -160,8 +161,9 @@ impl Disk {
         self.journal.push(change);
     }
 
-    /// Forgets the content of files that nothing names or could bring back. A process that still has one open reads and writes nothing more
-    /// of it; the store closes files before it removes them.
+    /// Forgets the content of files that nothing names or could bring back. A process that still
+    /// has one open reads and writes nothing more of it; the store closes files before it removes
+    /// them.
     fn forget_unnamed(&mut self) {
         let journalled = self.journal.iter().flat_map(|change| &change.edits).filter_map(|(_, number)| number.as_ref());
         let named: Vec<Number> =

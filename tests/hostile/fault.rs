@@ -1,4 +1,5 @@
-//! Which operation of the fault disk fails how: rules that a test sets and lifts while the server runs.
+//! Which operation of the fault disk fails how: rules that a test sets and lifts while the server
+//! runs.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex};
@@ -129,7 +130,8 @@ impl Faults {
     }
 }
 
-/// Rules in force; the disk is sound again when this is dropped. To be dropped before the server, which can't end while it hangs.
+/// Rules in force; the disk is sound again when this is dropped. To be dropped before the server,
+/// which can't end while it hangs.
 #[must_use]
 pub struct InForce<'f>(&'f Faults);
 

@@ -1,4 +1,5 @@
-//! Random and mutated bytes at the port: the server answers or closes, and everything else is as it was.
+//! Random and mutated bytes at the port: the server answers or closes, and everything else is as it
+//! was.
 //!
 //! `NABU_HOSTILE_GARBAGE_SECONDS` makes it last that long; `scripts/garbage` sets it.
 

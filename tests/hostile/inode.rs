@@ -1,7 +1,9 @@
-//! The content of one file of the fault disk: what processes see, and what of it would survive a power cut.
+//! The content of one file of the fault disk: what processes see, and what of it would survive a
+//! power cut.
 //!
-//! Content lives in memory, page by page. Beside it stands, for every sector that was written since the last sync, what the sector held
-//! durably. A sync forgets these; a power cut brings some of them back.
+//! Content lives in memory, page by page. Beside it stands, for every sector that was written since
+//! the last sync, what the sector held durably. A sync forgets these; a power cut brings some of
+//! them back.
 
 use std::collections::BTreeMap;
 
@@ -114,7 +116,8 @@ impl Inode {
         self.unsynced.len()
     }
 
-    /// The power fails: of each sector that was not synced either the old or the new content stays, and so with the size.
+    /// The power fails: of each sector that was not synced either the old or the new content stays,
+    /// and so with the size.
     pub fn lose_power(&mut self, survival: Survival, random: &mut Random) {
         let size = if survival.keeps(random) { self.size } else { self.durable_size };
         for (sector, durable) in std::mem::take(&mut self.unsynced) {

@@ -150,7 +150,8 @@ impl Drop for Group {
 #[test]
 fn within_its_memory_budget_and_what_is_documented_beside_it_the_server_is_not_killed_for_memory() {
     const BUDGET_MIB: u64 = 64;
-    // Beside the budget: for each core 4 MiB of rings and at most 32 MiB of kept buffers, and the process itself.
+    // Beside the budget: for each core 4 MiB of rings and at most 32 MiB of kept buffers, and the
+    // process itself.
     const LIMIT_MIB: u64 = BUDGET_MIB + 2 * (4 + 32) + 64;
     let group = match Group::new(LIMIT_MIB << 20) {
         Ok(group) => group,
@@ -201,7 +202,8 @@ fn within_its_memory_budget_and_what_is_documented_beside_it_the_server_is_not_k
     server.stop();
 }
 
-/// Compaction and scrub want a thread with memory of their own, which some containers do not give: then they run beside the requests.
+/// Compaction and scrub want a thread with memory of their own, which some containers do not give:
+/// then they run beside the requests.
 #[test]
 fn where_the_background_can_have_no_thread_of_its_own_space_comes_back_all_the_same() {
     if let Err(reason) = run("prlimit", &["--version"]) {

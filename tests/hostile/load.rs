@@ -1,7 +1,8 @@
 //! Clients that put, read and delete while a fault strikes, and what they know afterwards.
 //!
-//! Clients never share a blob, so each knows what became of its own: a request that was answered with success is certain, one that failed
-//! or was cut off is not, and the next start decides about it. Whatever happens, a wrong byte fails the test at once.
+//! Clients never share a blob, so each knows what became of its own: a request that was answered
+//! with success is certain, one that failed or was cut off is not, and the next start decides about
+//! it. Whatever happens, a wrong byte fails the test at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -155,7 +156,8 @@ impl Model {
         self.blobs.iter()
     }
 
-    /// Compares a sound store that was just started with the model, and learns what became of the unknown.
+    /// Compares a sound store that was just started with the model, and learns what became of the
+    /// unknown.
     #[track_caller]
     pub fn verify(&mut self, server: &Server) {
         for id in self.check(server) {
@@ -165,8 +167,8 @@ impl Model {
         self.blobs.values_mut().filter(|blob| blob.fact == Fact::Unknown).for_each(|blob| blob.fact = Fact::Deleted);
     }
 
-    /// Compares a sound store with the model; returns what is stored. What is unknown stays so: while the server runs, a write that failed is in doubt,
-    /// and may show only after a restart.
+    /// Compares a sound store with the model; returns what is stored. What is unknown stays so:
+    /// while the server runs, a write that failed is in doubt, and may show only after a restart.
     #[track_caller]
     pub fn check(&self, server: &Server) -> BTreeSet<String> {
         let listed: BTreeSet<String> = server.list(1_000).into_iter().collect();
@@ -328,10 +330,12 @@ impl Client {
     }
 }
 
-/// The answer, also one that came before the request was sent whole; `None` when the connection ended first.
+/// The answer, also one that came before the request was sent whole; `None` when the connection
+/// ended first.
 fn exchange(connection: &mut Connection, request: &Request) -> Option<Response> {
     let sent = connection.send(&request.bytes());
     let response = connection.response(request.is_head()).ok();
-    // After an answer that came early nothing more can be asked on this connection; the server closes it.
+    // After an answer that came early nothing more can be asked on this connection; the server
+    // closes it.
     if sent.is_err() && response.is_none() { None } else { response }
 }

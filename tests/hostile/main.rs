@@ -1,5 +1,6 @@
-//! A server on hostile disks and with hostile clients: each failure has a decided outcome (`docs/operations.md`), and a test here that
-//! forces it under load and looks at what was promised.
+//! A server on hostile disks and with hostile clients: each failure has a decided outcome
+//! (`docs/operations.md`), and a test here that forces it under load and looks at what was
+//! promised.
 //!
 //! | room | holds |
 //! | --- | --- |
@@ -11,8 +12,9 @@
 //! | `load` | clients that work while a fault strikes, and know what was acknowledged |
 //! | the others | the tests |
 //!
-//! What needs root, FUSE or a tool that is missing says `SKIPPED` and why, and checks nothing. `scripts/hostile` runs everything for
-//! longer. Every random run prints its seed; `NABU_HOSTILE_SEED` replays it.
+//! What needs root, FUSE or a tool that is missing says `SKIPPED` and why, and checks nothing.
+//! `scripts/hostile` runs everything for longer. Every random run prints its seed;
+//! `NABU_HOSTILE_SEED` replays it.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,7 +1,8 @@
 //! The fault disk as a file system of the kernel: FUSE with direct I/O, unmounted when dropped.
 //!
-//! The kernel caches nothing of it (no attribute, no name, no page), so that every operation of the server comes to the rules. Some
-//! threads answer, so that an operation that is held up does not hold up the others.
+//! The kernel caches nothing of it (no attribute, no name, no page), so that every operation of the
+//! server comes to the rules. Some threads answer, so that an operation that is held up does not
+//! hold up the others.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -23,7 +24,8 @@ use crate::inode::{Inode, Survival};
 use crate::support::content::Random;
 use crate::support::server::directory;
 
-/// Threads that answer the kernel: more than the server has operations in flight that a test holds up and others that it does not.
+/// Threads that answer the kernel: more than the server has operations in flight that a test holds
+/// up and others that it does not.
 const THREADS: usize = 24;
 /// Operations that the kernel lets wait for an answer.
 const BACKGROUND_MAX: u16 = 1024;
@@ -81,7 +83,8 @@ impl Mount {
         self.shared.disk()
     }
 
-    /// The power fails: everything fails from now on, and of what was not synced a random part is gone.
+    /// The power fails: everything fails from now on, and of what was not synced a random part is
+    /// gone.
     pub fn cut_power(&self, random: &mut Random) {
         let survival = Survival::draw(random);
         self.cut_power_leaving(survival, random);
@@ -118,7 +121,8 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        // Lazily, so that the mount goes also where a process still holds it. An answer thread ends with the last user.
+        // Lazily, so that the mount goes also where a process still holds it. An answer thread ends
+        // with the last user.
         if let Err(error) = crate::run("umount", &["-l", &self.path().to_string_lossy()]) {
             eprintln!("{error}");
         }

@@ -1,4 +1,5 @@
-//! A client machine: a network namespace with a link to this one that can be cut without a word to either side.
+//! A client machine: a network namespace with a link to this one that can be cut without a word to
+//! either side.
 
 use std::io::{BufRead, BufReader};
 use std::net::Ipv4Addr;
@@ -19,8 +20,9 @@ impl Network {
     pub fn new() -> Result<Self, String> {
         let id = std::process::id();
         let (name, outer, inner) = (format!("nabu-{id}"), format!("nabu{id}a"), format!("nabu{id}b"));
-        // Of the range for tests of devices (198.18.0.0/15, RFC 2544), which nobody routes. Each process has four addresses of its own, so that one which was
-        // killed and left its link behind does not draw the packets of the next.
+        // Of the range for tests of devices (198.18.0.0/15, RFC 2544), which nobody routes. Each
+        // process has four addresses of its own, so that one which was killed and left its link
+        // behind does not draw the packets of the next.
         let first = (198 << 24 | 18 << 16) + (id % (1 << 15)) * 4;
         let (address, peer) = (Ipv4Addr::from(first + 1).to_string(), format!("{}/30", Ipv4Addr::from(first + 2)));
         run("ip", &["netns", "add", &name])?;
@@ -31,13 +33,15 @@ impl Network {
         run("ip", &["link", "set", &outer, "up"])?;
         run("ip", &["-n", &network.name, "addr", "add", &peer, "dev", &network.inner])?;
         run("ip", &["-n", &network.name, "link", "set", &network.inner, "up"])?;
-        // There alone: a connection attempt that a link which only just came up swallowed is soon made again.
+        // There alone: a connection attempt that a link which only just came up swallowed is soon
+        // made again.
         let retries = "echo 1 > /proc/sys/net/ipv4/tcp_syn_retries";
         run("ip", &["netns", "exec", &network.name, "bash", "-c", retries])?;
         Ok(network)
     }
 
-    /// A client there that sends these bytes and then neither reads nor closes, until it is dropped. Returns once they are sent.
+    /// A client there that sends these bytes and then neither reads nor closes, until it is
+    /// dropped. Returns once they are sent.
     pub fn silent_client(&self, port: u16, bytes: &str) -> SilentClient {
         let script = r#"exec 3<>"/dev/tcp/$0/$1" || exit; printf '%b' "$2" >&3 && echo sent; exec sleep 1000"#;
         let port = port.to_string();

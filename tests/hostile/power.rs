@@ -1,4 +1,5 @@
-//! Power cuts: of what was not synced a random part is gone, sector by sector and name by name, and everything acknowledged is there.
+//! Power cuts: of what was not synced a random part is gone, sector by sector and name by name, and
+//! everything acknowledged is there.
 
 use std::time::Duration;
 
@@ -51,8 +52,8 @@ fn what_was_acknowledged_survives_power_cuts_that_keep_a_random_part_of_what_was
     server.stop();
 }
 
-/// Nothing that was not synced is left: neither a name nor a sector. What was acknowledged in a directory that the server itself made, levels
-/// deep, is there.
+/// Nothing that was not synced is left: neither a name nor a sector. What was acknowledged in a
+/// directory that the server itself made, levels deep, is there.
 #[test]
 fn a_directory_that_the_server_made_survives_a_power_cut_with_what_is_in_it() {
     let Some((mount, mut random)) = fault_disk(CAPACITY) else { return };
@@ -68,7 +69,8 @@ fn a_directory_that_the_server_made_survives_a_power_cut_with_what_is_in_it() {
     server.stop();
 }
 
-/// Nobody can keep what a disk promised and forgot; but what is served is right, and the server starts.
+/// Nobody can keep what a disk promised and forgot; but what is served is right, and the server
+/// starts.
 #[test]
 fn a_disk_that_lies_about_syncs_may_lose_blobs_in_a_power_cut_and_never_shows_a_wrong_byte() {
     let Some((mount, mut random)) = fault_disk(CAPACITY) else { return };

@@ -30,7 +30,8 @@ fn a_frozen_process_goes_on_where_it_was() {
     server.stop();
 }
 
-/// Monotonic time starts somewhere else after each start, as after a reboot or a move to another machine.
+/// Monotonic time starts somewhere else after each start, as after a reboot or a move to another
+/// machine.
 #[test]
 fn monotonic_time_may_be_anything_at_a_start() {
     let (_, mut random) = seeded();

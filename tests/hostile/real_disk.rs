@@ -1,4 +1,5 @@
-//! Real file systems that give up under load: one that shuts itself down, one that turns read-only, and a limit on the size of files.
+//! Real file systems that give up under load: one that shuts itself down, one that turns read-only,
+//! and a limit on the size of files.
 
 use crate::image::Image;
 use crate::load::{Answer, Ask, Load, Model};
@@ -18,7 +19,8 @@ const FAILURES: &[Answer] = &[
     (Ask::Get, None),
 ];
 
-/// Puts load on a server on an image, breaks the file system, and looks at what is there after it was mended.
+/// Puts load on a server on an image, breaks the file system, and looks at what is there after it
+/// was mended.
 fn break_and_mend(image: Result<Image, String>, break_it: impl FnOnce(&str) -> Result<(), String>) {
     let image = match image {
         Ok(image) => image,
@@ -45,8 +47,8 @@ fn break_and_mend(image: Result<Image, String>, break_it: impl FnOnce(&str) -> R
     server.stop();
 }
 
-/// With its journal flushed (`-f`): without, xfs itself reports success for a sync that the shutdown overtook, which a loop of `pwrite` and
-/// `fdatasync` shows in one of ten runs.
+/// With its journal flushed (`-f`): without, xfs itself reports success for a sync that the
+/// shutdown overtook, which a loop of `pwrite` and `fdatasync` shows in one of ten runs.
 #[test]
 fn a_file_system_that_shuts_down_refuses_writers_and_after_a_remount_everything_acknowledged_is_there() {
     break_and_mend(Image::xfs(), |path| run("xfs_io", &["-x", "-c", "shutdown -f", path]));

@@ -87,7 +87,8 @@ fn a_disk_that_does_not_answer_holds_up_uploads_alone_and_everything_goes_on_whe
     let id = server.put(&hot).expect(201).string("id");
     let load = Load::start(server.address, CLIENTS, &mut random, Model::default());
     load.wait_for_more(CHANGES);
-    // Transfers only: FUSE locks a file while it is synced and makes who writes to it wait there and then, which real file systems do not.
+    // Transfers only: FUSE locks a file while it is synced and makes who writes to it wait there
+    // and then, which real file systems do not.
     let hung = mount.faults().set(&[Rule::new(&[Operation::Read, Operation::Write, Operation::Allocate], Fault::Hang)]);
     hung.wait_until_struck(1);
     expect_served(&server, &id, &hot);

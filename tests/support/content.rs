@@ -2,7 +2,8 @@
 
 use sha2::{Digest, Sha256};
 
-/// A small generator (SplitMix64) whose whole state is one number, so that a failure can be replayed from what it prints.
+/// A small generator (SplitMix64) whose whole state is one number, so that a failure can be
+/// replayed from what it prints.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 

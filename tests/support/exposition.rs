@@ -1,7 +1,9 @@
-//! A strict reader of the Prometheus text format: what breaks a rule, or a convention of ours, is a panic that shows the line.
+//! A strict reader of the Prometheus text format: what breaks a rule, or a convention of ours, is a
+//! panic that shows the line.
 //!
-//! Beyond the format itself: every family has a help and a type and comes once, its samples follow at once and differ in their labels, buckets ascend to
-//! `+Inf` and agree with `_count`, and counters and histograms are finite and not negative.
+//! Beyond the format itself: every family has a help and a type and comes once, its samples follow
+//! at once and differ in their labels, buckets ascend to `+Inf` and agree with `_count`, and
+//! counters and histograms are finite and not negative.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,5 @@
-//! A blocking HTTP/1.1 client that hides nothing: bytes go out as given, and answers come back field by field.
+//! A blocking HTTP/1.1 client that hides nothing: bytes go out as given, and answers come back
+//! field by field.
 
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Read, Write};
@@ -348,7 +349,8 @@ impl Connection {
         }
     }
 
-    /// Waits until the server says that nothing more will come; an end without a word, which an attacker could have made, is a failure.
+    /// Waits until the server says that nothing more will come; an end without a word, which an
+    /// attacker could have made, is a failure.
     #[track_caller]
     pub fn expect_goodbye(&mut self) {
         assert!(self.input.is_empty(), "{:?} left", self.input);

@@ -25,7 +25,8 @@ pub fn directory() -> TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory can be made")
 }
 
-/// How to start a server. By default two cores, small buffers and segments, and a token for each role.
+/// How to start a server. By default two cores, small buffers and segments, and a token for each
+/// role.
 #[derive(Clone)]
 pub struct Options {
     pub data: Vec<PathBuf>,
@@ -41,7 +42,8 @@ pub struct Options {
     pub tls: Option<Arc<ClientConfig>>,
     /// More flags of the command line.
     pub flags: Vec<String>,
-    /// A program and its arguments that start the server in their turn, for limits and namespaces; usually nothing.
+    /// A program and its arguments that start the server in their turn, for limits and namespaces;
+    /// usually nothing.
     pub wrapper: Vec<String>,
 }
 
@@ -60,7 +62,8 @@ impl Options {
         }
     }
 
-    /// The command that starts it. The directory holds what goes with it, and must outlive the server's start.
+    /// The command that starts it. The directory holds what goes with it, and must outlive the
+    /// server's start.
     fn command(&self, files: &Path) -> Command {
         let mut config = self.config.clone();
         if self.tokens {

@@ -1,4 +1,5 @@
-//! A certificate authority for the tests: certificates, keys, and configurations of clients that trust it.
+//! A certificate authority for the tests: certificates, keys, and configurations of clients that
+//! trust it.
 
 use std::fs;
 use std::path::Path;

@@ -1,6 +1,8 @@
-//! TLS in the kernel, as far as this one does it: who encrypts is counted, and what is particular to the kernel holds.
+//! TLS in the kernel, as far as this one does it: who encrypts is counted, and what is particular
+//! to the kernel holds.
 //!
-//! Where the kernel has no TLS these tests say so, and see to it that connections stay in the process. `scripts/kernel-tls` runs them where it has.
+//! Where the kernel has no TLS these tests say so, and see to it that connections stay in the
+//! process. `scripts/kernel-tls` runs them where it has.
 
 use std::fs;
 use std::io::{Read, Write};

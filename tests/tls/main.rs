@@ -1,4 +1,5 @@
-//! HTTPS through the real port of the real program: transfers, handshakes that fail, certificates of clients, and reloading.
+//! HTTPS through the real port of the real program: transfers, handshakes that fail, certificates
+//! of clients, and reloading.
 
 mod authority;
 mod handshakes;

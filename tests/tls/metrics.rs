@@ -7,7 +7,8 @@ use super::support::http::{Connection, Request};
 use super::support::server::READ_TOKEN;
 use super::support::wait_for;
 
-/// A scrape when nothing but itself is being served, and its size: an answer may arrive before it is counted.
+/// A scrape when nothing but itself is being served, and its size: an answer may arrive before it
+/// is counted.
 #[track_caller]
 fn settled(connection: &mut Connection) -> (Exposition, f64) {
     wait_for("all requests to be counted", || {

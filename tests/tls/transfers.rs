@@ -11,7 +11,8 @@ use super::support::content::{content, hex, id_of, sha256};
 use super::support::http::Request;
 use super::support::server::{READ_TOKEN, Server, WRITE_TOKEN};
 
-/// Around the borders of records (16 KiB), of pieces that are encrypted at once (256 KiB), and of frames (2 MiB).
+/// Around the borders of records (16 KiB), of pieces that are encrypted at once (256 KiB), and of
+/// frames (2 MiB).
 const SIZES: [usize; 12] = [
     0,
     1,

@@ -1,8 +1,8 @@
 //! Where contents come from and go to. Here that is the store of this node; other variants of these
 //! closed enums come with the cluster.
 //!
-//! A handler puts a content into a [`Sink`] and answers from a [`Source`], and knows no more of where
-//! they lead. The way to the store of this node boxes no future and copies no byte.
+//! A handler puts a content into a [`Sink`] and answers from a [`Source`], and knows no more of
+//! where they lead. The way to the store of this node boxes no future and copies no byte.
 
 mod error;
 mod sink;
@@ -24,7 +24,8 @@ pub enum Blobs<I: Io> {
 }
 
 impl<I: Io> Blobs<I> {
-    /// Begins to store a content. `expected_size` is what the client announces; the truth is what comes.
+    /// Begins to store a content. `expected_size` is what the client announces; the truth is what
+    /// comes.
     ///
     /// # Errors
     /// No memory or space for it.

@@ -4,7 +4,8 @@ use std::fs;
 
 use nabu_engine::ring::sys;
 
-/// Prints what the numbers depend on: processor, CPUs, kernel, and how busy the machine is with other things.
+/// Prints what the numbers depend on: processor, CPUs, kernel, and how busy the machine is with
+/// other things.
 pub fn print_machine() {
     let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = processors.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown");

@@ -3,10 +3,10 @@
 //! The records are read one after the other, every checksum verified. Where one is missing or torn,
 //! at `X`, what later records say of "durable up to" decides:
 //!
-//! - There is none, or they say at most `X`: a torn tail, and nothing behind it was acknowledged. The
-//!   scan cuts the segment at `X`.
-//! - One says more than `X`: damage to what was durable. The scan reports it and keeps what is sound
-//!   behind it.
+//! - There is none, or they say at most `X`: a torn tail, and nothing behind it was acknowledged.
+//!   The scan cuts the segment at `X`.
+//! - One says more than `X`: damage to what was durable. The scan reports it and keeps what is
+//!   sound behind it.
 //! - A block of the segment can't be read, and `X` does not begin with a block of zeros: not
 //!   decidable. The scan keeps everything sound, and the segment is not sealed.
 //!

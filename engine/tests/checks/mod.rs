@@ -1,7 +1,9 @@
-//! The properties of the decoders of the disk format that hold for every input. The fuzz target `record` and the replay of its corpus in
-//! `corpus.rs` call them; each panics when a property does not hold.
+//! The properties of the decoders of the disk format that hold for every input. The fuzz target
+//! `record` and the replay of its corpus in `corpus.rs` call them; each panics when a property does
+//! not hold.
 //!
-//! The first byte of an input picks the decoder. Checksums would keep a fuzzer out, so each input is also tried with its checksums put right.
+//! The first byte of an input picks the decoder. Checksums would keep a fuzzer out, so each input
+//! is also tried with its checksums put right.
 
 use nabu_engine::io::BLOCK_SIZE;
 use nabu_engine::log::codec::{crc32c, crc32c_keyed, get_u32, put_u32};

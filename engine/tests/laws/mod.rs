@@ -1,5 +1,5 @@
-//! What the seam promises of files, for every implementation that has real ones. Each law takes the seam and an empty directory, and panics
-//! where it does not hold.
+//! What the seam promises of files, for every implementation that has real ones. Each law takes the
+//! seam and an empty directory, and panics where it does not hold.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -95,7 +95,8 @@ pub async fn a_reservation_that_fails_reserves_nothing<I: Io>(io: I, directory: 
     assert!(space.available <= space.total);
     let file = io.open(&directory.join("huge"), OpenMode::Create).await.unwrap();
     io.allocate(&file, 2 * BLOCK_SIZE as u64).await.unwrap();
-    // Larger than any file may be. Larger than the disk would do as well, but some file systems fill it before they fail.
+    // Larger than any file may be. Larger than the disk would do as well, but some file systems
+    // fill it before they fail.
     let error = io.allocate(&file, 1 << 62).await.unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::FileTooLarge), "{error}");
     assert_eq!(io.file_size(&file).await.unwrap(), 2 * BLOCK_SIZE as u64);
@@ -141,7 +142,8 @@ pub async fn an_unaligned_write_is_an_assertion<I: Io>(io: I, directory: PathBuf
     let _ = io.write_at(&file, AlignedBuf::zeroed(BLOCK_SIZE), 0..100, 0).await;
 }
 
-/// Tests of all laws. `$run` takes a function of the seam and an empty directory, `$in_flight` tells how many operations the kernel has.
+/// Tests of all laws. `$run` takes a function of the seam and an empty directory, `$in_flight`
+/// tells how many operations the kernel has.
 macro_rules! file_laws {
     ($run:ident, $in_flight:expr) => {
         file_laws!(

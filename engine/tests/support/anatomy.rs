@@ -1,4 +1,5 @@
-//! The bytes of a store on a simulated disk by what they mean, so that a test can damage each kind on purpose.
+//! The bytes of a store on a simulated disk by what they mean, so that a test can damage each kind
+//! on purpose.
 
 use std::path::{Path, PathBuf};
 

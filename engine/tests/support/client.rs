@@ -1,4 +1,5 @@
-//! One client at work: puts, gets, lists, deletes and uploads that break off, on any shard, checked by the model.
+//! One client at work: puts, gets, lists, deletes and uploads that break off, on any shard, checked
+//! by the model.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -54,7 +55,8 @@ pub struct Habits {
     pub list: u64,
     /// The rest are reads.
     pub operations: u64,
-    /// Whether it pauses now and then for about as long as compaction gathers, so that it goes on when that is at work.
+    /// Whether it pauses now and then for about as long as compaction gathers, so that it goes on
+    /// when that is at work.
     pub comes_back: bool,
 }
 
@@ -175,7 +177,8 @@ impl Client {
         let begun = self.world.borrow_mut().model.begin(blob, Kind::Put);
         self.world.borrow_mut().model.note(|| format!("put {blob} ({size} bytes, {id}) begins as {begun:?}"));
         if self.random.chance(0.03) {
-            // The client goes away while it waits for the answer: the commit runs on, and nobody knows how it ends.
+            // The client goes away while it waits for the answer: the commit runs on, and nobody
+            // knows how it ends.
             let patience = Duration::from_nanos(self.random.below(400_000));
             let io = shard.io().clone();
             let mut commit = Box::pin(commit);

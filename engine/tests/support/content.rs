@@ -1,4 +1,5 @@
-//! The blobs of a seed: sizes around every boundary of the format, and content in which every eight bytes tell where they belong.
+//! The blobs of a seed: sizes around every boundary of the format, and content in which every eight
+//! bytes tell where they belong.
 
 use std::ops::Range;
 
@@ -32,7 +33,8 @@ impl Content {
     }
 }
 
-/// The contents of a scenario: mostly small, so that seeds are cheap; some around the boundaries; seldom a few MiB.
+/// The contents of a scenario: mostly small, so that seeds are cheap; some around the boundaries;
+/// seldom a few MiB.
 pub fn pool(seed: u64, random: &mut Random) -> Vec<Content> {
     let count = 6 + random.index(16);
     let heavy = random.chance(0.1);

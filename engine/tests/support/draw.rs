@@ -90,8 +90,8 @@ pub fn read_flip(seed: u64, mode: Mode, read_error: f64) -> f64 {
     }
 }
 
-/// How likely a sync is to be slow: then several segments, or several who wait for the same one, are
-/// synced at the same time. From a stream of its own.
+/// How likely a sync is to be slow: then several segments, or several who wait for the same one,
+/// are synced at the same time. From a stream of its own.
 pub fn sync_slow(seed: u64) -> f64 {
     let mut random = Random::new(seed ^ 0x0051_0057);
     if random.chance(0.25) { [0.1, 0.5][random.index(2)] } else { 0.0 }

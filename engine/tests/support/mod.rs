@@ -1,4 +1,5 @@
-//! A store on a simulated machine, what its clients may expect, and the seeds that bring both together.
+//! A store on a simulated machine, what its clients may expect, and the seeds that bring both
+//! together.
 //!
 //! | file | noun |
 //! | --- | --- |

@@ -11,7 +11,8 @@ use super::history::{History, Start};
 pub enum Demand {
     /// Everything.
     All,
-    /// A read failed during recovery: blobs may be missing or back until the next start, but nothing may be lost by that.
+    /// A read failed during recovery: blobs may be missing or back until the next start, but
+    /// nothing may be lost by that.
     Incomplete,
     /// The disk has lied: only the bytes that are served must be right.
     BytesOnly,

@@ -1,14 +1,18 @@
 //! The chunked transfer coding, decoded incrementally (RFC 9112, section 7.1).
 //!
 //! Invariants:
-//! - What is found depends on the bytes alone, never on how they were cut into calls: framing is read byte by byte by a state machine that
-//!   keeps everything it needs, and only data, whose size is known, is passed over at once.
-//! - The decoder never hands out a byte as data that is framing, nor looks past the end of the body: bytes behind it belong to the next request.
-//! - A line ends with exactly CR LF. Sizes are bare hexadecimal digits. Both are where two decoders can be made to disagree.
-//! - Framing is bounded: every line, the trailer, and all extensions in relation to the data they come with. So a body costs a client at
-//!   least a fixed share of what it costs the server.
+//! - What is found depends on the bytes alone, never on how they were cut into calls: framing is
+//!   read byte by byte by a state machine that keeps everything it needs, and only data, whose size
+//!   is known, is passed over at once.
+//! - The decoder never hands out a byte as data that is framing, nor looks past the end of the
+//!   body: bytes behind it belong to the next request.
+//! - A line ends with exactly CR LF. Sizes are bare hexadecimal digits. Both are where two decoders
+//!   can be made to disagree.
+//! - Framing is bounded: every line, the trailer, and all extensions in relation to the data they
+//!   come with. So a body costs a client at least a fixed share of what it costs the server.
 //!
-//! Extensions and trailer fields are checked and discarded. Bounding the body as a whole is the caller's business, who sees every size.
+//! Extensions and trailer fields are checked and discarded. Bounding the body as a whole is the
+//! caller's business, who sees every size.
 
 use super::scan;
 
@@ -26,8 +30,8 @@ const _: () = assert!((EXTENSION_BYTES_MAX as u64) < EXTENSION_BYTES_AHEAD_MAX);
 /// What the decoder found next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ChunkEvent {
-    /// The next `usize` bytes after the consumed ones are data of the body: take them, and continue behind them. Never zero, never more than
-    /// the input given holds.
+    /// The next `usize` bytes after the consumed ones are data of the body: take them, and continue
+    /// behind them. Never zero, never more than the input given holds.
     Data(usize),
     /// All input is consumed; give more.
     NeedMore,
@@ -35,7 +39,8 @@ pub enum ChunkEvent {
     End,
 }
 
-/// Why a chunked body is refused. The connection must be closed: where the next request starts is not known.
+/// Why a chunked body is refused. The connection must be closed: where the next request starts is
+/// not known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ChunkError {
     pub reason: &'static str,
@@ -102,9 +107,10 @@ impl ChunkDecoder {
         Self::default()
     }
 
-    /// Looks at `input`; returns how many framing bytes to skip first, and what follows them. With `NeedMore` that is all of `input`; with
-    /// `Data(count)` the caller's next input starts `count` bytes behind the skipped ones. After `End` it stays at the end and consumes nothing.
-    /// An error is final.
+    /// Looks at `input`; returns how many framing bytes to skip first, and what follows them. With
+    /// `NeedMore` that is all of `input`; with `Data(count)` the caller's next input starts `count`
+    /// bytes behind the skipped ones. After `End` it stays at the end and consumes nothing. An
+    /// error is final.
     pub fn next(&mut self, input: &[u8]) -> Result<(usize, ChunkEvent), ChunkError> {
         let mut at = 0;
         loop {
@@ -128,8 +134,8 @@ impl ChunkDecoder {
         }
     }
 
-    /// Bytes of data that are to come of the chunk whose size was read last; until its line has ended, as
-    /// far as its digits go.
+    /// Bytes of data that are to come of the chunk whose size was read last; until its line has
+    /// ended, as far as its digits go.
     pub fn remaining(&self) -> u64 {
         self.remaining
     }
@@ -224,7 +230,8 @@ mod tests {
     use proptest::prelude::*;
     use std::iter::repeat;
 
-    /// The data and the bytes consumed, or the reason of the refusal; `input` is given in pieces of these sizes.
+    /// The data and the bytes consumed, or the reason of the refusal; `input` is given in pieces of
+    /// these sizes.
     fn decode(input: &[u8], mut pieces: impl Iterator<Item = usize>) -> Result<(Vec<u8>, Option<usize>), &'static str> {
         let mut decoder = ChunkDecoder::new();
         let mut data = Vec::new();
@@ -362,7 +369,8 @@ mod tests {
     }
 
     proptest! {
-        /// Random data in random chunks with random extensions and trailers, arriving in random pieces.
+        /// Random data in random chunks with random extensions and trailers, arriving in random
+        /// pieces.
         #[test]
         fn encoded_chunks_decode_to_the_data_at_every_split(
             chunks in vec((vec(any::<u8>(), 1..300), "(;[ -~]{0,20})?", any::<bool>(), 0..3usize), 0..6),

@@ -1,7 +1,8 @@
 //! HTTP dates (RFC 9110, section 5.6.7): seconds since 1970 to text and back.
 //!
-//! Invariants: only the one form that may be sent is written, all three that may arrive are read. What is written reads back to the same
-//! second. Calendar arithmetic is that of the proleptic Gregorian calendar, by 400-year eras (H. Hinnant, "chrono-Compatible Low-Level Date
+//! Invariants: only the one form that may be sent is written, all three that may arrive are read.
+//! What is written reads back to the same second. Calendar arithmetic is that of the proleptic
+//! Gregorian calendar, by 400-year eras (H. Hinnant, "chrono-Compatible Low-Level Date
 //! Algorithms"). Dates before 1970 are no dates here: nothing in a store is that old.
 
 /// Bytes of a date as it is written: `Sun, 06 Nov 1994 08:49:37 GMT`.
@@ -13,8 +14,9 @@ const SECONDS_PER_DAY: u64 = 86_400;
 /// Days from 0000-03-01, where the eras start, to 1970-01-01.
 const DAYS_TO_1970: u64 = 719_468;
 const DAYS_PER_ERA: u64 = 146_097;
-/// A year of two digits below this is of the 21st century. Section 5.6.7 wants a year more than fifty years ahead to be past; a fixed year
-/// keeps the parser free of clocks, and nobody has sent this form for decades.
+/// A year of two digits below this is of the 21st century. Section 5.6.7 wants a year more than
+/// fifty years ahead to be past; a fixed year keeps the parser free of clocks, and nobody has sent
+/// this form for decades.
 const PIVOT_YEAR: u64 = 70;
 
 const WEEKDAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
@@ -65,7 +67,8 @@ fn days_in_month(year: u64, month: u64) -> u64 {
     }
 }
 
-/// Writes a date in the form that is sent, ASCII. Seconds beyond the year 9999 are written as its last.
+/// Writes a date in the form that is sent, ASCII. Seconds beyond the year 9999 are written as its
+/// last.
 pub fn format_http_date(seconds: u64) -> [u8; HTTP_DATE_SIZE] {
     let seconds = seconds.min(SECONDS_MAX);
     let days = seconds / SECONDS_PER_DAY;
@@ -91,8 +94,8 @@ fn write_digits(place: &mut [u8], mut value: u64) {
     }
 }
 
-/// An HTTP date (RFC 9110, section 5.6.7) in seconds since 1970; all three forms. The name of the weekday is checked to be one, not to
-/// be the right one.
+/// An HTTP date (RFC 9110, section 5.6.7) in seconds since 1970; all three forms. The name of the
+/// weekday is checked to be one, not to be the right one.
 pub fn parse_http_date(value: &[u8]) -> Option<u64> {
     let space = value.iter().position(|byte| *byte == b' ')?;
     let (weekday, rest) = (&value[..space], &value[space + 1..]);
@@ -171,7 +174,8 @@ mod tests {
         }
     }
 
-    /// Steps of a prime number of seconds walk through every month, weekday and time of day of four centuries.
+    /// Steps of a prime number of seconds walk through every month, weekday and time of day of four
+    /// centuries.
     #[test]
     fn what_is_written_reads_back_to_the_same_second() {
         for seconds in (0..400 * 366 * SECONDS_PER_DAY).step_by(99_991).chain([SECONDS_MAX]) {

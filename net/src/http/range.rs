@@ -1,7 +1,8 @@
 //! Byte ranges and conditional requests (RFC 9110, sections 13 and 14).
 //!
-//! Invariants: a range that comes out is not empty and lies inside of the representation. A value that can't be read never grants anything:
-//! a bad `Range` is ignored, and a bad condition does not match.
+//! Invariants: a range that comes out is not empty and lies inside of the representation. A value
+//! that can't be read never grants anything: a bad `Range` is ignored, and a bad condition does not
+//! match.
 
 use std::ops::Range;
 
@@ -10,7 +11,8 @@ use super::scan;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum RangeOutcome {
-    /// No range, one we ignore (another unit, malformed, more than one range): the whole representation, 200.
+    /// No range, one we ignore (another unit, malformed, more than one range): the whole
+    /// representation, 200.
     Whole,
     /// 206 with these bytes.
     Partial(Range<u64>),
@@ -20,8 +22,8 @@ pub enum RangeOutcome {
 
 /// Evaluates a `Range` value against a representation of `size` bytes.
 ///
-/// The last bytes of an empty representation are asked for by clients that only mean to bound what they get; they get the whole, which is
-/// nothing, since no `Content-Range` could say that.
+/// The last bytes of an empty representation are asked for by clients that only mean to bound what
+/// they get; they get the whole, which is nothing, since no `Content-Range` could say that.
 pub fn evaluate_range(value: &[u8], size: u64) -> RangeOutcome {
     let Some((unit, range)) = split_at_byte(value, b'=') else { return RangeOutcome::Whole };
     let Some((first, last)) = split_at_byte(range, b'-') else { return RangeOutcome::Whole };
@@ -37,7 +39,8 @@ pub fn evaluate_range(value: &[u8], size: u64) -> RangeOutcome {
     if all.start < size { RangeOutcome::Partial(all) } else { RangeOutcome::Unsatisfiable }
 }
 
-/// One end of a range as written. A number over 64 bits is as far off as the largest one: no representation reaches it.
+/// One end of a range as written. A number over 64 bits is as far off as the largest one: no
+/// representation reaches it.
 #[derive(Clone, Copy)]
 enum Position {
     Absent,
@@ -109,8 +112,8 @@ fn own_tag(etag: &str) -> EntityTag<'_> {
     }
 }
 
-/// Whether an `If-None-Match` value (a list, or `*`) matches `etag` (with its quotes), by weak comparison. `*` matches every representation:
-/// the caller has one.
+/// Whether an `If-None-Match` value (a list, or `*`) matches `etag` (with its quotes), by weak
+/// comparison. `*` matches every representation: the caller has one.
 pub fn if_none_match(value: &[u8], etag: &str) -> bool {
     let own = own_tag(etag);
     scan::trim(value) == b"*" || entity_tags(value).any(|tag| tag.opaque == own.opaque)
@@ -122,7 +125,8 @@ pub fn if_match(value: &[u8], etag: &str) -> bool {
     scan::trim(value) == b"*" || entity_tags(value).any(|tag| tag == own && !tag.is_weak)
 }
 
-/// Whether an `If-Range` value (an entity tag or an HTTP date) lets the range apply. `last_modified` in seconds since 1970.
+/// Whether an `If-Range` value (an entity tag or an HTTP date) lets the range apply.
+/// `last_modified` in seconds since 1970.
 pub fn if_range(value: &[u8], etag: &str, last_modified: u64) -> bool {
     let own = own_tag(etag);
     match take_entity_tag(value) {

@@ -1,7 +1,8 @@
 //! Writing response heads into a reused buffer.
 //!
-//! Invariants: a head is well-formed whatever is put into it. Names are tokens and values hold no CR, LF or other control byte, asserted in
-//! release builds too, so that a head can not be split by what a client sent. Nothing is allocated but what the buffer needs to grow.
+//! Invariants: a head is well-formed whatever is put into it. Names are tokens and values hold no
+//! CR, LF or other control byte, asserted in release builds too, so that a head can not be split by
+//! what a client sent. Nothing is allocated but what the buffer needs to grow.
 
 use super::date::format_http_date;
 use super::scan;
@@ -26,8 +27,8 @@ impl<'b> ResponseHead<'b> {
         Self(out)
     }
 
-    /// Writes a field. Panics on a name that is no token and on control bytes in the value: whoever passes on what a client sent checks
-    /// it before.
+    /// Writes a field. Panics on a name that is no token and on control bytes in the value: whoever
+    /// passes on what a client sent checks it before.
     pub fn field(mut self, name: &str, value: &str) -> Self {
         assert!(
             scan::value_end(value.as_bytes(), 0) == value.len(),
@@ -83,7 +84,8 @@ fn write_u64(out: &mut Vec<u8>, mut value: u64) {
     out.extend_from_slice(&digits[start..]);
 }
 
-/// The reason phrase of a status (RFC 9110, section 15; RFC 6585; RFC 4918); empty for one that is not listed, as the grammar allows.
+/// The reason phrase of a status (RFC 9110, section 15; RFC 6585; RFC 4918); empty for one that is
+/// not listed, as the grammar allows.
 pub fn reason_phrase(status: u16) -> &'static str {
     match status {
         100 => "Continue",

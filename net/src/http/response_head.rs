@@ -1,12 +1,16 @@
 //! The response head parser, for clients: strict and incremental (RFC 9112, sections 4 to 6).
 //!
 //! Invariants:
-//! - The verdict depends on the bytes alone, never on how they were cut into calls: the first place that fails decides.
+//! - The verdict depends on the bytes alone, never on how they were cut into calls: the first place
+//!   that fails decides.
 //! - What was looked at is not looked at again when more comes.
-//! - A [`ResponseHead`] exists only for a head whose framing is unambiguous: one length, or `chunked`, never both.
-//! - Line ends are exactly CR LF. Folded lines, whitespace around a field name and control bytes are errors.
+//! - A [`ResponseHead`] exists only for a head whose framing is unambiguous: one length, or
+//!   `chunked`, never both.
+//! - Line ends are exactly CR LF. Folded lines, whitespace around a field name and control bytes
+//!   are errors.
 //!
-//! A head holds offsets, not bytes: its accessors take the same input that was parsed. The body is the business of `body`.
+//! A head holds offsets, not bytes: its accessors take the same input that was parsed. The body is
+//! the business of `body`.
 
 use std::fmt;
 
@@ -105,7 +109,8 @@ impl ResponseHead {
         self.status
     }
 
-    /// Another head follows, of the final answer (1xx, but for 101, after which the connection speaks no HTTP any more).
+    /// Another head follows, of the final answer (1xx, but for 101, after which the connection
+    /// speaks no HTTP any more).
     pub fn is_interim(&self) -> bool {
         (100..200).contains(&self.status) && self.status != 101
     }
@@ -208,8 +213,8 @@ impl ResponseHeadParser {
         Self { limits, head: ResponseHead::EMPTY, line: 0, scanned: 0, colon: 0, field_count: 0 }
     }
 
-    /// Parses a head at the start of `input`; `None` when it is not complete yet (call again with the same bytes and more).
-    /// After a head or an error the parser is fresh again.
+    /// Parses a head at the start of `input`; `None` when it is not complete yet (call again with
+    /// the same bytes and more). After a head or an error the parser is fresh again.
     pub fn parse(&mut self, input: &[u8], to: AnswerTo) -> Result<Option<ResponseHead>, ResponseHeadError> {
         let window = &input[..input.len().min(self.limits.head_bytes)];
         assert!(self.scanned <= window.len(), "the input holds the bytes that were given before");

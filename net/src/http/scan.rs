@@ -1,11 +1,14 @@
-//! Byte classes of HTTP/1.1 (RFC 9110, section 5.6) and the searches for the first byte outside of one.
+//! Byte classes of HTTP/1.1 (RFC 9110, section 5.6) and the searches for the first byte outside of
+//! one.
 //!
-//! The searches look at words of eight bytes first, since most names and values are short: arithmetic on the word sets the high bit of the
-//! first byte outside (H. S. Warren, "Hacker's Delight", section 6-1). What goes on is skipped by blocks of sixteen bytes, classed without branches, which
-//! the compiler turns into vector compares on every target. No intrinsics, no `unsafe`.
+//! The searches look at words of eight bytes first, since most names and values are short:
+//! arithmetic on the word sets the high bit of the first byte outside (H. S. Warren, "Hacker's
+//! Delight", section 6-1). What goes on is skipped by blocks of sixteen bytes, classed without
+//! branches, which the compiler turns into vector compares on every target. No intrinsics, no
+//! `unsafe`.
 //!
-//! Invariant of every search: the result is in `from..=input.len()`, all bytes in `from..result` are inside the class, and the byte at the
-//! result, if there is one, is outside.
+//! Invariant of every search: the result is in `from..=input.len()`, all bytes in `from..result`
+//! are inside the class, and the byte at the result, if there is one, is outside.
 
 const WORD: usize = 8;
 const BLOCK: usize = 16;
@@ -29,7 +32,8 @@ const fn classes() -> [u8; 256] {
                 character,
                 b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
             );
-        // reg-name without its percent escapes: unreserved and sub-delims (RFC 3986, section 3.2.2).
+        // reg-name without its percent escapes: unreserved and sub-delims (RFC 3986, section
+        // 3.2.2).
         let host = alphanumeric
             || matches!(
                 character,
@@ -47,7 +51,8 @@ pub(crate) fn is_token(byte: u8) -> bool {
     CLASSES[byte as usize] & TOKEN != 0
 }
 
-/// A registered name without percent escapes, not empty. Looks at all bytes without a branch: they are few.
+/// A registered name without percent escapes, not empty. Looks at all bytes without a branch: they
+/// are few.
 #[inline]
 pub(crate) fn is_plain_host(host: &[u8]) -> bool {
     !host.is_empty() && host.iter().fold(HOST, |common, byte| common & CLASSES[*byte as usize]) != 0
@@ -66,8 +71,9 @@ const fn repeated(byte: u8) -> u64 {
 
 const HIGH_BITS: u64 = repeated(0x80);
 
-/// Searches with two descriptions of one class. `outside_word` sets high bits in a word: that of the first byte outside, none below it, any
-/// above it; and none when all bytes are inside. A byte of zero must be outside.
+/// Searches with two descriptions of one class. `outside_word` sets high bits in a word: that of
+/// the first byte outside, none below it, any above it; and none when all bytes are inside. A byte
+/// of zero must be outside.
 #[inline(always)]
 fn search(input: &[u8], from: usize, outside_word: impl Fn(u64) -> u64, outside: impl Fn(u8) -> bool) -> usize {
     let mut at = from;
@@ -95,7 +101,8 @@ fn search(input: &[u8], from: usize, outside_word: impl Fn(u64) -> u64, outside:
 fn search_tail(input: &[u8], at: usize, outside_word: impl Fn(u64) -> u64, outside: impl Fn(u8) -> bool) -> usize {
     let size = input.len() - at;
     match input.last_chunk() {
-        // The last word, with the bytes before the tail shifted out and zeros, which are outside, shifted in behind it.
+        // The last word, with the bytes before the tail shifted out and zeros, which are outside,
+        // shifted in behind it.
         Some(word) if size > 0 => {
             outside_word(u64::from_le_bytes(*word) >> (8 * (WORD - size))).trailing_zeros() as usize / 8
         }
@@ -103,7 +110,8 @@ fn search_tail(input: &[u8], at: usize, outside_word: impl Fn(u64) -> u64, outsi
     }
 }
 
-/// The end of a token. Names are letters and `-` nearly always, so the words look for anything else, and the table decides from there.
+/// The end of a token. Names are letters and `-` nearly always, so the words look for anything
+/// else, and the table decides from there.
 #[inline(always)]
 pub(crate) fn token_end(input: &[u8], from: usize) -> usize {
     let mut at = from;
@@ -135,7 +143,8 @@ pub(crate) fn target_end(input: &[u8], from: usize) -> usize {
     search(input, from, no_target_word, |byte| (byte <= 0x20) | (byte >= 0x7f) | (byte == b'#'))
 }
 
-/// Marks bytes that are neither letters nor `-`. No byte carries into the next, so every mark is exact.
+/// Marks bytes that are neither letters nor `-`. No byte carries into the next, so every mark is
+/// exact.
 #[inline(always)]
 fn no_letter_word(word: u64) -> u64 {
     let seven_bits = word & !HIGH_BITS;
@@ -145,7 +154,8 @@ fn no_letter_word(word: u64) -> u64 {
     (!letter & no_dash | word) & HIGH_BITS
 }
 
-/// Marks bytes below SP, and DEL. A borrow starts only at a marked byte, so that the lowest mark is exact.
+/// Marks bytes below SP, and DEL. A borrow starts only at a marked byte, so that the lowest mark is
+/// exact.
 #[inline(always)]
 fn control_word(word: u64) -> u64 {
     let below_space = word.wrapping_sub(repeated(0x20));
@@ -180,7 +190,8 @@ mod tests {
         byte.is_ascii_graphic() && byte != b'#'
     }
 
-    /// Every search, at every offset in a block and with every byte value as the first one outside, agrees with the class asked byte by byte.
+    /// Every search, at every offset in a block and with every byte value as the first one outside,
+    /// agrees with the class asked byte by byte.
     #[test]
     fn the_searches_agree_with_the_classes_for_every_byte_at_every_place() {
         type Search = fn(&[u8], usize) -> usize;

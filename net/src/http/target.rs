@@ -1,7 +1,8 @@
-//! Request targets: path segments, percent-decoding, query parameters (RFC 3986; WHATWG URL, section 5, for queries).
+//! Request targets: path segments, percent-decoding, query parameters (RFC 3986; WHATWG URL,
+//! section 5, for queries).
 //!
-//! Invariant: what is decoded is UTF-8 without NUL, so that it can be a name anywhere. A decoded `/` is a character of its segment: split first,
-//! decode then.
+//! Invariant: what is decoded is UTF-8 without NUL, so that it can be a name anywhere. A decoded
+//! `/` is a character of its segment: split first, decode then.
 
 /// A path that has a bad percent escape, or decodes to something that is not UTF-8 or holds a NUL.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,8 +32,8 @@ pub fn decode_segment(segment: &str) -> Result<String, BadEscape> {
     decode(segment, b'+')
 }
 
-/// The name-value pairs of a query, decoded (`+` is a space). A pair without `=` has an empty value; empty pairs are skipped. The offset of
-/// a bad escape counts from the start of the query.
+/// The name-value pairs of a query, decoded (`+` is a space). A pair without `=` has an empty
+/// value; empty pairs are skipped. The offset of a bad escape counts from the start of the query.
 pub fn query_pairs(query: &str) -> impl Iterator<Item = Result<(String, String), BadEscape>> {
     let mut start = 0;
     query.split('&').filter_map(move |pair| {
@@ -79,7 +80,8 @@ fn escaped_byte(bytes: &[u8], at: usize) -> Option<u8> {
     Some((digit(1)? << 4 | digit(2)?) as u8)
 }
 
-/// Where the decoded byte of this offset is written in the encoded text, whose escapes are all complete.
+/// Where the decoded byte of this offset is written in the encoded text, whose escapes are all
+/// complete.
 fn encoded_offset(bytes: &[u8], decoded_offset: usize) -> usize {
     (0..decoded_offset).fold(0, |at, _| if bytes[at] == b'%' { at + 3 } else { at + 1 })
 }

@@ -1,5 +1,5 @@
-//! The incremental decoder, however its input is cut, finds what a decoder written for whole inputs finds, and leaves alone what stands behind
-//! the body.
+//! The incremental decoder, however its input is cut, finds what a decoder written for whole inputs
+//! finds, and leaves alone what stands behind the body.
 
 use nabu_net::http::body::{ChunkDecoder, ChunkEvent};
 
@@ -58,7 +58,8 @@ fn decode_in_pieces(input: &[u8], mut pieces: impl Iterator<Item = usize>) -> Ve
     }
 }
 
-/// The grammar of RFC 9112, section 7.1, line by line; `None` when the input is not, or not yet, a whole body.
+/// The grammar of RFC 9112, section 7.1, line by line; `None` when the input is not, or not yet, a
+/// whole body.
 fn decode_whole(input: &[u8]) -> Option<(Vec<u8>, usize)> {
     let mut data = Vec::new();
     let mut rest = input;

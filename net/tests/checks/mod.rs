@@ -1,7 +1,9 @@
-//! The properties that hold for every input, one function a fuzz target. They live here once: the fuzz targets under `fuzz/` and the replay of
-//! the corpora in `corpus.rs` call the same ones. Each takes raw bytes and panics when its property does not hold.
+//! The properties that hold for every input, one function a fuzz target. They live here once: the
+//! fuzz targets under `fuzz/` and the replay of the corpora in `corpus.rs` call the same ones. Each
+//! takes raw bytes and panics when its property does not hold.
 //!
-//! How an input is cut into pieces follows from its bytes, so that an input alone reproduces a failure.
+//! How an input is cut into pieces follows from its bytes, so that an input alone reproduces a
+//! failure.
 
 mod chunked;
 mod request_head;

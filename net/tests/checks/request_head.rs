@@ -1,5 +1,6 @@
-//! Whatever our parser takes, httparse takes too and reads the same from it; the framing follows from the fields by the rules of RFC 9112 written
-//! down a second time; and no way of cutting the input changes the verdict.
+//! Whatever our parser takes, httparse takes too and reads the same from it; the framing follows
+//! from the fields by the rules of RFC 9112 written down a second time; and no way of cutting the
+//! input changes the verdict.
 
 use nabu_net::http::head::{BodyFraming, HeadError, HeadLimits, HeadParser, Method, RequestHead};
 
@@ -50,7 +51,8 @@ fn facts(verdict: &Result<Option<RequestHead>, HeadError>, input: &[u8]) -> Stri
     format!("{:?}", verdict.as_ref().map(|head| head.as_ref().map(of_head)))
 }
 
-/// What stands behind a head is judged by the parser that read the head as by a fresh one: nothing stays behind in it.
+/// What stands behind a head is judged by the parser that read the head as by a fresh one: nothing
+/// stays behind in it.
 fn assert_parser_is_fresh_again(parser: &mut HeadParser, input: &[u8]) {
     let again = parser.parse(input);
     assert_eq!(facts(&again, input), facts(&HeadParser::new(LIMITS).parse(input), input));

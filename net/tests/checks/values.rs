@@ -1,5 +1,5 @@
-//! Values that clients choose: ranges, conditions, dates, percent escapes. Nothing panics, ranges stay inside, and what is understood can be
-//! written down again.
+//! Values that clients choose: ranges, conditions, dates, percent escapes. Nothing panics, ranges
+//! stay inside, and what is understood can be written down again.
 
 use nabu_net::http::date::{format_http_date, parse_http_date};
 use nabu_net::http::range::{RangeOutcome, evaluate_range, if_match, if_none_match, if_range};

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// Why a head is refused. The connection must be closed after the answer: what follows can't be trusted.
+/// Why a head is refused. The connection must be closed after the answer: what follows can't be
+/// trusted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum HeadError {
     /// Not HTTP; the offset of the first byte that is wrong, and what was expected there.

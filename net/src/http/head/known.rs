@@ -1,5 +1,6 @@
-//! The fields that decide framing and connection handling, and the forms of the request target. Every rule here exists because two
-//! parsers that disagree on it can be made to see two different requests in the same bytes (RFC 9112, section 11.2).
+//! The fields that decide framing and connection handling, and the forms of the request target.
+//! Every rule here exists because two parsers that disagree on it can be made to see two different
+//! requests in the same bytes (RFC 9112, section 11.2).
 
 use super::{BodyFraming, HeadError, Method, RequestHead, Span};
 use crate::http::scan;
@@ -115,7 +116,8 @@ pub(super) struct Target {
     pub(super) authority: Span,
 }
 
-/// Takes the target in `start..end` apart (RFC 9112, section 3.2). On a form that does not fit the method: the offset and what was expected.
+/// Takes the target in `start..end` apart (RFC 9112, section 3.2). On a form that does not fit the
+/// method: the offset and what was expected.
 #[inline]
 pub(super) fn split_target(
     method: Method,
@@ -171,7 +173,8 @@ fn split_rare_target(
     Ok(Target { path: Span::new(path_start, end), authority: Span::new(authority_start, path_start) })
 }
 
-/// `uri-host [ ":" port ]` (RFC 9110, section 7.2), the host not empty (section 4.2.1), and without userinfo (section 4.2.4).
+/// `uri-host [ ":" port ]` (RFC 9110, section 7.2), the host not empty (section 4.2.1), and without
+/// userinfo (section 4.2.4).
 fn is_authority(value: &[u8]) -> bool {
     let port_digits = value.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
     let host = match value.split_at(value.len() - port_digits) {
@@ -184,7 +187,8 @@ fn is_authority(value: &[u8]) -> bool {
     }
 }
 
-/// What stands between brackets: the characters of an IPv6 address. Whether it is one matters to nobody here.
+/// What stands between brackets: the characters of an IPv6 address. Whether it is one matters to
+/// nobody here.
 fn is_address_literal(literal: &[u8]) -> bool {
     !literal.is_empty() && literal.iter().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.'))
 }

@@ -1,8 +1,9 @@
-//! The request head (RFC 9112): what a parsed head says. The parser is in `parser`, the meaning of the fields that decide framing in
-//! `known`, the refusals in `error`.
+//! The request head (RFC 9112): what a parsed head says. The parser is in `parser`, the meaning of
+//! the fields that decide framing in `known`, the refusals in `error`.
 //!
-//! Invariants: a [`RequestHead`] exists only for a head that passed every check, so its framing is unambiguous. It holds offsets, not
-//! bytes: its accessors take the same input that was parsed, and panic on an input they do not fit. Method, target and field names are ASCII.
+//! Invariants: a [`RequestHead`] exists only for a head that passed every check, so its framing is
+//! unambiguous. It holds offsets, not bytes: its accessors take the same input that was parsed, and
+//! panic on an input they do not fit. Method, target and field names are ASCII.
 
 mod error;
 mod known;
@@ -15,8 +16,8 @@ use std::ops::Range;
 pub use error::HeadError;
 pub use parser::HeadParser;
 
-/// Offsets in a head are kept in 16 bits, which halves what a head costs to store; this is the largest that needs no more: the last
-/// field ends four bytes before the head does.
+/// Offsets in a head are kept in 16 bits, which halves what a head costs to store; this is the
+/// largest that needs no more: the last field ends four bytes before the head does.
 pub const HEAD_BYTES_MAX: usize = 1 << 16;
 /// Fields of a head that are kept without allocating.
 pub const FIELDS_INLINE: usize = 32;
@@ -28,7 +29,8 @@ pub const EMPTY_LINES_MAX: usize = 4;
 /// What a head may take at most.
 #[derive(Clone, Copy, Debug)]
 pub struct HeadLimits {
-    /// Bytes of the whole head, request line and empty line included; at most [`HEAD_BYTES_MAX`]. Over it: [`HeadError::TooLarge`] (431).
+    /// Bytes of the whole head, request line and empty line included; at most [`HEAD_BYTES_MAX`].
+    /// Over it: [`HeadError::TooLarge`] (431).
     pub head_bytes: usize,
     /// Bytes of the request target. Over it: [`HeadError::TargetTooLong`] (414).
     pub target_bytes: usize,
@@ -163,7 +165,8 @@ impl RequestHead {
         }
     }
 
-    /// Makes it the empty head again; keeps what was allocated. Spans beyond the count are never looked at, and stay.
+    /// Makes it the empty head again; keeps what was allocated. Spans beyond the count are never
+    /// looked at, and stay.
     fn clear(&mut self) {
         self.field_count = 0;
         self.spill.clear();
@@ -202,8 +205,8 @@ impl RequestHead {
         self.method_name.text(input)
     }
 
-    /// The target in origin form (an absolute form has lost its scheme and authority), ASCII, not decoded. `*` for `OPTIONS` of the
-    /// server as a whole, and `HOST:PORT` for `CONNECT`.
+    /// The target in origin form (an absolute form has lost its scheme and authority), ASCII, not
+    /// decoded. `*` for `OPTIONS` of the server as a whole, and `HOST:PORT` for `CONNECT`.
     pub fn target<'i>(&self, input: &'i [u8]) -> &'i str {
         match self.target.range().is_empty() {
             false => self.target.text(input),
@@ -212,8 +215,8 @@ impl RequestHead {
         }
     }
 
-    /// The host asked for, with its port if one was given: the authority of an absolute form, else the `Host` field (RFC 9112, section 3.2.2).
-    /// `None` only in HTTP/1.0.
+    /// The host asked for, with its port if one was given: the authority of an absolute form, else
+    /// the `Host` field (RFC 9112, section 3.2.2). `None` only in HTTP/1.0.
     pub fn host<'i>(&self, input: &'i [u8]) -> Option<&'i str> {
         (!self.host.range().is_empty()).then(|| self.host.text(input))
     }
@@ -236,12 +239,14 @@ impl RequestHead {
         self.has_connection_upgrade && !self.is_http_10
     }
 
-    /// Whether the client waits for `100 Continue` before it sends the body. Without a body there is nothing to wait for.
+    /// Whether the client waits for `100 Continue` before it sends the body. Without a body there
+    /// is nothing to wait for.
     pub fn expects_continue(&self) -> bool {
         self.has_expect_continue && !matches!(self.framing, BodyFraming::None | BodyFraming::Length(0))
     }
 
-    /// The value of the first field of this name (`name` in lowercase), without surrounding whitespace.
+    /// The value of the first field of this name (`name` in lowercase), without surrounding
+    /// whitespace.
     pub fn field<'i>(&self, input: &'i [u8], name: &str) -> Option<&'i [u8]> {
         debug_assert!(!name.bytes().any(|byte| byte.is_ascii_uppercase()), "{name} is looked up in lowercase");
         self.spans()

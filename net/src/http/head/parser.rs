@@ -1,12 +1,13 @@
 //! The request head parser: strict and incremental (RFC 9112, sections 2 to 5).
 //!
 //! Invariants:
-//! - The verdict depends on the bytes alone, never on how they were cut into calls: every check is tied to a place in the input, the
-//!   first place that fails decides, and limits are places too.
-//! - What was looked at is not looked at again when more comes: between calls the parser keeps the stage it is in and how far that stage has
-//!   looked.
+//! - The verdict depends on the bytes alone, never on how they were cut into calls: every check is
+//!   tied to a place in the input, the first place that fails decides, and limits are places too.
+//! - What was looked at is not looked at again when more comes: between calls the parser keeps the
+//!   stage it is in and how far that stage has looked.
 //! - Refused as early as the bytes show it: the rest of a bad head is never waited for.
-//! - Line ends are exactly CR LF. A CR or LF anywhere else, folded lines, whitespace around a field name, and control bytes are errors.
+//! - Line ends are exactly CR LF. A CR or LF anywhere else, folded lines, whitespace around a field
+//!   name, and control bytes are errors.
 
 use super::known::{self, Target};
 use super::{
@@ -32,7 +33,8 @@ enum Stage {
 #[derive(Clone, Copy, Debug)]
 struct Progress {
     stage: Stage,
-    /// Where the element that the stage reads starts: the method, the target, the version, a field line.
+    /// Where the element that the stage reads starts: the method, the target, the version, a field
+    /// line.
     start: usize,
     /// Everything before it has been looked at; in `start..=input.len()`.
     scanned: usize,
@@ -57,8 +59,8 @@ impl Progress {
     };
 }
 
-/// Parses heads of one connection, one after another; remembers how far it looked, so that a head that trickles in costs its
-/// length once.
+/// Parses heads of one connection, one after another; remembers how far it looked, so that a head
+/// that trickles in costs its length once.
 #[derive(Debug)]
 pub struct HeadParser {
     limits: HeadLimits,
@@ -78,14 +80,14 @@ impl HeadParser {
         Self { limits, progress: Progress::START, head: RequestHead::empty() }
     }
 
-    /// Parses a head at the start of `input`; `None` when it is not complete yet (call again with the same bytes and more).
-    /// After a head or an error the parser is fresh again.
+    /// Parses a head at the start of `input`; `None` when it is not complete yet (call again with
+    /// the same bytes and more). After a head or an error the parser is fresh again.
     pub fn parse(&mut self, input: &[u8]) -> Result<Option<RequestHead>, HeadError> {
         Ok(self.parse_in_place(input)?.cloned())
     }
 
-    /// Does what [`HeadParser::parse`] does, and lends the head until the next call instead of copying it out, which takes about 10 ns of
-    /// the 80 that a small head takes.
+    /// Does what [`HeadParser::parse`] does, and lends the head until the next call instead of
+    /// copying it out, which takes about 10 ns of the 80 that a small head takes.
     #[inline]
     pub fn parse_in_place(&mut self, input: &[u8]) -> Result<Option<&RequestHead>, HeadError> {
         let window = &input[..input.len().min(self.limits.head_bytes)];
@@ -246,8 +248,9 @@ impl Reading<'_> {
         unreachable!("a line that passes is one of the two versions served");
     }
 
-    /// The end of a line is searched from its start, not from its colon: the two searches do not wait for each other then, and a processor
-    /// runs both at once. The name is judged first all the same.
+    /// The end of a line is searched from its start, not from its colon: the two searches do not
+    /// wait for each other then, and a processor runs both at once. The name is judged first all
+    /// the same.
     fn read_fields(&mut self) -> Result<bool, HeadError> {
         let mut line = self.progress.start;
         let mut scanned = self.progress.scanned;

@@ -1,4 +1,5 @@
-//! The fields that decide framing, routing and the life of the connection; above all the ways to smuggle a request past them.
+//! The fields that decide framing, routing and the life of the connection; above all the ways to
+//! smuggle a request past them.
 
 use super::super::known::*;
 use super::*;
@@ -10,8 +11,8 @@ fn framing(reason: &'static str) -> HeadError {
     HeadError::Framing { reason }
 }
 
-/// Every way known to make two parsers see two requests in one by their fields; those by line ends and whitespace are in the tables of
-/// broken lines above. What the fields are, and the answer.
+/// Every way known to make two parsers see two requests in one by their fields; those by line ends
+/// and whitespace are in the tables of broken lines above. What the fields are, and the answer.
 fn smuggling_cases() -> Vec<(&'static str, &'static str, &'static str, HeadError)> {
     let both = framing(BOTH_FRAMINGS);
     let repeated = framing(CONTENT_LENGTH_REPEATED);

@@ -1,5 +1,6 @@
-//! What the head parser takes, what it refuses, and that neither depends on how the bytes arrive. Every verdict here is one that all ways of
-//! cutting the input agree on. The fields with a meaning of their own are in `meaning`.
+//! What the head parser takes, what it refuses, and that neither depends on how the bytes arrive.
+//! Every verdict here is one that all ways of cutting the input agree on. The fields with a meaning
+//! of their own are in `meaning`.
 
 mod meaning;
 
