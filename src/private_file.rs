@@ -32,8 +32,8 @@ pub fn warn_if_shared(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Refuses a file or directory that belongs to another user than this process runs as, or that others may
-/// write: what it says or holds could be theirs.
+/// Refuses a file or directory that belongs to another user than this process runs as, or that
+/// others may write: what it says or holds could be theirs.
 ///
 /// # Errors
 /// Its owner or its mode, with the remedy; or it can't be looked at.

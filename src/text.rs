@@ -1,5 +1,6 @@
-//! Text of others, where it could deceive: control characters drive a terminal, and those that change the
-//! direction of writing make a line read as something else (Unicode Technical Report 36, section 2.8).
+//! Text of others, where it could deceive: control characters drive a terminal, and those that
+//! change the direction of writing make a line read as something else (Unicode Technical Report 36,
+//! section 2.8).
 
 /// Whether a character acts on the text around it and is no part of it.
 pub fn is_control(character: char) -> bool {

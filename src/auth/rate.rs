@@ -1,7 +1,8 @@
 //! How often a token may ask, and for how many bytes: one counter a limit, shared by all cores.
 //!
-//! The algorithm is GCRA (ITU-T I.371, "virtual scheduling"): the counter is the time at which everything that was granted would have been due at the agreed
-//! rate. A request is granted when that is no more than a burst ahead of now. One atomic word, no lock, no timer.
+//! The algorithm is GCRA (ITU-T I.371, "virtual scheduling"): the counter is the time at which
+//! everything that was granted would have been due at the agreed rate. A request is granted when
+//! that is no more than a burst ahead of now. One atomic word, no lock, no timer.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,6 +1,8 @@
-//! Tokens that were verified lately, so that a JWT costs one signature check and not one for each request. Each core has its own.
+//! Tokens that were verified lately, so that a JWT costs one signature check and not one for each
+//! request. Each core has its own.
 //!
-//! A token is known by its SHA-256, and for no longer than it is good. When there is no room the ones that are not good any more go, or else some go.
+//! A token is known by its SHA-256, and for no longer than it is good. When there is no room the
+//! ones that are not good any more go, or else some go.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -14,7 +14,8 @@ use super::error::HttpError;
 use super::exchange::turn_away;
 use super::transport::Transport;
 
-/// How long to leave the listener alone after an error: the usual one is that descriptors have run out, and only time mends it.
+/// How long to leave the listener alone after an error: the usual one is that descriptors have run
+/// out, and only time mends it.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// Connections over the limit that are told so at one time; more are closed without a word.
 const REFUSALS_MAX: usize = 256;

@@ -1,7 +1,8 @@
 //! Who changed what, and who was refused: the target `nabu_store::audit` of the log.
 //!
 //! Changes are logged where `log.audit` says so, refusals always, but for those beyond
-//! [`REFUSALS_PER_SECOND_MAX`], which the next one counts: whoever is refused costs no more than that.
+//! [`REFUSALS_PER_SECOND_MAX`], which the next one counts: whoever is refused costs no more than
+//! that.
 
 use std::cell::Cell;
 

@@ -1,5 +1,5 @@
-//! Conditional requests and ranges: what a request selects of a representation (RFC 9110, sections 13
-//! and 14).
+//! Conditional requests and ranges: what a request selects of a representation (RFC 9110, sections
+//! 13 and 14).
 
 use std::ops::Range;
 

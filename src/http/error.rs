@@ -1,9 +1,9 @@
 //! Errors as HTTP knows them: a status, a short phrase, a message, and header fields. The body they
 //! become is up to the API that answers: it hands in a [`Render`].
 //!
-//! `error` is a short phrase that programs match on and that never changes; `message` names the value
-//! that was wrong and what to do. What only the operator may see (paths, what the kernel said) goes
-//! to the log through [`HttpError::cause`], never to the client.
+//! `error` is a short phrase that programs match on and that never changes; `message` names the
+//! value that was wrong and what to do. What only the operator may see (paths, what the kernel
+//! said) goes to the log through [`HttpError::cause`], never to the client.
 
 use nabu_net::http::head::HeadError;
 

@@ -1,6 +1,6 @@
 //! HTTP/1.1 on the engine's runtime: connections, the requests on them, and how their bytes move.
-//! It knows no API, no store and no node: what a request means is decided by the [`Service`] that each
-//! core is given.
+//! It knows no API, no store and no node: what a request means is decided by the [`Service`] that
+//! each core is given.
 //!
 //! | file | noun |
 //! | --- | --- |

@@ -1,4 +1,5 @@
-//! The bytes of a blob behind the head of the answer, by the cheapest way that the peer and the kernel allow.
+//! The bytes of a blob behind the head of the answer, by the cheapest way that the peer and the
+//! kernel allow.
 //!
 //! | what | how |
 //! | --- | --- |

@@ -1,10 +1,11 @@
-//! Takes one long string out of a JSON object while it comes in, so that a document with a large member
-//! needs no memory for it.
+//! Takes one long string out of a JSON object while it comes in, so that a document with a large
+//! member needs no memory for it.
 //!
-//! [`Split`] hands out the characters of the member in pieces and keeps the rest of the text, with an
-//! empty string in the member's place. The rest is parsed when it is whole ([`super::Document`]); since
-//! the string that was taken out is checked here, the rest is JSON exactly if all of it was. Until then
-//! nothing is known of the text, so what was made of the member counts for nothing.
+//! [`Split`] hands out the characters of the member in pieces and keeps the rest of the text, with
+//! an empty string in the member's place. The rest is parsed when it is whole
+//! ([`super::Document`]); since the string that was taken out is checked here, the rest is JSON
+//! exactly if all of it was. Until then nothing is known of the text, so what was made of the
+//! member counts for nothing.
 //!
 //! Keys are compared as they are written, or unescaped where they have escapes.
 
@@ -42,7 +43,8 @@ pub struct Split {
     is_member: bool,
     /// How much of the text was looked at.
     taken: usize,
-    /// Where in the rest the end of the member is, once it has come, and how many bytes were taken out there.
+    /// Where in the rest the end of the member is, once it has come, and how many bytes were taken
+    /// out there.
     cut: Option<(usize, usize)>,
     cut_bytes: usize,
     escape: Vec<u8>,
@@ -85,7 +87,8 @@ impl Split {
     /// Looks at a part of `text`, which is not empty; says how much of it that was, and what it is.
     ///
     /// # Errors
-    /// 400 for what can be in no string of JSON, 413 where too much would be kept, 422 for a second member.
+    /// 400 for what can be in no string of JSON, 413 where too much would be kept, 422 for a second
+    /// member.
     pub fn next<'t>(&mut self, text: &'t [u8]) -> Result<(usize, Piece<'t>), HttpError> {
         let (count, piece) = match self.state {
             State::Member => self.in_member(text)?,
@@ -145,7 +148,8 @@ impl Split {
                 }
                 let digits = std::str::from_utf8(digits).expect("hexadecimal digits");
                 let unit = u32::from_str_radix(digits, 16).expect("four hexadecimal digits");
-                // Halves of a pair are no characters, and none of either is part of what the member may hold.
+                // Halves of a pair are no characters, and none of either is part of what the member
+                // may hold.
                 char::from_u32(unit).unwrap_or(char::REPLACEMENT_CHARACTER)
             }
             [plain @ (b'"' | b'\\' | b'/')] => plain.into(),

@@ -1,5 +1,5 @@
-//! What every node serves beside its APIs: health, for those who decide whether to send it traffic, and
-//! metrics.
+//! What every node serves beside its APIs: health, for those who decide whether to send it traffic,
+//! and metrics.
 
 mod health;
 mod metrics;
