@@ -1,4 +1,4 @@
-//! Small files that are for the eyes of the server's user alone: tokens and keys.
+//! Small files that only the server's user should read: tokens and keys.
 
 use std::fs::{self, File};
 use std::io::{self, Read};

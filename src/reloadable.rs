@@ -1,8 +1,8 @@
 //! What SIGHUP replaces while the server runs: certificates, tokens, keys of JWTs.
 //!
-//! The value is replaced whole: who has it goes on with what it has, who asks gets the new one.
-//! Each core keeps a reference of its own and looks at a counter before it uses that, so that
-//! asking costs no lock.
+//! The value is replaced as a whole: whoever holds the old one keeps it, and the next caller gets
+//! the new one. Each core keeps a reference of its own and looks at a counter before it uses that,
+//! so that asking costs no lock.
 
 use std::cell::{Cell, Ref, RefCell};
 use std::sync::atomic::{AtomicU64, Ordering};

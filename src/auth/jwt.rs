@@ -3,7 +3,7 @@
 //!
 //! A key verifies the one algorithm of its kind, whatever a token's header says: RSA keys RS256,
 //! P-256 keys ES256, Ed25519 keys EdDSA, and secrets HS256. So a public key is never taken for a
-//! secret, and `none` is no algorithm. No part of a token is ever printed or answered.
+//! secret, and `none` is no algorithm. No part of a token is ever printed or sent back.
 
 use std::collections::BTreeMap;
 use std::fmt;

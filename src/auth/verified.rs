@@ -38,7 +38,7 @@ impl VerifiedTokens {
             self.tokens.retain(|_, known| now < known.verified.expires_at);
         }
         if self.tokens.len() >= TOKENS_MAX {
-            // In the order of the table, which is as good as random.
+            // In the order of the table, which is effectively random.
             let mut kept = 0;
             self.tokens.retain(|_, _| {
                 kept += 1;

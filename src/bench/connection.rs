@@ -117,7 +117,7 @@ impl<M: Meter> Connection<M> {
         &mut self.head
     }
 
-    /// Sends the head alone and receives the answer.
+    /// Sends only the head and receives the answer.
     pub async fn ask(&mut self, to: AnswerTo, body: BodyUse<'_>) -> Result<Answer, RequestError> {
         self.extend_deadline();
         let (sent, head) = self.stream.send(std::mem::take(&mut self.head)).await;
@@ -178,7 +178,7 @@ impl<M: Meter> Connection<M> {
             keep_alive: head.keep_alive(),
         };
         if !(200..300).contains(&head.status()) && !matches!(body, BodyUse::Keep(_)) {
-            // An error's body is no object.
+            // An error's body isn't an object.
             body = BodyUse::Ignore;
         }
         let mut decoder = ChunkDecoder::new();

@@ -3,11 +3,11 @@
 //! | file | question |
 //! | --- | --- |
 //! | `plan` | what was asked for? |
-//! | `mix`, `sizes`, `popularity`, `content`, `schedule` | which request comes next, of which object, with which bytes, and when? |
+//! | `mix`, `sizes`, `popularity`, `content`, `schedule` | what is requested next, and when? |
 //! | `target` | how is that written for this server? |
 //! | `connection` | one connection: a request out, its answer in |
 //! | `prepare`, `worker` | one core: uploading the objects first; then the load |
-//! | `recorder`, `gauges`, `failure` | what happened, counted by one core, and shown to the one who watches |
+//! | `recorder`, `gauges`, `failure` | what happened, counted by one core, and its live display |
 //! | `monitor`, `server_cpu` | the thread that watches: progress, and what the processes used |
 //! | `report`, `percentiles` | the result as a table, as JSON, and as a distribution for plots |
 //!

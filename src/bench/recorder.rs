@@ -15,7 +15,7 @@ use super::mix::Operation;
 /// hour.
 const LATENCY_MAX_NS: u64 = 3_600 * 1_000_000_000;
 const DIGITS: u8 = 3;
-/// Kinds of errors that are told apart; what comes after these is counted together.
+/// Kinds of errors that are counted apart; further kinds are counted together.
 const ERROR_KINDS_MAX: usize = 64;
 const OTHER_ERRORS: &str = "other errors";
 

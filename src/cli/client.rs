@@ -34,7 +34,7 @@ const JSON_BYTES_MAX: u64 = 4 << 20;
 /// The most bytes read of an error's answer.
 const ERROR_BYTES_MAX: u64 = 64 << 10;
 
-/// Where the server is, and who asks.
+/// The server's address, and the caller's token.
 #[derive(Args, Clone)]
 pub struct ApiOptions {
     /// The server's address

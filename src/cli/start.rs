@@ -150,7 +150,7 @@ fn refuse_foreign_dir(dir: &Path) -> Result<(), Failure> {
             let message = format!("the data directory {} is refused: {error}", dir.display());
             Err(Failure::new(Exit::Failed, "untrusted directory", message))
         }
-        // One that is missing, or can't be looked at, is told by the store.
+        // The store reports one that is missing or can't be examined.
         Err(_) => Ok(()),
     }
 }

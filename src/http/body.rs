@@ -23,7 +23,7 @@ const DRAIN_BYTES_MAX: u64 = 256 << 10;
 /// The longest time for that.
 const DRAIN_MS: u64 = 2_000;
 
-/// The most bytes that a handler takes of a body, and what a client is told that sends more.
+/// The most bytes that a handler takes of a body, and the error for a client that sends more.
 #[derive(Clone, Copy)]
 pub struct SizeLimit {
     pub bytes: u64,

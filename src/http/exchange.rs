@@ -78,7 +78,7 @@ pub struct Exchange {
     pub route: Cell<RouteId>,
     /// How an error becomes a body.
     pub render: Cell<Render>,
-    /// Who asks, as the log names it; known where a log may want it.
+    /// The caller's name for the log; set only if a log may want it.
     pub caller: OnceCell<String>,
     /// The blob that it is about.
     pub blob_id: Cell<Option<BlobId>>,
@@ -239,7 +239,7 @@ impl Exchange {
         }
     }
 
-    /// What is written is about to leave, with so many bytes behind it. Returns the time.
+    /// What is written is about to leave, with `behind` bytes after it. Returns the time.
     fn leaves(&mut self, behind: usize) -> Instant {
         let now = self.departs(self.out.len() + behind);
         if self.first_byte.is_none() {

@@ -1,7 +1,7 @@
 //! What is said of a request when it is over: the metrics, the access log, and the log of slow
 //! requests.
 //!
-//! No token ends up here: of the target only the path is told, and of the header fields only the
+//! No token ends up here: of the target only the path is logged, and of the header fields only the
 //! user agent.
 
 use std::cell::Cell;
@@ -147,8 +147,7 @@ impl Exchange {
     }
 }
 
-/// Whether the server took too long for a request of so many bytes. A threshold of zero takes them
-/// all.
+/// Whether the server took too long for a request of `bytes`. A threshold of zero takes them all.
 fn is_slow(own_ns: u64, bytes: u64, threshold_ns: u64) -> bool {
     let allowed_ns = u128::from(bytes) * 1_000_000_000 / u128::from(FLOOR_BYTES_PER_SECOND);
     threshold_ns == 0 || u128::from(own_ns) >= u128::from(threshold_ns) + allowed_ns

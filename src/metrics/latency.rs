@@ -32,7 +32,7 @@ pub const BOUNDS_US: [u64; 21] = [
     60_000_000,
     300_000_000,
 ];
-/// The longest duration that is told from longer ones: an hour.
+/// The longest duration that is distinguished from longer ones: an hour.
 const MICROSECONDS_MAX: u64 = 3_600_000_000;
 const SIGNIFICANT_DIGITS: u8 = 2;
 

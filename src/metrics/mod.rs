@@ -4,8 +4,8 @@
 //! | --- | --- |
 //! | [`route`] | the number of a class of requests that is counted apart |
 //! | [`latency`] | a histogram of durations, and the buckets it is shown in |
-//! | [`recorder`] | what one core counts, and a copy of that |
-//! | [`collector`] | how one core gets the copies of all |
+//! | [`recorder`] | what one core counts, and snapshots of it |
+//! | [`collector`] | how one core gets the snapshots of all |
 //! | [`process`] | what the kernel knows of this process |
 //! | [`text`] | the Prometheus text format |
 //! | [`render`] | every family, its type and its meaning |

@@ -1,4 +1,4 @@
-//! What one core counts, and a copy of that.
+//! What one core counts, and snapshots of it.
 //!
 //! A [`Recorder`] belongs to one core and never leaves it. What a request adds is added when it is
 //! over, in one call.

@@ -59,7 +59,7 @@ struct Core {
     shard: RefCell<Option<Shard<RingIo>>>,
 }
 
-/// What a core is told.
+/// A message to a core.
 pub enum CoreMessage {
     /// The first core listens here: bind the same address.
     Bound(SocketAddr),

@@ -84,8 +84,8 @@ impl DirectoryLocks {
     }
 }
 
-/// Makes a call that asks a disk, and gives it up when there is no answer in time. The thread that
-/// waits for it is left to itself.
+/// Makes a call to a disk, and gives up if the disk doesn't answer in time. The thread that waits
+/// for it is left to itself.
 ///
 /// # Errors
 /// A message that names the directory and the remedy.

@@ -70,7 +70,7 @@ fn show(seconds: i64) -> String {
     }
 }
 
-/// `None` when it is no certificate as the standard describes it.
+/// `None` if it isn't a certificate as the standard describes it.
 fn validity_of(certificate: &[u8]) -> Option<Validity> {
     let (certificate, _) = expect(SEQUENCE, certificate)?;
     let (to_be_signed, _) = expect(SEQUENCE, certificate)?;

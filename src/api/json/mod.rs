@@ -29,7 +29,7 @@ impl<'i> Document<'i> {
         Self::parse_where(body, |offset| offset)
     }
 
-    /// The same for a body of which each byte is told by the offset that `offset_of` gives.
+    /// The same for a body whose errors name the offsets that `offset_of` gives.
     fn parse_where(body: &'i mut [u8], offset_of: impl Fn(usize) -> usize) -> Result<Self, HttpError> {
         syntax::check(body).map_err(|error| refusal(error, &offset_of))?;
         let tape = simd_json::to_tape(body)

@@ -101,7 +101,7 @@ impl Split {
 
     /// The rest of the text; the member is an empty string in it, if it was there and a string.
     pub fn into_rest(self) -> Rest {
-        // A text that ends in the member ends too early, and that is told where it ends.
+        // A text that ends inside the member ends too early; the error names where.
         let is_open = matches!(self.state, State::Member | State::Escape);
         let end = is_open.then_some((self.rest.len(), self.cut_bytes));
         Rest { cut: self.cut.or(end), text: self.rest }
@@ -164,7 +164,8 @@ impl Split {
         Ok(Piece::Escaped(character))
     }
 
-    /// Keeps what is no part of the member, up to where that may begin; says how much that was.
+    /// Keeps what isn't part of the member, up to where the member may begin; returns how much that
+    /// was.
     fn kept(&mut self, text: &[u8]) -> Result<usize, HttpError> {
         for (index, byte) in text.iter().enumerate() {
             match self.state {
@@ -244,7 +245,7 @@ impl Split {
     }
 }
 
-/// A key without its escapes; one that can't be read is no name of ours.
+/// A key without its escapes; one that can't be read is none of ours.
 fn unescaped(key: &[u8]) -> String {
     let mut text = [b"\"", key, b"\""].concat();
     simd_json::from_slice(&mut text).unwrap_or_default()

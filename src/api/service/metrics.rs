@@ -1,5 +1,5 @@
-//! `GET /metrics`: the counters of all cores in Prometheus text format. Not open to all: who may
-//! read blobs may read them.
+//! `GET /metrics`: the counters of all cores in Prometheus text format. It needs the role that
+//! reading blobs needs.
 
 use crate::api::context::Context;
 use crate::api::route::PathValues;

@@ -35,7 +35,7 @@ const CLOSE_NOTIFY: [u8; 2] = [1, 0];
 const KEY_UPDATE: [u8; 5] = [24, 0, 0, 1, 0];
 const KEY_UPDATE_REQUESTED: [u8; 5] = [24, 0, 0, 1, 1];
 
-/// The most bytes of a record that is no application data: an alert has 2, a key update 5.
+/// The most bytes of a record that isn't application data: an alert has 2, a key update 5.
 const CONTROL_BYTES_MAX: usize = 256;
 /// Records that a key encrypts (RFC 8446, section 5.5, rounded down to a power of two), and full
 /// records of plaintext.
@@ -244,7 +244,7 @@ impl KernelSession {
     }
 }
 
-/// Whether a receive failed because the next record is no application data.
+/// Whether a receive failed because the next record isn't application data.
 fn is_control(error: &io::Error) -> bool {
     /// `EIO`, on every architecture of Linux.
     const EIO: i32 = 5;

@@ -3,7 +3,7 @@
 //!
 //! | file | what it holds |
 //! | --- | --- |
-//! | this one | the choice, once for each connection, and what an exchange may do with any of them |
+//! | this one | the choice, once per connection, and what an exchange may do with each kind |
 //! | `handshake` | from an accepted socket to a transport |
 //! | `session` | TLS in this process: encrypting, decrypting, ending |
 //! | `kernel` | TLS in the kernel: the records that are no application data |
