@@ -10,7 +10,7 @@
 //! | [`core`] | what the connections of one core share |
 //! | [`exchange`] | one request and its answer |
 //! | [`body`] | the body of a request |
-//! | [`sending`], [`encrypting`], [`pace`] | the body of a large answer, without copies if possible |
+//! | [`sending`], [`encrypting`], [`pace`] | the body of a large answer, uncopied if possible |
 //! | [`transport`] | plain sockets, TLS in this process, TLS in the kernel |
 //! | [`conditions`] | conditional requests and ranges |
 //! | [`error`] | a refusal, before it has a body |
