@@ -1,4 +1,5 @@
-//! Who may do what: static tokens, kept as SHA-256 and compared in constant time, each with a role; and JWTs.
+//! Who may do what: static tokens, kept as SHA-256 and compared in constant time, each with a role;
+//! and JWTs.
 //!
 //! | room | question it answers |
 //! | --- | --- |
@@ -9,8 +10,8 @@
 //! | `access` | which tokens and keys are good as of now, also after a reload? |
 //! | `rate` | has a token asked for too much? |
 //!
-//! No token and no hash of one is ever printed, in messages and `Debug` neither: a line of a token file that can't be read is named by its
-//! number, not by its content.
+//! No token and no hash of one is ever printed, in messages and `Debug` neither: a line of a token
+//! file that can't be read is named by its number, not by its content.
 
 mod access;
 pub mod admin_token;
@@ -71,7 +72,8 @@ impl fmt::Display for Role {
     }
 }
 
-/// A word that is no role. It doesn't say which word: in a file whose columns are mixed up it can be a token.
+/// A word that is no role. It doesn't say which word: in a file whose columns are mixed up it can
+/// be a token.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct InvalidRole;
 
@@ -140,7 +142,8 @@ impl fmt::Debug for Tokens {
 }
 
 impl Tokens {
-    /// Reads a token file, and counts what each token asks for against `default` or what its line says.
+    /// Reads a token file, and counts what each token asks for against `default` or what its line
+    /// says.
     ///
     /// # Errors
     /// A message that names the file, the line and the remedy.
@@ -177,11 +180,14 @@ impl Tokens {
         }
     }
 
-    /// Reads the text of a token file: `ROLE SHA256HEX [NAME] [LIMIT…]` or `ROLE plain:TOKEN [NAME] [LIMIT…]` a line; a word that begins with `#` starts a
-    /// comment. Limits are `requests_per_second=N`, `burst=N` and `bytes_per_second=SIZE`. Lines may end with CR LF. A token without a name goes by `line-N`.
+    /// Reads the text of a token file: `ROLE SHA256HEX [NAME] [LIMIT…]` or
+    /// `ROLE plain:TOKEN [NAME] [LIMIT…]` a line; a word that begins with `#` starts a comment.
+    /// Limits are `requests_per_second=N`, `burst=N` and `bytes_per_second=SIZE`. Lines may end
+    /// with CR LF. A token without a name goes by `line-N`.
     ///
     /// # Errors
-    /// The first line that is wrong. A file without a token is not an error here: see [`Tokens::is_empty`].
+    /// The first line that is wrong. A file without a token is not an error here: see
+    /// [`Tokens::is_empty`].
     pub fn parse(text: &str) -> Result<Tokens, TokenFileError> {
         let mut tokens = Self::default();
         let mut lines: Vec<usize> = Vec::new();
@@ -212,12 +218,14 @@ impl Tokens {
         self.entries.push(Entry { hash, role, name: name.to_owned(), rate: RateLimit::default(), bucket: None });
     }
 
-    /// The role of a token, and the name it goes by in the logs; `None` when it is unknown. Takes the same time whichever token matches.
+    /// The role of a token, and the name it goes by in the logs; `None` when it is unknown. Takes
+    /// the same time whichever token matches.
     pub fn role_of(&self, token: &[u8]) -> Option<(Role, &str)> {
         self.find(&hash_of(token)).map(|token| (token.role, token.name))
     }
 
-    /// The token with this SHA-256; `None` when it is unknown. Takes the same time whichever token matches.
+    /// The token with this SHA-256; `None` when it is unknown. Takes the same time whichever token
+    /// matches.
     pub fn find(&self, hash: &[u8; 32]) -> Option<TokenRef<'_>> {
         const NONE: u64 = u64::MAX;
         let mut found = NONE;
@@ -240,7 +248,8 @@ impl Tokens {
     }
 }
 
-/// What a plain token must be: 16 to 1024 visible ASCII characters, so that it fits in a header as it is.
+/// What a plain token must be: 16 to 1024 visible ASCII characters, so that it fits in a header as
+/// it is.
 ///
 /// # Errors
 /// What is wrong with it, without showing it.
@@ -315,7 +324,8 @@ fn read_limit(rate: &mut RateLimit, key: &str, value: &str) -> Result<(), String
     Ok(())
 }
 
-/// What a line says over what is configured for all. A rate of its own comes with a burst of its own.
+/// What a line says over what is configured for all. A rate of its own comes with a burst of its
+/// own.
 fn effective(line: RateLimit, default: RateLimit) -> RateLimit {
     let requests = if line.requests_per_second.is_some() { line } else { default };
     RateLimit {

@@ -1,4 +1,4 @@
-//! What the server is told: flags over environment over file over defaults.
+//! The server's configuration: flags over environment over file over defaults.
 //!
 //! [`load`] reads every layer, checks every value in every layer (one that a higher layer overrides
 //! too), and then how the values relate. It reports everything that is wrong at once, and each
@@ -13,7 +13,7 @@
 //! | `number`, `words`, `size` | is this one value right? |
 //! | `bounds` | which bounds have a reason, and how do they relate? |
 //! | `values`, `limits`, `log`, `security` | which field holds the value? |
-//! | `flags`, `document`, `raw` | what do the command line, the environment and the YAML say, unchecked? |
+//! | `flags`, `document`, `raw` | what do command line, environment and YAML say, unchecked? |
 //! | `layers` | which settings does each layer give? |
 //! | `nearest` | which key was meant? |
 //! | `settle` | what do the layers say together, and do the values go together? |

@@ -1,4 +1,4 @@
-//! Small files that are for the eyes of the server's user alone: tokens and keys.
+//! Small files that only the server's user should read: tokens and keys.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -32,8 +32,8 @@ pub fn warn_if_shared(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Refuses a file or directory that belongs to another user than this process runs as, or that others may
-/// write: what it says or holds could be theirs.
+/// Refuses a file or directory that belongs to another user than this process runs as, or that
+/// others may write: what it says or holds could be theirs.
 ///
 /// # Errors
 /// Its owner or its mode, with the remedy; or it can't be looked at.

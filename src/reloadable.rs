@@ -1,7 +1,8 @@
 //! What SIGHUP replaces while the server runs: certificates, tokens, keys of JWTs.
 //!
-//! The value is replaced whole: who has it goes on with what it has, who asks gets the new one. Each core keeps a reference of its own and looks at a
-//! counter before it uses that, so that asking costs no lock.
+//! The value is replaced as a whole: whoever holds the old one keeps it, and the next caller gets
+//! the new one. Each core keeps a reference of its own and looks at a counter before it uses that,
+//! so that asking costs no lock.
 
 use std::cell::{Cell, Ref, RefCell};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,7 +37,8 @@ pub struct Known<T> {
 
 impl<T> Known<T> {
     pub fn new(source: &Reloadable<T>) -> Self {
-        // The counter first: a value that is newer than it is asked for once more, and nothing else.
+        // The counter first: a value that is newer than it is asked for once more, and nothing
+        // else.
         let version = source.version.load(Ordering::Acquire);
         Self { version: Cell::new(version), value: RefCell::new(source.current()) }
     }

@@ -16,7 +16,7 @@ use support::wait_for;
 /// The smallest memory that two cores take: the cache gets half of it.
 const SMALL_MEMORY: &str = "32MiB";
 const SMALL_MEMORY_BYTES: u64 = 32 << 20;
-/// What the process takes beside `--memory`, as docs/architecture.md states it: frames kept warm
+/// What the process takes beside `--memory`, as docs/cache.md states it: frames kept warm
 /// for each of two cores, rings, buffers of the kernel's choice, the program itself, and what
 /// sockets still hold.
 const OVERHEAD_BYTES: u64 = 2 * (32 << 20) + (64 << 20);

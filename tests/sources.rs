@@ -71,7 +71,7 @@ fn every_log_event_is_in_the_operations_manual() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let manual = fs::read_to_string(root.join("docs/operations.md")).expect("the manual is there");
     let mut files = Vec::new();
-    for room in ["src", "engine/src", "net/src"] {
+    for room in ["src", "cluster/src", "engine/src", "net/src"] {
         sources(&root.join(room), &mut files);
     }
     let (mut missing, mut events) = (Vec::new(), 0);
@@ -160,4 +160,56 @@ fn the_store_asks_a_disk_through_the_handle_of_its_directory_alone() {
         let found = unwatched(&fs::read_to_string(&path).expect("readable"));
         assert!(found.is_empty(), "{}: {found:?}", path.display());
     }
+}
+
+/// Columns of a line of prose.
+const COLUMNS_MAX: usize = 100;
+
+/// The lines of comments, or of a page, that are too long. Tables, links and code stay as they are.
+fn too_wide(text: &str, is_page: bool) -> Vec<String> {
+    let mut is_code = false;
+    let mut found = Vec::new();
+    for line in text.lines() {
+        let prose = if is_page { Some(line) } else { line.trim_start().strip_prefix("//") };
+        let Some(prose) = prose.map(|prose| prose.trim_start_matches(['/', '!']).trim_start()) else { continue };
+        if prose.starts_with("```") {
+            is_code = !is_code;
+        }
+        let is_fixed = is_code || prose.starts_with('|') || prose.contains("](") || prose.contains("://");
+        if !is_fixed && line.chars().count() > COLUMNS_MAX {
+            found.push(line.to_owned());
+        }
+    }
+    found
+}
+
+#[test]
+fn comments_and_pages_wrap_at_100_columns() {
+    let long = "x ".repeat(51);
+    assert_eq!(
+        too_wide(&format!("let a = \"{long}\";\n    /// {long}\n//! | {long}"), false).len(),
+        1,
+        "the rule bites"
+    );
+    assert_eq!(too_wide(&format!("{long}\n| {long}\n```\n{long}\n```\n"), true).len(), 1, "the rule bites");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    for room in ["src", "cluster/src", "engine", "net", "tests", "benches"] {
+        sources(&root.join(room), &mut files);
+    }
+    let mut wide = Vec::new();
+    for path in &files {
+        let text = fs::read_to_string(path).expect("readable");
+        wide.extend(too_wide(&text, false).into_iter().map(|line| format!("{}: {line}", path.display())));
+    }
+    let pages =
+        fs::read_dir(root.join("docs")).expect("the docs are there").map(|entry| entry.expect("readable").path());
+    for path in pages.chain(["README.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(|name| root.join(name))) {
+        if path.extension().is_some_and(|extension| extension == "md") {
+            let text = fs::read_to_string(&path).expect("readable");
+            wide.extend(too_wide(&text, true).into_iter().map(|line| format!("{}: {line}", path.display())));
+        }
+    }
+    assert!(files.len() > 200, "{} files", files.len());
+    assert!(wide.is_empty(), "{}", wide.join("\n"));
 }

@@ -2,7 +2,7 @@
 //!
 //! | room | question it answers |
 //! | --- | --- |
-//! | [`policy`] | how many copies or shards of a blob are there to be, and how many nodes does that take? |
+//! | [`policy`] | how many copies or shards has a blob, and how many nodes does that take? |
 //! | [`blobs`] | where does a content come from, and where does it go? |
 //!
 //! Everything here is generic over the engine's [`Io`](nabu_engine::io::Io), so that it runs in the

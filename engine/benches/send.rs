@@ -21,7 +21,7 @@
 //! each.
 //!
 //! What splicing costs later is not in here: memory that was spliced goes back to the kernel when
-//! the cache gives it up. So `SPLICE_MIN` of the answers (`src/api/blobs/sending.rs`) belongs where
+//! the cache gives it up. So `SPLICE_MIN` of the answers (`src/http/sending.rs`) belongs where
 //! splicing has won for the sender, and is no loss for both.
 //!
 //! Over loopback the kernel copies for `IORING_OP_SEND_ZC` after all, when the packet reaches the

@@ -44,7 +44,8 @@ fn caller(exchange: &Exchange, authority: &CoreAuthority, token: &[u8], needed: 
     let hash = hash_of(token);
     let (access, mut verified) = authority.get();
     let note = |name: &str, role: Option<Role>, bucket: Option<&Arc<Bucket>>| {
-        // Copied only where a log may want it: a request that is let in, or comes too often, is told of so.
+        // Copied only if a log may want it: for refused and limited requests, and for the access
+        // and audit logs.
         if role < Some(needed) || bucket.is_some() || exchange.wants_caller() {
             exchange.caller.get_or_init(|| name.to_owned());
         }
@@ -74,7 +75,8 @@ fn caller(exchange: &Exchange, authority: &CoreAuthority, token: &[u8], needed: 
     Ok(Caller { role, bucket })
 }
 
-/// What the log calls the bearer of a JWT, and what its requests are counted under: whom its issuer gave it to, or the token itself.
+/// What the log calls the bearer of a JWT, and what its requests are counted under: whom its issuer
+/// gave it to, or the token itself.
 fn names(token: &Verified, hash: &[u8; 32]) -> (String, String) {
     let Some(subject) = &token.subject else {
         return ("a JWT without a subject".to_owned(), nabu_engine::types::hex(hash));

@@ -5,12 +5,13 @@
 //! | [`v1`] | blobs, and the cluster |
 //! | [`service`] | health and metrics |
 //!
-//! No API imports another. What they share lies here: [`route`], [`context`], [`access`], [`singleton`],
-//! [`json`], [`errors`].
+//! No API imports another. What they share lies here: [`route`], [`context`], [`access`],
+//! [`singleton`], [`json`], [`errors`].
 //!
-//! [`service`] is handed to each core by the node. It finds the endpoint, checks who may call it, and hands
-//! the exchange to its handler. Checks go from what any caller may know to what only some may: path and
-//! method, then fields that stand twice, the token, the query, and what the handler checks.
+//! The node calls [`serve`] on each core. What it returns finds the endpoint, checks who may call
+//! it, and hands the exchange to its handler. Checks go from what any caller may know to what only
+//! some may: path and method, fields that appear twice, the token, the query, and then what the
+//! handler checks.
 
 mod access;
 mod context;

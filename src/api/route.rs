@@ -1,8 +1,8 @@
-//! The table of endpoints: a row says all about one. Routing, `405` with `Allow`, the roles, the query
-//! parameters, the labels of the metrics and the table in `docs/api.md` come from it.
+//! The table of endpoints: a row says all about one. Routing, `405` with `Allow`, the roles, the
+//! query parameters, the labels of the metrics and the table in `docs/api.md` come from it.
 //!
-//! Paths are exact: no trailing slash, no case folding. A value in a path is one segment, still encoded,
-//! so that `%2F` in it divides nothing.
+//! Paths are exact: no trailing slash, no case folding. A value in a path is one segment, still
+//! encoded, so that `%2F` in it divides nothing.
 
 use std::ops::Range;
 use std::rc::Rc;
@@ -36,10 +36,12 @@ pub struct Route {
     pub handler: Handler,
 }
 
-/// Serves a request. It boxes a future of its own size, so that a small one doesn't pay for a large one.
+/// Serves a request. It boxes a future of its own size, so that a small one doesn't pay for a large
+/// one.
 pub type Handler = fn(Exchange, Rc<Context>, PathValues) -> Serving;
 
-/// Makes a [`Handler`] of an async function that takes the exchange, the context and the values of the path.
+/// Makes a [`Handler`] of an async function that takes the exchange, the context and the values of
+/// the path.
 macro_rules! handler {
     ($function:path) => {
         |exchange, context, values| {

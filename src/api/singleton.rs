@@ -1,5 +1,5 @@
-//! Fields that may stand once in a request. Of two values one reader takes the first and another the last,
-//! so a request that carries two is refused.
+//! Fields that may appear only once in a request. Given two values, one reader takes the first and
+//! another the last, so a request with two is refused.
 
 use crate::http::{Exchange, HttpError};
 

@@ -1,7 +1,9 @@
-//! JWTs of an identity provider (RFC 7519): the keys that they are signed with, and what must hold before one is believed.
+//! JWTs of an identity provider (RFC 7519): the keys that they are signed with, and what must hold
+//! before one is believed.
 //!
-//! A key verifies the one algorithm of its kind, whatever a token's header says: RSA keys RS256, P-256 keys ES256, Ed25519 keys EdDSA, and secrets HS256. So a
-//! public key is never taken for a secret, and `none` is no algorithm. No part of a token is ever printed or answered.
+//! A key verifies the one algorithm of its kind, whatever a token's header says: RSA keys RS256,
+//! P-256 keys ES256, Ed25519 keys EdDSA, and secrets HS256. So a public key is never taken for a
+//! secret, and `none` is no algorithm. No part of a token is ever printed or sent back.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -141,7 +143,8 @@ impl Jwts {
         outcome
     }
 
-    /// The keys that a token may be signed with: the one that it names, if we have it, else all that have no name or are not named.
+    /// The keys that a token may be signed with: the one that it names, if we have it, else all
+    /// that have no name or are not named.
     fn candidates<'k>(&'k self, algorithm: JwtAlgorithm, header: &'k Header) -> impl Iterator<Item = &'k Key> {
         let of_algorithm = move |key: &&Key| key.algorithm == algorithm;
         let named = header.kid.as_deref();
@@ -155,8 +158,8 @@ impl Jwts {
     }
 
     fn verified(&self, claims: &BTreeMap<String, Claim>) -> Result<Verified, Distrust> {
-        // Each names one party (RFC 7519, section 4.1). With a list, any of its names would do for the check
-        // of the issuer, and none for the log.
+        // Each names one party (RFC 7519, section 4.1). With a list, any of its names would do for
+        // the check of the issuer, and none for the log.
         let text = |name: &str| match claims.get(name) {
             None => Ok(None),
             Some(Claim::Text(text)) => Ok(Some(text.clone())),

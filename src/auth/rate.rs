@@ -1,7 +1,8 @@
 //! How often a token may ask, and for how many bytes: one counter a limit, shared by all cores.
 //!
-//! The algorithm is GCRA (ITU-T I.371, "virtual scheduling"): the counter is the time at which everything that was granted would have been due at the agreed
-//! rate. A request is granted when that is no more than a burst ahead of now. One atomic word, no lock, no timer.
+//! The algorithm is GCRA (ITU-T I.371, "virtual scheduling"): the counter is the time at which
+//! everything that was granted would have been due at the agreed rate. A request is granted when
+//! that is no more than a burst ahead of now. One atomic word, no lock, no timer.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +17,7 @@ const NANOSECONDS: u64 = 1_000_000_000;
 /// Subjects of JWTs whose counters are kept; those that come when all of them are busy share one.
 const SUBJECTS_MAX: usize = 65_536;
 
-/// One limit: so many units a second, and so many at once.
+/// One limit: units a second, and how many at once.
 struct Gcra {
     per_second: u64,
     burst: u64,
@@ -103,12 +104,12 @@ impl Bucket {
         }
     }
 
-    /// The limit of bytes. It refuses nothing: who moves them goes slower.
+    /// The limit of bytes. It refuses nothing; it slows transfers down.
     pub fn bytes_per_second(&self) -> Option<u64> {
         self.bytes.as_ref().map(|limit| limit.per_second)
     }
 
-    /// How long whoever moves bytes is to wait before it moves more.
+    /// How long a transfer must wait before it moves more bytes.
     pub fn bytes_wait(&self, now: Instant) -> Option<Duration> {
         self.bytes.as_ref().and_then(|limit| limit.wait(now))
     }
@@ -146,7 +147,7 @@ impl Subjects {
             return Some(bucket.clone());
         }
         if buckets.len() >= SUBJECTS_MAX {
-            // One that nobody holds and nothing is due of is as good as a new one.
+            // A bucket that nobody holds and that owes nothing equals a new one.
             buckets.retain(|_, bucket| Arc::strong_count(bucket) > 1 || !bucket.is_idle(now));
             if buckets.len() >= SUBJECTS_MAX {
                 return Some(overflow.clone());

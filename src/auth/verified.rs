@@ -1,6 +1,8 @@
-//! Tokens that were verified lately, so that a JWT costs one signature check and not one for each request. Each core has its own.
+//! Tokens that were verified lately, so that a JWT costs one signature check and not one for each
+//! request. Each core has its own.
 //!
-//! A token is known by its SHA-256, and for no longer than it is good. When there is no room the ones that are not good any more go, or else some go.
+//! A token is known by its SHA-256, and for no longer than it is good. When there is no room the
+//! ones that are not good any more go, or else some go.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -36,7 +38,7 @@ impl VerifiedTokens {
             self.tokens.retain(|_, known| now < known.verified.expires_at);
         }
         if self.tokens.len() >= TOKENS_MAX {
-            // In the order of the table, which is as good as random.
+            // In the order of the table, which is effectively random.
             let mut kept = 0;
             self.tokens.retain(|_, _| {
                 kept += 1;

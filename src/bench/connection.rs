@@ -1,9 +1,11 @@
 //! One connection of the load generator: a request out, its answer in, nothing pipelined.
 //!
-//! Invariants: no bytes of an answer are left behind when the next request goes out, because a server that sends more than it announced
-//! breaks the connection. After any error of the connection itself it is good for nothing but being dropped.
+//! Invariants: no bytes of an answer are left behind when the next request goes out, because a
+//! server that sends more than it announced breaks the connection. After any error of the
+//! connection itself it is good for nothing but being dropped.
 //!
-//! Bodies are received into one large buffer that is used over and over, and copied nowhere; heads stand at its beginning.
+//! Bodies are received into one large buffer that is used over and over, and copied nowhere; heads
+//! stand at its beginning.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,7 +19,8 @@ use nabu_net::http::response_head::{AnswerTo, ResponseFraming, ResponseHead, Res
 use super::content::{Contents, TILE_SIZE};
 use super::failure::RequestError;
 
-/// The largest buffer of a connection: those of 16 fit a cache together. Four times as much cost the client a tenth more.
+/// The largest buffer of a connection: those of 16 fit a cache together. Four times as much cost
+/// the client a tenth more.
 pub const RECEIVE_SIZE_MAX: usize = 256 << 10;
 /// The smallest: a head fits. Ten thousand connections hold 200 MB.
 const RECEIVE_SIZE_MIN: usize = 20 << 10;
@@ -114,7 +117,7 @@ impl<M: Meter> Connection<M> {
         &mut self.head
     }
 
-    /// Sends the head alone and receives the answer.
+    /// Sends only the head and receives the answer.
     pub async fn ask(&mut self, to: AnswerTo, body: BodyUse<'_>) -> Result<Answer, RequestError> {
         self.extend_deadline();
         let (sent, head) = self.stream.send(std::mem::take(&mut self.head)).await;
@@ -155,7 +158,8 @@ impl<M: Meter> Connection<M> {
         self.output = Some(output);
         match outcome {
             Ok(()) => self.receive(AnswerTo::Other, BodyUse::Keep(answer)).await,
-            // A server that refuses an upload answers and closes: what it said is worth more than that the rest could not be sent.
+            // A server that refuses an upload answers and closes: what it said is worth more than
+            // that the rest could not be sent.
             Err(error) => match self.receive(AnswerTo::Other, BodyUse::Keep(answer)).await {
                 Ok(refusal) => Ok(Answer { keep_alive: false, ..refusal }),
                 Err(_) => Err(error),
@@ -174,7 +178,7 @@ impl<M: Meter> Connection<M> {
             keep_alive: head.keep_alive(),
         };
         if !(200..300).contains(&head.status()) && !matches!(body, BodyUse::Keep(_)) {
-            // An error's body is no object.
+            // An error's body isn't an object.
             body = BodyUse::Ignore;
         }
         let mut decoder = ChunkDecoder::new();
@@ -245,7 +249,8 @@ impl<M: Meter> Connection<M> {
         }
     }
 
-    /// Receives behind the first `from` bytes of the buffer, at most `left` bytes; 0 at the end of the stream.
+    /// Receives behind the first `from` bytes of the buffer, at most `left` bytes; 0 at the end of
+    /// the stream.
     async fn receive_more(&mut self, from: usize, left: Option<u64>) -> Result<usize, RequestError> {
         let input = self.input.take().expect("the buffer is here between receives");
         let space = (input.len() - from) as u64;

@@ -1,8 +1,10 @@
 //! The contents of objects, made from a seed and a number so that no byte of them has to be kept.
 //!
-//! All objects of a seed share one tile of random bytes, repeated. Each block of 64 KiB starts with a stamp of 16 bytes that follows from
-//! the number of the object and of the block: so no two blocks are alike, an upload costs nothing but its stamps, and any part of an object can be
-//! checked at the speed of a comparison. Objects below 8 bytes may come out alike: there are not enough different ones.
+//! All objects of a seed share one tile of random bytes, repeated. Each block of 64 KiB starts with
+//! a stamp of 16 bytes that follows from the number of the object and of the block: so no two
+//! blocks are alike, an upload costs nothing but its stamps, and any part of an object can be
+//! checked at the speed of a comparison. Objects below 8 bytes may come out alike: there are not
+//! enough different ones.
 
 use nabu_engine::io::AlignedBuf;
 use nabu_engine::types::ContentHash;
@@ -10,14 +12,16 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use sha2::{Digest, Sha256};
 
-/// Bytes of the tile, and of one send of an upload: the buffers of some connections fit a cache together.
+/// Bytes of the tile, and of one send of an upload: the buffers of some connections fit a cache
+/// together.
 pub const TILE_SIZE: usize = 256 << 10;
 const BLOCK_SIZE: usize = 64 << 10;
 const STAMP_SIZE: usize = 16;
 
 const _: () = assert!(TILE_SIZE.is_multiple_of(BLOCK_SIZE) && BLOCK_SIZE > STAMP_SIZE);
 
-/// The finisher of SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014): a bijection whose values look random.
+/// The finisher of SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number
+/// generators", 2014): a bijection whose values look random.
 pub fn mix(number: u64) -> u64 {
     let mut mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -54,8 +58,8 @@ impl Contents {
         buffer
     }
 
-    /// Makes the buffer the part of an object that starts at `offset`, a multiple of `TILE_SIZE`. The buffer is one of
-    /// [`Contents::buffer`] of the same seed, so only its stamps are written.
+    /// Makes the buffer the part of an object that starts at `offset`, a multiple of `TILE_SIZE`.
+    /// The buffer is one of [`Contents::buffer`] of the same seed, so only its stamps are written.
     pub fn fill(&self, buffer: &mut [u8], object: u64, offset: u64) {
         assert!(offset.is_multiple_of(TILE_SIZE as u64) && buffer.len() == TILE_SIZE);
         let first_block = offset / BLOCK_SIZE as u64;
@@ -64,7 +68,8 @@ impl Contents {
         }
     }
 
-    /// The offset within the object of the first byte that differs from the part that starts at `offset`.
+    /// The offset within the object of the first byte that differs from the part that starts at
+    /// `offset`.
     pub fn first_difference(&self, object: u64, offset: u64, bytes: &[u8]) -> Option<u64> {
         let mut at = 0;
         while at < bytes.len() {

@@ -1,4 +1,5 @@
-//! What the cores tell the thread that watches: counters that only their owner writes, and the end of the run.
+//! What the cores tell the thread that watches: counters that only their owner writes, and the end
+//! of the run.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -19,7 +20,8 @@ pub struct Gauge {
 }
 
 impl Gauge {
-    /// Adds to a counter that only the calling thread writes, so that no locked instruction is needed.
+    /// Adds to a counter that only the calling thread writes, so that no locked instruction is
+    /// needed.
     pub fn add(counter: &AtomicU64, count: u64) {
         counter.store(counter.load(Ordering::Relaxed) + count, Ordering::Relaxed);
     }

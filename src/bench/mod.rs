@@ -3,16 +3,16 @@
 //! | file | question |
 //! | --- | --- |
 //! | `plan` | what was asked for? |
-//! | `mix`, `sizes`, `popularity`, `content`, `schedule` | which request comes next, of which object, with which bytes, and when? |
+//! | `mix`, `sizes`, `popularity`, `content`, `schedule` | what is requested next, and when? |
 //! | `target` | how is that written for this server? |
 //! | `connection` | one connection: a request out, its answer in |
 //! | `prepare`, `worker` | one core: uploading the objects first; then the load |
-//! | `recorder`, `gauges`, `failure` | what happened, counted by one core, and shown to the one who watches |
+//! | `recorder`, `gauges`, `failure` | what happened, counted by one core, and its live display |
 //! | `monitor`, `server_cpu` | the thread that watches: progress, and what the processes used |
 //! | `report`, `percentiles` | the result as a table, as JSON, and as a distribution for plots |
 //!
-//! Built on the engine's runtime, a thread per core, so that the client costs less than what it measures. It knows nothing of the server's inside:
-//! everything goes over HTTP.
+//! Built on the engine's runtime, a thread per core, so that the client costs less than what it
+//! measures. It knows nothing of the server's inside: everything goes over HTTP.
 
 mod connection;
 mod content;
@@ -97,7 +97,8 @@ impl std::fmt::Display for BenchError {
 
 impl std::error::Error for BenchError {}
 
-/// Prepares the objects, runs the load and says what came of it. `is_watched` draws a line of progress on standard error.
+/// Prepares the objects, runs the load and says what came of it. `is_watched` draws a line of
+/// progress on standard error.
 pub fn run(plan: Plan, is_watched: bool) -> Result<Report, BenchError> {
     if let Some(cpus) = &plan.cpus {
         let pinned = sys::restrict_to(cpus).and_then(|()| sys::allowed_cpus());
@@ -172,7 +173,8 @@ fn drive_load(plan: Plan, contents: Contents, ids: Vec<BlobId>, is_watched: bool
     Ok(Report::new(&load, recorder, usage))
 }
 
-/// The first SIGINT or SIGTERM ends the run and what was measured is reported; a second one ends the process.
+/// The first SIGINT or SIGTERM ends the run and what was measured is reported; a second one ends
+/// the process.
 fn stop_on_signals(is_stopping: &Arc<AtomicBool>) -> io::Result<()> {
     for signal in [SIGINT, SIGTERM] {
         flag::register_conditional_shutdown(signal, 128 + signal, is_stopping.clone())?;

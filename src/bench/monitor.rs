@@ -1,4 +1,5 @@
-//! The thread that watches a run: it draws the line of progress, and reads the processes' CPU times at both ends of the window.
+//! The thread that watches a run: it draws the line of progress, and reads the processes' CPU times
+//! at both ends of the window.
 
 use std::time::Duration;
 
@@ -52,7 +53,8 @@ pub struct Monitor<'l> {
     load: &'l Load,
     server: ServerCpu,
     bar: ProgressBar,
-    /// Requests that had ended, and bytes that had moved, when the line was drawn last; and when that was.
+    /// Requests that had ended, and bytes that had moved, when the line was drawn last; and when
+    /// that was.
     drawn: (u64, u64, Duration),
 }
 

@@ -1,4 +1,5 @@
-//! The distribution of latencies as text, as HdrHistogram's own tools write it (`.hgrm`): its plotters read this.
+//! The distribution of latencies as text, as HdrHistogram's own tools write it (`.hgrm`): its
+//! plotters read this.
 
 use std::io::{self, Write};
 

@@ -83,7 +83,8 @@ impl Plan {
         self.sizes.of(self.seed, object)
     }
 
-    /// Whether the objects are what this plan says they are, because it uploaded them or the store derives their names from them.
+    /// Whether the objects are what this plan says they are, because it uploaded them or the store
+    /// derives their names from them.
     pub fn knows_objects(&self) -> bool {
         self.prepare || self.target.is_store() || self.verifies()
     }

@@ -15,7 +15,8 @@ pub struct Popularity {
 }
 
 impl Popularity {
-    /// Over `objects`, at least 1. With an exponent the object with number `i` is asked for in proportion to `1 / (i + 1)^theta`.
+    /// Over `objects`, at least 1. With an exponent the object with number `i` is asked for in
+    /// proportion to `1 / (i + 1)^theta`.
     pub fn new(objects: u64, theta: Option<f64>) -> Self {
         assert!(objects > 0, "nothing can be asked for");
         let zipf = theta.filter(|theta| *theta > 0.0).map(|theta| {
@@ -57,7 +58,8 @@ mod tests {
         counts
     }
 
-    /// Pearson's statistic over the number of degrees of freedom: near 1 when the draws come from the expected distribution.
+    /// Pearson's statistic over the number of degrees of freedom: near 1 when the draws come from
+    /// the expected distribution.
     fn misfit(counts: &[f64], weights: &[f64]) -> f64 {
         let total: f64 = weights.iter().sum();
         let square = |(count, weight): (&f64, &f64)| {
@@ -72,7 +74,8 @@ mod tests {
         for theta in [0.5, 0.99, 1.0, 1.5] {
             let weights: Vec<f64> = (1..=50).map(|rank| f64::from(rank).powf(-theta)).collect();
             let counts = counts(50, Some(theta));
-            // With 49 degrees of freedom the quotient is below 2 in all but a millionth of all samples.
+            // With 49 degrees of freedom the quotient is below 2 in all but a millionth of all
+            // samples.
             let found = misfit(&counts, &weights);
             assert!(found < 2.0, "theta {theta}: {found}");
             let uniform = misfit(&counts, &[1.0; 50]);

@@ -1,6 +1,8 @@
-//! What happens before a load: the objects that it asks for are uploaded, and in a store their ids become known.
+//! What happens before a load: the objects that it asks for are uploaded, and in a store their ids
+//! become known.
 //!
-//! A store derives ids from contents, so they are computed here, and what a store has already is not sent again.
+//! A store derives ids from contents, so they are computed here, and what a store has already is
+//! not sent again.
 
 use std::cell::RefCell;
 use std::rc::Rc;

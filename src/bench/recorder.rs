@@ -1,6 +1,8 @@
-//! What one core has seen: latencies, counts and errors of each operation, within the window that is measured.
+//! What one core has seen: latencies, counts and errors of each operation, within the window that
+//! is measured.
 //!
-//! A request belongs to the window when it was due in it, so a slow one that ends late is not lost; rates count what ended in it.
+//! A request belongs to the window when it was due in it, so a slow one that ends late is not lost;
+//! rates count what ended in it.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +11,11 @@ use hdrhistogram::Histogram;
 use super::failure::RequestError;
 use super::mix::Operation;
 
-/// Latencies are kept to three digits, from a nanosecond to an hour; what takes longer counts as an hour.
+/// Latencies are kept to three digits, from a nanosecond to an hour; what takes longer counts as an
+/// hour.
 const LATENCY_MAX_NS: u64 = 3_600 * 1_000_000_000;
 const DIGITS: u8 = 3;
-/// Kinds of errors that are told apart; what comes after these is counted together.
+/// Kinds of errors that are counted apart; further kinds are counted together.
 const ERROR_KINDS_MAX: usize = 64;
 const OTHER_ERRORS: &str = "other errors";
 
@@ -42,7 +45,8 @@ impl Window {
 pub struct Record {
     /// From the time a request was due to its end, in nanoseconds; of requests that succeeded.
     pub latency: Histogram<u64>,
-    /// From the time it was sent. The same in a closed loop, where a request is due when it is sent.
+    /// From the time it was sent. The same in a closed loop, where a request is due when it is
+    /// sent.
     pub service: Histogram<u64>,
     /// Requests that succeeded.
     pub succeeded: u64,
@@ -183,7 +187,8 @@ mod tests {
         found.abs_diff(expected) * 500 <= expected
     }
 
-    /// One connection, a request each 10 ms for 10 s, each answered in 1 ms, but one takes 1 s: by a clock of our own.
+    /// One connection, a request each 10 ms for 10 s, each answered in 1 ms, but one takes 1 s: by
+    /// a clock of our own.
     #[test]
     fn a_stall_is_charged_to_every_request_that_it_kept_waiting() {
         let mut schedule = Schedule::new(100.0, 0, 1);
@@ -197,7 +202,8 @@ mod tests {
         }
         let record = recorder.record(Operation::Get).expect("requests were recorded");
         assert_eq!((record.succeeded, record.bytes), (1_000, 1_000));
-        // The request that stalls, and the 109 behind it that wait for less and less: the queue shrinks by 9 ms with each.
+        // The request that stalls, and the 109 behind it that wait for less and less: the queue
+        // shrinks by 9 ms with each.
         let waited = record.latency.iter_recorded().filter(|entry| entry.value_iterated_to() > 2 * MS);
         let waited: u64 = waited.map(|entry| entry.count_at_value()).sum();
         assert!((109..=112).contains(&waited), "{waited}");

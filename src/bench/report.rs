@@ -13,7 +13,7 @@ use super::recorder::{Record, Recorder};
 use super::worker::Load;
 
 const NS_PER_US: f64 = 1_000.0;
-/// From this share on, the reader is told that the client's cores are busy.
+/// From this share on, the report warns that the client's cores are busy.
 const CLIENT_BUSY_NOTE: f64 = 0.9;
 /// What GB means here.
 const GIGABYTE: f64 = 1e9;

@@ -1,8 +1,9 @@
 //! When the requests of an open loop are due.
 //!
-//! A slot is due at a fixed time whatever became of the requests before it; a connection that is free takes the next slot, late or not, and
-//! the latency counts from the time it was due. So a server that stalls is charged with every request that it kept waiting (G. Tene,
-//! "How not to measure latency": coordinated omission).
+//! A slot is due at a fixed time whatever became of the requests before it; a connection that is
+//! free takes the next slot, late or not, and the latency counts from the time it was due. So a
+//! server that stalls is charged with every request that it kept waiting (G. Tene, "How not to
+//! measure latency": coordinated omission).
 
 /// The slots of one core, evenly spaced.
 #[derive(Clone, Debug)]

@@ -13,7 +13,8 @@ pub fn seconds_of_all(pids: &[u32]) -> Option<f64> {
     pids.iter().map(|pid| seconds_of(*pid)).sum()
 }
 
-/// The processes that listen on a port of this machine, in ascending order; those of other users are hidden.
+/// The processes that listen on a port of this machine, in ascending order; those of other users
+/// are hidden.
 pub fn listeners(port: u16) -> Vec<u32> {
     let inodes: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
         .iter()

@@ -1,4 +1,5 @@
-//! How large the objects of a load are. The size of an object follows from the seed and its number, so nobody has to remember it.
+//! How large the objects of a load are. The size of an object follows from the seed and its number,
+//! so nobody has to remember it.
 
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -15,7 +16,8 @@ const SIGMA_MAX: f64 = 10.0;
 const WEIGHT_MAX: u32 = 1_000_000;
 const SYNTAX: &str = "write one size (64MiB), several with weights (4KiB,1MiB:3), or lognormal:MEDIAN,SIGMA[,MAX]";
 
-/// The files of a checkpoint of 8 billion parameters in 16 bits as it is published for PyTorch: four shards, and the small files beside them.
+/// The files of a checkpoint of 8 billion parameters in 16 bits as it is published for PyTorch:
+/// four shards, and the small files beside them.
 const LLM_FILES: [u64; 10] =
     [4_976_698_672, 4_999_802_720, 4_915_916_176, 1_168_138_808, 9_085_698, 50_977, 23_950, 654, 187, 73];
 

@@ -1,4 +1,5 @@
-//! What is loaded: a store with its own API, or any HTTP server through a template of its URLs. Writes the heads of requests.
+//! What is loaded: a store with its own API, or any HTTP server through a template of its URLs.
+//! Writes the heads of requests.
 
 use std::io::Write as _;
 use std::net::{SocketAddr, ToSocketAddrs};

@@ -1,7 +1,8 @@
 //! One core of the load: its connections as tasks, and what they share.
 //!
-//! A connection picks what to do before it takes its turn, so that making a request costs none of the time that is measured. It connects
-//! before it takes its turn, too: an open loop counts the wait in any case, a closed one measures requests and not connects.
+//! A connection picks what to do before it takes its turn, so that making a request costs none of
+//! the time that is measured. It connects before it takes its turn, too: an open loop counts the
+//! wait in any case, a closed one measures requests and not connects.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -399,7 +400,8 @@ impl Worker {
                 return Err(RequestError::WrongBytes);
             }
             subject.id = Some(id);
-            // What the store had already, as it happens with tiny contents, may be one of the objects that are asked for.
+            // What the store had already, as it happens with tiny contents, may be one of the
+            // objects that are asked for.
             is_ours = answer.status != 200;
             self.recorder.borrow_mut().known_uploads += u64::from(!is_ours);
         }

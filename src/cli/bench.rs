@@ -31,13 +31,15 @@ const DURATION_DEFAULT: Duration = Duration::from_secs(10);
 
 /// Put load on a server and measure it
 ///
-/// Uploads the objects first (what a store has already is skipped), warms up, measures, and prints a table: requests and bytes a
-/// second, latencies of each operation, errors, and CPU time of the client and of a server on this machine. Without --url the server
-/// is a nabu-store at --api. With --url it is any HTTP server. GB are 10^9 bytes.
+/// Uploads the objects first (what a store has already is skipped), warms up, measures, and prints
+/// a table: requests and bytes a second, latencies of each operation, errors, and CPU time of the
+/// client and of a server on this machine. Without --url the server is a nabu-store at --api. With
+/// --url it is any HTTP server. GB are 10^9 bytes.
 ///
-/// In a closed loop each connection sends its next request when the last one is answered. With --rate requests are due at fixed times, and
-/// latencies count from these times, so a server that stalls is charged with all the requests that it kept waiting; "service" is the time
-/// from when a request was sent.
+/// In a closed loop each connection sends its next request when the last one is answered. With
+/// --rate requests are due at fixed times, and latencies count from these times, so a server that
+/// stalls is charged with all the requests that it kept waiting; "service" is the time from when a
+/// request was sent.
 #[derive(Args)]
 #[command(after_help = "\
 Sizes:
@@ -55,7 +57,8 @@ Examples:
 Exit codes: 0 also when requests failed, unless --fail-on-error is given, which makes it 1; 5 when --verify finds wrong content; 7
 when the server can't be reached; see nabu-store --help.")]
 pub struct Bench {
-    /// The URLs of another server's objects, with {number}, {key} and {size} where these stand; n in braces is short for {number}
+    /// The URLs of another server's objects, with {number}, {key} and {size} where these stand; n
+    /// in braces is short for {number}
     #[arg(long, value_name = "TEMPLATE", display_order = 10)]
     url: Option<String>,
 
@@ -63,7 +66,8 @@ pub struct Bench {
     #[arg(long, value_name = "METHOD", default_value = "PUT", value_parser = parse_put_method, requires = "url", display_order = 11)]
     method_put: &'static str,
 
-    /// The keys of the objects with --url, one a line; --objects is then their number. Without it a key is 16 hex characters
+    /// The keys of the objects with --url, one a line; --objects is then their number. Without it a
+    /// key is 16 hex characters
     #[arg(long, value_name = "FILE", requires = "url", conflicts_with = "objects", display_order = 12)]
     path_list: Option<PathBuf>,
 
@@ -71,7 +75,8 @@ pub struct Bench {
     #[arg(long = "header", value_name = "NAME: VALUE", display_order = 13)]
     headers: Vec<String>,
 
-    /// What requests do, with weights: get, range, head, put, delete. A delete removes the oldest upload of this run; when there is none, it uploads
+    /// What requests do, with weights: get, range, head, put, delete. A delete removes the oldest
+    /// upload of this run; when there is none, it uploads
     #[arg(long, value_name = "MIX", default_value = "get", value_parser = Mix::parse, display_order = 20)]
     mix: Mix,
 
@@ -103,7 +108,8 @@ pub struct Bench {
     #[arg(long, overrides_with = "no_prepare", display_order = 26)]
     prepare: bool,
 
-    /// Take the objects as uploaded by an earlier run with the same seed, sizes and number; the default with --url
+    /// Take the objects as uploaded by an earlier run with the same seed, sizes and number; the
+    /// default with --url
     #[arg(long, display_order = 27)]
     no_prepare: bool,
 
@@ -131,16 +137,18 @@ pub struct Bench {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration::parse, display_order = 35)]
     timeout: Duration,
 
-    /// Compare every byte of every body with what was stored, and ids and entity tags with the SHA-256. Costs the client time; uploads
-    /// to a store are hashed before they are sent
+    /// Compare every byte of every body with what was stored, and ids and entity tags with the
+    /// SHA-256. Costs the client time; uploads to a store are hashed before they are sent
     #[arg(long, conflicts_with = "discard", display_order = 40)]
     verify: bool,
 
-    /// Let the kernel throw bodies away without copying them to the client: measures the server alone, not a transfer
+    /// Let the kernel throw bodies away without copying them to the client: measures the server
+    /// alone, not a transfer
     #[arg(long, display_order = 41)]
     discard: bool,
 
-    /// The seed of contents, sizes and order. Uploads of the run itself have contents that no other run has
+    /// The seed of contents, sizes and order. Uploads of the run itself have contents that no other
+    /// run has
     #[arg(long, value_name = "N", default_value_t = 1, display_order = 42)]
     seed: u64,
 
@@ -152,12 +160,13 @@ pub struct Bench {
     #[arg(long, value_name = "LIST", value_parser = parse_cpus, display_order = 51)]
     cpus: Option<Cpus>,
 
-    /// The processes of the server, whose CPU time is reported: auto (they listen on its port), none, or numbers with commas
+    /// The processes of the server, whose CPU time is reported: auto (they listen on its port),
+    /// none, or numbers with commas
     #[arg(long, value_name = "PID", default_value = "auto", value_parser = parse_server, display_order = 52)]
     server_pid: ServerProcesses,
 
-    /// Write the distribution of latencies in HdrHistogram's text format; of several operations each into a file of its own, with its name
-    /// before the extension
+    /// Write the distribution of latencies in HdrHistogram's text format; of several operations
+    /// each into a file of its own, with its name before the extension
     #[arg(long, value_name = "FILE", display_order = 60)]
     hdr: Option<PathBuf>,
 

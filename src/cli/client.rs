@@ -1,6 +1,7 @@
 //! The HTTP client that the commands share: addresses, tokens, and what an answer means.
 //!
-//! Talks to the server directly, by HTTP/1.1 over plain connections or TLS: proxy variables are not used, redirects are not followed.
+//! Talks to the server directly, by HTTP/1.1 over plain connections or TLS: proxy variables are not
+//! used, redirects are not followed.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -23,7 +24,8 @@ use crate::tls;
 
 /// The most time until a connection stands, over all addresses of the host.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The most time without a byte from the server. An upload's answer comes after its last frame is durable, which a slow disk delays.
+/// The most time without a byte from the server. An upload's answer comes after its last frame is
+/// durable, which a slow disk delays.
 const READ_TIMEOUT: Duration = Duration::from_secs(120);
 /// The most time without a byte to the server.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(120);
@@ -32,7 +34,7 @@ const JSON_BYTES_MAX: u64 = 4 << 20;
 /// The most bytes read of an error's answer.
 const ERROR_BYTES_MAX: u64 = 64 << 10;
 
-/// Where the server is, and who asks.
+/// The server's address, and the caller's token.
 #[derive(Args, Clone)]
 pub struct ApiOptions {
     /// The server's address

@@ -1,4 +1,5 @@
-//! One blob on its way in: requests, resumption after lost connections, verification. Where the bytes go is a [`Destination`].
+//! One blob on its way in: requests, resumption after lost connections, verification. Where the
+//! bytes go is a [`Destination`].
 
 use std::io::Read;
 use std::thread;
@@ -87,7 +88,8 @@ impl<'a> Download<'a> {
         self.learn(response.headers(), size)
     }
 
-    /// Goes on after the first `length` bytes, which `hasher` has taken. False when the blob isn't that long.
+    /// Goes on after the first `length` bytes, which `hasher` has taken. False when the blob isn't
+    /// that long.
     pub fn resume_at(&mut self, hasher: Sha256, length: u64) -> bool {
         assert_eq!(self.received, 0, "nothing was received yet");
         if self.size.is_some_and(|size| length > size) {
@@ -231,7 +233,8 @@ impl<'a> Download<'a> {
         Ok(())
     }
 
-    /// Holds the bytes against the id, which the server can't choose, and against the whole hash that it names.
+    /// Holds the bytes against the id, which the server can't choose, and against the whole hash
+    /// that it names.
     fn verify(&mut self) -> Result<(), Failure> {
         self.progress.finish();
         let hash = ContentHash(std::mem::take(&mut self.hasher).finalize().into());
@@ -259,7 +262,8 @@ impl<'a> Download<'a> {
         Failure::new(Exit::Unreachable, "connection lost", message)
     }
 
-    /// The failure for a status; `HEAD` brings no message of the server, so the common one is made here.
+    /// The failure for a status; `HEAD` brings no message of the server, so the common one is made
+    /// here.
     fn status_failure(&self, response: Response<Body>) -> Failure {
         let is_missing = response.status().as_u16() == 404;
         let mut failure = self.client.status_failure(response);

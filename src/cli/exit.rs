@@ -72,7 +72,8 @@ impl Failure {
         Self::new(Exit::Failed, "I/O error", format!("{what}: {error}"))
     }
 
-    /// Nobody reads what this command prints. Not an error worth a message: `nabu-store ls | head` is common.
+    /// Nobody reads what this command prints. Not an error worth a message: `nabu-store ls | head`
+    /// is common.
     pub fn reader_gone() -> Self {
         Self::new(Exit::Failed, READER_GONE, "nobody reads the output any more")
     }

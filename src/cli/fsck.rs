@@ -1,4 +1,5 @@
-//! `fsck`: reads everything in a store that nobody serves, and reports what is not as it was written. Changes nothing.
+//! `fsck`: reads everything in a store that nobody serves, and reports what is not as it was
+//! written. Changes nothing.
 
 use std::path::PathBuf;
 
@@ -14,8 +15,8 @@ use crate::text::printable;
 
 /// Verify every byte of a store while no server runs on it
 ///
-/// Reads every record against its checksums and every blob against its SHA-256. Changes nothing: what is damaged stays as it
-/// is. Exit code 0 means that all is sound, 5 that something is not.
+/// Reads every record against its checksums and every blob against its SHA-256. Changes nothing:
+/// what is damaged stays as it is. Exit code 0 means that all is sound, 5 that something is not.
 #[derive(Args)]
 #[command(after_help = "\
 Example:

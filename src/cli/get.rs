@@ -1,7 +1,8 @@
 //! `get`: fetches a blob and verifies it.
 //!
-//! Invariants: a file appears under its name only after all of its bytes were verified and are durable. What was fetched so far lies beside it
-//! as `NAME.part`, locked while a `get` writes to it, and the next `get` goes on from there. Bytes are hashed in order, once, as they arrive.
+//! Invariants: a file appears under its name only after all of its bytes were verified and are
+//! durable. What was fetched so far lies beside it as `NAME.part`, locked while a `get` writes to
+//! it, and the next `get` goes on from there. Bytes are hashed in order, once, as they arrive.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, IsTerminal, Read, Seek, SeekFrom, Write};
@@ -23,8 +24,9 @@ const HASH_CHUNK: usize = 1 << 20;
 
 /// Fetch a blob and verify it
 ///
-/// Writes to standard output, or with -o to a file, which appears under its name only when it is complete and verified. Until
-/// then the bytes lie in FILE.part, and another `get` of the same blob goes on from there. Lost connections are resumed.
+/// Writes to standard output, or with -o to a file, which appears under its name only when it is
+/// complete and verified. Until then the bytes lie in FILE.part, and another `get` of the same blob
+/// goes on from there. Lost connections are resumed.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -110,7 +112,8 @@ impl Get {
         self.finish(file, &download, resumed_at)
     }
 
-    /// Completes the part file. When bytes of an earlier run turn out wrong, they are fetched anew, once.
+    /// Completes the part file. When bytes of an earlier run turn out wrong, they are fetched anew,
+    /// once.
     fn fill<'c>(&self, client: &'c Client, part: &mut Part) -> Result<(Download<'c>, u64), Failure> {
         let progress = Progress::new(self.output, "fetching", None);
         let mut download = Download::new(client, self.id, progress);
@@ -164,7 +167,8 @@ impl<W: Write> Destination for Stream<W> {
     }
 }
 
-/// Whether bytes can go to a terminal: UTF-8, perhaps cut at the end, without control characters other than white space.
+/// Whether bytes can go to a terminal: UTF-8, perhaps cut at the end, without control characters
+/// other than white space.
 fn is_text(bytes: &[u8]) -> bool {
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text,

@@ -1,4 +1,5 @@
-//! `inspect`: what the segments of a store hold and which blobs are under quarantine, while nobody serves it. Reads footers and headers, not contents; changes nothing.
+//! `inspect`: what the segments of a store hold and which blobs are under quarantine, while nobody
+//! serves it. Reads footers and headers, not contents; changes nothing.
 
 use std::path::PathBuf;
 
@@ -14,9 +15,10 @@ use crate::text::printable;
 
 /// Show what the segments of a store hold while no server runs on it
 ///
-/// One line a segment: how it stands, its file's size, the bytes of its records, of those in use and of those that compaction
-/// would give back, and how many blobs, pieces of large blobs and tombstones it holds. Then the blobs that the scrub has put under
-/// quarantine: since when, and why. Each is mended by an upload of the same content, or goes with a delete.
+/// One line a segment: how it stands, its file's size, the bytes of its records, of those in use
+/// and of those that compaction would give back, and how many blobs, pieces of large blobs and
+/// tombstones it holds. Then the blobs that the scrub has put under quarantine: since when, and
+/// why. Each is mended by an upload of the same content, or goes with a delete.
 #[derive(Args)]
 #[command(after_help = "\
 Example:

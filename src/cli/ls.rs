@@ -14,7 +14,8 @@ const LIMIT_MAX: u16 = 10_000;
 
 /// List the ids of stored blobs, ascending
 ///
-/// Prints one page, one id a line. With --json a page is one object, {"ids", "next_cursor", "has_more"}.
+/// Prints one page, one id a line. With --json a page is one object, {"ids", "next_cursor",
+/// "has_more"}.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

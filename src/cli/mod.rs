@@ -1,7 +1,9 @@
 //! The command line.
 //!
-//! One file a command. A command parses its own arguments, does its work and returns a [`Failure`](exit::Failure) or nothing; what all of them
-//! share is in `client` (HTTP), `offline` (a store without a server), `output` (what is printed), `progress` (what a person sees meanwhile) and `exit` (how it ends).
+//! One file a command. A command parses its own arguments, does its work and returns a
+//! [`Failure`](exit::Failure) or nothing; what all of them share is in `client` (HTTP), `offline`
+//! (a store without a server), `output` (what is printed), `progress` (what a person sees
+//! meanwhile) and `exit` (how it ends).
 
 pub mod bench;
 pub mod client;
@@ -32,8 +34,8 @@ use output::Output;
 
 /// A content-addressed blob store for serving model weights
 ///
-/// `start` runs a server. `put`, `get`, `stat`, `rm` and `ls` talk to one, at NABU_API with the token in NABU_TOKEN.
-/// `fsck` and `inspect` look at a store that no server runs on.
+/// `start` runs a server. `put`, `get`, `stat`, `rm` and `ls` talk to one, at NABU_API with the
+/// token in NABU_TOKEN. `fsck` and `inspect` look at a store that no server runs on.
 #[derive(Parser)]
 #[command(name = "nabu-store", version, after_long_help = exit::HELP, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
 pub struct Cli {
@@ -117,7 +119,8 @@ pub fn main() -> ExitCode {
     let command = match parse() {
         Ok(cli) => cli.command,
         Err(error) => {
-            // Help and version go to standard output and are no error. If nobody reads them, there is nobody to tell.
+            // Help and version go to standard output and are no error. If nobody reads them, there
+            // is nobody to tell.
             let _ = error.print();
             return ExitCode::from(if error.use_stderr() { exit::Exit::Usage as u8 } else { 0 });
         }

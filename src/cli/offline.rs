@@ -28,7 +28,8 @@ where
     }
     let _locks = DirectoryLocks::acquire_existing(dirs)
         .map_err(|message| Failure::new(Exit::Failed, "directory is locked", message))?;
-    // The runtime asks for a main that could start on many cores; here is one, which takes what there is.
+    // The runtime asks for a main that could start on many cores; here is one, which takes what
+    // there is.
     let look = Arc::new(Mutex::new(Some(look)));
     let result = Arc::new(Mutex::new(None));
     let ran = runtime::run(&RuntimeOptions { cores: 1, pin: false }, {

@@ -20,7 +20,8 @@ pub struct Output {
 }
 
 impl Output {
-    /// Whether somebody watches: a progress bar or a remark reaches a person and disturbs no program.
+    /// Whether somebody watches: a progress bar or a remark reaches a person and disturbs no
+    /// program.
     pub fn is_watched(self) -> bool {
         !self.json && !self.quiet && io::stderr().is_terminal()
     }
@@ -95,8 +96,8 @@ pub fn rfc3339(nanoseconds: u64) -> String {
     )
 }
 
-/// The proleptic Gregorian date of a day since 1970-01-01, in eras of 400 years that begin on 1 March
-/// (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days).
+/// The proleptic Gregorian date of a day since 1970-01-01, in eras of 400 years that begin on 1
+/// March (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days).
 fn date_of(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
     let era = days / 146_097;

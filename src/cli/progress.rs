@@ -31,7 +31,8 @@ impl Progress {
         progress
     }
 
-    /// Sets the position without counting it into the rate: bytes that are there from an earlier run.
+    /// Sets the position without counting it into the rate: bytes that are there from an earlier
+    /// run.
     pub fn resume_at(&self, position: u64) {
         self.bar.set_position(position);
         self.bar.reset_eta();

@@ -18,15 +18,17 @@ use super::exit::{Exit, Failure};
 use super::output::{Output, human_size};
 use super::progress::Progress;
 
-/// Above this many bytes the server is asked before the content is sent, so that a refusal costs no transfer.
+/// Above this many bytes the server is asked before the content is sent, so that a refusal costs no
+/// transfer.
 const EXPECT_SIZE_MIN: u64 = 1 << 20;
 /// Bytes read at once when a file is hashed ahead.
 const HASH_CHUNK: usize = 1 << 20;
 
 /// Store a file, or standard input
 ///
-/// Prints the blob's id. The content is hashed while it is sent, and the id that the server answers must be the one of these
-/// bytes. Storing the same content again is no error, and stores nothing twice.
+/// Prints the blob's id. The content is hashed while it is sent, and the id that the server answers
+/// must be the one of these bytes. Storing the same content again is no error, and stores nothing
+/// twice.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -37,7 +39,8 @@ pub struct Put {
     #[arg(value_name = "FILE|-")]
     file: PathBuf,
 
-    /// Copies or shards: none, replica2, replica3, ec42, ec82, or 0 to 5. Without it the server decides
+    /// Copies or shards: none, replica2, replica3, ec42, ec82, or 0 to 5. Without it the server
+    /// decides
     #[arg(long, value_name = "POLICY")]
     policy: Option<Policy>,
 
@@ -45,7 +48,8 @@ pub struct Put {
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = Label::parse)]
     labels: Vec<Label>,
 
-    /// Hash the file before it is sent, too, so that the server refuses bytes damaged on the way instead of storing them
+    /// Hash the file before it is sent, too, so that the server refuses bytes damaged on the way
+    /// instead of storing them
     #[arg(long)]
     digest: bool,
 
@@ -156,7 +160,8 @@ impl Put {
                 "{name} is a directory; a blob is one file, so pack it: tar c {name} | nabu-store put -"
             )));
         }
-        // A pipe or a device has no length to promise, and the files of /proc say 0 whatever they hold.
+        // A pipe or a device has no length to promise, and the files of /proc say 0 whatever they
+        // hold.
         let length = Some(metadata.len()).filter(|length| metadata.is_file() && *length > 0);
         Ok((Source::File(file), length))
     }
@@ -223,7 +228,8 @@ impl Read for Source {
     }
 }
 
-/// The content on its way: hashes what passes, and holds the file to the length that was promised for it.
+/// The content on its way: hashes what passes, and holds the file to the length that was promised
+/// for it.
 struct Content {
     source: Source,
     length: Option<u64>,

@@ -11,7 +11,8 @@ use super::output::Output;
 
 /// Delete blobs
 ///
-/// Deletes each of them, also when one before it can't be deleted; the exit code is the first failure's.
+/// Deletes each of them, also when one before it can't be deleted; the exit code is the first
+/// failure's.
 #[derive(Args)]
 pub struct Rm {
     /// The blobs' ids: 32 hexadecimal characters each

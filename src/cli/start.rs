@@ -1,4 +1,5 @@
-//! `start`: prepares what the server needs (configuration, log, data directories, tokens) and runs it.
+//! `start`: prepares what the server needs (configuration, log, data directories, tokens) and runs
+//! it.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
@@ -27,8 +28,9 @@ const AUDIT_TARGET: &str = "nabu_store::audit";
 
 /// Run a server
 ///
-/// Settings come from flags, then from the environment, then from the configuration file, then from defaults. Without a token file
-/// the server makes an admin token at its first start, keeps it in admin.token in the first data directory, and says so.
+/// Settings come from flags, then from the environment, then from the configuration file, then from
+/// defaults. Without a token file the server makes an admin token at its first start, keeps it in
+/// admin.token in the first data directory, and says so.
 ///
 /// SIGTERM and SIGINT end it: requests in flight are finished, within a time limit.
 #[derive(Args)]
@@ -120,7 +122,8 @@ fn start_log(options: &LogOptions) -> Result<(), Failure> {
 fn make_data_dir(dir: &Path) -> Result<(), Failure> {
     let missing: Vec<&Path> = dir.ancestors().take_while(|path| path.parent().is_some() && !path.exists()).collect();
     let made = DirBuilder::new().recursive(true).mode(0o700).create(dir).and_then(|()| {
-        // Only a sync of its parent keeps a new directory, and all that will be stored in it, over a power cut.
+        // Only a sync of its parent keeps a new directory, and all that will be stored in it, over
+        // a power cut.
         missing.iter().try_for_each(|path| sync_parent(path))
     });
     made.map_err(|error| {
@@ -132,7 +135,8 @@ fn make_data_dir(dir: &Path) -> Result<(), Failure> {
     if missing.is_empty()
         && let Err(error) = sync_parent(dir)
     {
-        // Made by somebody else, who may not let us look into its parent; or by us, in a start that did not come this far.
+        // Made by somebody else, who may not let us look into its parent; or by us, in a start that
+        // did not come this far.
         tracing::debug!(%error, "the parent of the data directory can't be synced");
     }
     Ok(())
@@ -146,7 +150,7 @@ fn refuse_foreign_dir(dir: &Path) -> Result<(), Failure> {
             let message = format!("the data directory {} is refused: {error}", dir.display());
             Err(Failure::new(Exit::Failed, "untrusted directory", message))
         }
-        // One that is missing, or can't be looked at, is told by the store.
+        // The store reports one that is missing or can't be examined.
         Err(_) => Ok(()),
     }
 }
@@ -171,7 +175,8 @@ fn admin_tokens(dir: &Path, timeout: Duration) -> Result<Tokens, Failure> {
     let token = match read()? {
         Some(token) => token,
         None => {
-            // Of two servers that start at once, one makes the token, and neither replaces one that the other uses already.
+            // Of two servers that start at once, one makes the token, and neither replaces one that
+            // the other uses already.
             let _locks = DirectoryLocks::acquire(&[dir.to_owned()], timeout)
                 .map_err(|message| Failure::new(Exit::Failed, "directory is locked", message))?;
             match read()? {
@@ -192,7 +197,8 @@ fn admin_tokens(dir: &Path, timeout: Duration) -> Result<Tokens, Failure> {
     Ok(admin_token::only(&token))
 }
 
-/// Writes a small file for its owner only; after a crash it is there completely or not at all. The directory is locked.
+/// Writes a small file for its owner only; after a crash it is there completely or not at all. The
+/// directory is locked.
 fn write_private(path: &Path, line: &str) -> io::Result<()> {
     let dir = path.parent().expect("the file is in a data directory");
     let draft = path.with_extension("token.new");

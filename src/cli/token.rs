@@ -26,8 +26,8 @@ enum TokenCommand {
 
 /// Make a new token
 ///
-/// Prints the token, to be given to who uses it, and its line for the server's token file, which holds only the hash. Nothing
-/// is sent or stored.
+/// Prints the token, to be given to who uses it, and its line for the server's token file, which
+/// holds only the hash. Nothing is sent or stored.
 #[derive(Args)]
 #[command(after_help = "\
 Example:

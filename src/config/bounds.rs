@@ -6,7 +6,7 @@ use nabu_net::http::head;
 
 /// The most cores.
 pub const CORES_MAX: u16 = 1024;
-/// The most data directories: a superblock has room for so many.
+/// The most data directories: a superblock has room for no more.
 pub const DATA_DIRS_MAX: usize = log::superblock::DIRS_MAX;
 /// The most bytes of a path that the kernel takes, beside the zero at its end (`PATH_MAX`).
 pub const PATH_BYTES_MAX: usize = 4095;
@@ -48,7 +48,7 @@ pub const LOG_FILTER_BYTES_MAX: usize = 1024;
 
 /// The most names in a list of issuers or audiences.
 pub const NAMES_MAX: usize = 64;
-/// The most bytes of such a name, and of that of a claim.
+/// The most bytes of such a name, and of the name of a claim.
 pub const TEXT_BYTES_MAX: usize = 1024;
 
 pub const SECOND_MS: u64 = 1_000;

@@ -13,7 +13,7 @@ use super::security::JwtAlgorithm;
 use super::values::{Field, Values};
 use super::words;
 
-/// A value that is right, on its way to its field.
+/// A valid value, on its way to its field.
 pub type Change = Box<dyn FnOnce(&mut Values)>;
 
 /// A word that a setting may be, and what it does.

@@ -39,7 +39,7 @@ impl Number {
         Self::of(Unit::Things, min, max)
     }
 
-    /// The same bounds, for multiples of `step` alone.
+    /// The same bounds, but only multiples of `step`.
     pub const fn in_steps_of(self, step: u64) -> Self {
         assert!(self.min.is_multiple_of(step) && self.max.is_multiple_of(step));
         Self { step, ..self }

@@ -1,7 +1,7 @@
 //! The tables of `docs/configuration.md`, made from the table of settings and compared with what is
 //! there.
 //!
-//! `NABU_UPDATE_DOCS=1 cargo test -p nabu-store --lib config` writes them anew. A table stands
+//! `NABU_UPDATE_DOCS=1 cargo test -p nabu-store --lib config` regenerates them. A table stands
 //! between `<!-- settings: GROUP -->` and `<!-- end of settings -->`.
 
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What a server is told about who may connect, who may do what, and how often: `tls`, `auth` and
+//! The settings for who may connect, who may do what, and how often: `tls`, `auth` and
 //! `rate_limit`. What the files hold that they name is not known here.
 
 use std::path::PathBuf;

@@ -6,7 +6,7 @@ use super::table::SETTINGS;
 /// A row of the table.
 #[derive(Clone, Copy)]
 pub struct Setting {
-    /// Its place in the file, such as `limits.idle_timeout_ms`; `None` where no file can say it.
+    /// Its place in the file, such as `limits.idle_timeout_ms`; `None` if it can't be in the file.
     pub key: Option<&'static str>,
     pub variable: Option<&'static str>,
     pub flag: Option<Flag>,
@@ -40,7 +40,7 @@ impl Setting {
         Self { key: Some(key), variable: None, flag: None, default: DefaultValue::Described(""), kind, help: "" }
     }
 
-    /// A setting that is no matter of the file.
+    /// A setting that can't be in the file.
     pub const fn outside_the_file(kind: Kind) -> Self {
         Self { key: None, ..Self::new("", kind) }
     }
@@ -65,7 +65,7 @@ impl Setting {
         Self { help, ..self }
     }
 
-    /// What it is known by: its key, or its flag where it has none.
+    /// Its name: its key, or its flag if it has none.
     pub fn name(&self) -> &'static str {
         self.key.or(self.flag.map(|flag| flag.name)).expect("a setting can be set")
     }

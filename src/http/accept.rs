@@ -12,12 +12,13 @@ use super::connection::{serve, serve_refused};
 use super::core::Core;
 use super::error::HttpError;
 
-/// How long to leave the listener alone after an error: the usual one is that descriptors have run out, and only time mends it.
+/// How long to leave the listener alone after an error. Usually descriptors have run out, and only
+/// time helps.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
-/// Connections over the limit that are told so at one time; more are closed without a word.
+/// Connections over the limit that get an answer at the same time; more are closed without one.
 const REFUSALS_MAX: usize = 256;
 
-/// Accepts for ever; dropping the future closes the listener.
+/// Accepts forever; dropping the future closes the listener.
 pub async fn accept_loop(core: Rc<Core>, mut listener: Listener) -> Infallible {
     let refusals = Rc::new(Cell::new(0));
     loop {

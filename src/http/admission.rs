@@ -1,8 +1,8 @@
 //! How many connections there may be, in all and of one address.
 //!
-//! A part is kept for others than the address that has most: by itself half, so that one address never
-//! takes all. An address of IPv6 counts as its network of 64 bits, which one host may have to itself
-//! (RFC 4291, section 2.5.4).
+//! A part is kept for others than the address that has most: by itself half, so that one address
+//! never takes all. An address of IPv6 counts as its network of 64 bits, which one host may have to
+//! itself (RFC 4291, section 2.5.4).
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

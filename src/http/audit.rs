@@ -1,7 +1,8 @@
 //! Who changed what, and who was refused: the target `nabu_store::audit` of the log.
 //!
-//! Changes are logged where `log.audit` says so, refusals always, but for those beyond
-//! [`REFUSALS_PER_SECOND_MAX`], which the next one counts: whoever is refused costs no more than that.
+//! Changes are logged if `log.audit` is set. Refusals are always logged, up to
+//! [`REFUSALS_PER_SECOND_MAX`]; the next event counts the others. So refused callers can't flood
+//! the log.
 
 use std::cell::Cell;
 
@@ -35,7 +36,7 @@ impl Audit {
         Self { has_changes, second: Cell::default(), left_out: Cell::default() }
     }
 
-    /// Whether the name of whoever makes such a request will be asked for, if it is let in.
+    /// Whether the log wants the caller's name for such a request, if it is let in.
     pub fn wants_name(&self, method: Method) -> bool {
         self.has_changes && is_change(method)
     }

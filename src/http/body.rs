@@ -1,7 +1,8 @@
-//! The body of a request: received only when a handler asks for it, straight into the buffers of a sink where its length
-//! is known.
+//! The body of a request: received only when a handler asks for it, straight into the buffers of a
+//! sink where its length is known.
 //!
-//! `100 Continue` is sent when the first byte is asked for, so every check that can refuse comes before.
+//! `100 Continue` is sent when the first byte is asked for, so every check that can refuse comes
+//! before.
 
 use std::ops::Range;
 use std::rc::Rc;
@@ -22,7 +23,7 @@ const DRAIN_BYTES_MAX: u64 = 256 << 10;
 /// The longest time for that.
 const DRAIN_MS: u64 = 2_000;
 
-/// The most bytes that a handler takes of a body, and what a client is told that sends more.
+/// The most bytes that a handler takes of a body, and the error for a client that sends more.
 #[derive(Clone, Copy)]
 pub struct SizeLimit {
     pub bytes: u64,
@@ -77,8 +78,9 @@ impl Body {
         }
     }
 
-    /// Whether what is left is little enough to be read and thrown away. A peer that waits for `100 Continue` may or may not send its
-    /// body after another answer, so the connection has to end.
+    /// Whether what is left is little enough to be read and thrown away. A peer that waits for
+    /// `100 Continue` may or may not send its body after another answer, so the connection has to
+    /// end.
     pub fn can_be_drained(&self) -> bool {
         if self.failed || (self.continue_pending && !self.is_finished()) {
             return false;
@@ -212,8 +214,8 @@ impl Exchange {
         }
     }
 
-    /// The next bytes of the body, as a range for [`Exchange::bytes`]; `None` at its end. They stay there
-    /// until the next call.
+    /// The next bytes of the body, as a range for [`Exchange::bytes`]; `None` at its end. They stay
+    /// there until the next call.
     pub async fn next_piece(&mut self) -> Result<Option<Range<usize>>, HttpError> {
         loop {
             if let Some(piece) = self.buffered_piece(false).await? {
@@ -226,7 +228,8 @@ impl Exchange {
         }
     }
 
-    /// The next bytes of the body among those received already. For a chunked body it receives more where it may `wait`.
+    /// The next bytes of the body among those received already. For a chunked body it receives more
+    /// where it may `wait`.
     async fn buffered_piece(&mut self, wait: bool) -> Result<Option<Range<usize>>, HttpError> {
         loop {
             let unread = self.input.len() - self.cursor;
@@ -287,7 +290,8 @@ impl Exchange {
         if more { Ok(()) } else { Err(self.broken_body()) }
     }
 
-    /// Receives into `input`, whose read part makes room; false at the end of the stream. The head stays.
+    /// Receives into `input`, whose read part makes room; false at the end of the stream. The head
+    /// stays.
     async fn refill(&mut self) -> bool {
         match self.stream.recv().await {
             Ok(bytes) if !bytes.is_empty() => {

@@ -1,5 +1,5 @@
-//! Conditional requests and ranges: what a request selects of a representation (RFC 9110, sections 13
-//! and 14).
+//! Conditional requests and ranges: what a request selects of a representation (RFC 9110, sections
+//! 13 and 14).
 
 use std::ops::Range;
 
@@ -47,7 +47,7 @@ impl<'f> Conditions<'f> {
             if_none_match: exchange.field("if-none-match"),
             if_modified_since: exchange.field("if-modified-since"),
             if_range: exchange.field("if-range"),
-            // A range is defined for GET alone.
+            // A range is defined only for GET.
             range: if exchange.method() == Method::Get { exchange.field("range") } else { None },
         }
     }
@@ -58,7 +58,7 @@ impl<'f> Conditions<'f> {
     /// 412 where a condition fails, 416 where the range lies outside.
     pub fn select(&self, representation: &Representation<'_>) -> Result<Selection, HttpError> {
         let Representation { etag, modified, size } = *representation;
-        // A date that can't be read is as good as none.
+        // A date that can't be read counts as absent.
         let since = |value: Option<&[u8]>| value.and_then(parse_http_date);
         let met = match self.if_match {
             Some(value) => if_match(value, etag),

@@ -1,7 +1,7 @@
 //! One connection: receives heads, has their requests served one after another, and ends.
 //!
-//! Its task is small, and it holds no buffer while it waits for a request: what serving a request takes lives in a boxed future that
-//! goes with it. Pipelined requests are answered in their order.
+//! Its task is small, and it holds no buffer while it waits for a request: what serving a request
+//! takes lives in a boxed future that goes with it. Pipelined requests are answered in their order.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -107,8 +107,8 @@ async fn serve_member(core: Rc<Core>, stream: Stream, membership: Membership) {
     stream.say_goodbye().await;
 }
 
-/// Answers a connection that there is no room for: its request, where health is asked for, and else the
-/// refusal. Not counted, so it gets little time.
+/// Serves a connection over the limit: answers its request if that asks for health, and refuses it
+/// otherwise. The connection isn't counted, so it gets little time.
 pub async fn serve_refused(core: Rc<Core>, stream: Stream, error: HttpError) {
     let transport = match secure(&core, &stream, None) {
         None => Some(Transport::Plain(stream)),
@@ -139,8 +139,10 @@ pub async fn serve_refused(core: Rc<Core>, stream: Stream, error: HttpError) {
     turn_away(core, stream, error).await;
 }
 
-/// The handshake that a connection needs; `None` for plain HTTP. Not `async`, so that nothing of it lies in the task of a plain connection. It gives the
-/// transport, or nothing when client and server do not agree on one, and then the client was told. A connection in `slot` may be ended meanwhile.
+/// The handshake that a connection needs; `None` for plain HTTP. Not `async`, so that nothing of it
+/// lies in the task of a plain connection. It gives the transport, or nothing when client and
+/// server do not agree on one, and then the client was told. A connection in `slot` may be ended
+/// meanwhile.
 pub fn secure(
     core: &Rc<Core>,
     stream: &Stream,
@@ -178,8 +180,8 @@ pub fn secure(
     }))
 }
 
-/// Starts to serve the request at the start of `input`, which it takes; `None` when the head is not complete. Not `async`, so that
-/// nothing of a head lies in the task of the connection.
+/// Starts to serve the request at the start of `input`, which it takes; `None` when the head is not
+/// complete. Not `async`, so that nothing of a head lies in the task of the connection.
 fn begin(core: &Rc<Core>, stream: &Transport, parser: &mut HeadParser, input: &mut Vec<u8>) -> Option<Serving> {
     if input.is_empty() {
         return None;

@@ -1,6 +1,7 @@
 //! The connections of one core: who is there, and who waits for a request.
 //!
-//! Shutting down wakes those that wait and lets the others finish; it is over when the last has gone.
+//! Shutting down wakes those that wait and lets the others finish; it is over when the last has
+//! gone.
 
 use std::cell::RefCell;
 use std::future::poll_fn;

@@ -29,11 +29,14 @@ const HEAD_FIELDS_MAX: usize = 128;
 /// Byte vectors that a core keeps for reuse, and the largest it keeps.
 const POOL_VECTORS_MAX: usize = 64;
 const POOL_VECTOR_BYTES_MAX: usize = 64 << 10;
-/// Buffers for records that are out at one time, each for a large answer that is encrypted; more large answers are copied in small pieces.
+/// Buffers for records that are out at one time, each for a large answer that is encrypted; more
+/// large answers are copied in small pieces.
 const RECORDS_OUT_MAX: usize = 256;
-/// Buffers for records that a core keeps for reuse: one is filled and sent at a time, and a few wait for room in a socket.
+/// Buffers for records that a core keeps for reuse: one is filled and sent at a time, and a few
+/// wait for room in a socket.
 const POOL_RECORDS_MAX: usize = 16;
-/// Beyond its timeout, a transfer gets a second for each this many bytes in flight, so that one large send is not held against a slow line.
+/// Beyond its timeout, a transfer gets a second for each this many bytes in flight, so that one
+/// large send is not held against a slow line.
 const FLOOR_BYTES_PER_SECOND: u64 = 16 << 10;
 
 /// What all cores share.
@@ -122,7 +125,8 @@ impl Core {
         HeadLimits { head_bytes: limits.head_bytes_max, target_bytes: limits.target_bytes_max, fields: HEAD_FIELDS_MAX }
     }
 
-    /// A connection has begun to ask, and holds this many bytes. Others that did so earlier may have to go.
+    /// A connection has begun to ask, and holds this many bytes. Others that did so earlier may
+    /// have to go.
     pub fn hold_unfinished(&self, slot: Slot, bytes: usize) {
         if let Some(oldest) = self.unfinished.hold(slot, bytes) {
             self.recorder.connection_evicted();
@@ -153,7 +157,8 @@ impl Core {
         }
     }
 
-    /// A buffer for the records of a large answer, from those that came back, with its place; it may hold what was sent before. `None` when too many are out.
+    /// A buffer for the records of a large answer, from those that came back, with its place; it
+    /// may hold what was sent before. `None` when too many are out.
     pub fn records_buffer(&self) -> Option<(AlignedBuf, RecordsPlace<'_>)> {
         let out = self.records_out.get();
         if out == RECORDS_OUT_MAX {

@@ -1,7 +1,8 @@
-//! Large answers over TLS in this process: from the cache's frames straight into records, and the records into the socket.
+//! Large answers over TLS in this process: from the cache's frames straight into records, and the
+//! records into the socket.
 //!
-//! While records wait for room in the socket nothing of the cache is needed for them. So a peer that takes nothing for [`PATIENCE`] holds up no frame, and goes
-//! on with copies.
+//! While records wait for room in the socket nothing of the cache is needed for them. So a peer
+//! that takes nothing for [`PATIENCE`] holds up no frame, and goes on with copies.
 
 use std::ops::Range;
 use std::pin::pin;

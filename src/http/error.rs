@@ -1,16 +1,16 @@
 //! Errors as HTTP knows them: a status, a short phrase, a message, and header fields. The body they
 //! become is up to the API that answers: it hands in a [`Render`].
 //!
-//! `error` is a short phrase that programs match on and that never changes; `message` names the value
-//! that was wrong and what to do. What only the operator may see (paths, what the kernel said) goes
-//! to the log through [`HttpError::cause`], never to the client.
+//! `error` is a short phrase that programs match on and that never changes; `message` names the
+//! value that was wrong and what to do. What only the operator may see (paths, what the kernel
+//! said) goes to the log through [`HttpError::cause`], never to the client.
 
 use nabu_net::http::head::HeadError;
 
-/// Seconds that a client is told to wait before it tries again.
+/// Seconds that `Retry-After` asks a client to wait.
 pub const RETRY_AFTER_SECONDS: &str = "1";
 
-/// A refusal: what the client is told, and what the log is told on top.
+/// A refusal: what the client gets, and what else the log gets.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HttpError {
     pub status: u16,
@@ -18,7 +18,7 @@ pub struct HttpError {
     pub message: String,
     /// Header fields of the answer, beyond those that every answer has.
     pub fields: Vec<(&'static str, String)>,
-    /// For the log alone.
+    /// Only for the log.
     pub cause: Option<String>,
 }
 
@@ -37,7 +37,7 @@ impl HttpError {
         self
     }
 
-    /// What the log is told on top.
+    /// Adds what only the log gets.
     pub fn with_cause(mut self, cause: impl Into<String>) -> Self {
         self.cause = Some(cause.into());
         self

@@ -1,8 +1,9 @@
 //! One request and its answer.
 //!
 //! A handler reads the request, may read the body (in `body.rs`), and writes one answer: small ones
-//! into `out`, which is sent when the handler returns; large ones chunk by chunk (`sending`). [`run`]
-//! turns an error into its answer, and then sees to the rest of the body and to the connection.
+//! into `out`, which is sent when the handler returns; large ones chunk by chunk (`sending`).
+//! [`run`] turns an error into its answer, and then sees to the rest of the body and to the
+//! connection.
 
 use std::cell::{Cell, OnceCell};
 use std::io;
@@ -48,7 +49,8 @@ pub struct Exchange {
     pub core: Rc<Core>,
     pub stream: Transport,
     pub request_id: String,
-    /// What was received: the head first, then what is unread of the body and of requests behind it.
+    /// What was received: the head first, then what is unread of the body and of requests behind
+    /// it.
     pub(super) input: Vec<u8>,
     /// Where the unread part of `input` starts.
     pub(super) cursor: usize,
@@ -76,7 +78,7 @@ pub struct Exchange {
     pub route: Cell<RouteId>,
     /// How an error becomes a body.
     pub render: Cell<Render>,
-    /// Who asks, as the log names it; known where a log may want it.
+    /// The caller's name for the log; set only if a log may want it.
     pub caller: OnceCell<String>,
     /// The blob that it is about.
     pub blob_id: Cell<Option<BlobId>>,
@@ -199,7 +201,8 @@ impl Exchange {
         }
     }
 
-    /// So many bytes are about to be sent. They are charged before they leave: who has the last one may ask again at once. Returns the time.
+    /// So many bytes are about to be sent. They are charged before they leave: who has the last one
+    /// may ask again at once. Returns the time.
     pub fn departs(&mut self, bytes: usize) -> Instant {
         let now = self.enter(Phase::Send);
         self.charge(now, bytes);
@@ -226,8 +229,8 @@ impl Exchange {
         rate.is_some_and(|rate| rate < FRAMES_PER_SECOND_MIN)
     }
 
-    /// Waits until the token may move more bytes; the time counts for `phase`. Hold nothing that others
-    /// want meanwhile.
+    /// Waits until the token may move more bytes; the time counts for `phase`. Hold nothing that
+    /// others want meanwhile.
     pub async fn shape(&mut self, phase: Phase) {
         let Some(bucket) = self.charged.get().cloned() else { return };
         loop {
@@ -241,7 +244,7 @@ impl Exchange {
         }
     }
 
-    /// What is written is about to leave, with so many bytes behind it. Returns the time.
+    /// What is written is about to leave, with `behind` bytes after it. Returns the time.
     fn leaves(&mut self, behind: usize) -> Instant {
         let now = self.departs(self.out.len() + behind);
         if self.first_byte.is_none() {
@@ -251,7 +254,8 @@ impl Exchange {
         now
     }
 
-    /// Starts the answer: the status and the fields that every answer has. The caller adds its own, and ends the head.
+    /// Starts the answer: the status and the fields that every answer has. The caller adds its own,
+    /// and ends the head.
     pub fn begin(&mut self, status: u16) -> ResponseHead<'_> {
         assert_eq!(self.answer, Answer::None, "a request has one answer");
         self.answer = Answer::Begun;
@@ -320,7 +324,8 @@ impl Exchange {
         self.body_in_out += bytes.len() as u64;
     }
 
-    /// Sends what is written of the head, and a part of the body behind it, in one operation. `None` when the peer is gone.
+    /// Sends what is written of the head, and a part of the body behind it, in one operation.
+    /// `None` when the peer is gone.
     pub async fn send_body(&mut self, body: SendBody, range: Range<usize>) -> Option<SendBody> {
         assert_eq!(self.answer, Answer::Begun, "the head comes first");
         let now = self.leaves(range.len());
@@ -375,7 +380,8 @@ impl Exchange {
         }
     }
 
-    /// Sends what is left to send, and brings the connection to where the next request starts, or to its end.
+    /// Sends what is left to send, and brings the connection to where the next request starts, or
+    /// to its end.
     async fn finish(mut self) -> Finished {
         assert_ne!(self.answer, Answer::None, "a handler answers, or fails");
         self.flush().await;
@@ -451,13 +457,13 @@ async fn answer_and_end(core: Rc<Core>, stream: Transport, error: HttpError, is_
     Finished { input: Vec::new(), keep: false }
 }
 
-/// For how long a closing connection reads what the peer still sends, in all and without any coming. Many clients look for the answer
-/// only when all of their body is sent.
+/// For how long a closing connection reads what the peer still sends, in all and without any
+/// coming. Many clients look for the answer only when all of their body is sent.
 const LINGER_MS: u64 = 30_000;
 const LINGER_IDLE_MS: u64 = 2_000;
 
-/// Ends the writing side and discards what still comes: closing with bytes unread would reset the connection, and the peer might
-/// lose the answer (RFC 9112, section 9.6).
+/// Ends the writing side and discards what still comes: closing with bytes unread would reset the
+/// connection, and the peer might lose the answer (RFC 9112, section 9.6).
 async fn linger(core: &Core, stream: &Transport) {
     core.set_send_deadline(stream, core.io.now(), GOODBYE_BYTES);
     stream.end_writing().await;

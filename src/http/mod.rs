@@ -1,6 +1,6 @@
 //! HTTP/1.1 on the engine's runtime: connections, the requests on them, and how their bytes move.
-//! It knows no API, no store and no node: what a request means is decided by the [`Service`] that each
-//! core is given.
+//! It knows no API, no store and no node: what a request means is decided by the [`Service`] that
+//! each core is given.
 //!
 //! | file | noun |
 //! | --- | --- |
@@ -12,7 +12,7 @@
 //! | [`core`] | what the connections of one core share |
 //! | [`exchange`] | one request and its answer |
 //! | [`body`] | the body of a request |
-//! | [`sending`], [`encrypting`], [`pace`] | the body of a large answer, without copies where that can be |
+//! | [`sending`], [`encrypting`], [`pace`] | the body of a large answer, uncopied if possible |
 //! | [`transport`] | plain sockets, TLS in this process, TLS in the kernel |
 //! | [`conditions`] | conditional requests and ranges |
 //! | [`error`] | a refusal, before it has a body |

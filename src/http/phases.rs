@@ -1,6 +1,7 @@
 //! Where the time of a request goes: a stopwatch with one hand and a few dials.
 //!
-//! Every moment from the complete head to the end of the answer counts for exactly one phase. Changing the phase costs one look at the clock.
+//! Every moment from the complete head to the end of the answer counts for exactly one phase.
+//! Changing the phase costs one look at the clock.
 
 use nabu_engine::io::Instant;
 
@@ -17,7 +18,8 @@ pub enum Phase {
     Hash,
     /// Waiting for the end of the writes and for the commit.
     Commit,
-    /// Looking up what is asked for, and waiting for its bytes: from another core, from the cache or from the disk.
+    /// Looking up what is asked for, and waiting for its bytes: from another core, from the cache
+    /// or from the disk.
     Read,
     /// Encrypting a large answer where this process does TLS, and waiting for a turn to.
     Encrypt,
@@ -81,7 +83,8 @@ impl Phases {
         (self.current, self.since) = (phase, now);
     }
 
-    /// What came since the last change counts for this phase as well: it was not worth a look at the clock, which costs some 50 ns.
+    /// What came since the last change counts for this phase as well: it was not worth a look at
+    /// the clock, which costs some 50 ns.
     pub fn rename(&mut self, phase: Phase) {
         self.current = phase;
     }

@@ -1,6 +1,8 @@
-//! What is said of a request when it is over: the metrics, the access log, and the log of slow requests.
+//! What is said of a request when it is over: the metrics, the access log, and the log of slow
+//! requests.
 //!
-//! No token ends up here: of the target only the path is told, and of the header fields only the user agent.
+//! No token ends up here: of the target only the path is logged, and of the header fields only the
+//! user agent.
 
 use std::cell::Cell;
 
@@ -15,7 +17,8 @@ use super::phases::Phase;
 use crate::config::{AccessOptions, SAMPLE_ALWAYS};
 use crate::metrics::{Ended, RouteId};
 
-/// Bytes of a body that the server is allowed a second for, beyond the threshold, before a request is slow. A core hashes and reads ten times that.
+/// Bytes of a body that the server is allowed a second for, beyond the threshold, before a request
+/// is slow. A core hashes and reads ten times that.
 const FLOOR_BYTES_PER_SECOND: u64 = 100_000_000;
 /// The most bytes of a client's text in a line of the log.
 const SHOWN_BYTES_MAX: usize = 512;
@@ -37,7 +40,8 @@ impl AccessLog {
         self.sample.is_some()
     }
 
-    /// Whether this one goes in: a fixed part of all, evenly spread, and every failure of the server's.
+    /// Whether this one goes in: a fixed part of all, evenly spread, and every failure of the
+    /// server's.
     fn takes(&self, status: u16) -> bool {
         let Some(sample) = self.sample else { return false };
         let gathered = self.gathered.get() + sample;
@@ -143,7 +147,7 @@ impl Exchange {
     }
 }
 
-/// Whether the server took too long for a request of so many bytes. A threshold of zero takes them all.
+/// Whether the server took too long for a request of `bytes`. A threshold of zero takes them all.
 fn is_slow(own_ns: u64, bytes: u64, threshold_ns: u64) -> bool {
     let allowed_ns = u128::from(bytes) * 1_000_000_000 / u128::from(FLOOR_BYTES_PER_SECOND);
     threshold_ns == 0 || u128::from(own_ns) >= u128::from(threshold_ns) + allowed_ns

@@ -1,4 +1,5 @@
-//! The id of a request: the caller's, if it sent a sane one, else a fresh one. Answers and log lines carry it.
+//! The id of a request: the caller's, if it sent a sane one, else a fresh one. Answers and log
+//! lines carry it.
 
 use std::cell::Cell;
 use std::fmt::Write as _;
@@ -6,7 +7,8 @@ use std::fmt::Write as _;
 /// The longest id that is taken over from a caller.
 const REQUEST_ID_BYTES_MAX: usize = 128;
 
-/// Makes the ids of one core: a random prefix and a counter, so that cores and restarts don't collide.
+/// Makes the ids of one core: a random prefix and a counter, so that cores and restarts don't
+/// collide.
 pub struct RequestIds {
     prefix: u64,
     count: Cell<u64>,

@@ -1,13 +1,15 @@
-//! The bytes of a blob behind the head of the answer, by the cheapest way that the peer and the kernel allow.
+//! The bytes of a blob behind the head of the answer, by the cheapest way that the peer and the
+//! kernel allow.
 //!
 //! | what | how |
 //! | --- | --- |
 //! | a few KiB | copied behind the head, one send |
-//! | less than [`SPLICE_MIN`], or memory that can't be spliced | head and body in one vectored send |
-//! | more | head by a plain send, pages of the cache spliced into the socket; where this process does TLS, encrypted on their way (`encrypting`) |
-//! | a peer that takes nothing for [`PATIENCE`] | copies of 64 KiB from then on, so that it holds up nobody's memory |
+//! | below [`SPLICE_MIN`], or memory that can't be spliced | head and body in one vectored send |
+//! | more | head by a plain send, pages of the cache spliced, or encrypted (`encrypting`) |
+//! | a peer that takes nothing for [`PATIENCE`] | copies of 64 KiB, so that it holds no frame |
 //!
-//! Nothing is sent before the first bytes are read, so an error there still has its answer.
+//! Nothing is sent before the first bytes are read, so an error there still gets an answer of its
+//! own.
 
 use std::ops::Range;
 use std::time::Duration;

@@ -1,7 +1,8 @@
-//! Memory of those who have begun to ask and have not finished: heads that came in part, and handshakes.
+//! Memory of those who have begun to ask and have not finished: heads that came in part, and
+//! handshakes.
 //!
-//! They have shown no token yet, so what they hold is bounded for each core. When it is too much, whoever
-//! began first has had the longest time, and is broken off.
+//! They have shown no token yet, so what they hold is bounded for each core. When it is too much,
+//! whoever began first has had the longest time, and is broken off.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -33,8 +34,8 @@ impl Unfinished {
         Self { bytes_max, state: RefCell::default() }
     }
 
-    /// A connection holds this many bytes; gives the oldest one, if it is to be broken off. It counts no
-    /// more.
+    /// A connection holds this many bytes; gives the oldest one, if it is to be broken off. It
+    /// counts no more.
     pub fn hold(&self, slot: Slot, bytes: usize) -> Option<Slot> {
         let mut state = self.state.borrow_mut();
         let bytes = bytes + CONNECTION_BYTES;

@@ -12,7 +12,8 @@ use nabu_engine::types::CoreId;
 
 use super::recorder::CoreSnapshot;
 
-/// How long a scrape waits for a core. One that needs longer is in trouble, and that is what the scrape then says.
+/// How long a scrape waits for a core. One that needs longer is in trouble, and that is what the
+/// scrape then says.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A core's request for another one's copy: where to send it.

@@ -1,11 +1,14 @@
 //! A histogram of durations, and the buckets it is shown in.
 //!
-//! It is recorded in an HdrHistogram of microseconds with two significant digits, some 27 KiB whatever comes, and shown in the fixed buckets of
-//! [`BOUNDS_US`]. So a bucket's border is true to a hundredth of its value (the bounds below 256 µs exactly), and the sum exactly, as it is kept apart.
+//! It is recorded in an HdrHistogram of microseconds with two significant digits, some 27 KiB
+//! whatever comes, and shown in the fixed buckets of [`BOUNDS_US`]. So a bucket's border is true to
+//! a hundredth of its value (the bounds below 256 µs exactly), and the sum exactly, as it is kept
+//! apart.
 
 use hdrhistogram::Histogram;
 
-/// The upper bounds of the buckets in microseconds. From a hot GET on the loopback to an upload that takes minutes.
+/// The upper bounds of the buckets in microseconds. From a hot GET on the loopback to an upload
+/// that takes minutes.
 pub const BOUNDS_US: [u64; 21] = [
     25,
     50,
@@ -29,7 +32,7 @@ pub const BOUNDS_US: [u64; 21] = [
     60_000_000,
     300_000_000,
 ];
-/// The longest duration that is told from longer ones: an hour.
+/// The longest duration that is distinguished from longer ones: an hour.
 const MICROSECONDS_MAX: u64 = 3_600_000_000;
 const SIGNIFICANT_DIGITS: u8 = 2;
 

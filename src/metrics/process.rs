@@ -1,9 +1,11 @@
-//! What the kernel knows of this process, read from `/proc` when it is asked for: a few files of a line or two each.
+//! What the kernel knows of this process, read from `/proc` when it is asked for: a few files of a
+//! line or two each.
 
 use std::fs;
 use std::time::{Duration, SystemTime};
 
-/// Clock ticks a second in what `/proc` shows: part of the kernel's interface, the same on every machine that Linux is built for today.
+/// Clock ticks a second in what `/proc` shows: part of the kernel's interface, the same on every
+/// machine that Linux is built for today.
 const TICKS_PER_SECOND: f64 = 100.0;
 /// Bytes of what `/proc/self/status` calls a kB.
 const KIB: u64 = 1024;
@@ -25,8 +27,8 @@ impl Process {
     pub fn read(started_at: SystemTime) -> Self {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
-        // The directory says how many entries it has. Listing them would take milliseconds with many connections, so an older kernel, which says 0, is
-        // left at that.
+        // The directory says how many entries it has. Listing them would take milliseconds with
+        // many connections, so an older kernel, which says 0, is left at that.
         let open_fds = fs::metadata("/proc/self/fd").map(|directory| directory.len()).ok().filter(|count| *count > 0);
         let since_1970 = started_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
         Self {
@@ -46,7 +48,8 @@ fn number_after(text: &str, label: &str) -> Option<u64> {
     line.split_ascii_whitespace().next()?.parse().ok()
 }
 
-/// Seconds of CPU that a process has used, in user and kernel; of all its threads, the ended ones too. `None` when it is gone or hidden.
+/// Seconds of CPU that a process has used, in user and kernel; of all its threads, the ended ones
+/// too. `None` when it is gone or hidden.
 pub fn seconds_of(pid: u32) -> Option<f64> {
     seconds_of_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }

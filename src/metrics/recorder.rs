@@ -1,6 +1,7 @@
-//! What one core counts, and a copy of that.
+//! What one core counts, and snapshots of it.
 //!
-//! A [`Recorder`] belongs to one core and never leaves it. What a request adds is added when it is over, in one call.
+//! A [`Recorder`] belongs to one core and never leaves it. What a request adds is added when it is
+//! over, in one call.
 
 use std::cell::{Cell, RefCell};
 
@@ -48,7 +49,8 @@ pub struct Recorder {
     errors: RefCell<Vec<(&'static str, u64)>>,
 }
 
-/// The requests of one route. The lists are short: a route has few methods, and those few statuses; the most frequent come first by themselves.
+/// The requests of one route. The lists are short: a route has few methods, and those few statuses;
+/// the most frequent come first by themselves.
 #[derive(Default)]
 struct OfRoute {
     statuses: Vec<(Method, u16, u64)>,

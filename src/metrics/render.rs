@@ -1,4 +1,5 @@
-//! Every family: its name, its type and its meaning. One more is a line here and a row in `docs/operations.md`.
+//! Every family: its name, its type and its meaning. One more is a line here and a row in
+//! `docs/operations.md`.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! The classes of requests that are counted apart: as many as the tables of endpoints have patterns,
-//! whatever clients ask for.
+//! The classes of requests that are counted apart: as many as the tables of endpoints have
+//! patterns, whatever clients ask for.
 
 /// The number of a class, among the labels that a [`super::Recorder`] was made with.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]

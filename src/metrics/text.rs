@@ -1,6 +1,7 @@
 //! The Prometheus text format, version 0.0.4: families of samples, each with its help and type.
 //!
-//! What breaks the rules of the format or its conventions is an assertion: all names are in the code.
+//! What breaks the rules of the format or its conventions is an assertion: all names are in the
+//! code.
 
 use std::fmt::Write as _;
 
@@ -106,7 +107,8 @@ impl Family<'_> {
         self
     }
 
-    /// A histogram: upper bounds in the unit of its name, each with how many values were at most that, ascending.
+    /// A histogram: upper bounds in the unit of its name, each with how many values were at most
+    /// that, ascending.
     pub fn histogram(
         &mut self,
         labels: Labels<'_>,

@@ -1,5 +1,6 @@
-//! What each core does: it binds the shared port, serves at once (so that health is answered while the
-//! store recovers), opens its shard, and on a signal drains its connections and closes the shard.
+//! What each core does: it binds the shared port, serves at once (so that health is answered while
+//! the store recovers), opens its shard, and on a signal drains its connections and closes the
+//! shard.
 
 use std::cell::RefCell;
 use std::io;
@@ -58,7 +59,7 @@ struct Core {
     shard: RefCell<Option<Shard<RingIo>>>,
 }
 
-/// What a core is told.
+/// A message to a core.
 pub enum CoreMessage {
     /// The first core listens here: bind the same address.
     Bound(SocketAddr),
@@ -127,8 +128,9 @@ pub async fn core_main(shared: Arc<Shared>, mailboxes: Mailboxes, id: CoreId, io
     core.http.stop();
     drain(&core.http).await;
     shared.gate.step(|steps| steps.drained += 1);
-    // A shard serves the other cores too, so none is closed before the last connection of all cores has ended; and since closing is a step
-    // that all take together, none is closed when one never opened.
+    // A shard serves the other cores too, so none is closed before the last connection of all cores
+    // has ended; and since closing is a step that all take together, none is closed when one never
+    // opened.
     let steps = shared.gate.wait(|steps| steps.drained == cores).await;
     // Not while requests are still answered: it is the closing that waits for the work.
     shared.maintenance.hurry();
@@ -145,7 +147,8 @@ pub async fn core_main(shared: Arc<Shared>, mailboxes: Mailboxes, id: CoreId, io
     }
 }
 
-/// Binds the port: the first core the configured address, the others what the first got. `None` when the server is to end.
+/// Binds the port: the first core the configured address, the others what the first got. `None`
+/// when the server is to end.
 async fn bind(
     shared: &Shared,
     mailboxes: &Mailboxes,
@@ -182,9 +185,10 @@ async fn bind(
     }
 }
 
-/// Fails when somebody listens on the address. The cores share their port with each other, and so they would with another server of the
-/// same user, which would get every other connection: a socket that does not share finds out. After a process was killed the kernel
-/// may hold its sockets for a moment longer, until its rings are gone, so that moment is waited for.
+/// Fails when somebody listens on the address. The cores share their port with each other, and so
+/// they would with another server of the same user, which would get every other connection: a
+/// socket that does not share finds out. After a process was killed the kernel may hold its sockets
+/// for a moment longer, until its rings are gone, so that moment is waited for.
 async fn wait_until_free(io: &RingIo, address: SocketAddr) -> io::Result<()> {
     let started = io.now();
     loop {

@@ -1,4 +1,5 @@
-//! The lock on each data directory: two servers on one directory would overwrite each other's segments.
+//! The lock on each data directory: two servers on one directory would overwrite each other's
+//! segments.
 //!
 //! It is a lock on an open file, so it goes with the process, however that ends.
 
@@ -13,9 +14,11 @@ use crate::private_file::refuse_if_foreign;
 
 /// The file in a data directory that is locked. It stays there, and what it holds means nothing.
 const LOCK_FILE: &str = "lock";
-/// After a process was killed the kernel may hold its files for a moment longer, until its rings are gone.
+/// After a process was killed the kernel may hold its files for a moment longer, until its rings
+/// are gone.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
-/// How often to look: the kernel tells nobody when a lock is free, unless one waits for it without end.
+/// How often to look: the kernel tells nobody when a lock is free, unless one waits for it without
+/// end.
 const LOCK_RETRY: Duration = Duration::from_millis(50);
 
 /// Locks on directories, held until dropped.
@@ -61,7 +64,8 @@ impl DirectoryLocks {
         if files.is_empty() { Err(refusal) } else { Ok(Self { _files: files }) }
     }
 
-    /// Locks the directories that were ever locked, and changes nothing in any of them: for a look at a store, also on a read-only file system.
+    /// Locks the directories that were ever locked, and changes nothing in any of them: for a look
+    /// at a store, also on a read-only file system.
     ///
     /// # Errors
     /// A message that names the directory and the remedy.
@@ -80,8 +84,8 @@ impl DirectoryLocks {
     }
 }
 
-/// Makes a call that asks a disk, and gives it up when there is no answer in time. The thread that
-/// waits for it is left to itself.
+/// Makes a call to a disk, and gives up if the disk doesn't answer in time. The thread that waits
+/// for it is left to itself.
 ///
 /// # Errors
 /// A message that names the directory and the remedy.

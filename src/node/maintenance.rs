@@ -1,7 +1,9 @@
-//! The work in the background: on a thread of its own, or on the first core where there can be none.
+//! The work in the background: on a thread of its own, or on the first core where there can be
+//! none.
 //!
-//! It begins when every core has opened its shard, and ends with the store: core 0 does not close before the workers have. The thread is started from
-//! one that is not pinned to a CPU, which waits for that moment.
+//! It begins when every core has opened its shard, and ends with the store: core 0 does not close
+//! before the workers have. The thread is started from one that is not pinned to a CPU, which waits
+//! for that moment.
 
 use std::future::Future;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! Who may connect and who may do what, as files say it: read at start, and again on SIGHUP.
+//! Who may connect and who may do what, from files that are read at start and again on SIGHUP.
 //!
 //! A reload happens whole or not at all: when one file is wrong everything stays as it was, and the
 //! log names the file. Connections and requests that are under way go on with what they began with.

@@ -1,7 +1,9 @@
 //! How a server stops: the signals, and the steps that all cores take together.
 //!
-//! The first SIGTERM or SIGINT asks every core to stop; a second one ends the process at once, which the store survives as it survives a
-//! crash. SIGHUP has files read again, on the thread that waits for signals. A write over the limit on the size of files is a failed write, not the end: its signal is caught too.
+//! The first SIGTERM or SIGINT asks every core to stop; a second one ends the process at once,
+//! which the store survives as it survives a crash. SIGHUP has files read again, on the thread that
+//! waits for signals. A write over the limit on the size of files is a failed write, not the end:
+//! its signal is caught too.
 
 use std::future::poll_fn;
 use std::io;
@@ -33,7 +35,8 @@ impl SignalThread {
                     continue;
                 }
                 if signal == SIGXFSZ {
-                    // The write that met the limit reports it to whoever waits for it. Said once: every further write meets it.
+                    // The write that met the limit reports it to whoever waits for it. Said once:
+                    // every further write meets it.
                     if !std::mem::replace(&mut limited, true) {
                         tracing::error!("the limit on the size of files is below that of a segment: raise it (ulimit -f, LimitFSIZE=)");
                     }
@@ -60,7 +63,8 @@ impl SignalThread {
     }
 }
 
-/// How far the cores have come. Every core reports one of `opened` and `abandoned`, and later `drained`.
+/// How far the cores have come. Every core reports one of `opened` and `abandoned`, and later
+/// `drained`.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Steps {
     /// Cores whose shard is open.

@@ -1,4 +1,5 @@
-//! Certificates, keys and the parameters of TLS: from what the configuration names to what connections are accepted with.
+//! Certificates, keys and the parameters of TLS: from what the configuration names to what
+//! connections are accepted with.
 //!
 //! | room | question it answers |
 //! | --- | --- |
@@ -6,8 +7,10 @@
 //! | `files` | what do the files hold, and what is wrong with them? |
 //! | `validity` | until when is a certificate valid? |
 //!
-//! TLS 1.3 and 1.2, with the ciphers in the order that this machine is fastest with, whatever the client prefers: AES-128-GCM, AES-256-GCM, ChaCha20-Poly1305.
-//! Sessions resume by tickets, whose keys live as long as the certificate that is loaded: after a reload every client shakes hands anew.
+//! TLS 1.3 and 1.2, with the ciphers in the order that this machine is fastest with, whatever the
+//! client prefers: AES-128-GCM, AES-256-GCM, ChaCha20-Poly1305. Sessions resume by tickets, whose
+//! keys live as long as the certificate that is loaded: after a reload every client shakes hands
+//! anew.
 
 mod files;
 mod validity;
@@ -79,7 +82,8 @@ impl Offload {
         self.takes_new_keys
     }
 
-    /// The kernel refused a connection. It gets no more of them if it would refuse them all; a client that has left, or a lack of memory, says nothing about the others.
+    /// The kernel refused a connection. It gets no more of them if it would refuse them all; a
+    /// client that has left, or a lack of memory, says nothing about the others.
     pub fn refused(&self, error: &io::Error) {
         if !is_for_all(error) {
             tracing::debug!(%error, "TLS: the kernel does not take a connection");
@@ -91,7 +95,8 @@ impl Offload {
 
 /// Whether the kernel refused a connection for a reason that holds for every other one, too.
 fn is_for_all(error: &io::Error) -> bool {
-    /// No such module, option, operation, cipher. The numbers are those of every architecture that this runs on.
+    /// No such module, option, operation, cipher. The numbers are those of every architecture that
+    /// this runs on.
     const ENOENT: i32 = 2;
     const EINVAL: i32 = 22;
     const ENOPROTOOPT: i32 = 92;

@@ -1,4 +1,5 @@
-//! Until when a certificate is valid: just enough of X.509 (RFC 5280, section 4.1) to warn an operator. Verifying is the business of the peers.
+//! Until when a certificate is valid: just enough of X.509 (RFC 5280, section 4.1) to warn an
+//! operator. Verifying is the business of the peers.
 
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -69,7 +70,7 @@ fn show(seconds: i64) -> String {
     }
 }
 
-/// `None` when it is no certificate as the standard describes it.
+/// `None` if it isn't a certificate as the standard describes it.
 fn validity_of(certificate: &[u8]) -> Option<Validity> {
     let (certificate, _) = expect(SEQUENCE, certificate)?;
     let (to_be_signed, _) = expect(SEQUENCE, certificate)?;
@@ -136,7 +137,8 @@ fn seconds_of(tag: u8, text: &[u8]) -> Option<i64> {
     Some(days_from_civil(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second)
 }
 
-/// Days since 1970 of a date of the Gregorian calendar (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
+/// Days since 1970 of a date of the Gregorian calendar (Howard Hinnant, "chrono-Compatible
+/// Low-Level Date Algorithms").
 fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);

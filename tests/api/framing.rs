@@ -343,8 +343,8 @@ fn a_client_that_stops_in_the_middle_is_ended_by_a_timeout() {
     assert!(server.list(10).is_empty());
 }
 
-/// Takes as many connections as there may be. One that was closed before may still be counted, so one
-/// that is refused is tried again; health would be answered all the same.
+/// Takes as many connections as there may be. One that was closed before may still be counted, so
+/// one that is refused is tried again; health would be answered all the same.
 fn hold(server: &Server, count: usize) -> Vec<Connection> {
     let mut held = Vec::new();
     while held.len() < count {

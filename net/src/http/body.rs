@@ -1,9 +1,9 @@
 //! The chunked transfer coding, decoded incrementally (RFC 9112, section 7.1).
 //!
 //! Invariants:
-//! - What is found depends on the bytes alone, never on how they were cut into calls: framing is
-//!   read byte by byte by a state machine that keeps everything it needs, and only data, whose size
-//!   is known, is passed over at once.
+//! - The result depends only on the bytes, never on how they were split into calls: framing is read
+//!   byte by byte by a state machine that keeps everything it needs, and only data, whose size is
+//!   known, is passed over at once.
 //! - The decoder never hands out a byte as data that is framing, nor looks past the end of the
 //!   body: bytes behind it belong to the next request.
 //! - A line ends with exactly CR LF. Sizes are bare hexadecimal digits. Both are where two decoders

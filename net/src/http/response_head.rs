@@ -1,8 +1,8 @@
 //! The response head parser, for clients: strict and incremental (RFC 9112, sections 4 to 6).
 //!
 //! Invariants:
-//! - The verdict depends on the bytes alone, never on how they were cut into calls: the first place
-//!   that fails decides.
+//! - The verdict depends only on the bytes, never on how they were split into calls: the first
+//!   place that fails decides.
 //! - What was looked at is not looked at again when more comes.
 //! - A [`ResponseHead`] exists only for a head whose framing is unambiguous: one length, or
 //!   `chunked`, never both.

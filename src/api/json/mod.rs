@@ -1,8 +1,9 @@
 //! JSON bodies: parsed in place, with errors that name the byte or the key.
 //!
-//! Malformed text is 400 with the byte offset; a well-formed document whose values can't be processed is 422 naming the key. Unknown keys
-//! are ignored, so that a newer client can talk to an older server; a key that comes twice is refused, because the two readers of such a
-//! document could disagree.
+//! Malformed text is 400 with the byte offset; a well-formed document whose values can't be
+//! processed is 422 naming the key. Unknown keys are ignored, so that a newer client can talk to an
+//! older server; a key that comes twice is refused, because the two readers of such a document
+//! could disagree.
 
 pub mod split;
 mod syntax;
@@ -28,7 +29,7 @@ impl<'i> Document<'i> {
         Self::parse_where(body, |offset| offset)
     }
 
-    /// The same for a body of which each byte is told by the offset that `offset_of` gives.
+    /// The same for a body whose errors name the offsets that `offset_of` gives.
     fn parse_where(body: &'i mut [u8], offset_of: impl Fn(usize) -> usize) -> Result<Self, HttpError> {
         syntax::check(body).map_err(|error| refusal(error, &offset_of))?;
         let tape = simd_json::to_tape(body)
@@ -49,7 +50,8 @@ impl<'i> Document<'i> {
         }
     }
 
-    /// An integer; `None` when the key is absent or null. Out of the range of an `i64` is a wrong type.
+    /// An integer; `None` when the key is absent or null. Out of the range of an `i64` is a wrong
+    /// type.
     pub fn optional_integer(&self, key: &str) -> Result<Option<i64>, HttpError> {
         match self.get(key).filter(|value| !value.is_null()) {
             None => Ok(None),

@@ -1,10 +1,11 @@
-//! Takes one long string out of a JSON object while it comes in, so that a document with a large member
-//! needs no memory for it.
+//! Takes one long string out of a JSON object while it comes in, so that a document with a large
+//! member needs no memory for it.
 //!
-//! [`Split`] hands out the characters of the member in pieces and keeps the rest of the text, with an
-//! empty string in the member's place. The rest is parsed when it is whole ([`super::Document`]); since
-//! the string that was taken out is checked here, the rest is JSON exactly if all of it was. Until then
-//! nothing is known of the text, so what was made of the member counts for nothing.
+//! [`Split`] hands out the characters of the member in pieces and keeps the rest of the text, with
+//! an empty string in the member's place. The rest is parsed when it is whole
+//! ([`super::Document`]); since the string that was taken out is checked here, the rest is JSON
+//! exactly if all of it was. Until then nothing is known of the text, so what was made of the
+//! member counts for nothing.
 //!
 //! Keys are compared as they are written, or unescaped where they have escapes.
 
@@ -42,7 +43,8 @@ pub struct Split {
     is_member: bool,
     /// How much of the text was looked at.
     taken: usize,
-    /// Where in the rest the end of the member is, once it has come, and how many bytes were taken out there.
+    /// Where in the rest the end of the member is, once it has come, and how many bytes were taken
+    /// out there.
     cut: Option<(usize, usize)>,
     cut_bytes: usize,
     escape: Vec<u8>,
@@ -85,7 +87,8 @@ impl Split {
     /// Looks at a part of `text`, which is not empty; says how much of it that was, and what it is.
     ///
     /// # Errors
-    /// 400 for what can be in no string of JSON, 413 where too much would be kept, 422 for a second member.
+    /// 400 for what can be in no string of JSON, 413 where too much would be kept, 422 for a second
+    /// member.
     pub fn next<'t>(&mut self, text: &'t [u8]) -> Result<(usize, Piece<'t>), HttpError> {
         let (count, piece) = match self.state {
             State::Member => self.in_member(text)?,
@@ -98,7 +101,7 @@ impl Split {
 
     /// The rest of the text; the member is an empty string in it, if it was there and a string.
     pub fn into_rest(self) -> Rest {
-        // A text that ends in the member ends too early, and that is told where it ends.
+        // A text that ends inside the member ends too early; the error names where.
         let is_open = matches!(self.state, State::Member | State::Escape);
         let end = is_open.then_some((self.rest.len(), self.cut_bytes));
         Rest { cut: self.cut.or(end), text: self.rest }
@@ -145,7 +148,8 @@ impl Split {
                 }
                 let digits = std::str::from_utf8(digits).expect("hexadecimal digits");
                 let unit = u32::from_str_radix(digits, 16).expect("four hexadecimal digits");
-                // Halves of a pair are no characters, and none of either is part of what the member may hold.
+                // Halves of a pair are no characters, and none of either is part of what the member
+                // may hold.
                 char::from_u32(unit).unwrap_or(char::REPLACEMENT_CHARACTER)
             }
             [plain @ (b'"' | b'\\' | b'/')] => plain.into(),
@@ -160,7 +164,8 @@ impl Split {
         Ok(Piece::Escaped(character))
     }
 
-    /// Keeps what is no part of the member, up to where that may begin; says how much that was.
+    /// Keeps what isn't part of the member, up to where the member may begin; returns how much that
+    /// was.
     fn kept(&mut self, text: &[u8]) -> Result<usize, HttpError> {
         for (index, byte) in text.iter().enumerate() {
             match self.state {
@@ -240,7 +245,7 @@ impl Split {
     }
 }
 
-/// A key without its escapes; one that can't be read is no name of ours.
+/// A key without its escapes; one that can't be read is none of ours.
 fn unescaped(key: &[u8]) -> String {
     let mut text = [b"\"", key, b"\""].concat();
     simd_json::from_slice(&mut text).unwrap_or_default()

@@ -1,14 +1,15 @@
 //! Checks that a text is one JSON document (RFC 8259), and says at which byte it is not.
 //!
-//! `simd-json` parses in place and names no offset for most errors, so this pass runs before it. It also bounds depth and number of
-//! values before anything is allocated for them: a parsed value takes 16 bytes and more, so a body of brackets would cost many times
-//! its size.
+//! `simd-json` parses in place and names no offset for most errors, so this pass runs before it. It
+//! also bounds depth and number of values before anything is allocated for them: a parsed value
+//! takes 16 bytes and more, so a body of brackets would cost many times its size.
 
 /// How deep arrays and objects may nest; the stack is the bits of a `u64`.
 const DEPTH_MAX: u32 = 64;
 /// How many values, keys included, a document may hold.
 const VALUES_MAX: usize = 4096;
-/// Bytes of a string looked at in one step, small enough for the compiler to turn the step into vector code.
+/// Bytes of a string looked at in one step, small enough for the compiler to turn the step into
+/// vector code.
 const STRIDE: usize = 64;
 
 /// Why a text is refused.
@@ -194,7 +195,8 @@ impl Scanner<'_> {
         }
     }
 
-    /// Goes on to the next byte of a string that needs a look: a quote, a backslash, a control character, or the end.
+    /// Goes on to the next byte of a string that needs a look: a quote, a backslash, a control
+    /// character, or the end.
     fn skip_plain_characters(&mut self) {
         let special = |byte: &u8| (*byte == b'"') | (*byte == b'\\') | (*byte < 0x20);
         let rest = &self.text[self.offset..];
@@ -304,7 +306,8 @@ mod tests {
         assert!(matches!(check(many.as_bytes()), Err(Refusal::TooManyValues { .. })));
     }
 
-    /// Takes documents apart at random, and asks both parsers: what passes here must parse there, and what fails there must fail here.
+    /// Takes documents apart at random, and asks both parsers: what passes here must parse there,
+    /// and what fails there must fail here.
     #[test]
     fn agrees_with_the_parser_behind_it() {
         let seed = std::env::var("NABU_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(0x5eed_u64);

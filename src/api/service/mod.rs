@@ -1,5 +1,4 @@
-//! What every node serves beside its APIs: health, for those who decide whether to send it traffic, and
-//! metrics.
+//! What every node serves beside its APIs: health, for load balancers, and metrics.
 
 mod health;
 mod metrics;

@@ -1,4 +1,4 @@
-//! `/v1/cluster`: the topology, which on a standalone node is that node alone.
+//! `/v1/cluster`: the topology, which on a standalone node is just that node.
 
 use serde::Serialize;
 

@@ -189,7 +189,8 @@ fn what_is_no_jwt_is_refused_whatever_it_is() {
     for index in 0..good.len() {
         let mut changed = good.clone().into_bytes();
         changed[index] = if changed[index] == b'A' { b'B' } else { b'A' };
-        // The last character of a part may have bits that mean nothing, and then nothing was changed.
+        // The last character of a part may have bits that mean nothing, and then nothing was
+        // changed.
         seen += usize::from(jwts.verify(&changed).is_err());
     }
     assert!(seen + 3 >= good.len(), "{seen} of {} changes are found", good.len());

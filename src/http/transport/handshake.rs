@@ -1,8 +1,10 @@
-//! From an accepted socket to a transport: the TLS handshake, and the handover to the kernel where it does TLS.
+//! From an accepted socket to a transport: the TLS handshake, and the handover to the kernel where
+//! it does TLS.
 //!
-//! Records are received one by one, never a byte beyond: what follows the last record of the handshake stays in the socket, where the kernel finds it when
-//! it takes over. The whole handshake has one deadline. Its cryptography takes a turn like other bulk work, so that a storm of handshakes does not hold
-//! up the requests of those who are in.
+//! Records are received one by one, never a byte beyond: what follows the last record of the
+//! handshake stays in the socket, where the kernel finds it when it takes over. The whole handshake
+//! has one deadline. Its cryptography takes a turn like other bulk work, so that a storm of
+//! handshakes does not hold up the requests of those who are in.
 
 use std::fmt;
 use std::io;
@@ -71,7 +73,8 @@ pub async fn accept(core: Rc<Core>, stream: Stream, tls: Arc<ServerTls>) -> Resu
         Refused::Gone(_) if stream.timed_out() => Refused::Gone(io::ErrorKind::TimedOut.into()),
         refused => refused,
     })?;
-    // Bytes that are left would be lost to the kernel. A client sends none before it has our answer, or more than it may.
+    // Bytes that are left would be lost to the kernel. A client sends none before it has our
+    // answer, or more than it may.
     if tls.offload.is_on()
         && !state.holds_bytes()
         && state.connection.protocol_version() == Some(ProtocolVersion::TLSv1_3)
@@ -137,9 +140,10 @@ async fn receive(stream: &Stream, mut buf: AlignedBuf, mut from: usize, to: usiz
     Ok(buf)
 }
 
-/// Gives the connection's keys to the kernel. Where its TLS layer can't be had the connection stays in this process: a client that has ended its sending
-/// is served here, since the kernel takes established connections alone (`ENOTCONN`). After that there is no way back, as rustls gives the keys away with
-/// the connection.
+/// Gives the connection's keys to the kernel. Where its TLS layer can't be had the connection stays
+/// in this process: a client that has ended its sending is served here, since the kernel takes
+/// established connections alone (`ENOTCONN`). After that there is no way back, as rustls gives the
+/// keys away with the connection.
 fn hand_over(core: Rc<Core>, stream: Stream, state: State, tls: &ServerTls) -> Result<Transport, Refused> {
     if let Err(error) = stream.attach_tls() {
         tls.offload.refused(&error);

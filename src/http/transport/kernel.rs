@@ -1,13 +1,17 @@
-//! TLS in the kernel, after a handshake in this process: plaintext goes through the socket as on a plain connection.
+//! TLS in the kernel, after a handshake in this process: plaintext goes through the socket as on a
+//! plain connection.
 //!
-//! What is left to do here are the records that are no application data. A receive that meets one fails with `EIO`; an alert then ends the reading, and a
-//! key update changes the keys of the kernel, which takes new ones from Linux 6.14 on. Before, the connection ends there: only peers that send hundreds
-//! of gigabytes over one connection update their keys.
+//! What is left to do here are the records that are no application data. A receive that meets one
+//! fails with `EIO`; an alert then ends the reading, and a key update changes the keys of the
+//! kernel, which takes new ones from Linux 6.14 on. Before, the connection ends there: only peers
+//! that send hundreds of gigabytes over one connection update their keys.
 //!
-//! Sent records are counted, since AES-GCM keys are good for 2^24 of them. Then this side updates its keys; where the kernel takes no new ones, the connection
-//! ends after the answer in which half of them were used ([`KernelSession::is_worn`]).
+//! Sent records are counted, since AES-GCM keys are good for 2^24 of them. Then this side updates
+//! its keys; where the kernel takes no new ones, the connection ends after the answer in which half
+//! of them were used ([`KernelSession::is_worn`]).
 //!
-//! Invariant: what is sent after a key change that failed half way could be read by nobody, so nothing is (`broken`).
+//! Invariant: what is sent after a key change that failed half way could be read by nobody, so
+//! nothing is (`broken`).
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -26,13 +30,15 @@ const HANDSHAKE: u8 = 22;
 const APPLICATION_DATA: u8 = 23;
 /// An alert that ends the writing side: level warning, `close_notify` (section 6.1).
 const CLOSE_NOTIFY: [u8; 2] = [1, 0];
-/// A handshake message that announces new keys of its sender (section 4.6.3), without and with the wish that the other side does the same.
+/// A handshake message that announces new keys of its sender (section 4.6.3), without and with the
+/// wish that the other side does the same.
 const KEY_UPDATE: [u8; 5] = [24, 0, 0, 1, 0];
 const KEY_UPDATE_REQUESTED: [u8; 5] = [24, 0, 0, 1, 1];
 
-/// The most bytes of a record that is no application data: an alert has 2, a key update 5.
+/// The most bytes of a record that isn't application data: an alert has 2, a key update 5.
 const CONTROL_BYTES_MAX: usize = 256;
-/// Records that a key encrypts (RFC 8446, section 5.5, rounded down to a power of two), and full records of plaintext.
+/// Records that a key encrypts (RFC 8446, section 5.5, rounded down to a power of two), and full
+/// records of plaintext.
 const RECORDS_MAX: u64 = 1 << 24;
 const RECORD_BYTES: u64 = 16 << 10;
 /// Key updates of the peer before the connection ends: each costs this side more than the peer.
@@ -159,7 +165,8 @@ impl KernelSession {
                 }
                 self.update_receive_key()?;
                 if *message == KEY_UPDATE_REQUESTED {
-                    // An answer may be on its way now. The next send sees to it, which is early enough (RFC 8446, section 4.6.3).
+                    // An answer may be on its way now. The next send sees to it, which is early
+                    // enough (RFC 8446, section 4.6.3).
                     self.update_requested.set(true);
                 }
                 Ok(Control::Handled)
@@ -220,12 +227,14 @@ impl KernelSession {
         !self.broken.get() && !self.update_requested.get() && self.sent.count_if_good(bytes)
     }
 
-    /// Whether the connection should end after the answer in progress, as the kernel takes no new keys when these are used up.
+    /// Whether the connection should end after the answer in progress, as the kernel takes no new
+    /// keys when these are used up.
     pub fn is_worn(&self) -> bool {
         !self.takes_new_keys && self.sent.is_worn()
     }
 
-    /// Tells the peer that nothing more will come, once everything before that is TCP's; as long as the deadline lets it.
+    /// Tells the peer that nothing more will come, once everything before that is TCP's; as long as
+    /// the deadline lets it.
     pub async fn say_goodbye(&self) {
         if self.said_goodbye.replace(true) || self.broken.get() {
             return;
@@ -235,7 +244,7 @@ impl KernelSession {
     }
 }
 
-/// Whether a receive failed because the next record is no application data.
+/// Whether a receive failed because the next record isn't application data.
 fn is_control(error: &io::Error) -> bool {
     /// `EIO`, on every architecture of Linux.
     const EIO: i32 = 5;

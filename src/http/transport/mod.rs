@@ -1,16 +1,19 @@
-//! What carries the bytes of a connection: a plain socket, TLS in this process, or TLS in the kernel.
+//! What carries the bytes of a connection: a plain socket, TLS in this process, or TLS in the
+//! kernel.
 //!
 //! | file | what it holds |
 //! | --- | --- |
-//! | this one | the choice, once for each connection, and what an exchange may do with any of them |
+//! | this one | the choice, once per connection, and what an exchange may do with each kind |
 //! | `handshake` | from an accepted socket to a transport |
 //! | `session` | TLS in this process: encrypting, decrypting, ending |
 //! | `kernel` | TLS in the kernel: the records that are no application data |
 //!
-//! Plain and kernel transports send and receive plaintext on the socket itself, so everything that holds there (no copies, deadlines, half-closing)
-//! holds for both. The futures of the third kind are boxed, so that the tasks of the others stay small.
+//! Plain and kernel transports send and receive plaintext on the socket itself, so everything that
+//! holds there (no copies, deadlines, half-closing) holds for both. The futures of the third kind
+//! are boxed, so that the tasks of the others stay small.
 //!
-//! It dereferences to the socket for what is the same for all: deadlines, breaking off, and reading bytes only to throw them away.
+//! It dereferences to the socket for what is the same for all: deadlines, breaking off, and reading
+//! bytes only to throw them away.
 
 mod handshake;
 mod kernel;
@@ -71,7 +74,8 @@ impl Deref for Transport {
 }
 
 impl Transport {
-    /// TLS in this process, where large bodies are encrypted on their way; elsewhere they can be spliced.
+    /// TLS in this process, where large bodies are encrypted on their way; elsewhere they can be
+    /// spliced.
     pub fn session(&self) -> Option<&Rc<Session>> {
         match self {
             Transport::Tls(session) => Some(session),
@@ -134,7 +138,8 @@ impl Transport {
         }
     }
 
-    /// Starts to send without copying, as [`Stream::begin_splice`]; never where this process encrypts.
+    /// Starts to send without copying, as [`Stream::begin_splice`]; never where this process
+    /// encrypts.
     pub fn begin_splice(&self) -> Option<Splice<'_>> {
         match self {
             Transport::Plain(stream) => stream.begin_splice(),
@@ -143,8 +148,8 @@ impl Transport {
         }
     }
 
-    /// Counts bytes that are about to be spliced; false, and not counted, when something else must be sent before: then the splice has to end, and the next
-    /// send sees to it.
+    /// Counts bytes that are about to be spliced; false, and not counted, when something else must
+    /// be sent before: then the splice has to end, and the next send sees to it.
     pub fn count_spliced(&self, bytes: usize) -> bool {
         match self {
             Transport::Kernel(session) => session.count_if_good(bytes),
@@ -160,7 +165,8 @@ impl Transport {
         }
     }
 
-    /// Tells the peer that nothing more will come, as far as the transport has a word for it besides closing. It may take as long as the deadline.
+    /// Tells the peer that nothing more will come, as far as the transport has a word for it
+    /// besides closing. It may take as long as the deadline.
     pub async fn say_goodbye(&self) {
         match self {
             Transport::Plain(_) => {}

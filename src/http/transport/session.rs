@@ -1,10 +1,13 @@
 //! TLS in this process, on rustls without its buffers.
 //!
-//! Ciphertext comes from the ring, is decrypted in place, and what is asked for of the plaintext is handed out; the rest is kept. Plaintext to be sent is
-//! encrypted into a buffer that the ring sends, in pieces of at most [`SEALED_AT_ONCE`], each in its turn with the other bulk work of the core.
+//! Ciphertext comes from the ring, is decrypted in place, and what is asked for of the plaintext is
+//! handed out; the rest is kept. Plaintext to be sent is encrypted into a buffer that the ring
+//! sends, in pieces of at most [`SEALED_AT_ONCE`], each in its turn with the other bulk work of the
+//! core.
 //!
-//! Invariants: the state is never borrowed across an await; whatever is sealed is sent, in the order of sealing, since every record has a number; a
-//! session that waits for a request holds no buffer but a record that has partly come.
+//! Invariants: the state is never borrowed across an await; whatever is sealed is sent, in the
+//! order of sealing, since every record has a number; a session that waits for a request holds no
+//! buffer but a record that has partly come.
 
 use std::cell::RefCell;
 use std::io;
@@ -28,7 +31,8 @@ pub const RECORDS_BYTES: usize =
     SEALED_AT_ONCE + SEALED_HEAD_BYTES_MAX + (SEALED_AT_ONCE / RECORD_BYTES_MAX + 2) * RECORD_OVERHEAD + 256;
 /// An answer of at most this many bytes is not kept waiting for its turn; it counts all the same.
 const UNBULKY_MAX: usize = 64 << 10;
-/// What a record of at most [`RECORD_BYTES_MAX`] adds to its plaintext, at the most: TLS 1.2 with AES-GCM (5 header, 8 nonce, 16 tag).
+/// What a record of at most [`RECORD_BYTES_MAX`] adds to its plaintext, at the most: TLS 1.2 with
+/// AES-GCM (5 header, 8 nonce, 16 tag).
 const RECORD_OVERHEAD: usize = 29;
 const RECORD_BYTES_MAX: usize = 16 << 10;
 
@@ -74,7 +78,8 @@ impl State {
         !self.incoming.is_empty() || self.taken < self.plain.len()
     }
 
-    /// Goes on with what has come in, until the protocol waits for more, and leaves what it has to say in `outgoing`, which is to be sent in any case.
+    /// Goes on with what has come in, until the protocol waits for more, and leaves what it has to
+    /// say in `outgoing`, which is to be sent in any case.
     pub fn advance(&mut self, outgoing: &mut Vec<u8>) -> Result<(), rustls::Error> {
         match self.step(outgoing, |_, _| ()) {
             Ok(_) => Ok(()),
@@ -85,8 +90,9 @@ impl State {
         }
     }
 
-    /// Leaves what was said before an error, and the alert that tells of it, in `outgoing`. When it is asked for more than that, rustls looks at what has come
-    /// in once more, which it does not expect after an error. So the alert ends the asking.
+    /// Leaves what was said before an error, and the alert that tells of it, in `outgoing`. When it
+    /// is asked for more than that, rustls looks at what has come in once more, which it does not
+    /// expect after an error. So the alert ends the asking.
     fn fail(&mut self, outgoing: &mut Vec<u8>) {
         /// More records than the answer to a hello has.
         const RECORDS_MAX: usize = 16;
@@ -105,7 +111,8 @@ impl State {
         }
     }
 
-    /// As [`State::advance`], and gives the writing state to `write` where it is reached: after the handshake, before the end.
+    /// As [`State::advance`], and gives the writing state to `write` where it is reached: after the
+    /// handshake, before the end.
     fn step<T>(
         &mut self,
         outgoing: &mut Vec<u8>,
@@ -195,7 +202,8 @@ impl State {
         writing(sealed)
     }
 
-    /// Encrypts `bytes` into the front of `records`; says how much of it they take. What is left in `before` goes before them.
+    /// Encrypts `bytes` into the front of `records`; says how much of it they take. What is left in
+    /// `before` goes before them.
     fn seal_into(&mut self, bytes: &[u8], records: &mut [u8], before: &mut Vec<u8>) -> io::Result<usize> {
         if bytes.is_empty() {
             return Ok(0);
@@ -210,7 +218,8 @@ impl State {
         writing(sealed)
     }
 
-    /// The alert that nothing more will come; empty when it was sent, or the session has failed and said so.
+    /// The alert that nothing more will come; empty when it was sent, or the session has failed and
+    /// said so.
     fn goodbye(&mut self) -> Vec<u8> {
         let mut outgoing = Vec::new();
         if !std::mem::replace(&mut self.said_goodbye, true) {
@@ -257,8 +266,8 @@ fn encode(data: &mut EncodeTlsData<'_, ServerConnectionData>, outgoing: &mut Vec
     }
 }
 
-/// Whether a record is an alert: by its type, or by its length where TLS 1.3 hides the type (5 header, 2 alert, 1 type, 16 tag); no handshake message is as
-/// short as that.
+/// Whether a record is an alert: by its type, or by its length where TLS 1.3 hides the type (5
+/// header, 2 alert, 1 type, 16 tag); no handshake message is as short as that.
 fn is_alert(record: &[u8]) -> bool {
     const ALERT: u8 = 21;
     const APPLICATION_DATA: u8 = 23;
@@ -335,7 +344,8 @@ impl Session {
         let outcome = {
             let mut state = self.state.borrow_mut();
             if bytes.is_empty() {
-                // Without a goodbye it may be cut short, which the framing of HTTP tells where it matters.
+                // Without a goodbye it may be cut short, which the framing of HTTP tells where it
+                // matters.
                 state.ended = true;
                 return Ok(());
             }
@@ -382,8 +392,9 @@ impl Session {
         parts.iter().try_for_each(|part| state.seal(part, outgoing))
     }
 
-    /// Encrypts `head` and at most [`SEALED_AT_ONCE`] bytes of `body` behind it, into the front of `records`, a buffer of [`RECORDS_BYTES`]. Gives what must be
-    /// sent before the records, usually nothing, and how many bytes of records there are.
+    /// Encrypts `head` and at most [`SEALED_AT_ONCE`] bytes of `body` behind it, into the front of
+    /// `records`, a buffer of [`RECORDS_BYTES`]. Gives what must be sent before the records,
+    /// usually nothing, and how many bytes of records there are.
     pub fn seal_at_once(&self, head: &[u8], body: &[u8], records: &mut [u8]) -> io::Result<(Vec<u8>, usize)> {
         assert!(head.len() <= SEALED_HEAD_BYTES_MAX && body.len() <= SEALED_AT_ONCE, "more than records have room for");
         let mut state = self.state.borrow_mut();

@@ -1,4 +1,4 @@
-//! Why a head is refused, and what the client is told.
+//! Why a head is refused, and what the client gets.
 
 use std::fmt;
 

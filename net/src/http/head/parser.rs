@@ -1,7 +1,7 @@
 //! The request head parser: strict and incremental (RFC 9112, sections 2 to 5).
 //!
 //! Invariants:
-//! - The verdict depends on the bytes alone, never on how they were cut into calls: every check is
+//! - The verdict depends only on the bytes, never on how they were split into calls: every check is
 //!   tied to a place in the input, the first place that fails decides, and limits are places too.
 //! - What was looked at is not looked at again when more comes: between calls the parser keeps the
 //!   stage it is in and how far that stage has looked.

@@ -1,7 +1,7 @@
 //! Base64 of the standard alphabet (RFC 4648, section 4), decoded as it comes.
 //!
-//! Padding may be left out; whitespace and other alphabets are refused, with the offset of the first
-//! character that is wrong.
+//! Padding may be left out; whitespace and other alphabets are refused, with the offset of the
+//! first character that is wrong.
 
 use base64_simd::{AsOut, STANDARD_NO_PAD};
 
@@ -62,7 +62,8 @@ impl Base64 {
     /// # Errors
     /// The text ends too early, or with the wrong padding.
     pub fn finish(self, out: &mut Vec<u8>) -> Result<(), BadBase64> {
-        // Padding fills up the last four characters, no more and no less; and six bits alone make no byte.
+        // Padding fills up the last four characters, no more and no less; and six bits alone make
+        // no byte.
         if self.held_count == 1 || (self.padding > 0 && self.held_count + self.padding != QUAD) {
             return Err(self.bad_held());
         }

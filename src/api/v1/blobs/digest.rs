@@ -31,15 +31,16 @@ fn parse_hex(value: &[u8]) -> Result<ContentHash, HttpError> {
         .ok_or_else(|| malformed("X-Nabu-Content-SHA256 must be the 64 hex characters of a SHA-256".to_owned()))
 }
 
-/// Reads the `sha-256` of a dictionary of digests (RFC 8941, section 3.2); other algorithms are passed over. Of a key that comes twice
-/// the last one counts.
+/// Reads the `sha-256` of a dictionary of digests (RFC 8941, section 3.2); other algorithms are
+/// passed over. Of a key that comes twice the last one counts.
 fn parse_repr_digest(value: &[u8]) -> Result<Option<ContentHash>, HttpError> {
     let wrong = || malformed("Repr-Digest must read sha-256=:BASE64:, with the 32 bytes of a SHA-256".to_owned());
     let text = std::str::from_utf8(value).map_err(|_| wrong())?;
     let mut found = None;
     for member in text.split(',') {
         let (key, value) = member.trim_matches([' ', '\t']).split_once('=').ok_or_else(wrong)?;
-        // Dictionary keys are lowercase by their grammar; senders that follow the older Digest field are not.
+        // Dictionary keys are lowercase by their grammar; senders that follow the older Digest
+        // field are not.
         if !key.eq_ignore_ascii_case("sha-256") {
             continue;
         }

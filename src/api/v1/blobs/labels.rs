@@ -1,7 +1,7 @@
 //! Labels: names and values that a client gives to a blob.
 //!
-//! They travel as `X-Nabu-Label-NAME` fields, so a name is a token of HTTP, in lowercase because field names have no case, and a
-//! value is what a field can carry unchanged.
+//! They travel as `X-Nabu-Label-NAME` fields, so a name is a token of HTTP, in lowercase because
+//! field names have no case, and a value is what a field can carry unchanged.
 
 use nabu_engine::store::{LABELS_BYTES_MAX, LABELS_MAX};
 

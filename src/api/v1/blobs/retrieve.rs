@@ -9,8 +9,8 @@ use crate::api::context::Context;
 use crate::api::route::PathValues;
 use crate::http::{Conditions, Exchange, HttpError, Phase, Representation, Selection, send};
 
-/// A blob never changes under its id, so caches may keep it for good; but not those that are shared, which
-/// would hand it to whoever asks without a token (RFC 9111, section 5.2.2.7).
+/// A blob never changes under its id, so caches may keep it forever. Shared caches may not: they
+/// would serve it to clients without a token (RFC 9111, section 5.2.2.7).
 const CACHE_CONTROL: &str = "private, max-age=31536000, immutable";
 
 pub async fn retrieve(exchange: &mut Exchange, context: &Context, values: &PathValues) -> Result<(), HttpError> {

@@ -18,7 +18,8 @@ use crate::api::json::split::{Piece, Split};
 use crate::api::route::PathValues;
 use crate::http::{Exchange, HttpError, Phase, SizeLimit};
 
-/// What a JSON body may hold beside the content: labels, with room for keys that are newer than this server.
+/// What a JSON body may hold beside the content: labels, with room for keys that are newer than
+/// this server.
 const JSON_REST_BYTES_MAX: usize = 64 << 10;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,7 +64,8 @@ async fn store_bytes(exchange: &mut Exchange, blobs: &Blobs) -> Result<(Stored, 
     Ok((sink.commit(options).await?, policy))
 }
 
-/// The content is decoded and stored as it comes; what else is in the body is kept, and read at its end.
+/// The content is decoded and stored as it comes; what else is in the body is kept, and read at its
+/// end.
 async fn store_json(exchange: &mut Exchange, blobs: &Blobs) -> Result<(Stored, u8), HttpError> {
     let expected_hash = expected_hash(exchange.field("repr-digest"), exchange.field("x-nabu-content-sha256"))?;
     exchange.limit_body(SizeLimit { bytes: exchange.core.limits().json_bytes_max as u64, refusal: json_too_large })?;
