@@ -204,7 +204,8 @@ fn comments_and_pages_wrap_at_100_columns() {
     }
     let pages =
         fs::read_dir(root.join("docs")).expect("the docs are there").map(|entry| entry.expect("readable").path());
-    for path in pages.chain(["README.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(|name| root.join(name))) {
+    for path in pages.chain(["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"].map(|name| root.join(name)))
+    {
         if path.extension().is_some_and(|extension| extension == "md") {
             let text = fs::read_to_string(&path).expect("readable");
             wide.extend(too_wide(&text, true).into_iter().map(|line| format!("{}: {line}", path.display())));
