@@ -164,7 +164,7 @@ impl<I: Io> Scrub<I> {
         };
         let mut read = self.pacer.read();
         for stretch in stretches {
-            match self.check_place(&mut window, segment, &stretch).await {
+            match self.check_stretch(&mut window, segment, &stretch).await {
                 Ok(()) => {}
                 Err(Trouble::Fault(fault)) => suspicious.push((stretch, fault)),
                 // Its directory was taken out meanwhile.
@@ -181,7 +181,7 @@ impl<I: Io> Scrub<I> {
         Ok(true)
     }
 
-    async fn check_place(
+    async fn check_stretch(
         &self,
         window: &mut Window<'_, I>,
         segment: &Segment<I::File>,
@@ -219,7 +219,7 @@ impl<I: Io> Scrub<I> {
         let size = segment.file_bytes.load(Ordering::Acquire);
         let reach = Reach::Exact((stretch.range.end - stretch.range.start).min(SPAN_MAX as u64) as usize);
         let mut window = Window::new(&self.shard, &self.pacer, segment, size, reach).await?;
-        self.check_place(&mut window, segment, stretch).await
+        self.check_stretch(&mut window, segment, stretch).await
     }
 
     /// Reads a stretch again, as often as it takes to be sure, and says so if it is damaged. It may
