@@ -4,10 +4,6 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
-use serde::Serialize;
-
-use super::output::Output;
-
 /// What `--help` says about exit codes.
 pub const HELP: &str = "\
 Exit codes:
@@ -78,26 +74,9 @@ impl Failure {
         Self::new(Exit::Failed, READER_GONE, "nobody reads the output any more")
     }
 
-    /// Writes the failure to standard error: one JSON object with `--json`, else a line of text.
-    pub fn report(&self, output: Output) {
-        if self.error == READER_GONE {
-            return;
-        }
-        if output.json {
-            #[derive(Serialize)]
-            struct Shape<'a> {
-                error: &'a str,
-                message: &'a str,
-                exit_code: u8,
-                #[serde(skip_serializing_if = "Option::is_none")]
-                status: Option<u16>,
-            }
-            let Self { error, message, status, .. } = self;
-            let shape = Shape { error, message, exit_code: self.exit as u8, status: *status };
-            eprintln!("{}", simd_json::to_string(&shape).expect("strings and numbers become JSON"));
-        } else {
-            eprintln!("error: {}", self.message);
-        }
+    /// Whether this is no error worth a message: nobody reads what the command prints.
+    pub fn is_reader_gone(&self) -> bool {
+        self.error == READER_GONE
     }
 }
 

@@ -129,7 +129,7 @@ pub fn main() -> ExitCode {
     match command.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            failure.report(output);
+            output.failure(&failure);
             failure.exit.into()
         }
     }

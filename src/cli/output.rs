@@ -44,6 +44,28 @@ impl Output {
         };
         write_stdout(bytes.as_bytes())
     }
+
+    /// Writes a failure to standard error: one JSON object with `--json`, else a line of text.
+    pub fn failure(self, failure: &Failure) {
+        if failure.is_reader_gone() {
+            return;
+        }
+        if self.json {
+            #[derive(Serialize)]
+            struct Shape<'a> {
+                error: &'a str,
+                message: &'a str,
+                exit_code: u8,
+                #[serde(skip_serializing_if = "Option::is_none")]
+                status: Option<u16>,
+            }
+            let Failure { exit, error, message, status } = failure;
+            let shape = Shape { error, message, exit_code: *exit as u8, status: *status };
+            eprintln!("{}", simd_json::to_string(&shape).expect("strings and numbers become JSON"));
+        } else {
+            eprintln!("error: {}", failure.message);
+        }
+    }
 }
 
 /// Writes all bytes to standard output and flushes it.

@@ -57,7 +57,7 @@ impl Rm {
         let mut failures = failures.into_iter();
         let Some(first) = failures.next() else { return Ok(()) };
         for further in failures {
-            further.report(self.output);
+            self.output.failure(&further);
         }
         Err(first)
     }

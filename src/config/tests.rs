@@ -162,7 +162,7 @@ fn a_file_may_set_everything() {
     let config = Given::file(
         "data:\n  - /srv/a\n  - /srv/b\nlisten: \"[::1]:8080\"\nsegment_size: 256MiB\nscrub_interval: 30d\nlimits:\n  connections_max: 10\n  \
          head_bytes_max: 32KiB\n  target_bytes_max: 4096\n  json_bytes_max: 1M\n  blob_bytes_max: 1GiB\n  head_timeout_ms: 100\n  \
-         idle_timeout_ms: 200\n  progress_timeout_ms: 300\n  shutdown_timeout_ms: 0\n  disk_timeout_ms: 1000\nlog:\n  level: warn,nabu_store::server=trace\n",
+         idle_timeout_ms: 200\n  progress_timeout_ms: 300\n  shutdown_timeout_ms: 0\n  disk_timeout_ms: 1000\nlog:\n  level: warn,nabu_store::node=trace\n",
     )
     .config();
     assert_eq!(config.data, [Path::new("/srv/a"), Path::new("/srv/b")]);
@@ -187,7 +187,7 @@ fn a_file_may_set_everything() {
     assert_eq!(limits.progress_timeout_ms, 300);
     assert_eq!(limits.shutdown_timeout_ms, 0);
     assert_eq!(limits.disk_timeout_ms, 1000);
-    assert_eq!(config.log.level, "warn,nabu_store::server=trace");
+    assert_eq!(config.log.level, "warn,nabu_store::node=trace");
 }
 
 #[test]

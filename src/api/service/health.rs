@@ -1,4 +1,5 @@
-//! `/healthz` and `/readyz`: open to all, and answered from the moment that the port is bound.
+//! `/healthz`, `/livez` and `/readyz`: open to all, and answered from the moment that the port is
+//! bound, also where there are too many connections.
 
 use serde::Serialize;
 
