@@ -13,6 +13,7 @@
 //! | [`machine`] | the simulated machine, its shards, and how they go up and down |
 //! | [`scenario`] | a whole run from one seed |
 //! | [`covers`] | checkpoints beside uploads, and the power that goes when one was written |
+//! | [`names`] | a segment that has lost its name, a kill, and the power that goes in the next life |
 //! | [`pieces`] | blobs in pieces, and the power that goes when one was stored or moved |
 //! | [`rot`] | one flipped bit, and how little it may cost |
 //! | [`flips`] | one flipped bit of a store that runs, and how the scrub finds it |
@@ -30,6 +31,7 @@ pub mod history;
 pub mod liveness;
 pub mod machine;
 pub mod model;
+pub mod names;
 pub mod pieces;
 pub mod rot;
 pub mod scenario;

@@ -20,6 +20,7 @@ use super::flips;
 use super::liveness;
 use super::machine::{self, Shards};
 use super::model::{Demand, Model};
+use super::names;
 use super::pieces;
 use super::rot;
 use super::totals::Totals;
@@ -27,8 +28,8 @@ use super::totals::Totals;
 /// What goes wrong in a scenario.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mode {
-    /// Crashes only: torn writes, and what was not synced is lost. And [`super::pieces`], and
-    /// [`super::covers`].
+    /// Crashes only: torn writes, and what was not synced is lost. And [`super::pieces`],
+    /// [`super::covers`] and [`super::names`].
     Crashes,
     /// `EIO` of writes, syncs and changes of names.
     WriteErrors,
@@ -148,7 +149,10 @@ pub fn run(seed: u64, mode: Mode, twist: Twist) -> Outcome {
         world.model.violation()
     });
     let violation = violation.or_else(|| match mode {
-        Mode::Crashes => pieces::run(seed, &mut totals).err().or_else(|| covers::run(seed, &mut totals).err()),
+        Mode::Crashes => {
+            let pieces = pieces::run(seed, &mut totals);
+            pieces.and_then(|()| covers::run(seed, &mut totals)).and_then(|()| names::run(seed, &mut totals)).err()
+        }
         _ => None,
     });
     Outcome { totals, trace_hash: sim.trace_hash(), violation }

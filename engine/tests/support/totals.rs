@@ -39,6 +39,7 @@ totals! {
     wipes,
     idle_lives,
     covers_cut,
+    names_cut,
     pieces_stored,
     pieces_moved,
     checkpoints_broken,
