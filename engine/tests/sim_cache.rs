@@ -7,9 +7,9 @@ use std::time::Duration;
 use nabu_engine::content::Pace;
 use nabu_engine::io::Clock;
 use nabu_engine::sim::{CrashMode, Sim, SimIo, SimOptions};
-use nabu_engine::store::{CommitOptions, Limits, Shard, StoreError, StoreOptions};
+use nabu_engine::store::{Limits, Shard, StoreError, StoreOptions};
 use support::content::Content;
-use support::machine;
+use support::machine::{self, put};
 
 /// More than the warmer makes ready at a start, so that most of the memory has to be found on
 /// demand.
@@ -40,12 +40,6 @@ fn options() -> StoreOptions {
         callers_files: &[],
         limits: Limits::default(),
     }
-}
-
-async fn put(shard: Shard<SimIo>, content: &Content) -> Result<(), StoreError> {
-    let mut upload = shard.upload(Some(content.bytes.len() as u64)).await?;
-    upload.write(&content.bytes).await?;
-    upload.commit(CommitOptions::default()).await.map(drop)
 }
 
 async fn get(shard: Shard<SimIo>, content: &Content) -> Result<bool, StoreError> {

@@ -5,103 +5,42 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nabu_engine::content::Pace;
 use nabu_engine::io::BLOCK_SIZE;
 use nabu_engine::log::codec::crc32c;
 use nabu_engine::log::footer::{ENTRY_SIZE, Trailer};
 use nabu_engine::log::header::DATA_START;
 use nabu_engine::log::record::Kind;
 use nabu_engine::probe::{self, Event};
-use nabu_engine::sim::{CrashMode, Faults, Random, Sim, SimIo, SimOptions};
-use nabu_engine::store::{CommitOptions, Limits, Shard, StoreError, StoreOptions, StoreStatus};
+use nabu_engine::sim::{CrashMode, Faults, Random};
+use nabu_engine::store::StoreStatus;
 use support::anatomy;
-use support::client::read_range;
 use support::content::Content;
-use support::machine::{self, Shards};
+use support::machine::{self, Machine, Shards};
 
-const SEGMENT_SIZE: u64 = 256 << 10;
-
-struct Machine {
-    sim: Option<Sim>,
-    options: StoreOptions,
+fn new_machine(seed: u64) -> Machine {
+    let mut machine = Machine::new(seed, 1 + (seed % 2) as u16, 1);
+    machine.options.memory_bytes = 8 << 20;
+    machine
 }
 
-impl Machine {
-    fn new(seed: u64) -> Self {
-        let dirs = machine::dirs(1);
-        let sim = SimOptions { dirs: dirs.clone(), capacity_bytes: 1 << 30, ..SimOptions::default() };
-        let options = StoreOptions {
-            dirs,
-            cores: 1 + (seed % 2) as u16,
-            memory_bytes: 8 << 20,
-            segment_size: Some(SEGMENT_SIZE),
-            read_only: false,
-            callers_files: &[],
-            limits: Limits::default(),
-        };
-        Self { sim: Some(Sim::new(seed, sim)), options }
-    }
-
-    fn sim(&mut self) -> &mut Sim {
-        self.sim.as_mut().expect("up")
-    }
-
-    fn restart(&mut self, mode: CrashMode) {
-        self.sim = self.sim.take().map(|sim| sim.restart(mode));
-    }
-
-    fn open(&mut self) -> Shards {
-        let options = self.options.clone();
-        let ios = machine::ios(self.sim(), options.cores);
-        self.sim().run(machine::open(ios, options)).expect("nothing keeps it from opening")
-    }
-
-    fn put(&mut self, shards: &Shards, content: &Content) {
-        let (shard, bytes) = (shards[0].clone(), content.bytes.clone());
-        let put = async move {
-            let mut upload = shard.upload(Some(bytes.len() as u64)).await?;
-            upload.write(&bytes).await?;
-            upload.commit(CommitOptions::default()).await
-        };
-        self.sim().run(put).expect("stored");
-    }
-
-    fn delete(&mut self, shards: &Shards, content: &Content) {
-        let (shard, id) = (shards[0].clone(), content.id);
-        assert!(self.sim().run(async move { shard.delete(id).await }).expect("deleted"), "it was there");
-    }
-
-    fn holds(&mut self, shards: &Shards, content: &Content) -> bool {
-        let found = self.sim().run(read(shards[0].clone(), content));
-        found.expect("it is there or not").is_some_and(|bytes| bytes == content.bytes)
-    }
-
-    fn status(&mut self, shards: &Shards) -> StoreStatus {
-        let shard = shards[0].clone();
-        self.sim().run(async move { shard.status().await })
-    }
-
-    /// Time for the background, then a clean stop.
-    fn rest_and_close(&mut self, shards: Shards) {
-        self.sim().run_for(Duration::from_secs(2));
-        self.sim().run(machine::close(shards));
-    }
-
-    /// So that the headers of the segments that it covers are read.
-    fn break_checkpoint(&mut self) {
-        let checkpoint = self.options.dirs[0].join("checkpoint");
-        self.flip(&checkpoint, 20);
-    }
-
-    fn flip(&mut self, path: &Path, at: u64) {
-        let byte = self.sim().read_file(path).expect("a file")[at as usize];
-        self.sim().overwrite(path, at, &[byte ^ 4]).expect("within the file");
-    }
+fn put(machine: &mut Machine, shards: &Shards, content: &Content) {
+    machine.put(&shards[0], content).expect("stored");
 }
 
-async fn read(shard: Shard<SimIo>, content: &Content) -> Result<Option<Vec<u8>>, StoreError> {
-    let size = content.bytes.len() as u64;
-    Ok(read_range(&shard, content.id, 0..size, Pace::Fast).await?.map(|found| found.bytes))
+fn delete(machine: &mut Machine, shards: &Shards, content: &Content) {
+    assert!(machine.delete(&shards[0], content.id).expect("deleted"), "it was there");
+}
+
+/// Time for the background, then a clean stop.
+fn rest_and_close(machine: &mut Machine, shards: Shards) {
+    machine.sim().run_for(Duration::from_secs(2));
+    machine.close(shards);
+}
+
+/// So that the headers of the segments that it covers are read.
+fn break_checkpoint(machine: &mut Machine) {
+    let checkpoint = machine.options.dirs[0].join("checkpoint");
+    machine.flip(&checkpoint, 20);
 }
 
 fn contents(count: u64, size: usize) -> Vec<Content> {
@@ -110,17 +49,17 @@ fn contents(count: u64, size: usize) -> Vec<Content> {
 
 /// A store with blobs in one segment, whose deletes lie in a later one; closed, or killed.
 fn filled(seed: u64, is_closed: bool) -> (Machine, Vec<Content>, PathBuf) {
-    let mut machine = Machine::new(seed);
+    let mut machine = new_machine(seed);
     let contents = contents(6, 3_000);
     let shards = machine.open();
-    contents.iter().for_each(|content| machine.put(&shards, content));
-    machine.rest_and_close(shards);
+    contents.iter().for_each(|content| put(&mut machine, &shards, content));
+    rest_and_close(&mut machine, shards);
     machine.restart(CrashMode::Power);
     let path = machine::segment_files(machine.sim()).pop().expect("one segment");
     let shards = machine.open();
-    machine.delete(&shards, &contents[0]);
+    delete(&mut machine, &shards, &contents[0]);
     match is_closed {
-        true => machine.rest_and_close(shards),
+        true => rest_and_close(&mut machine, shards),
         false => drop(shards),
     }
     machine.restart(CrashMode::Power);
@@ -132,17 +71,17 @@ fn survives(mut machine: Machine, contents: &[Content], path: &Path, flips: &[u6
     flips.iter().for_each(|at| machine.flip(path, *at));
     let shards = machine.open();
     let status = machine.status(&shards);
-    assert!(!machine.holds(&shards, &contents[0]), "{what}: it was deleted");
+    assert!(!machine.holds(&shards[0], &contents[0]), "{what}: it was deleted");
     for content in &contents[1..] {
-        assert!(status.is_incomplete || machine.holds(&shards, content), "{what}: a blob is missing");
+        assert!(status.is_incomplete || machine.holds(&shards[0], content), "{what}: a blob is missing");
     }
     if !status.is_incomplete {
-        machine.delete(&shards, &contents[1]);
+        delete(&mut machine, &shards, &contents[1]);
     }
     let compactor = machine.options.cores;
     let io = machine.sim().io(compactor);
     machine::start_compaction(&shards, io);
-    machine.rest_and_close(shards);
+    rest_and_close(&mut machine, shards);
     machine.restart(CrashMode::Power);
     if machine::segment_files(machine.sim()).iter().any(|file| file == path) {
         flips.iter().for_each(|at| machine.flip(path, *at));
@@ -152,12 +91,12 @@ fn survives(mut machine: Machine, contents: &[Content], path: &Path, flips: &[u6
     for _ in 0..2 {
         let shards = machine.open();
         assert!(!machine.status(&shards).is_incomplete, "{what}: everything can be read again");
-        assert!(!machine.holds(&shards, &contents[0]), "{what}: a deleted blob is back");
-        assert_eq!(machine.holds(&shards, &contents[1]), status.is_incomplete, "{what}");
+        assert!(!machine.holds(&shards[0], &contents[0]), "{what}: a deleted blob is back");
+        assert_eq!(machine.holds(&shards[0], &contents[1]), status.is_incomplete, "{what}");
         for content in &contents[2..] {
-            assert!(machine.holds(&shards, content), "{what}: a blob was lost");
+            assert!(machine.holds(&shards[0], content), "{what}: a blob was lost");
         }
-        machine.rest_and_close(shards);
+        rest_and_close(&mut machine, shards);
         machine.restart(CrashMode::Power);
     }
     status
@@ -174,7 +113,7 @@ fn a_damaged_header_costs_nothing_while_another_copy_is_sound() {
             ] {
                 let (mut machine, contents, path) = filled(seed, is_closed);
                 let used = probe::count(Event::HeaderCopyUsed);
-                machine.break_checkpoint();
+                break_checkpoint(&mut machine);
                 let status = survives(machine, &contents, &path, flips, what);
                 assert!(!status.is_incomplete, "{what}");
                 assert!(probe::count(Event::HeaderCopyUsed) > used, "{what}: it was not even looked at");
@@ -188,7 +127,7 @@ fn a_header_that_is_lost_altogether_hides_a_segment_and_nothing_is_concluded_fro
     for seed in 0..4 {
         for is_closed in [true, false] {
             let (mut machine, contents, path) = filled(seed, is_closed);
-            machine.break_checkpoint();
+            break_checkpoint(&mut machine);
             let size = machine.sim().read_file(&path).expect("a file").len() as u64;
             let flips = [20, DATA_START - BLOCK_SIZE as u64 + 20, size - BLOCK_SIZE as u64 + 20];
             let status = survives(machine, &contents, &path, &flips, "all copies");
@@ -204,15 +143,15 @@ fn reads_that_are_right_on_the_second_try_cost_nothing() {
     let mut flipped = 0;
     for seed in 0..200 {
         let mut random = Random::new(seed);
-        let mut machine = Machine::new(seed);
+        let mut machine = new_machine(seed);
         let contents: Vec<Content> =
             (0..12).map(|number| Content::new(seed * 100 + number, 1 + random.index(40_000))).collect();
         let shards = machine.open();
-        contents.iter().for_each(|content| machine.put(&shards, content));
+        contents.iter().for_each(|content| put(&mut machine, &shards, content));
         let deleted = random.index(contents.len());
-        contents[..deleted].iter().for_each(|content| machine.delete(&shards, content));
+        contents[..deleted].iter().for_each(|content| delete(&mut machine, &shards, content));
         if random.chance(0.5) {
-            machine.rest_and_close(shards);
+            rest_and_close(&mut machine, shards);
         }
         for _ in 0..2 {
             machine.restart(if random.chance(0.5) { CrashMode::Power } else { CrashMode::Process });
@@ -223,7 +162,7 @@ fn reads_that_are_right_on_the_second_try_cost_nothing() {
             assert!(!status.is_incomplete, "seed {seed}: nothing was unreadable");
             assert_eq!(status.blob_count, (contents.len() - deleted) as u64, "seed {seed}");
             for (number, content) in contents.iter().enumerate() {
-                assert_eq!(machine.holds(&shards, content), number >= deleted, "seed {seed}: blob {number}");
+                assert_eq!(machine.holds(&shards[0], content), number >= deleted, "seed {seed}: blob {number}");
             }
             assert_eq!(machine.status(&shards).damage_count, 0, "seed {seed}: nothing is damaged");
             machine.sim().faults(|faults| *faults = Faults::default());
@@ -238,7 +177,7 @@ fn reads_that_are_right_on_the_second_try_cost_nothing() {
 #[test]
 fn a_store_with_a_record_of_a_cluster_is_refused_by_name() {
     let (mut machine, _, path) = filled(1, true);
-    machine.break_checkpoint();
+    break_checkpoint(&mut machine);
     let content = machine.sim().read_file(&path).expect("a file");
     let size = content.len() as u64;
     let trailer_at = content.len() - BLOCK_SIZE;

@@ -8,16 +8,12 @@ use std::time::Duration;
 
 use nabu_engine::content::{Pace, Sendable};
 use nabu_engine::io::{Clock, Spawn};
+use nabu_engine::probe::{self, Event};
 use nabu_engine::sim::{CrashMode, Sim, SimIo, SimOptions};
-use nabu_engine::store::{CommitOptions, Limits, Shard, StoreError, StoreOptions, Stored};
+use nabu_engine::store::{Limits, Shard, StoreError, StoreOptions};
+use support::client::read_range;
 use support::content::Content;
-use support::machine;
-
-async fn put(shard: Shard<SimIo>, content: &Content) -> Result<Stored, StoreError> {
-    let mut upload = shard.upload(Some(content.bytes.len() as u64)).await?;
-    upload.write(&content.bytes).await?;
-    upload.commit(CommitOptions::default()).await
-}
+use support::machine::{self, Machine, put};
 
 fn options(memory_bytes: u64, segment_size: u64) -> StoreOptions {
     let segment_size = Some(segment_size);
@@ -142,4 +138,81 @@ fn a_blob_with_a_long_list_of_pieces_is_read_right_after_its_upload_and_after_a_
         let read = sim.run(read_all(shards[0].clone(), &content)).expect("sound");
         assert!(read == content.bytes, "after a start, turn {turn}");
     }
+}
+
+#[test]
+fn a_blob_stays_readable_while_it_is_read_also_when_it_is_deleted() {
+    for seed in 0..20 {
+        let mut machine = Machine::new(seed, 2, 1);
+        let content = Content::new(seed, 2 << 20);
+        let shards = machine.open();
+        machine.put(&shards[0], &content).expect("stored");
+        let before = probe::count(Event::SegmentRetired);
+        let (shard, other, id) = (shards[0].clone(), shards[1].clone(), content.id);
+        let bytes = machine.sim().run(async move {
+            let blob = shard.open(id).await.expect("sound").expect("stored");
+            assert!(other.delete(id).await.expect("deleted"));
+            shard.io().sleep(Duration::from_secs(1)).await;
+            let mut reader = blob.reader(0..2 << 20);
+            let mut bytes = Vec::new();
+            while let Some(chunk) = reader.next(Pace::Slow).await.expect("readable to the end") {
+                bytes.extend_from_slice(chunk.bytes());
+            }
+            bytes
+        });
+        assert!(content.matches(0..2 << 20, &bytes), "seed {seed}");
+        machine.sim().run_for(Duration::from_secs(1));
+        assert!(probe::count(Event::SegmentRetired) > before, "and then its space comes back");
+    }
+}
+
+#[test]
+fn a_reader_that_met_an_error_passes_nothing_over() {
+    let mut machine = Machine::new(3, 1, 1);
+    let content = Content::new(3, 400_000);
+    let shards = machine.open();
+    machine.put(&shards[0], &content).expect("stored");
+    machine.close(shards);
+    // A new start, so that nothing of it is in memory.
+    let shards = machine.open();
+    let (shard, id) = (shards[0].clone(), content.id);
+    let blob = machine.sim().run(async move { shard.open(id).await }).expect("sound").expect("stored");
+    let mut reader = blob.reader(0..400_000);
+    machine.sim().faults(|faults| faults.read_error = 1.0);
+    let failed = machine.sim().run(reader.next(Pace::Fast));
+    assert!(matches!(failed, Err(StoreError::ReadFailed { .. })), "{failed:?}");
+    machine.heal();
+    let again = machine.sim().run(reader.next(Pace::Fast));
+    assert!(matches!(again, Err(StoreError::ReadFailed { .. })), "{again:?}");
+}
+
+/// With frames of 64 KiB a page of extents is full after 128 MiB: the smallest blob whose extents
+/// are paged.
+#[test]
+fn a_blob_of_several_extent_pages_is_stored_read_and_given_back() {
+    const SIZE: usize = (2 * 2048 + 3) * (64 << 10) + 17;
+    let mut machine = Machine::new(1, 2, 1);
+    let content = Content::new(1, SIZE);
+    let shards = machine.open();
+    machine.put(&shards[0], &content).expect("stored");
+    assert!(probe::count(Event::ExtentPageWritten) >= 3);
+    machine.restart(CrashMode::Power);
+    machine.options.cores = 3;
+    let shards = machine.open();
+    let page = (2048 * 64) << 10;
+    for range in [0..10, page - 5..page + 5, 2 * page - 1..2 * page + 100_000, SIZE as u64 - 9..SIZE as u64] {
+        let (shard, wanted, id) = (shards[2].clone(), range.clone(), content.id);
+        let found = machine.sim().run(async move { read_range(&shard, id, wanted, Pace::Fast).await });
+        let found = found.expect("sound").expect("stored");
+        assert!(content.matches(range.clone(), &found.bytes), "{range:?}");
+    }
+    assert!(probe::count(Event::ExtentPageRead) > 0);
+    assert!(machine.holds(&shards[1], &content));
+    assert!(!machine.put(&shards[1], &Content::new(1, SIZE)).expect("stored already").created);
+    let full = machine.segments().len();
+    assert!(machine.delete(&shards[0], content.id).expect("deleted"));
+    machine.sim().run_for(Duration::from_secs(5));
+    machine.close(shards);
+    let left = machine.segments().len();
+    assert!(left <= 6, "{left} segments of {full} are left");
 }

@@ -6,136 +6,60 @@ mod support;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use nabu_engine::content::Pace;
 use nabu_engine::log::header::DATA_START;
 use nabu_engine::log::record::Kind;
 use nabu_engine::probe::{self, Event};
-use nabu_engine::sim::{CrashMode, Faults, Sim, SimIo, SimOptions};
-use nabu_engine::store::{CommitOptions, Limits, Shard, StoreError, StoreOptions, StoreStatus, Stored};
-use nabu_engine::types::BlobId;
+use nabu_engine::sim::{CrashMode, Faults, SimIo};
+use nabu_engine::store::{CommitOptions, Shard, StoreError};
 use support::anatomy::{self, Meaning, Part};
-use support::client::read_range;
 use support::content::Content;
-use support::machine::{self, Shards};
+use support::machine::{self, Machine, Shards, put};
 
-const SEGMENT_SIZE: u64 = 256 << 10;
 /// Long enough for all that goes on in the background to come to its end, and for what is tried
 /// again to be tried.
 const A_MINUTE: Duration = Duration::from_secs(60);
 
-struct Machine {
-    sim: Option<Sim>,
-    options: StoreOptions,
+/// A machine with memory for all that goes on in the background.
+fn new_machine(seed: u64, cores: u16) -> Machine {
+    let mut machine = Machine::new(seed, cores, 1);
+    machine.options.memory_bytes = 64 << 20;
+    machine
 }
 
-impl Machine {
-    fn new(seed: u64, cores: u16, capacity_bytes: u64) -> Self {
-        let dirs = machine::dirs(1);
-        let steps_max = 200_000_000;
-        let sim = SimOptions { dirs: dirs.clone(), capacity_bytes, steps_max, ..SimOptions::default() };
-        let options = StoreOptions {
-            dirs,
-            cores,
-            memory_bytes: 64 << 20,
-            segment_size: Some(SEGMENT_SIZE),
-            read_only: false,
-            callers_files: &[],
-            limits: Limits::default(),
-        };
-        Self { sim: Some(Sim::new(seed, sim)), options }
-    }
-
-    fn sim(&mut self) -> &mut Sim {
-        self.sim.as_mut().expect("up")
-    }
-
-    fn open(&mut self) -> Shards {
-        let options = self.options.clone();
-        let ios = machine::ios(self.sim(), options.cores);
-        let shards = self.sim().run(machine::open(ios, options)).expect("nothing keeps it from opening");
-        let cores = self.options.cores;
-        let io = self.sim().io(cores);
-        machine::start_compaction(&shards, io);
-        shards
-    }
-
-    fn restart(&mut self, mode: CrashMode) {
-        self.sim = self.sim.take().map(|sim| sim.restart(mode));
-    }
-
-    fn close(&mut self, shards: Shards) {
-        self.sim().run(machine::close(shards));
-    }
-
-    fn put(&mut self, shard: &Shard<SimIo>, content: &Content) -> Result<Stored, StoreError> {
-        self.sim().run(put(shard.clone(), content))
-    }
-
-    fn delete(&mut self, shard: &Shard<SimIo>, id: BlobId) -> Result<bool, StoreError> {
-        let shard = shard.clone();
-        self.sim().run(async move { shard.delete(id).await })
-    }
-
-    fn holds(&mut self, shard: &Shard<SimIo>, content: &Content) -> bool {
-        let (shard, size) = (shard.clone(), content.bytes.len() as u64);
-        let found = self.sim().run(async move { read_range(&shard, content.id, 0..size, Pace::Fast).await });
-        found.expect("nothing is damaged").is_some_and(|found| content.matches(0..size, &found.bytes))
-    }
-
-    fn fail_syncs(&mut self, within: &str) {
-        let within = Some(PathBuf::from(machine::ROOT).join(within));
-        self.sim().faults(|faults| *faults = Faults { sync_error: 1.0, within, ..Faults::default() });
-    }
-
-    fn heal(&mut self) {
-        self.sim().faults(|faults| *faults = Faults::default());
-    }
-
-    fn segments(&mut self) -> Vec<PathBuf> {
-        machine::segment_files(self.sim())
-    }
-
-    /// Puts and deletes one small blob after another: what is left of them is tombstones.
-    fn churn(&mut self, shard: &Shard<SimIo>, from: u64, count: u64) {
-        let shard = shard.clone();
-        self.sim().run(async move {
-            for number in from..from + count {
-                let content = Content::new(1 << 50 | number, 500);
-                put(shard.clone(), &content).await.expect("stored");
-                assert!(shard.delete(content.id).await.expect("deleted"));
-            }
-        });
-    }
-
-    /// Leaves the store alone for a minute, and demands that nothing happens in the next.
-    fn expect_rest(&mut self, shards: &Shards) {
-        self.sim().run_for(A_MINUTE);
-        let (before, files) = (self.status(shards), self.segments());
-        self.sim().run_for(A_MINUTE);
-        let (after, files_after) = (self.status(shards), self.segments());
-        let moved = after.compaction.moved_bytes - before.compaction.moved_bytes;
-        assert_eq!(moved, 0, "bytes moved in the second minute");
-        assert_eq!(files, files_after, "segments after one minute and after two");
-        assert_eq!(after.next_segment, before.next_segment, "numbers used up in the second minute");
-    }
-
-    fn status(&mut self, shards: &Shards) -> StoreStatus {
-        let shard = shards[0].clone();
-        self.sim().run(async move { shard.status().await })
-    }
+fn fail_syncs(machine: &mut Machine, within: &str) {
+    let within = Some(PathBuf::from(machine::ROOT).join(within));
+    machine.sim().faults(|faults| *faults = Faults { sync_error: 1.0, within, ..Faults::default() });
 }
 
-async fn put(shard: Shard<SimIo>, content: &Content) -> Result<Stored, StoreError> {
-    let mut upload = shard.upload(Some(content.bytes.len() as u64)).await?;
-    upload.write(&content.bytes).await?;
-    upload.commit(CommitOptions::default()).await
+/// Puts and deletes one small blob after another: what is left of them is tombstones.
+fn churn(machine: &mut Machine, shard: &Shard<SimIo>, from: u64, count: u64) {
+    let shard = shard.clone();
+    machine.sim().run(async move {
+        for number in from..from + count {
+            let content = Content::new(1 << 50 | number, 500);
+            put(shard.clone(), &content).await.expect("stored");
+            assert!(shard.delete(content.id).await.expect("deleted"));
+        }
+    });
+}
+
+/// Leaves the store alone for a minute, and demands that nothing happens in the next.
+fn expect_rest(machine: &mut Machine, shards: &Shards) {
+    machine.sim().run_for(A_MINUTE);
+    let (before, files) = (machine.status(shards), machine.segments());
+    machine.sim().run_for(A_MINUTE);
+    let (after, files_after) = (machine.status(shards), machine.segments());
+    let moved = after.compaction.moved_bytes - before.compaction.moved_bytes;
+    assert_eq!(moved, 0, "bytes moved in the second minute");
+    assert_eq!(files, files_after, "segments after one minute and after two");
+    assert_eq!(after.next_segment, before.next_segment, "numbers used up in the second minute");
 }
 
 /// A store that was killed and started again, in which most of what was stored is deleted. With
 /// what is left: small blobs, and one in pieces, the last.
 fn restarted(seed: u64) -> (Machine, Shards, Vec<Content>) {
-    let mut machine = Machine::new(seed, 1, 1 << 30);
-    let shards = machine.open();
+    let mut machine = new_machine(seed, 1);
+    let shards = machine.open_compacting();
     let mut kept = Vec::new();
     for number in 0..60 {
         let content = Content::new(seed << 32 | number, 30_000);
@@ -151,13 +75,13 @@ fn restarted(seed: u64) -> (Machine, Shards, Vec<Content>) {
     kept.push(large);
     drop(shards);
     machine.restart(CrashMode::Process);
-    let shards = machine.open();
+    let shards = machine.open_compacting();
     (machine, shards, kept)
 }
 
 /// The space of a blob in pieces that was deleted has come back, and the small ones are there.
 fn expect_only(machine: &mut Machine, shards: &Shards, small: &[Content]) {
-    machine.expect_rest(shards);
+    expect_rest(machine, shards);
     let segments = machine.segments().len();
     assert!(segments <= 5, "{segments} segments are left");
     for content in small {
@@ -181,7 +105,7 @@ fn pieces_that_could_not_be_read_after_a_start_are_counted_when_they_can_be() {
             if is_refused {
                 refuse_reads(&mut machine);
             }
-            machine.expect_rest(&shards);
+            expect_rest(&mut machine, &shards);
             assert!(
                 !is_refused || probe::count_here(Event::CountedLater) > before,
                 "seed {seed}: all was counted at once"
@@ -228,8 +152,8 @@ fn pieces_of_a_deleted_blob_that_could_not_be_read_give_their_space_back_when_th
 #[test]
 fn what_was_not_counted_of_a_damaged_list_is_not_taken_off_when_it_turns_out_to_be_sound() {
     for seed in 0..3 {
-        let mut machine = Machine::new(seed, 1, 1 << 30);
-        let shards = machine.open();
+        let mut machine = new_machine(seed, 1);
+        let shards = machine.open_compacting();
         let kept = Content::new(seed << 32, 300_000);
         machine.put(&shards[0], &kept).expect("stored");
         let before = machine.status(&shards).used_bytes;
@@ -241,7 +165,7 @@ fn what_was_not_counted_of_a_damaged_list_is_not_taken_off_when_it_turns_out_to_
         let list = anatomy::parts(machine.sim()).into_iter().find(is_list).expect("its record lists its pieces");
         let byte = machine.sim().read_file(&list.path).expect("listed")[list.range.start as usize];
         machine.sim().overwrite(&list.path, list.range.start, &[byte ^ 1]).expect("within the file");
-        let shards = machine.open();
+        let shards = machine.open_compacting();
         machine.sim().run_for(A_MINUTE);
         // The record of 600,000 bytes in pieces, and no piece.
         let counted = machine.status(&shards).used_bytes;
@@ -256,15 +180,15 @@ fn what_was_not_counted_of_a_damaged_list_is_not_taken_off_when_it_turns_out_to_
 
 /// How many segments are left when all blobs of one are deleted under a fault that ends soon.
 fn left_after_deletes(seed: u64, fault: impl FnOnce(&mut Faults)) -> usize {
-    let mut machine = Machine::new(seed, 1, 1 << 30);
-    let shards = machine.open();
+    let mut machine = new_machine(seed, 1);
+    let shards = machine.open_compacting();
     let contents: Vec<Content> = (0..40).map(|number| Content::new(seed << 32 | number, 30_000)).collect();
     for content in &contents {
         machine.put(&shards[0], content).expect("stored");
     }
     drop(shards);
     machine.restart(CrashMode::Process);
-    let shards = machine.open();
+    let shards = machine.open_compacting();
     machine.sim().run_for(A_MINUTE);
     // There is one that takes the tombstones.
     machine.put(&shards[0], &Content::new(seed << 32 | 1 << 20, 500)).expect("stored");
@@ -275,7 +199,7 @@ fn left_after_deletes(seed: u64, fault: impl FnOnce(&mut Faults)) -> usize {
     }
     machine.sim().run_for(Duration::from_secs(3));
     machine.heal();
-    machine.expect_rest(&shards);
+    expect_rest(&mut machine, &shards);
     for content in &contents[10..] {
         assert!(machine.holds(&shards[0], content), "seed {seed}");
     }
@@ -294,8 +218,9 @@ fn a_dead_segment_that_could_not_be_read_or_renamed_durably_goes_when_it_can() {
 #[test]
 fn uploads_that_a_full_disk_refuses_use_up_no_numbers_of_segments() {
     for cores in [1, 3] {
-        let mut machine = Machine::new(1, cores, 16 << 20);
-        let shards = machine.open();
+        let mut machine = new_machine(1, cores);
+        machine.sim().set_capacity(16 << 20);
+        let shards = machine.open_compacting();
         let mut number = 0;
         let mut next = |machine: &mut Machine| {
             number += 1;
@@ -322,8 +247,8 @@ fn uploads_that_a_full_disk_refuses_use_up_no_numbers_of_segments() {
 #[test]
 fn after_a_failed_sync_its_segment_is_emptied_and_goes_and_compaction_comes_to_rest() {
     for seed in 0..2 {
-        let mut machine = Machine::new(seed, 1, 1 << 30);
-        let shards = machine.open();
+        let mut machine = new_machine(seed, 1);
+        let shards = machine.open_compacting();
         // Some that stay, in the segment that fails and before it.
         let mut kept: Vec<Content> = (0..100).map(|number| Content::new(seed << 32 | number, 30_000)).collect();
         for content in &kept {
@@ -332,12 +257,12 @@ fn after_a_failed_sync_its_segment_is_emptied_and_goes_and_compaction_comes_to_r
         // The segment that fails holds a deletion, too.
         let gone = kept.pop().expect("one of many");
         assert!(machine.delete(&shards[0], gone.id).expect("deleted"));
-        machine.fail_syncs("data0/segments");
+        fail_syncs(&mut machine, "data0/segments");
         let late = Content::new(seed << 32 | 1 << 20, 3_000);
         machine.put(&shards[0], &late).expect_err("its sync fails");
         machine.heal();
-        machine.churn(&shards[0], seed << 32, 8_000);
-        machine.expect_rest(&shards);
+        churn(&mut machine, &shards[0], seed << 32, 8_000);
+        expect_rest(&mut machine, &shards);
         let status = machine.status(&shards);
         assert_eq!(status.segments.fenced, 0, "seed {seed}: the segment that failed is there yet");
         for content in &kept {
@@ -348,7 +273,7 @@ fn after_a_failed_sync_its_segment_is_emptied_and_goes_and_compaction_comes_to_r
         assert!(machine.put(&shards[0], &late).expect("stored").created);
         assert!(!machine.put(&shards[0], &late).expect("stored").created);
         machine.restart(CrashMode::Power);
-        let shards = machine.open();
+        let shards = machine.open_compacting();
         for content in kept.iter().chain([&late]) {
             assert!(machine.holds(&shards[0], content), "seed {seed}");
         }
@@ -359,8 +284,8 @@ fn after_a_failed_sync_its_segment_is_emptied_and_goes_and_compaction_comes_to_r
 #[test]
 fn what_a_failed_delete_left_in_doubt_is_settled_when_its_segment_is_gone() {
     for seed in 0..40 {
-        let mut machine = Machine::new(seed, 2, 1 << 30);
-        let shards = machine.open();
+        let mut machine = new_machine(seed, 2);
+        let shards = machine.open_compacting();
         let content = Content::new(seed, 3_000);
         let shard = &shards[seed as usize % 2];
         machine.put(shard, &content).expect("stored");
@@ -368,15 +293,15 @@ fn what_a_failed_delete_left_in_doubt_is_settled_when_its_segment_is_gone() {
         // more, and the directory were taken out.
         machine.put(&shards[1 - seed as usize % 2], &Content::new(1 << 40 | seed, 3_000)).expect("stored");
         machine.sim().run_for(Duration::from_secs(1));
-        machine.fail_syncs("data0/segments");
+        fail_syncs(&mut machine, "data0/segments");
         machine.delete(shard, content.id).expect_err("its sync fails");
         machine.heal();
-        machine.expect_rest(&shards);
+        expect_rest(&mut machine, &shards);
         assert_eq!(machine.status(&shards).segments.fenced, 0, "seed {seed}");
         // Not in doubt any more, so it is not written again; and no start may find the deletion.
         assert!(!machine.put(shard, &content).expect("stored").created, "seed {seed}");
         machine.restart(if seed % 4 < 2 { CrashMode::Power } else { CrashMode::Process });
-        let shards = machine.open();
+        let shards = machine.open_compacting();
         assert!(machine.holds(&shards[0], &content), "seed {seed}");
     }
 }
@@ -385,8 +310,8 @@ fn what_a_failed_delete_left_in_doubt_is_settled_when_its_segment_is_gone() {
 fn a_large_blob_whose_record_was_refused_leaves_nothing_behind() {
     let mut emptied = 0;
     for seed in 0..20 {
-        let mut machine = Machine::new(seed, 1, 1 << 30);
-        let shards = machine.open();
+        let mut machine = new_machine(seed, 1);
+        let shards = machine.open_compacting();
         let kept = Content::new(seed << 32, 30_000);
         machine.put(&shards[0], &kept).expect("stored");
         // Over several segments; some tries fail with the first pieces, some with the record.
@@ -398,10 +323,10 @@ fn a_large_blob_whose_record_was_refused_leaves_nothing_behind() {
             upload.write(&bytes).await?;
             Ok::<_, StoreError>(upload)
         });
-        machine.fail_syncs("data0/segments");
+        fail_syncs(&mut machine, "data0/segments");
         machine.sim().run(upload.expect("written").commit(CommitOptions::default())).expect_err("a sync fails");
         machine.heal();
-        machine.expect_rest(&shards);
+        expect_rest(&mut machine, &shards);
         let status = machine.status(&shards);
         // After three failures in a row the directory is taken out, and what is dead in it stays.
         if status.failed_dirs == 0 {
@@ -416,8 +341,9 @@ fn a_large_blob_whose_record_was_refused_leaves_nothing_behind() {
 
 /// Overwrites bytes of the first record of the segment that was not sealed, and returns its path.
 fn damage_the_open_one(machine: &mut Machine, offset: u64) -> PathBuf {
-    let path = machine.segments().into_iter().max_by_key(|path| {
-        let bytes = machine.sim.as_ref().expect("up").read_file(path).expect("listed");
+    let files = machine.segments();
+    let path = files.into_iter().max_by_key(|path| {
+        let bytes = machine.sim().read_file(path).expect("listed");
         bytes.iter().filter(|byte| **byte != 0).count()
     });
     let path = path.expect("there are some");
@@ -432,8 +358,8 @@ const PAYLOAD: u64 = 1_000;
 #[test]
 fn a_segment_that_a_start_finds_damaged_is_emptied_and_goes() {
     for seed in 0..2 {
-        let mut machine = Machine::new(seed, 1, 1 << 30);
-        let shards = machine.open();
+        let mut machine = new_machine(seed, 1);
+        let shards = machine.open_compacting();
         let contents: Vec<Content> = (0..5).map(|number| Content::new(seed << 32 | number, 3_000)).collect();
         for content in &contents {
             machine.put(&shards[0], content).expect("stored");
@@ -442,10 +368,10 @@ fn a_segment_that_a_start_finds_damaged_is_emptied_and_goes() {
         machine.restart(CrashMode::Process);
         let damaged = damage_the_open_one(&mut machine, HEAD);
         let before = probe::count(Event::DamagedSegmentLeft);
-        let shards = machine.open();
+        let shards = machine.open_compacting();
         assert_eq!(machine.status(&shards).damage_count, 1, "seed {seed}");
-        machine.churn(&shards[0], seed << 32, 8_000);
-        machine.expect_rest(&shards);
+        churn(&mut machine, &shards[0], seed << 32, 8_000);
+        expect_rest(&mut machine, &shards);
         assert!(probe::count(Event::DamagedSegmentLeft) > before);
         assert!(!machine.segments().contains(&damaged), "seed {seed}");
         for content in &contents[1..] {
@@ -453,7 +379,7 @@ fn a_segment_that_a_start_finds_damaged_is_emptied_and_goes() {
         }
         machine.close(shards);
         machine.restart(CrashMode::Power);
-        let shards = machine.open();
+        let shards = machine.open_compacting();
         assert_eq!(machine.status(&shards).damage_count, 0, "seed {seed}: the damage is gone with the segment");
         for content in &contents[1..] {
             assert!(machine.holds(&shards[0], content), "seed {seed}");
@@ -463,8 +389,8 @@ fn a_segment_that_a_start_finds_damaged_is_emptied_and_goes() {
 
 #[test]
 fn a_damaged_segment_without_anything_live_pins_no_tombstones_over_starts() {
-    let mut machine = Machine::new(1, 1, 1 << 30);
-    let shards = machine.open();
+    let mut machine = new_machine(1, 1);
+    let shards = machine.open_compacting();
     let contents: Vec<Content> = (0..5).map(|number| Content::new(number, 3_000)).collect();
     for content in &contents {
         machine.put(&shards[0], content).expect("stored");
@@ -474,12 +400,12 @@ fn a_damaged_segment_without_anything_live_pins_no_tombstones_over_starts() {
     damage_the_open_one(&mut machine, HEAD);
     let mut files = Vec::new();
     for round in 0..4 {
-        let shards = machine.open();
+        let shards = machine.open_compacting();
         for content in &contents[1..] {
             machine.delete(&shards[0], content.id).expect("deleted");
         }
-        machine.churn(&shards[0], round << 32, 3_000);
-        machine.expect_rest(&shards);
+        churn(&mut machine, &shards[0], round << 32, 3_000);
+        expect_rest(&mut machine, &shards);
         files.push(machine.segments().len());
         machine.close(shards);
         machine.restart(CrashMode::Power);
@@ -489,8 +415,8 @@ fn a_damaged_segment_without_anything_live_pins_no_tombstones_over_starts() {
 
 #[test]
 fn a_blob_that_can_not_be_moved_makes_no_others_move_and_its_segment_goes_when_it_is_deleted() {
-    let mut machine = Machine::new(3, 1, 1 << 30);
-    let shards = machine.open();
+    let mut machine = new_machine(3, 1);
+    let shards = machine.open_compacting();
     let contents: Vec<Content> = (0..60).map(|number| Content::new(number, 3_000)).collect();
     for content in &contents {
         machine.put(&shards[0], content).expect("stored");
@@ -498,15 +424,15 @@ fn a_blob_that_can_not_be_moved_makes_no_others_move_and_its_segment_goes_when_i
     drop(shards);
     machine.restart(CrashMode::Process);
     let damaged = damage_the_open_one(&mut machine, PAYLOAD);
-    let shards = machine.open();
-    machine.churn(&shards[0], 0, 9_000);
-    machine.expect_rest(&shards);
+    let shards = machine.open_compacting();
+    churn(&mut machine, &shards[0], 0, 9_000);
+    expect_rest(&mut machine, &shards);
     // It was tried a few times, and then left alone: nothing goes on for hours.
     machine.sim().run_for(A_MINUTE * 60);
-    machine.expect_rest(&shards);
+    expect_rest(&mut machine, &shards);
     assert!(machine.segments().contains(&damaged), "what is damaged is kept as long as it is stored");
     machine.delete(&shards[0], contents[0].id).expect("deleted");
-    machine.expect_rest(&shards);
+    expect_rest(&mut machine, &shards);
     assert!(!machine.segments().contains(&damaged));
     for content in &contents[1..] {
         assert!(machine.holds(&shards[0], content));
@@ -515,13 +441,13 @@ fn a_blob_that_can_not_be_moved_makes_no_others_move_and_its_segment_goes_when_i
 
 /// A life in which a start could not read one of the segments.
 fn incomplete_life(machine: &mut Machine) -> Shards {
-    let shards = machine.open();
+    let shards = machine.open_compacting();
     machine.put(&shards[0], &Content::new(1 << 40, 3_000)).expect("stored");
     drop(shards);
     machine.restart(CrashMode::Power);
     let within = Some(PathBuf::from(machine::ROOT).join("data0/segments"));
     machine.sim().faults(|faults| *faults = Faults { read_error: 1.0, within, ..Faults::default() });
-    let shards = machine.open();
+    let shards = machine.open_compacting();
     machine.heal();
     assert!(machine.status(&shards).is_incomplete);
     shards
@@ -529,19 +455,19 @@ fn incomplete_life(machine: &mut Machine) -> Shards {
 
 #[test]
 fn after_a_start_that_could_not_read_everything_the_same_content_is_written_once() {
-    let mut machine = Machine::new(1, 2, 1 << 30);
+    let mut machine = new_machine(1, 2);
     let shards = incomplete_life(&mut machine);
     let content = Content::new(7, 3_000);
     let created: Vec<bool> = (0..3).map(|_| machine.put(&shards[1], &content).expect("stored").created).collect();
     assert_eq!(created, [true, false, false]);
     machine.restart(CrashMode::Power);
-    let shards = machine.open();
+    let shards = machine.open_compacting();
     assert!(machine.holds(&shards[0], &content));
 }
 
 #[test]
 fn after_a_start_that_could_not_read_everything_space_of_that_life_comes_back() {
-    let mut machine = Machine::new(2, 1, 1 << 30);
+    let mut machine = new_machine(2, 1);
     let shards = incomplete_life(&mut machine);
     let kept = Content::new(7, 3_000);
     machine.put(&shards[0], &kept).expect("stored");
@@ -550,11 +476,11 @@ fn after_a_start_that_could_not_read_everything_space_of_that_life_comes_back() 
         machine.put(&shards[0], &content).expect("stored");
         assert!(machine.delete(&shards[0], content.id).expect("deleted"));
     }
-    machine.expect_rest(&shards);
+    expect_rest(&mut machine, &shards);
     let files = machine.segments().len();
     assert!(files < 20, "{files} segments of 256 KiB for what is deleted of 24 MB");
     machine.restart(CrashMode::Power);
-    let shards = machine.open();
+    let shards = machine.open_compacting();
     assert!(machine.holds(&shards[0], &kept));
     assert!(machine.holds(&shards[0], &Content::new(1 << 40, 3_000)), "what could not be read is back");
     for number in 0..400 {
@@ -566,12 +492,12 @@ fn after_a_start_that_could_not_read_everything_space_of_that_life_comes_back() 
 fn tombstones_that_could_not_all_be_carried_do_not_multiply() {
     let (mut stores, mut records) = (0, 0);
     for seed in 0..40 {
-        let mut machine = Machine::new(seed, 1, 1 << 30);
-        let shards = machine.open();
+        let mut machine = new_machine(seed, 1);
+        let shards = machine.open_compacting();
         // What keeps tombstones needed: a segment before them.
         let kept = Content::new(seed << 32, 30_000);
         machine.put(&shards[0], &kept).expect("stored");
-        machine.churn(&shards[0], seed << 32, 1_200);
+        churn(&mut machine, &shards[0], seed << 32, 1_200);
         let before = machine.status(&shards).log.records;
         machine.sim().faults(|faults| *faults = Faults { sync_error: 0.04, ..Faults::default() });
         let shard = shards[0].clone();
@@ -586,7 +512,7 @@ fn tombstones_that_could_not_all_be_carried_do_not_multiply() {
         machine.heal();
         // What failed meanwhile is tried again after a minute.
         machine.sim().run_for(A_MINUTE * 2);
-        machine.expect_rest(&shards);
+        expect_rest(&mut machine, &shards);
         let status = machine.status(&shards);
         // After three failures in a row the directory is taken out.
         if status.failed_dirs == 0 {

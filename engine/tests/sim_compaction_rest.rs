@@ -7,9 +7,9 @@ use std::time::Duration;
 use nabu_engine::content::Pace;
 use nabu_engine::io::Clock;
 use nabu_engine::sim::{Sim, SimIo, SimOptions};
-use nabu_engine::store::{BlobReader, CommitOptions, Limits, Shard, StoreError, StoreOptions};
+use nabu_engine::store::{BlobReader, Limits, Shard, StoreError, StoreOptions};
 use support::content::Content;
-use support::machine::{self, Shards};
+use support::machine::{self, Shards, put};
 
 const SEGMENT_SIZE: u64 = 256 << 10;
 const A_WHILE: Duration = Duration::from_secs(10);
@@ -35,13 +35,6 @@ fn open(sim: &mut Sim, options: &StoreOptions) -> Shards {
     let shards = sim.run(machine::open(machine::ios(sim, options.cores), options.clone())).expect("opens");
     machine::start_compaction(&shards, sim.io(options.cores));
     shards
-}
-
-async fn put(shard: Shard<SimIo>, content: &Content) -> Result<(), StoreError> {
-    let mut upload = shard.upload(Some(content.bytes.len() as u64)).await?;
-    upload.write(&content.bytes).await?;
-    upload.commit(CommitOptions::default()).await?;
-    Ok(())
 }
 
 async fn rest_of(mut reader: BlobReader<SimIo>) -> Result<Vec<u8>, StoreError> {
@@ -92,7 +85,7 @@ fn a_disk_full_of_what_is_live_comes_to_rest() {
     for number in 0.. {
         let content = Content::new(number, 70_000);
         match sim.run(put(shards[0].clone(), &content)) {
-            Ok(()) => {}
+            Ok(_) => {}
             Err(StoreError::Full) => break,
             Err(error) => panic!("{error}"),
         }
@@ -111,7 +104,7 @@ fn a_disk_full_of_what_is_live_refuses_at_once() {
     for number in 0.. {
         let content = Content::new(number, 70_000);
         match sim.run(put(shards[0].clone(), &content)) {
-            Ok(()) => {}
+            Ok(_) => {}
             Err(StoreError::Full) => break,
             Err(error) => panic!("{error}"),
         }
