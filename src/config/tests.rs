@@ -80,6 +80,7 @@ fn with_nothing_given_every_value_has_its_default() {
     let limits = &config.limits;
     assert_eq!(limits.connections_max, 65_536);
     assert_eq!(limits.connections_per_address_max, 32_768);
+    assert_eq!(limits.failed_logins_per_minute, 10);
     assert_eq!(limits.exempt_addresses, loopback());
     assert_eq!(limits.head_bytes_max, 16 << 10);
     assert_eq!(limits.target_bytes_max, 8 << 10);

@@ -8,6 +8,7 @@ use std::time::Duration;
 use nabu_engine::io::{Clock, Spawn};
 use nabu_engine::runtime::{Listener, Stream};
 
+use super::client::Client;
 use super::connection::{serve, serve_refused};
 use super::core::Core;
 use super::error::HttpError;
@@ -23,13 +24,17 @@ pub async fn accept_loop(core: Rc<Core>, mut listener: Listener) -> Infallible {
     let refusals = Rc::new(Cell::new(0));
     loop {
         match listener.accept().await {
-            Ok(stream) => match core.shared.admission.enter(stream.peer_addr().ok().map(|peer| peer.ip())) {
-                Ok(origin) => {
-                    core.recorder.connection_accepted();
-                    core.io.spawn(serve(core.clone(), stream, origin));
+            Ok(stream) => {
+                let admission = &core.shared.admission;
+                let client = Rc::new(admission.client(stream.peer_addr().ok().map(|peer| peer.ip())));
+                match admission.enter(&client) {
+                    Ok(()) => {
+                        core.recorder.connection_accepted();
+                        core.io.spawn(serve(core.clone(), stream, client));
+                    }
+                    Err(refusal) => refuse_connection(&core, stream, client, refusal.into(), &refusals),
                 }
-                Err(refusal) => refuse_connection(&core, stream, refusal.into(), &refusals),
-            },
+            }
             Err(error) => {
                 tracing::warn!(%error, "can't accept connections; is the limit of open files (ulimit -n) too low?");
                 core.io.sleep(ACCEPT_RETRY).await;
@@ -38,7 +43,13 @@ pub async fn accept_loop(core: Rc<Core>, mut listener: Listener) -> Infallible {
     }
 }
 
-fn refuse_connection(core: &Rc<Core>, stream: Stream, error: HttpError, refusals: &Rc<Cell<usize>>) {
+fn refuse_connection(
+    core: &Rc<Core>,
+    stream: Stream,
+    client: Rc<Client>,
+    error: HttpError,
+    refusals: &Rc<Cell<usize>>,
+) {
     core.recorder.connection_refused();
     if refusals.get() == REFUSALS_MAX {
         return;
@@ -47,7 +58,7 @@ fn refuse_connection(core: &Rc<Core>, stream: Stream, error: HttpError, refusals
     let (core, refusals) = (core.clone(), refusals.clone());
     let io = core.io.clone();
     io.spawn(async move {
-        serve_refused(core, stream, error).await;
+        serve_refused(core, stream, client, error).await;
         refusals.set(refusals.get() - 1);
     });
 }

@@ -12,7 +12,7 @@ use nabu_engine::runtime::{Half, Stream};
 use nabu_net::http::head::HeadParser;
 use nabu_net::http::target::split_query;
 
-use super::admission::Origin;
+use super::client::Client;
 use super::connections::Slot;
 use super::core::Core;
 use super::error::HttpError;
@@ -30,20 +30,21 @@ pub type Serving = Pin<Box<dyn Future<Output = Finished>>>;
 struct Membership {
     core: Rc<Core>,
     slot: Slot,
+    client: Rc<Client>,
 }
 
 impl Drop for Membership {
     fn drop(&mut self) {
         self.core.unfinished.release(self.slot);
-        let origin = self.core.connections.remove(self.slot);
-        self.core.shared.admission.leave(origin);
+        self.core.connections.remove(self.slot);
+        self.core.shared.admission.leave(self.client.origin);
     }
 }
 
-/// Serves a connection that was counted already, as one of `origin`, until its end.
-pub fn serve(core: Rc<Core>, stream: Stream, origin: Origin) -> impl Future<Output = ()> {
-    let slot = core.connections.add(stream.clone(), origin);
-    let membership = Membership { core: core.clone(), slot };
+/// Serves a connection of this client, which was counted already, until its end.
+pub fn serve(core: Rc<Core>, stream: Stream, client: Rc<Client>) -> impl Future<Output = ()> {
+    let slot = core.connections.add(stream.clone());
+    let membership = Membership { core: core.clone(), slot, client };
     serve_member(core, stream, membership)
 }
 
@@ -61,7 +62,7 @@ async fn serve_member(core: Rc<Core>, stream: Stream, membership: Membership) {
     // Whether the deadline of the head that is coming in is set.
     let mut head_begun = false;
     loop {
-        if let Some(serving) = begin(&core, &stream, &mut parser, &mut input) {
+        if let Some(serving) = begin(&core, &stream, &membership.client, &mut parser, &mut input) {
             stream.set_deadline(None);
             core.unfinished.release(membership.slot);
             let finished = serving.await;
@@ -109,7 +110,7 @@ async fn serve_member(core: Rc<Core>, stream: Stream, membership: Membership) {
 
 /// Serves a connection over the limit: answers its request if that asks for health, and refuses it
 /// otherwise. The connection isn't counted, so it gets little time.
-pub async fn serve_refused(core: Rc<Core>, stream: Stream, error: HttpError) {
+pub async fn serve_refused(core: Rc<Core>, stream: Stream, client: Rc<Client>, error: HttpError) {
     let transport = match secure(&core, &stream, None) {
         None => Some(Transport::Plain(stream)),
         Some(securing) => securing.await,
@@ -127,7 +128,7 @@ pub async fn serve_refused(core: Rc<Core>, stream: Stream, error: HttpError) {
             Ok(None) => {}
             Ok(Some(head)) if (core.service.is_always_answered)(split_query(head.target(&input)).0) => {
                 stream.set_deadline(None);
-                let mut exchange = Exchange::new(core.clone(), stream.clone(), input, head);
+                let mut exchange = Exchange::new(core.clone(), stream.clone(), client, input, head);
                 exchange.close_after();
                 (core.service.dispatch)(exchange).await;
                 return stream.say_goodbye().await;
@@ -143,7 +144,7 @@ pub async fn serve_refused(core: Rc<Core>, stream: Stream, error: HttpError) {
 /// lies in the task of a plain connection. It gives the transport, or nothing when client and
 /// server do not agree on one, and then the client was told. A connection in `slot` may be ended
 /// meanwhile.
-pub fn secure(
+fn secure(
     core: &Rc<Core>,
     stream: &Stream,
     slot: Option<Slot>,
@@ -182,14 +183,20 @@ pub fn secure(
 
 /// Starts to serve the request at the start of `input`, which it takes; `None` when the head is not
 /// complete. Not `async`, so that nothing of a head lies in the task of the connection.
-fn begin(core: &Rc<Core>, stream: &Transport, parser: &mut HeadParser, input: &mut Vec<u8>) -> Option<Serving> {
+fn begin(
+    core: &Rc<Core>,
+    stream: &Transport,
+    client: &Rc<Client>,
+    parser: &mut HeadParser,
+    input: &mut Vec<u8>,
+) -> Option<Serving> {
     if input.is_empty() {
         return None;
     }
     match parser.parse(input) {
         Ok(None) => None,
         Ok(Some(head)) => {
-            let exchange = Exchange::new(core.clone(), stream.clone(), std::mem::take(input), head);
+            let exchange = Exchange::new(core.clone(), stream.clone(), client.clone(), std::mem::take(input), head);
             Some((core.service.dispatch)(exchange))
         }
         Err(error) => {

@@ -9,8 +9,6 @@ use std::task::{Poll, Waker};
 
 use nabu_engine::runtime::{Half, Stream};
 
-use super::admission::Origin;
-
 /// A connection's place among those of its core.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Slot(usize);
@@ -25,7 +23,6 @@ impl Slot {
 struct Connection {
     stream: Stream,
     waiting: bool,
-    origin: Origin,
 }
 
 /// The connections of one core.
@@ -46,9 +43,9 @@ impl State {
 }
 
 impl Connections {
-    pub fn add(&self, stream: Stream, origin: Origin) -> Slot {
+    pub fn add(&self, stream: Stream) -> Slot {
         let mut state = self.0.borrow_mut();
-        let connection = Some(Connection { stream, waiting: false, origin });
+        let connection = Some(Connection { stream, waiting: false });
         match state.free.pop() {
             Some(index) => {
                 state.slots[index] = connection;
@@ -61,17 +58,15 @@ impl Connections {
         }
     }
 
-    /// Removes a connection; gives what it counts as one of.
-    pub fn remove(&self, slot: Slot) -> Origin {
+    pub fn remove(&self, slot: Slot) {
         let mut state = self.0.borrow_mut();
-        let connection = state.slots[slot.0].take().expect("a connection is removed once");
+        assert!(state.slots[slot.0].take().is_some(), "a connection is removed once");
         state.free.push(slot.0);
         let emptied = if state.count() == 0 { state.emptied.take() } else { None };
         drop(state);
         if let Some(waker) = emptied {
             waker.wake();
         }
-        connection.origin
     }
 
     /// Notes whether the connection waits for a request, so that it may be ended at any time.

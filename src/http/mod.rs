@@ -7,6 +7,7 @@
 //! | [`accept`] | the loop that takes connections in |
 //! | [`connection`] | one connection, from its first byte to its end |
 //! | [`connections`] | those of one core |
+//! | [`client`] | who is at the other end |
 //! | [`admission`] | how many there may be, in all and of one address |
 //! | [`unfinished`] | the memory of those that have not finished asking |
 //! | [`core`] | what the connections of one core share |
@@ -24,6 +25,7 @@ mod accept;
 mod admission;
 mod audit;
 mod body;
+mod client;
 mod conditions;
 mod connection;
 mod connections;

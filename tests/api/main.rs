@@ -1,5 +1,6 @@
 //! The API contract, checked through the real port of the real program.
 
+mod addresses;
 mod conventions;
 mod framing;
 mod listing;

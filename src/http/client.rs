@@ -1,0 +1,36 @@
+//! Who is at the other end of a connection, as far as it has shown.
+
+use std::cell::Cell;
+
+use crate::origin::Origin;
+
+/// The client of a connection.
+pub struct Client {
+    pub origin: Origin,
+    /// For whom no limit of one address holds.
+    pub is_exempt: bool,
+    /// The SHA-256 of the credential that was accepted last.
+    accepted: Cell<Option<[u8; 32]>>,
+}
+
+impl Client {
+    pub fn new(origin: Origin, is_exempt: bool) -> Self {
+        Self { origin, is_exempt, accepted: Cell::default() }
+    }
+
+    /// What the limits of one address count it as; `None` when none holds for it.
+    pub fn limited_origin(&self) -> Option<Origin> {
+        (!self.is_exempt).then_some(self.origin)
+    }
+
+    /// It has shown a credential with this SHA-256, which is good.
+    pub fn accept(&self, hash: [u8; 32]) {
+        self.accepted.set(Some(hash));
+    }
+
+    /// Whether the credential that was accepted last has this SHA-256. It says nothing of whether
+    /// that is still good.
+    pub fn has_shown(&self, hash: &[u8; 32]) -> bool {
+        self.accepted.get().as_ref() == Some(hash)
+    }
+}
