@@ -49,7 +49,7 @@ pub fn serve(core: Rc<Core>, stream: Stream, client: Rc<Client>) -> impl Future<
 }
 
 async fn serve_member(core: Rc<Core>, stream: Stream, membership: Membership) {
-    let stream = match secure(&core, &stream, Some(membership.slot)) {
+    let stream = match secure(&core, &stream, Some((membership.slot, membership.client.clone()))) {
         None => Transport::Plain(stream),
         Some(securing) => match securing.await {
             Some(transport) => transport,
@@ -84,7 +84,7 @@ async fn serve_member(core: Rc<Core>, stream: Stream, membership: Membership) {
                 head_begun = true;
                 core.set_deadline(&stream, core.limits().head_timeout_ms, Half::Read);
             }
-            core.hold_unfinished(membership.slot, input.capacity());
+            core.hold_unfinished(membership.slot, &membership.client, input.capacity());
         }
         core.connections.set_waiting(membership.slot, true);
         let received = stream.recv().await;
@@ -142,22 +142,21 @@ pub async fn serve_refused(core: Rc<Core>, stream: Stream, client: Rc<Client>, e
 
 /// The handshake that a connection needs; `None` for plain HTTP. Not `async`, so that nothing of it
 /// lies in the task of a plain connection. It gives the transport, or nothing when client and
-/// server do not agree on one, and then the client was told. A connection in `slot` may be ended
-/// meanwhile.
+/// server do not agree on one, and then the client was told. A member may be ended meanwhile.
 fn secure(
     core: &Rc<Core>,
     stream: &Stream,
-    slot: Option<Slot>,
+    member: Option<(Slot, Rc<Client>)>,
 ) -> Option<Pin<Box<dyn Future<Output = Option<Transport>>>>> {
     let tls = core.shared.tls.as_ref()?.current();
     let (core, stream) = (core.clone(), stream.clone());
     Some(Box::pin(async move {
-        if let Some(slot) = slot {
-            core.hold_unfinished(slot, HANDSHAKE_BYTES);
-            core.connections.set_waiting(slot, true);
+        if let Some((slot, client)) = &member {
+            core.hold_unfinished(*slot, client, HANDSHAKE_BYTES);
+            core.connections.set_waiting(*slot, true);
         }
         let accepted = transport::accept(core.clone(), stream.clone(), tls).await;
-        if let Some(slot) = slot {
+        if let Some((slot, _)) = member {
             core.connections.set_waiting(slot, false);
             core.unfinished.release(slot);
         }

@@ -11,6 +11,7 @@ use nabu_net::http::head::HeadLimits;
 
 use super::admission::Admission;
 use super::audit::Audit;
+use super::client::Client;
 use super::connection::Serving;
 use super::connections::{Connections, Slot};
 use super::error::Render;
@@ -127,8 +128,10 @@ impl Core {
 
     /// A connection has begun to ask, and holds this many bytes. Others that did so earlier may
     /// have to go.
-    pub fn hold_unfinished(&self, slot: Slot, bytes: usize) {
-        if let Some(oldest) = self.unfinished.hold(slot, bytes) {
+    pub fn hold_unfinished(&self, slot: Slot, client: &Client, bytes: usize) {
+        let origin = client.limited_origin();
+        self.unfinished.hold(slot, origin, bytes);
+        while let Some(oldest) = self.unfinished.take_excess(origin) {
             self.recorder.connection_evicted();
             self.connections.break_off_one(oldest);
         }

@@ -99,3 +99,28 @@ fn guesses_of_an_address_are_slowed_down_and_then_not_even_a_right_token_is_look
     assert_eq!(scrape.value("nabu_failed_logins_total", &[]), f64::from(looked_at.get()));
     assert_eq!(scrape.value("nabu_errors_total", &[("error", "too_many_failed_logins")]), f64::from(refused.get()));
 }
+
+#[test]
+fn an_address_that_floods_with_unfinished_heads_pushes_out_its_own_and_no_others() {
+    // A megabyte is for all of them, and half of it for one address.
+    let started = start(", head_timeout_ms: 600000", |options| {
+        (options.cores, options.memory) = (1, "16MiB".to_owned());
+    });
+    let Some((server, _data)) = started else { return };
+    let head = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}", "x".repeat(15 << 10));
+    let begin = |mut connection: Connection| {
+        connection.send(head.as_bytes()).expect("sent");
+        connection
+    };
+    // They began before all others.
+    let mut others: Vec<Connection> = (0..10).map(|_| begin(connect_by_ipv6(&server))).collect();
+    let mut watcher = connect_by_ipv6(&server);
+    let mut flood: Vec<Connection> = (0..200).map(|_| begin(connect_by_ipv4(&server))).collect();
+    let evicted = |watcher: &mut Connection| scrape(watcher).value("nabu_connections_evicted_total", &[]);
+    wait_for("enough of them are gone", || (evicted(&mut watcher) >= 150.0).then_some(()));
+    flood[0].expect_closed();
+    for mut connection in others.drain(..).chain(flood.pop()) {
+        connection.send(b"\r\n\r\n").expect("sent");
+        connection.response(false).expect("an answer").expect_error(404, "not found");
+    }
+}
