@@ -78,12 +78,17 @@ impl Admission {
         }
         counts.all += 1;
         counts.of_origin.insert(client.origin, of_origin + 1);
+        client.set_counted(true);
         Ok(())
     }
 
-    pub fn leave(&self, origin: Origin) {
+    /// Counts one less, if this one is counted.
+    pub fn leave(&self, client: &Client) {
+        if !client.set_counted(false) {
+            return;
+        }
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let Entry::Occupied(mut count) = counts.of_origin.entry(origin) else {
+        let Entry::Occupied(mut count) = counts.of_origin.entry(client.origin) else {
             panic!("a connection left that never entered");
         };
         *count.get_mut() -= 1;
@@ -103,9 +108,9 @@ mod tests {
         Admission { max, of_origin_max, exempt, counts: Mutex::default() }
     }
 
-    fn enter(admission: &Admission, address: &str) -> Result<Origin, Refusal> {
+    fn enter(admission: &Admission, address: &str) -> Result<Client, Refusal> {
         let client = admission.client(Some(address.parse().expect("an address")));
-        admission.enter(&client).map(|()| client.origin)
+        admission.enter(&client).map(|()| client)
     }
 
     #[test]
@@ -113,27 +118,29 @@ mod tests {
         let admission = admission(2, 2);
         let first = enter(&admission, "192.0.2.1").expect("room");
         enter(&admission, "192.0.2.2").expect("room");
-        assert_eq!(enter(&admission, "127.0.0.1"), Err(Refusal::TooMany { max: 2 }));
-        admission.leave(first);
+        assert_eq!(enter(&admission, "127.0.0.1").err(), Some(Refusal::TooMany { max: 2 }));
+        admission.leave(&first);
+        admission.leave(&first);
         enter(&admission, "192.0.2.3").expect("room again");
+        assert_eq!(enter(&admission, "192.0.2.4").err(), Some(Refusal::TooMany { max: 2 }), "it left once");
     }
 
     #[test]
     fn one_address_leaves_a_part_for_others() {
         let admission = admission(10, 2);
-        let refused = Err(Refusal::TooManyOfAddress { max: 2 });
+        let refused = Some(Refusal::TooManyOfAddress { max: 2 });
         let first = enter(&admission, "192.0.2.1").expect("room");
         enter(&admission, "::ffff:192.0.2.1").expect("room");
-        assert_eq!(enter(&admission, "192.0.2.1"), refused);
+        assert_eq!(enter(&admission, "192.0.2.1").err(), refused);
         // A host of IPv6 may take any address of its network.
         enter(&admission, "2001:db8:0:1::1").expect("room");
         enter(&admission, "2001:db8:0:1::2").expect("room");
-        assert_eq!(enter(&admission, "2001:db8:0:1:ffff::3"), refused);
+        assert_eq!(enter(&admission, "2001:db8:0:1:ffff::3").err(), refused);
         enter(&admission, "2001:db8:0:2::1").expect("room");
         for _ in 0..3 {
             enter(&admission, "127.0.0.1").expect("it is exempt");
         }
-        admission.leave(first);
+        admission.leave(&first);
         enter(&admission, "192.0.2.1").expect("room again");
         assert_eq!(admission.counts.lock().expect("not poisoned").all, 8);
     }

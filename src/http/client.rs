@@ -9,18 +9,29 @@ pub struct Client {
     pub origin: Origin,
     /// For whom no limit of one address holds.
     pub is_exempt: bool,
+    /// Whether it counts against the limits of connections.
+    is_counted: Cell<bool>,
     /// The SHA-256 of the credential that was accepted last.
     accepted: Cell<Option<[u8; 32]>>,
 }
 
 impl Client {
     pub fn new(origin: Origin, is_exempt: bool) -> Self {
-        Self { origin, is_exempt, accepted: Cell::default() }
+        Self { origin, is_exempt, is_counted: Cell::new(false), accepted: Cell::default() }
     }
 
     /// What the limits of one address count it as; `None` when none holds for it.
     pub fn limited_origin(&self) -> Option<Origin> {
         (!self.is_exempt).then_some(self.origin)
+    }
+
+    pub fn is_counted(&self) -> bool {
+        self.is_counted.get()
+    }
+
+    /// Notes whether it counts against the limits of connections. Returns whether it did before.
+    pub fn set_counted(&self, is_counted: bool) -> bool {
+        self.is_counted.replace(is_counted)
     }
 
     /// It has shown a credential with this SHA-256, which is good.

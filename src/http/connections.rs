@@ -9,6 +9,8 @@ use std::task::{Poll, Waker};
 
 use nabu_engine::runtime::{Half, Stream};
 
+use super::client::Client;
+
 /// A connection's place among those of its core.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Slot(usize);
@@ -23,6 +25,8 @@ impl Slot {
 struct Connection {
     stream: Stream,
     waiting: bool,
+    /// There was no room for it, so it may be ended at any time.
+    is_refused: bool,
 }
 
 /// The connections of one core.
@@ -33,6 +37,7 @@ pub struct Connections(RefCell<State>);
 struct State {
     slots: Vec<Option<Connection>>,
     free: Vec<usize>,
+    refused: usize,
     emptied: Option<Waker>,
 }
 
@@ -43,9 +48,11 @@ impl State {
 }
 
 impl Connections {
-    pub fn add(&self, stream: Stream) -> Slot {
+    pub fn add(&self, stream: Stream, client: &Client) -> Slot {
         let mut state = self.0.borrow_mut();
-        let connection = Some(Connection { stream, waiting: false });
+        let is_refused = !client.is_counted();
+        state.refused += usize::from(is_refused);
+        let connection = Some(Connection { stream, waiting: false, is_refused });
         match state.free.pop() {
             Some(index) => {
                 state.slots[index] = connection;
@@ -60,7 +67,8 @@ impl Connections {
 
     pub fn remove(&self, slot: Slot) {
         let mut state = self.0.borrow_mut();
-        assert!(state.slots[slot.0].take().is_some(), "a connection is removed once");
+        let connection = state.slots[slot.0].take().expect("a connection is removed once");
+        state.refused -= usize::from(connection.is_refused);
         state.free.push(slot.0);
         let emptied = if state.count() == 0 { state.emptied.take() } else { None };
         drop(state);
@@ -75,14 +83,21 @@ impl Connections {
         state.slots[slot.0].as_mut().expect("a connection that was added").waiting = waiting;
     }
 
+    /// All that are open.
     pub fn count(&self) -> usize {
         self.0.borrow().count()
+    }
+
+    /// Those that there was room for.
+    pub fn admitted(&self) -> usize {
+        let state = self.0.borrow();
+        state.count() - state.refused
     }
 
     /// Ends the reading of those that wait for a request, which wakes them.
     pub fn wake_waiting(&self) {
         for connection in self.0.borrow().slots.iter().flatten() {
-            if connection.waiting {
+            if connection.waiting || connection.is_refused {
                 connection.stream.shutdown(Half::Read);
             }
         }

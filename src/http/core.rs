@@ -198,7 +198,7 @@ impl Core {
     /// What this core counted, and how it is now.
     pub fn snapshot(&self) -> CoreSnapshot {
         CoreSnapshot {
-            connections: self.connections.count() as u64,
+            connections: self.connections.admitted() as u64,
             ring_operations: self.io.operations_in_flight() as u64,
             json_bytes: self.bodies_bytes.get(),
             load: self.io.load(),

@@ -388,6 +388,9 @@ fn health_is_answered_also_when_every_connection_is_taken() {
         connection.expect_closed();
     }
     server.connect().exchange(&Request::get("/v1/blobs").token(READ_TOKEN)).expect_error(503, "too many connections");
+    // Who has no place gets little memory: more than a request for health needs is not held.
+    let long = Request::get("/healthz").field("X", &"x".repeat(3 << 10));
+    server.connect().exchange(&long).expect_error(503, "too many connections");
     taken.pop();
     wait_for("room", || {
         let response = server.connect().exchange(&Request::get("/v1/blobs").token(READ_TOKEN));
