@@ -8,6 +8,7 @@ use std::time::Duration;
 use nabu_engine::io::{Clock, Spawn};
 use nabu_engine::runtime::{Listener, Stream};
 
+use super::admission::{Admission, Refusal};
 use super::client::Client;
 use super::connection::{serve, serve_refused};
 use super::core::Core;
@@ -27,7 +28,7 @@ pub async fn accept_loop(core: Rc<Core>, mut listener: Listener) -> Infallible {
             Ok(stream) => {
                 let admission = &core.shared.admission;
                 let client = Rc::new(admission.client(stream.peer_addr().ok().map(|peer| peer.ip())));
-                match admission.enter(&client) {
+                match admit(&core, admission, &client) {
                     Ok(()) => {
                         core.recorder.connection_accepted();
                         core.io.spawn(serve(core.clone(), stream, client));
@@ -41,6 +42,19 @@ pub async fn accept_loop(core: Rc<Core>, mut listener: Listener) -> Infallible {
             }
         }
     }
+}
+
+/// Counts a connection; where there is no room, in place of a stranger of this core that waits.
+fn admit(core: &Core, admission: &Admission, client: &Client) -> Result<(), Refusal> {
+    let entered = admission.enter(client);
+    if let Err(Refusal::TooMany { .. }) = entered
+        && let Some(stranger) = core.connections.give_up_stranger()
+    {
+        core.recorder.stranger_evicted();
+        admission.leave(&stranger);
+        return admission.enter(client);
+    }
+    entered
 }
 
 fn refuse_connection(

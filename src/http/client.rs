@@ -11,7 +11,7 @@ pub struct Client {
     pub is_exempt: bool,
     /// Whether it counts against the limits of connections.
     is_counted: Cell<bool>,
-    /// The SHA-256 of the credential that was accepted last.
+    /// The SHA-256 of the credential that was accepted last; `None` for a stranger.
     accepted: Cell<Option<[u8; 32]>>,
 }
 
@@ -37,6 +37,11 @@ impl Client {
     /// It has shown a credential with this SHA-256, which is good.
     pub fn accept(&self, hash: [u8; 32]) {
         self.accepted.set(Some(hash));
+    }
+
+    /// Whether it has not shown any good credential.
+    pub fn is_stranger(&self) -> bool {
+        self.accepted.get().is_none()
     }
 
     /// Whether the credential that was accepted last has this SHA-256. It says nothing of whether

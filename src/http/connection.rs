@@ -37,7 +37,7 @@ struct Membership {
 
 impl Membership {
     fn new(core: Rc<Core>, stream: Stream, client: Rc<Client>) -> Self {
-        let slot = core.connections.add(stream, &client);
+        let slot = core.connections.add(stream, client.clone());
         Self { core, slot, client }
     }
 

@@ -1,10 +1,13 @@
 //! The connections of one core: who is there, and who waits for a request.
 //!
 //! Shutting down wakes those that wait and lets the others finish; it is over when the last has
-//! gone.
+//! gone. Where there are too many, strangers that wait make room: a part is so kept for those who
+//! have shown a good credential.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::future::poll_fn;
+use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 use nabu_engine::runtime::{Half, Stream};
@@ -24,6 +27,9 @@ impl Slot {
 
 struct Connection {
     stream: Stream,
+    client: Rc<Client>,
+    /// Which one it is of all that there ever were.
+    number: u64,
     waiting: bool,
     /// There was no room for it, so it may be ended at any time.
     is_refused: bool,
@@ -37,6 +43,10 @@ pub struct Connections(RefCell<State>);
 struct State {
     slots: Vec<Option<Connection>>,
     free: Vec<usize>,
+    next: u64,
+    /// Strangers that wait, in the order in which they came, with their slots: whatever one sends,
+    /// it grows no younger.
+    strangers: BTreeMap<u64, usize>,
     refused: usize,
     emptied: Option<Waker>,
 }
@@ -48,11 +58,13 @@ impl State {
 }
 
 impl Connections {
-    pub fn add(&self, stream: Stream, client: &Client) -> Slot {
+    pub fn add(&self, stream: Stream, client: Rc<Client>) -> Slot {
         let mut state = self.0.borrow_mut();
         let is_refused = !client.is_counted();
         state.refused += usize::from(is_refused);
-        let connection = Some(Connection { stream, waiting: false, is_refused });
+        let number = state.next;
+        state.next += 1;
+        let connection = Some(Connection { stream, client, number, waiting: false, is_refused });
         match state.free.pop() {
             Some(index) => {
                 state.slots[index] = connection;
@@ -69,6 +81,7 @@ impl Connections {
         let mut state = self.0.borrow_mut();
         let connection = state.slots[slot.0].take().expect("a connection is removed once");
         state.refused -= usize::from(connection.is_refused);
+        state.strangers.remove(&connection.number);
         state.free.push(slot.0);
         let emptied = if state.count() == 0 { state.emptied.take() } else { None };
         drop(state);
@@ -79,8 +92,25 @@ impl Connections {
 
     /// Notes whether the connection waits for a request, so that it may be ended at any time.
     pub fn set_waiting(&self, slot: Slot, waiting: bool) {
+        let state = &mut *self.0.borrow_mut();
+        let connection = state.slots[slot.0].as_mut().expect("a connection that was added");
+        connection.waiting = waiting;
+        if connection.client.is_stranger() && connection.client.is_counted() {
+            if waiting {
+                state.strangers.insert(connection.number, slot.0);
+            } else {
+                state.strangers.remove(&connection.number);
+            }
+        }
+    }
+
+    /// Breaks off the stranger that came first, of those that wait; gives who it was.
+    pub fn give_up_stranger(&self) -> Option<Rc<Client>> {
         let mut state = self.0.borrow_mut();
-        state.slots[slot.0].as_mut().expect("a connection that was added").waiting = waiting;
+        let (_, index) = state.strangers.pop_first()?;
+        let connection = state.slots[index].as_ref().expect("one that is gone does not wait");
+        connection.stream.shutdown(Half::Both);
+        Some(connection.client.clone())
     }
 
     /// All that are open.

@@ -116,7 +116,8 @@ fn an_address_that_floods_with_unfinished_heads_pushes_out_its_own_and_no_others
     let mut others: Vec<Connection> = (0..10).map(|_| begin(connect_by_ipv6(&server))).collect();
     let mut watcher = connect_by_ipv6(&server);
     let mut flood: Vec<Connection> = (0..200).map(|_| begin(connect_by_ipv4(&server))).collect();
-    let evicted = |watcher: &mut Connection| scrape(watcher).value("nabu_connections_evicted_total", &[]);
+    let evicted =
+        |watcher: &mut Connection| scrape(watcher).value("nabu_connections_evicted_total", &[("reason", "unfinished")]);
     wait_for("enough of them are gone", || (evicted(&mut watcher) >= 150.0).then_some(()));
     flood[0].expect_closed();
     for mut connection in others.drain(..).chain(flood.pop()) {

@@ -107,7 +107,7 @@ fn handshakes_that_there_is_no_room_for_are_charged_like_all_others() {
     wait_for("most of them are gone", || {
         let scrape = only.exchange(&Request::get("/metrics").token(READ_TOKEN)).expect(200);
         let scrape = Exposition::parse(std::str::from_utf8(&scrape.body).expect("text"));
-        (scrape.value("nabu_connections_evicted_total", &[]) >= 60.0).then_some(())
+        (scrape.value("nabu_connections_evicted_total", &[("reason", "unfinished")]) >= 60.0).then_some(())
     });
     silent[0].expect_closed();
     server.stop();
