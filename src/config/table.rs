@@ -39,6 +39,11 @@ pub static SETTINGS: &[Setting] = &[
         .flag("--listen", "HOST:PORT")
         .default("127.0.0.1:7070")
         .help("The address to listen on. Of a name the first IPv4 address is taken, or else its first address"),
+    Setting::new("ops_listen", Kind::Listen(|values| &mut values.config.ops_listen))
+        .variable("NABU_OPS_LISTEN")
+        .flag("--ops-listen", "HOST:PORT")
+        .default_described("none")
+        .help("A second address, for health and metrics alone, with connections of its own"),
     Setting::new("cores", Kind::count(1, CORES_MAX as u64, |values| &mut values.cores))
         .variable("NABU_CORES")
         .flag("--cores", "N")

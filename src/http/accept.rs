@@ -1,4 +1,4 @@
-//! The accept loop of one core.
+//! The accept loops of one core, one for each port.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -9,7 +9,7 @@ use nabu_engine::io::{Clock, Spawn};
 use nabu_engine::runtime::{Listener, Stream};
 
 use super::admission::{Admission, Refusal};
-use super::client::Client;
+use super::client::{Client, Port};
 use super::connection::{serve, serve_refused};
 use super::core::Core;
 use super::error::HttpError;
@@ -20,13 +20,13 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// Connections over the limit that get an answer at the same time; more are closed without one.
 const REFUSALS_MAX: usize = 256;
 
-/// Accepts forever; dropping the future closes the listener.
-pub async fn accept_loop(core: Rc<Core>, mut listener: Listener) -> Infallible {
+/// Accepts connections to this port forever; dropping the future closes the listener.
+pub async fn accept_loop(core: Rc<Core>, mut listener: Listener, port: Port) -> Infallible {
     let refusals = Rc::new(Cell::new(0));
     loop {
         match listener.accept().await {
             Ok(stream) => {
-                let admission = &core.shared.admission;
+                let admission = core.shared.admission(port);
                 let client = Rc::new(admission.client(stream.peer_addr().ok().map(|peer| peer.ip())));
                 match admit(&core, admission, &client) {
                     Ok(()) => {
@@ -48,7 +48,7 @@ pub async fn accept_loop(core: Rc<Core>, mut listener: Listener) -> Infallible {
 fn admit(core: &Core, admission: &Admission, client: &Client) -> Result<(), Refusal> {
     let entered = admission.enter(client);
     if let Err(Refusal::TooMany { .. }) = entered
-        && let Some(stranger) = core.connections.give_up_stranger()
+        && let Some(stranger) = core.connections.give_up_stranger(client.port)
     {
         core.recorder.stranger_evicted();
         admission.leave(&stranger);

@@ -1,21 +1,25 @@
 //! How many connections there may be, in all and of one address.
 //!
 //! A part is kept for others than the address that has most: by itself half, so that one address
-//! never takes all.
+//! never takes all. Each port has its own.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
-use super::client::Client;
+use super::client::{Client, Port};
 use super::error::HttpError;
 use crate::config::{Limits, Network};
 use crate::origin::Origin;
 
-/// Counts the connections of all cores against the limits.
+/// Connections to the port of operations, over all cores.
+const OPS_CONNECTIONS_MAX: u32 = 64;
+
+/// Counts the connections of all cores to one port against the limits.
 #[derive(Debug)]
 pub struct Admission {
+    port: Port,
     max: u32,
     of_origin_max: u32,
     exempt: Vec<Network>,
@@ -48,19 +52,18 @@ impl From<Refusal> for HttpError {
 }
 
 impl Admission {
-    pub fn new(limits: &Limits) -> Self {
-        Self {
-            max: limits.connections_max,
-            of_origin_max: limits.connections_per_address_max,
-            exempt: limits.exempt_addresses.clone(),
-            counts: Mutex::default(),
-        }
+    pub fn new(port: Port, limits: &Limits) -> Self {
+        let (max, of_origin_max) = match port {
+            Port::Main => (limits.connections_max, limits.connections_per_address_max),
+            Port::Ops => (OPS_CONNECTIONS_MAX, OPS_CONNECTIONS_MAX / 2),
+        };
+        Self { port, max, of_origin_max, exempt: limits.exempt_addresses.clone(), counts: Mutex::default() }
     }
 
     /// Who connects from an address; `None` when the kernel does not say.
     pub fn client(&self, address: Option<IpAddr>) -> Client {
         let is_exempt = address.is_some_and(|address| self.exempt.iter().any(|network| network.contains(address)));
-        Client::new(Origin::from(address), is_exempt)
+        Client::new(self.port, Origin::from(address), is_exempt)
     }
 
     /// Counts one more.
@@ -105,7 +108,7 @@ mod tests {
 
     fn admission(max: u32, of_origin_max: u32) -> Admission {
         let exempt = vec!["127.0.0.0/8".parse().expect("a network")];
-        Admission { max, of_origin_max, exempt, counts: Mutex::default() }
+        Admission { port: Port::Main, max, of_origin_max, exempt, counts: Mutex::default() }
     }
 
     fn enter(admission: &Admission, address: &str) -> Result<Client, Refusal> {

@@ -4,8 +4,18 @@ use std::cell::Cell;
 
 use crate::origin::Origin;
 
+/// The port that a connection came in by.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Port {
+    /// Everything is served here.
+    Main,
+    /// Health and metrics alone, so that they are answered however busy the main port is.
+    Ops,
+}
+
 /// The client of a connection.
 pub struct Client {
+    pub port: Port,
     pub origin: Origin,
     /// For whom no limit of one address holds.
     pub is_exempt: bool,
@@ -16,8 +26,8 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(origin: Origin, is_exempt: bool) -> Self {
-        Self { origin, is_exempt, is_counted: Cell::new(false), accepted: Cell::default() }
+    pub fn new(port: Port, origin: Origin, is_exempt: bool) -> Self {
+        Self { port, origin, is_exempt, is_counted: Cell::new(false), accepted: Cell::default() }
     }
 
     /// What the limits of one address count it as; `None` when none holds for it.

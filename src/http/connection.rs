@@ -51,7 +51,7 @@ impl Drop for Membership {
     fn drop(&mut self) {
         self.core.unfinished.release(self.slot);
         self.core.connections.remove(self.slot);
-        self.core.shared.admission.leave(&self.client);
+        self.core.shared.admission(self.client.port).leave(&self.client);
     }
 }
 

@@ -12,7 +12,7 @@ use std::task::{Poll, Waker};
 
 use nabu_engine::runtime::{Half, Stream};
 
-use super::client::Client;
+use super::client::{Client, Port};
 
 /// A connection's place among those of its core.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -45,9 +45,10 @@ struct State {
     free: Vec<usize>,
     next: u64,
     /// Strangers that wait, in the order in which they came, with their slots: whatever one sends,
-    /// it grows no younger.
-    strangers: BTreeMap<u64, usize>,
-    refused: usize,
+    /// it grows no younger. Each port has its own.
+    strangers: BTreeMap<(Port, u64), usize>,
+    /// Those that there was no room for, and those to another port than the main one.
+    uncounted: usize,
     emptied: Option<Waker>,
 }
 
@@ -61,7 +62,7 @@ impl Connections {
     pub fn add(&self, stream: Stream, client: Rc<Client>) -> Slot {
         let mut state = self.0.borrow_mut();
         let is_refused = !client.is_counted();
-        state.refused += usize::from(is_refused);
+        state.uncounted += usize::from(is_refused || client.port != Port::Main);
         let number = state.next;
         state.next += 1;
         let connection = Some(Connection { stream, client, number, waiting: false, is_refused });
@@ -80,8 +81,8 @@ impl Connections {
     pub fn remove(&self, slot: Slot) {
         let mut state = self.0.borrow_mut();
         let connection = state.slots[slot.0].take().expect("a connection is removed once");
-        state.refused -= usize::from(connection.is_refused);
-        state.strangers.remove(&connection.number);
+        state.uncounted -= usize::from(connection.is_refused || connection.client.port != Port::Main);
+        state.strangers.remove(&(connection.client.port, connection.number));
         state.free.push(slot.0);
         let emptied = if state.count() == 0 { state.emptied.take() } else { None };
         drop(state);
@@ -96,18 +97,20 @@ impl Connections {
         let connection = state.slots[slot.0].as_mut().expect("a connection that was added");
         connection.waiting = waiting;
         if connection.client.is_stranger() && connection.client.is_counted() {
+            let key = (connection.client.port, connection.number);
             if waiting {
-                state.strangers.insert(connection.number, slot.0);
+                state.strangers.insert(key, slot.0);
             } else {
-                state.strangers.remove(&connection.number);
+                state.strangers.remove(&key);
             }
         }
     }
 
-    /// Breaks off the stranger that came first, of those that wait; gives who it was.
-    pub fn give_up_stranger(&self) -> Option<Rc<Client>> {
+    /// Breaks off the stranger that came first by this port, of those that wait; gives who it was.
+    pub fn give_up_stranger(&self, port: Port) -> Option<Rc<Client>> {
         let mut state = self.0.borrow_mut();
-        let (_, index) = state.strangers.pop_first()?;
+        let (&key, &index) = state.strangers.range((port, 0)..=(port, u64::MAX)).next()?;
+        state.strangers.remove(&key);
         let connection = state.slots[index].as_ref().expect("one that is gone does not wait");
         connection.stream.shutdown(Half::Both);
         Some(connection.client.clone())
@@ -118,10 +121,10 @@ impl Connections {
         self.0.borrow().count()
     }
 
-    /// Those that there was room for.
+    /// Those to the main port that there was room for.
     pub fn admitted(&self) -> usize {
         let state = self.0.borrow();
-        state.count() - state.refused
+        state.count() - state.uncounted
     }
 
     /// Ends the reading of those that wait for a request, which wakes them.

@@ -11,7 +11,7 @@ use nabu_net::http::head::HeadLimits;
 
 use super::admission::Admission;
 use super::audit::Audit;
-use super::client::Client;
+use super::client::{Client, Port};
 use super::connection::Serving;
 use super::connections::{Connections, Slot};
 use super::error::Render;
@@ -47,10 +47,22 @@ pub struct Shared {
     /// `None` is plain HTTP.
     pub tls: Option<Arc<Reloadable<ServerTls>>>,
     pub admission: Admission,
+    /// Of the port of operations.
+    pub ops_admission: Admission,
     /// Memory of one core that bodies which are received whole may take.
     pub bodies_bytes_max: u64,
     /// Memory of one core that heads and handshakes may take which are not finished.
     pub unfinished_bytes_max: u64,
+}
+
+impl Shared {
+    /// How many connections a port may have.
+    pub fn admission(&self, port: Port) -> &Admission {
+        match port {
+            Port::Main => &self.admission,
+            Port::Ops => &self.ops_admission,
+        }
+    }
 }
 
 /// What answers the requests of one core. HTTP knows no more of it.

@@ -6,6 +6,7 @@ mod framing;
 mod listing;
 mod logging;
 mod metrics;
+mod ops;
 mod retrieval;
 mod service;
 mod streaming;
