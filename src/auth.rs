@@ -9,12 +9,14 @@
 //! | `verified` | was it verified before? |
 //! | `access` | which tokens and keys are good as of now, also after a reload? |
 //! | `rate` | has a token asked for too much? |
+//! | `failed_logins` | has an address guessed too often? |
 //!
 //! No token and no hash of one is ever printed, in messages and `Debug` neither: a line of a token
 //! file that can't be read is named by its number, not by its content.
 
 mod access;
 pub mod admin_token;
+pub mod failed_logins;
 pub mod jwt;
 pub mod rate;
 pub mod verified;

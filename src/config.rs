@@ -71,6 +71,8 @@ settings_struct! {
         /// Data directories, at least one.
         pub data: Vec<PathBuf>,
         pub listen: SocketAddr,
+        /// Where health and metrics are served, too.
+        pub ops_listen: Option<SocketAddr>,
         pub cores: u16,
         /// Bytes for buffers over all cores.
         pub memory_bytes: u64,

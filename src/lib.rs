@@ -10,6 +10,7 @@ pub mod config;
 pub mod http;
 pub mod metrics;
 pub mod node;
+mod origin;
 mod private_file;
 mod reloadable;
 mod text;

@@ -1,6 +1,7 @@
 //! Who may do it: the token of a request, its role, and whether it asks for too much.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use nabu_engine::io::Clock;
 
@@ -18,11 +19,23 @@ struct Caller {
 }
 
 /// Checks that the caller has at least this role, and doesn't ask for too much.
+///
+/// After too many wrong tokens of an address, no token from there is looked at, whether it is right
+/// or wrong: an answer would tell a guesser which. Only what was accepted on its connection before
+/// is no guess.
 pub fn check(exchange: &Exchange, authority: &CoreAuthority, needed: Role) -> Result<(), HttpError> {
     let Some(token) = token(exchange.field("authorization"), exchange.field("x-api-key")) else {
         return Err(unauthorized("no token: send `Authorization: Bearer TOKEN`, or `X-API-Key: TOKEN`"));
     };
-    let caller = caller(exchange, authority, token, needed)?;
+    let (hash, client) = (hash_of(token), &exchange.client);
+    let has_shown = client.has_shown(&hash);
+    if !has_shown && let Some(origin) = client.limited_origin() {
+        authority.failed_logins().check(origin, exchange.core.io.now()).map_err(too_many_failed)?;
+    }
+    let caller = caller(exchange, authority, token, hash, needed)?;
+    if !has_shown {
+        client.accept(hash);
+    }
     if let Some(bucket) = caller.bucket {
         bucket.take(exchange.core.io.now()).map_err(too_many)?;
         if bucket.bytes_per_second().is_some() {
@@ -40,8 +53,13 @@ pub fn check(exchange: &Exchange, authority: &CoreAuthority, needed: Role) -> Re
     }
 }
 
-fn caller(exchange: &Exchange, authority: &CoreAuthority, token: &[u8], needed: Role) -> Result<Caller, HttpError> {
-    let hash = hash_of(token);
+fn caller(
+    exchange: &Exchange,
+    authority: &CoreAuthority,
+    token: &[u8],
+    hash: [u8; 32],
+    needed: Role,
+) -> Result<Caller, HttpError> {
     let (access, mut verified) = authority.get();
     let note = |name: &str, role: Option<Role>, bucket: Option<&Arc<Bucket>>| {
         // Copied only if a log may want it: for refused and limited requests, and for the access
@@ -61,9 +79,13 @@ fn caller(exchange: &Exchange, authority: &CoreAuthority, token: &[u8], needed: 
         return Ok(Caller { role: known.verified.role, bucket: known.bucket.clone() });
     }
     let Some(jwts) = access.jwts.as_ref().filter(|_| Jwts::resembles(token)) else {
+        count_failure(exchange, authority);
         return Err(unauthorized("this server does not know the token that was sent"));
     };
-    let good = jwts.verify(token).map_err(|Distrust(reason)| {
+    let good = jwts.verify(token).map_err(|Distrust { reason, is_signed }| {
+        if !is_signed {
+            count_failure(exchange, authority);
+        }
         tracing::debug!(exchange.request_id, "a JWT is not believed: {reason}");
         unauthorized(&format!("the token that was sent is not believed: {reason}"))
     })?;
@@ -73,6 +95,14 @@ fn caller(exchange: &Exchange, authority: &CoreAuthority, token: &[u8], needed: 
     note(&name, role, bucket.as_ref());
     verified.insert(hash, Known { verified: good, name: name.into(), bucket: bucket.clone() }, now);
     Ok(Caller { role, bucket })
+}
+
+/// Counts a token that may have been a guess.
+fn count_failure(exchange: &Exchange, authority: &CoreAuthority) {
+    exchange.core.recorder.login_failed();
+    if let Some(origin) = exchange.client.limited_origin() {
+        authority.failed_logins().count(origin, exchange.core.io.now());
+    }
 }
 
 /// What the log calls the bearer of a JWT, and what its requests are counted under: whom its issuer
@@ -87,7 +117,7 @@ fn names(token: &Verified, hash: &[u8; 32]) -> (String, String) {
 }
 
 fn too_many(Exceeded { per_second, wait }: Exceeded) -> HttpError {
-    let seconds = wait.as_nanos().div_ceil(1_000_000_000).max(1);
+    let seconds = whole_seconds(wait);
     HttpError::new(
         429,
         "too many requests",
@@ -96,6 +126,21 @@ fn too_many(Exceeded { per_second, wait }: Exceeded) -> HttpError {
         ),
     )
     .with_field("Retry-After", seconds.to_string())
+}
+
+fn too_many_failed(wait: Duration) -> HttpError {
+    let seconds = whole_seconds(wait);
+    HttpError::new(
+        429,
+        "too many failed logins",
+        format!("your address sent too many wrong tokens, so this one was not looked at; try again in {seconds} s"),
+    )
+    .with_field("Retry-After", seconds.to_string())
+}
+
+/// A wait as `Retry-After` has it: no less than is needed.
+fn whole_seconds(wait: Duration) -> u128 {
+    wait.as_nanos().div_ceil(1_000_000_000).max(1)
 }
 
 fn forbidden(message: String) -> HttpError {
@@ -137,8 +182,9 @@ mod tests {
     fn the_wait_is_told_in_whole_seconds_and_never_less_than_needed() {
         for (milliseconds, seconds) in [(1, "1"), (1000, "1"), (1001, "2"), (59_999, "60")] {
             let wait = std::time::Duration::from_millis(milliseconds);
-            let error = too_many(Exceeded { per_second: 5, wait });
-            assert_eq!((error.status, error.fields), (429, vec![("Retry-After", seconds.to_owned())]));
+            for error in [too_many(Exceeded { per_second: 5, wait }), too_many_failed(wait)] {
+                assert_eq!((error.status, error.fields), (429, vec![("Retry-After", seconds.to_owned())]));
+            }
         }
     }
 

@@ -28,7 +28,7 @@ use nabu_net::http::target::split_query;
 
 pub use self::context::{Context, Node};
 use self::route::{Found, NotFound, Router, Table};
-use crate::http::{Exchange, HttpError, Service, Serving, run};
+use crate::http::{Exchange, HttpError, Port, Service, Serving, run};
 
 /// All APIs. Those that are asked most come first.
 static TABLES: [&Table; 2] = [&v1::TABLE, &service::TABLE];
@@ -53,6 +53,9 @@ fn dispatch(router: &Router, context: &Rc<Context>, exchange: Exchange) -> Servi
 
 fn admit(router: &Router, context: &Context, exchange: &Exchange) -> Result<Found, HttpError> {
     let (path, _) = split_query(exchange.target());
+    if exchange.client.port == Port::Ops {
+        service::check_path(path)?;
+    }
     let found = router.find(exchange.method(), path).map_err(|NotFound { error, known }| {
         if let Some((render, id)) = known {
             exchange.render.set(render);

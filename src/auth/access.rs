@@ -4,6 +4,7 @@ use std::cell::{Ref, RefCell, RefMut};
 use std::sync::Arc;
 
 use super::Tokens;
+use super::failed_logins::FailedLogins;
 use super::jwt::Jwts;
 use super::rate::Subjects;
 use super::verified::VerifiedTokens;
@@ -21,12 +22,17 @@ pub struct Access {
 pub struct Authority {
     pub access: Reloadable<Access>,
     subjects: Subjects,
+    failed_logins: FailedLogins,
 }
 
 impl Authority {
     /// `limit` is for each bearer of a JWT.
-    pub fn new(access: Access, limit: RateLimit) -> Self {
-        Self { access: Reloadable::new(access), subjects: Subjects::new(limit) }
+    pub fn new(access: Access, limit: RateLimit, failed_logins_per_minute: u64) -> Self {
+        Self {
+            access: Reloadable::new(access),
+            subjects: Subjects::new(limit),
+            failed_logins: FailedLogins::new(failed_logins_per_minute),
+        }
     }
 }
 
@@ -54,5 +60,9 @@ impl CoreAuthority {
 
     pub fn subjects(&self) -> &Subjects {
         &self.authority.subjects
+    }
+
+    pub fn failed_logins(&self) -> &FailedLogins {
+        &self.authority.failed_logins
     }
 }

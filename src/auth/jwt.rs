@@ -55,7 +55,11 @@ pub struct Verified {
 
 /// Why a token is not believed, as the end of a sentence; it shows nothing of the token.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Distrust(pub String);
+pub struct Distrust {
+    pub reason: String,
+    /// Whether a key of ours signed it, so that it is no guess: it has expired, or the like.
+    pub is_signed: bool,
+}
 
 /// What is wrong with the file of the keys.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -118,7 +122,7 @@ impl Jwts {
 
     /// Verifies a token: its signature first, then what it claims.
     pub fn verify(&self, token: &[u8]) -> Result<Verified, Distrust> {
-        let distrust = |reason: &str| Distrust(reason.to_owned());
+        let distrust = |reason: &str| Distrust { reason: reason.to_owned(), is_signed: false };
         let header =
             decode_header(token).map_err(|_| distrust("its header is malformed, or names an unknown algorithm"))?;
         if header.crit.as_ref().is_some_and(|names| !names.is_empty()) {
@@ -136,7 +140,7 @@ impl Jwts {
                 Err(error) => outcome = Err(self.distrust(&error)),
             }
             // Another key may be the right one only when this one was not.
-            if !matches!(&outcome, Err(Distrust(reason)) if reason == WRONG_SIGNATURE) {
+            if !matches!(&outcome, Err(Distrust { reason, .. }) if reason == WRONG_SIGNATURE) {
                 break;
             }
         }
@@ -158,15 +162,16 @@ impl Jwts {
     }
 
     fn verified(&self, claims: &BTreeMap<String, Claim>) -> Result<Verified, Distrust> {
+        let claim = |reason| Distrust { reason, is_signed: true };
         // Each names one party (RFC 7519, section 4.1). With a list, any of its names would do for
         // the check of the issuer, and none for the log.
         let text = |name: &str| match claims.get(name) {
             None => Ok(None),
             Some(Claim::Text(text)) => Ok(Some(text.clone())),
-            Some(_) => Err(Distrust(format!("its claim `{name}` is no text"))),
+            Some(_) => Err(claim(format!("its claim `{name}` is no text"))),
         };
         let Some(Claim::Number(expires)) = claims.get("exp") else {
-            return Err(Distrust("its claim `exp` is no number".to_owned()));
+            return Err(claim("its claim `exp` is no number".to_owned()));
         };
         let role = match claims.get(&self.role_claim) {
             Some(Claim::Text(name)) => name.parse().ok(),
@@ -178,16 +183,18 @@ impl Jwts {
     }
 
     fn distrust(&self, error: &jsonwebtoken::errors::Error) -> Distrust {
-        Distrust(match error.kind() {
-            ErrorKind::InvalidSignature => WRONG_SIGNATURE.to_owned(),
-            ErrorKind::ExpiredSignature => "it has expired (claim `exp`)".to_owned(),
-            ErrorKind::ImmatureSignature => "it is not valid yet (claim `nbf`)".to_owned(),
-            ErrorKind::InvalidAudience => "it is for somebody else (claim `aud`)".to_owned(),
-            ErrorKind::InvalidIssuer => "it comes from somebody else (claim `iss`)".to_owned(),
-            ErrorKind::MissingRequiredClaim(claim) => format!("it has no claim `{claim}`, or a malformed one"),
-            ErrorKind::InvalidClaimFormat(claim) => format!("its claim `{claim}` is malformed"),
-            _ => "it is malformed".to_owned(),
-        })
+        // The signature is verified before any claim is looked at.
+        let (reason, is_signed) = match error.kind() {
+            ErrorKind::InvalidSignature => (WRONG_SIGNATURE.to_owned(), false),
+            ErrorKind::ExpiredSignature => ("it has expired (claim `exp`)".to_owned(), true),
+            ErrorKind::ImmatureSignature => ("it is not valid yet (claim `nbf`)".to_owned(), true),
+            ErrorKind::InvalidAudience => ("it is for somebody else (claim `aud`)".to_owned(), true),
+            ErrorKind::InvalidIssuer => ("it comes from somebody else (claim `iss`)".to_owned(), true),
+            ErrorKind::MissingRequiredClaim(claim) => (format!("it has no claim `{claim}`, or a malformed one"), true),
+            ErrorKind::InvalidClaimFormat(claim) => (format!("its claim `{claim}` is malformed"), true),
+            _ => ("it is malformed".to_owned(), false),
+        };
+        Distrust { reason, is_signed }
     }
 }
 

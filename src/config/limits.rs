@@ -10,7 +10,9 @@ settings_struct! {
         pub connections_max: u32,
         /// Of one address: of IPv6, of one network of 64 bits.
         pub connections_per_address_max: u32,
-        /// For which [`Limits::connections_per_address_max`] does not hold.
+        /// Of one address, as above.
+        pub failed_logins_per_minute: u64,
+        /// For which no limit of one address holds.
         pub exempt_addresses: Vec<Network>,
         pub head_bytes_max: usize,
         pub target_bytes_max: usize,

@@ -20,6 +20,7 @@ pub fn settle(layers: Layers, forget_missing: bool, machine: &Machine) -> Result
     let mut problems = Vec::new();
     let memory_bytes = memory(&layers, cores, machine, &mut problems);
     check_head(&layers, &mut problems);
+    check_ops_listen(&layers, &mut problems);
     let tls = security::tls(&layers, &mut problems);
     let jwt = security::jwt(&layers, &mut problems);
     security::check_rate_limit(&layers, &mut problems);
@@ -77,6 +78,17 @@ fn memory(layers: &Layers, cores: u16, machine: &Machine, problems: &mut Vec<Pro
         problems.push(Problem::new(source, requirement).got(size::exact(bytes)));
     }
     bytes
+}
+
+/// Two listeners on one address would share its connections.
+fn check_ops_listen(layers: &Layers, problems: &mut Vec<Problem>) {
+    let config = &layers.values.config;
+    if let (Some(ops), Some(source)) = (config.ops_listen, layers.source("ops_listen"))
+        && ops == config.listen
+        && ops.port() != 0
+    {
+        problems.push(Problem::new(source, "must be another address than listen").got(ops));
+    }
 }
 
 /// The target is a part of the head.

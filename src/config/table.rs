@@ -39,6 +39,11 @@ pub static SETTINGS: &[Setting] = &[
         .flag("--listen", "HOST:PORT")
         .default("127.0.0.1:7070")
         .help("The address to listen on. Of a name the first IPv4 address is taken, or else its first address"),
+    Setting::new("ops_listen", Kind::Listen(|values| &mut values.config.ops_listen))
+        .variable("NABU_OPS_LISTEN")
+        .flag("--ops-listen", "HOST:PORT")
+        .default_described("none")
+        .help("A second address, for health and metrics alone, with connections of its own"),
     Setting::new("cores", Kind::count(1, CORES_MAX as u64, |values| &mut values.cores))
         .variable("NABU_CORES")
         .flag("--cores", "N")
@@ -82,8 +87,17 @@ pub static SETTINGS: &[Setting] = &[
     )
     .default_described("half of `limits.connections_max`")
     .help("Open connections of one address, or of one /64 of IPv6; one more is answered with `503`"),
+    Setting::new(
+        "limits.failed_logins_per_minute",
+        Kind::count(1, 1_000_000, |values| &mut values.config.limits.failed_logins_per_minute),
+    )
+    .default("10")
+    .help(
+        "Wrong tokens of one address, or of one /64 of IPv6, in a minute, and as many at once; then its requests \
+         are answered with `429`, and their tokens aren't looked at",
+    ),
     Setting::new("limits.exempt_addresses", Kind::Networks(|values| &mut values.config.limits.exempt_addresses))
-        .default_described("none")
+        .default_described("the loopback addresses")
         .help("For these no limit of one address holds: a proxy in front"),
     Setting::new(
         "limits.head_bytes_max",

@@ -73,6 +73,7 @@ fn with_nothing_given_every_value_has_its_default() {
     let config = Given::default().config();
     assert_eq!(config.data, [Path::new("./nabu-data")]);
     assert_eq!(config.listen.to_string(), "127.0.0.1:7070");
+    assert_eq!(config.ops_listen, None);
     assert_eq!((config.cores, config.memory_bytes), (8, 4 << 30));
     assert_eq!((config.token_file, config.segment_size), (None, None));
     assert_eq!(config.scrub_interval, Some(Duration::from_secs(14 * 86_400)));
@@ -80,6 +81,7 @@ fn with_nothing_given_every_value_has_its_default() {
     let limits = &config.limits;
     assert_eq!(limits.connections_max, 65_536);
     assert_eq!(limits.connections_per_address_max, 32_768);
+    assert_eq!(limits.failed_logins_per_minute, 10);
     assert_eq!(limits.exempt_addresses, loopback());
     assert_eq!(limits.head_bytes_max, 16 << 10);
     assert_eq!(limits.target_bytes_max, 8 << 10);
@@ -232,7 +234,7 @@ fn messages_about_a_file_name_file_line_key_value_and_remedy() {
         ("head_bytes_max: 1KiB\n", "FILE:1: head_bytes_max: unknown key; did you mean head_bytes_max below limits?".into()),
         ("limits.head_bytes_max: 1KiB\n", "FILE:1: limits.head_bytes_max: unknown key; did you mean head_bytes_max below limits?".into()),
         ("limits: {requests: 5}\n", format!("FILE:1: limits.requests: unknown key; known are {}", keys_below("limits."))),
-        ("port: 7070\n", "FILE:1: port: unknown key; known are data, listen, cores, memory, token_file, segment_size, scrub_interval, degraded, limits, log, tls, auth, rate_limit".into()),
+        ("port: 7070\n", format!("FILE:1: port: unknown key; known are {}", keys_below(""))),
         ("log:\n  colour: true\n", format!("FILE:2: log.colour: unknown key; known are {}", keys_below("log."))),
         ("log:\n  access: true\n", "FILE:2: log.access: must be a map of keys below it (got true)".into()),
         ("log:\n  access:\n    rate: 1\n", "FILE:3: log.access.rate: unknown key; known are enabled, sample".into()),
@@ -295,6 +297,20 @@ fn a_file_may_say_who_may_connect_and_how_often() {
 fn without_a_word_there_is_neither_tls_nor_a_jwt_nor_a_limit() {
     let config = Given::default().config();
     assert_eq!((config.tls, config.jwt, config.rate_limit.is_off()), (None, None, true));
+}
+
+#[test]
+fn the_two_ports_have_different_addresses() {
+    let config = Given::file("ops_listen: 127.0.0.1:7071\n").config();
+    assert_eq!(config.ops_listen, Some("127.0.0.1:7071".parse().expect("an address")));
+    for taken in ["listen: 127.0.0.1:1\nops_listen: 127.0.0.1:1\n", "\nops_listen: 127.0.0.1:7070\n"] {
+        let messages = Given::file(taken).messages();
+        assert!(
+            messages[0].starts_with("FILE:2: ops_listen: must be another address than listen (got "),
+            "{messages:?}"
+        );
+    }
+    Given::file("listen: 127.0.0.1:0\nops_listen: 127.0.0.1:0\n").config();
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The accept loop of one core.
+//! The accept loops of one core, one for each port.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -8,6 +8,8 @@ use std::time::Duration;
 use nabu_engine::io::{Clock, Spawn};
 use nabu_engine::runtime::{Listener, Stream};
 
+use super::admission::{Admission, Refusal};
+use super::client::{Client, Port};
 use super::connection::{serve, serve_refused};
 use super::core::Core;
 use super::error::HttpError;
@@ -18,18 +20,22 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// Connections over the limit that get an answer at the same time; more are closed without one.
 const REFUSALS_MAX: usize = 256;
 
-/// Accepts forever; dropping the future closes the listener.
-pub async fn accept_loop(core: Rc<Core>, mut listener: Listener) -> Infallible {
+/// Accepts connections to this port forever; dropping the future closes the listener.
+pub async fn accept_loop(core: Rc<Core>, mut listener: Listener, port: Port) -> Infallible {
     let refusals = Rc::new(Cell::new(0));
     loop {
         match listener.accept().await {
-            Ok(stream) => match core.shared.admission.enter(stream.peer_addr().ok().map(|peer| peer.ip())) {
-                Ok(origin) => {
-                    core.recorder.connection_accepted();
-                    core.io.spawn(serve(core.clone(), stream, origin));
+            Ok(stream) => {
+                let admission = core.shared.admission(port);
+                let client = Rc::new(admission.client(stream.peer_addr().ok().map(|peer| peer.ip())));
+                match admit(&core, admission, &client) {
+                    Ok(()) => {
+                        core.recorder.connection_accepted();
+                        core.io.spawn(serve(core.clone(), stream, client));
+                    }
+                    Err(refusal) => refuse_connection(&core, stream, client, refusal.into(), &refusals),
                 }
-                Err(refusal) => refuse_connection(&core, stream, refusal.into(), &refusals),
-            },
+            }
             Err(error) => {
                 tracing::warn!(%error, "can't accept connections; is the limit of open files (ulimit -n) too low?");
                 core.io.sleep(ACCEPT_RETRY).await;
@@ -38,7 +44,26 @@ pub async fn accept_loop(core: Rc<Core>, mut listener: Listener) -> Infallible {
     }
 }
 
-fn refuse_connection(core: &Rc<Core>, stream: Stream, error: HttpError, refusals: &Rc<Cell<usize>>) {
+/// Counts a connection; where there is no room, in place of a stranger of this core that waits.
+fn admit(core: &Core, admission: &Admission, client: &Client) -> Result<(), Refusal> {
+    let entered = admission.enter(client);
+    if let Err(Refusal::TooMany { .. }) = entered
+        && let Some(stranger) = core.connections.give_up_stranger(client.port)
+    {
+        core.recorder.stranger_evicted();
+        admission.leave(&stranger);
+        return admission.enter(client);
+    }
+    entered
+}
+
+fn refuse_connection(
+    core: &Rc<Core>,
+    stream: Stream,
+    client: Rc<Client>,
+    error: HttpError,
+    refusals: &Rc<Cell<usize>>,
+) {
     core.recorder.connection_refused();
     if refusals.get() == REFUSALS_MAX {
         return;
@@ -47,7 +72,7 @@ fn refuse_connection(core: &Rc<Core>, stream: Stream, error: HttpError, refusals
     let (core, refusals) = (core.clone(), refusals.clone());
     let io = core.io.clone();
     io.spawn(async move {
-        serve_refused(core, stream, error).await;
+        serve_refused(core, stream, client, error).await;
         refusals.set(refusals.get() - 1);
     });
 }

@@ -9,10 +9,10 @@ use std::rc::Rc;
 
 use nabu_engine::io::Clock;
 use nabu_engine::runtime::{Half, Stream};
-use nabu_net::http::head::HeadParser;
+use nabu_net::http::head::{HeadLimits, HeadParser};
 use nabu_net::http::target::split_query;
 
-use super::admission::Origin;
+use super::client::Client;
 use super::connections::Slot;
 use super::core::Core;
 use super::error::HttpError;
@@ -22,6 +22,8 @@ use super::unfinished::HANDSHAKE_BYTES;
 
 /// How long a connection that there is no room for has to say what it wants.
 const REFUSED_HEAD_MS: u64 = 1_000;
+/// The most bytes of its head: a request for health has fewer.
+const REFUSED_HEAD_BYTES_MAX: usize = 2 << 10;
 
 /// A request being served, or refused.
 pub type Serving = Pin<Box<dyn Future<Output = Finished>>>;
@@ -30,25 +32,44 @@ pub type Serving = Pin<Box<dyn Future<Output = Finished>>>;
 struct Membership {
     core: Rc<Core>,
     slot: Slot,
+    client: Rc<Client>,
+}
+
+impl Membership {
+    fn new(core: Rc<Core>, stream: Stream, client: Rc<Client>) -> Self {
+        let slot = core.connections.add(stream, client.clone());
+        Self { core, slot, client }
+    }
+
+    /// It holds this many bytes of what is not finished.
+    fn hold_unfinished(&self, bytes: usize) {
+        self.core.hold_unfinished(self.slot, &self.client, bytes);
+    }
 }
 
 impl Drop for Membership {
     fn drop(&mut self) {
         self.core.unfinished.release(self.slot);
-        let origin = self.core.connections.remove(self.slot);
-        self.core.shared.admission.leave(origin);
+        self.core.connections.remove(self.slot);
+        self.core.shared.admission(self.client.port).leave(&self.client);
     }
 }
 
-/// Serves a connection that was counted already, as one of `origin`, until its end.
-pub fn serve(core: Rc<Core>, stream: Stream, origin: Origin) -> impl Future<Output = ()> {
-    let slot = core.connections.add(stream.clone(), origin);
-    let membership = Membership { core: core.clone(), slot };
+/// Serves a connection that was counted already, until its end.
+pub fn serve(core: Rc<Core>, stream: Stream, client: Rc<Client>) -> impl Future<Output = ()> {
+    let membership = Membership::new(core.clone(), stream.clone(), client);
     serve_member(core, stream, membership)
 }
 
+/// Serves a connection over the limit: answers its request if that asks for health, and refuses it
+/// otherwise. The connection isn't counted, so it gets little time and little memory.
+pub fn serve_refused(core: Rc<Core>, stream: Stream, client: Rc<Client>, error: HttpError) -> impl Future<Output = ()> {
+    let membership = Membership::new(core.clone(), stream.clone(), client);
+    serve_refused_member(core, stream, membership, error)
+}
+
 async fn serve_member(core: Rc<Core>, stream: Stream, membership: Membership) {
-    let stream = match secure(&core, &stream, Some(membership.slot)) {
+    let stream = match secure(&core, &stream, &membership) {
         None => Transport::Plain(stream),
         Some(securing) => match securing.await {
             Some(transport) => transport,
@@ -61,7 +82,7 @@ async fn serve_member(core: Rc<Core>, stream: Stream, membership: Membership) {
     // Whether the deadline of the head that is coming in is set.
     let mut head_begun = false;
     loop {
-        if let Some(serving) = begin(&core, &stream, &mut parser, &mut input) {
+        if let Some(serving) = begin(&core, &stream, &membership.client, &mut parser, &mut input) {
             stream.set_deadline(None);
             core.unfinished.release(membership.slot);
             let finished = serving.await;
@@ -83,7 +104,7 @@ async fn serve_member(core: Rc<Core>, stream: Stream, membership: Membership) {
                 head_begun = true;
                 core.set_deadline(&stream, core.limits().head_timeout_ms, Half::Read);
             }
-            core.hold_unfinished(membership.slot, input.capacity());
+            membership.hold_unfinished(input.capacity());
         }
         core.connections.set_waiting(membership.slot, true);
         let received = stream.recv().await;
@@ -107,59 +128,64 @@ async fn serve_member(core: Rc<Core>, stream: Stream, membership: Membership) {
     stream.say_goodbye().await;
 }
 
-/// Serves a connection over the limit: answers its request if that asks for health, and refuses it
-/// otherwise. The connection isn't counted, so it gets little time.
-pub async fn serve_refused(core: Rc<Core>, stream: Stream, error: HttpError) {
-    let transport = match secure(&core, &stream, None) {
+/// All that it holds is charged, from its first byte to its end: the connection is one of those
+/// that have not finished asking.
+async fn serve_refused_member(core: Rc<Core>, stream: Stream, membership: Membership, error: HttpError) {
+    let transport = match secure(&core, &stream, &membership) {
         None => Some(Transport::Plain(stream)),
         Some(securing) => securing.await,
     };
     let Some(stream) = transport else { return };
-    let mut parser = HeadParser::new(core.head_limits());
-    let mut input = core.vector();
+    let limits = core.head_limits();
+    let mut parser = HeadParser::new(HeadLimits {
+        head_bytes: limits.head_bytes.min(REFUSED_HEAD_BYTES_MAX),
+        target_bytes: limits.target_bytes.min(REFUSED_HEAD_BYTES_MAX / 2),
+        ..limits
+    });
+    let mut input = Vec::new();
     core.set_deadline(&stream, REFUSED_HEAD_MS, Half::Read);
-    loop {
+    while !core.is_stopping() {
+        membership.hold_unfinished(input.capacity());
         match stream.recv().await {
-            Ok(bytes) if !bytes.is_empty() => input.extend_from_slice(&bytes),
+            Ok(bytes) if !bytes.is_empty() => {
+                let room = REFUSED_HEAD_BYTES_MAX - input.len();
+                input.extend_from_slice(&bytes[..bytes.len().min(room)]);
+            }
             _ => break,
         }
         match parser.parse(&input) {
-            Ok(None) => {}
+            Ok(None) if input.len() < REFUSED_HEAD_BYTES_MAX => {}
             Ok(Some(head)) if (core.service.is_always_answered)(split_query(head.target(&input)).0) => {
                 stream.set_deadline(None);
-                let mut exchange = Exchange::new(core.clone(), stream.clone(), input, head);
+                let client = membership.client.clone();
+                let mut exchange = Exchange::new(core.clone(), stream.clone(), client, input, head);
                 exchange.close_after();
                 (core.service.dispatch)(exchange).await;
                 return stream.say_goodbye().await;
             }
-            Ok(Some(_)) | Err(_) => break,
+            _ => break,
         }
     }
-    core.recycle(input);
+    drop(input);
     turn_away(core, stream, error).await;
 }
 
 /// The handshake that a connection needs; `None` for plain HTTP. Not `async`, so that nothing of it
 /// lies in the task of a plain connection. It gives the transport, or nothing when client and
-/// server do not agree on one, and then the client was told. A connection in `slot` may be ended
-/// meanwhile.
-pub fn secure(
+/// server do not agree on one, and then the client was told. The connection may be ended meanwhile.
+fn secure(
     core: &Rc<Core>,
     stream: &Stream,
-    slot: Option<Slot>,
+    membership: &Membership,
 ) -> Option<Pin<Box<dyn Future<Output = Option<Transport>>>>> {
     let tls = core.shared.tls.as_ref()?.current();
-    let (core, stream) = (core.clone(), stream.clone());
+    let (core, stream, slot) = (core.clone(), stream.clone(), membership.slot);
+    membership.hold_unfinished(HANDSHAKE_BYTES);
+    core.connections.set_waiting(slot, true);
     Some(Box::pin(async move {
-        if let Some(slot) = slot {
-            core.hold_unfinished(slot, HANDSHAKE_BYTES);
-            core.connections.set_waiting(slot, true);
-        }
         let accepted = transport::accept(core.clone(), stream.clone(), tls).await;
-        if let Some(slot) = slot {
-            core.connections.set_waiting(slot, false);
-            core.unfinished.release(slot);
-        }
+        core.connections.set_waiting(slot, false);
+        core.unfinished.release(slot);
         core.recorder.handshake_ended(accepted.is_ok());
         match accepted {
             Ok(transport) => {
@@ -182,14 +208,20 @@ pub fn secure(
 
 /// Starts to serve the request at the start of `input`, which it takes; `None` when the head is not
 /// complete. Not `async`, so that nothing of a head lies in the task of the connection.
-fn begin(core: &Rc<Core>, stream: &Transport, parser: &mut HeadParser, input: &mut Vec<u8>) -> Option<Serving> {
+fn begin(
+    core: &Rc<Core>,
+    stream: &Transport,
+    client: &Rc<Client>,
+    parser: &mut HeadParser,
+    input: &mut Vec<u8>,
+) -> Option<Serving> {
     if input.is_empty() {
         return None;
     }
     match parser.parse(input) {
         Ok(None) => None,
         Ok(Some(head)) => {
-            let exchange = Exchange::new(core.clone(), stream.clone(), std::mem::take(input), head);
+            let exchange = Exchange::new(core.clone(), stream.clone(), client.clone(), std::mem::take(input), head);
             Some((core.service.dispatch)(exchange))
         }
         Err(error) => {

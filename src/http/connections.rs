@@ -1,15 +1,18 @@
 //! The connections of one core: who is there, and who waits for a request.
 //!
 //! Shutting down wakes those that wait and lets the others finish; it is over when the last has
-//! gone.
+//! gone. Where there are too many, strangers that wait make room: a part is so kept for those who
+//! have shown a good credential.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::future::poll_fn;
+use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 use nabu_engine::runtime::{Half, Stream};
 
-use super::admission::Origin;
+use super::client::{Client, Port};
 
 /// A connection's place among those of its core.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -24,8 +27,12 @@ impl Slot {
 
 struct Connection {
     stream: Stream,
+    client: Rc<Client>,
+    /// Which one it is of all that there ever were.
+    number: u64,
     waiting: bool,
-    origin: Origin,
+    /// There was no room for it, so it may be ended at any time.
+    is_refused: bool,
 }
 
 /// The connections of one core.
@@ -36,6 +43,12 @@ pub struct Connections(RefCell<State>);
 struct State {
     slots: Vec<Option<Connection>>,
     free: Vec<usize>,
+    next: u64,
+    /// Strangers that wait, in the order in which they came, with their slots: whatever one sends,
+    /// it grows no younger. Each port has its own.
+    strangers: BTreeMap<(Port, u64), usize>,
+    /// Those that there was no room for, and those to another port than the main one.
+    uncounted: usize,
     emptied: Option<Waker>,
 }
 
@@ -46,9 +59,13 @@ impl State {
 }
 
 impl Connections {
-    pub fn add(&self, stream: Stream, origin: Origin) -> Slot {
+    pub fn add(&self, stream: Stream, client: Rc<Client>) -> Slot {
         let mut state = self.0.borrow_mut();
-        let connection = Some(Connection { stream, waiting: false, origin });
+        let is_refused = !client.is_counted();
+        state.uncounted += usize::from(is_refused || client.port != Port::Main);
+        let number = state.next;
+        state.next += 1;
+        let connection = Some(Connection { stream, client, number, waiting: false, is_refused });
         match state.free.pop() {
             Some(index) => {
                 state.slots[index] = connection;
@@ -61,33 +78,59 @@ impl Connections {
         }
     }
 
-    /// Removes a connection; gives what it counts as one of.
-    pub fn remove(&self, slot: Slot) -> Origin {
+    pub fn remove(&self, slot: Slot) {
         let mut state = self.0.borrow_mut();
         let connection = state.slots[slot.0].take().expect("a connection is removed once");
+        state.uncounted -= usize::from(connection.is_refused || connection.client.port != Port::Main);
+        state.strangers.remove(&(connection.client.port, connection.number));
         state.free.push(slot.0);
         let emptied = if state.count() == 0 { state.emptied.take() } else { None };
         drop(state);
         if let Some(waker) = emptied {
             waker.wake();
         }
-        connection.origin
     }
 
     /// Notes whether the connection waits for a request, so that it may be ended at any time.
     pub fn set_waiting(&self, slot: Slot, waiting: bool) {
-        let mut state = self.0.borrow_mut();
-        state.slots[slot.0].as_mut().expect("a connection that was added").waiting = waiting;
+        let state = &mut *self.0.borrow_mut();
+        let connection = state.slots[slot.0].as_mut().expect("a connection that was added");
+        connection.waiting = waiting;
+        if connection.client.is_stranger() && connection.client.is_counted() {
+            let key = (connection.client.port, connection.number);
+            if waiting {
+                state.strangers.insert(key, slot.0);
+            } else {
+                state.strangers.remove(&key);
+            }
+        }
     }
 
+    /// Breaks off the stranger that came first by this port, of those that wait; gives who it was.
+    pub fn give_up_stranger(&self, port: Port) -> Option<Rc<Client>> {
+        let mut state = self.0.borrow_mut();
+        let (&key, &index) = state.strangers.range((port, 0)..=(port, u64::MAX)).next()?;
+        state.strangers.remove(&key);
+        let connection = state.slots[index].as_ref().expect("one that is gone does not wait");
+        connection.stream.shutdown(Half::Both);
+        Some(connection.client.clone())
+    }
+
+    /// All that are open.
     pub fn count(&self) -> usize {
         self.0.borrow().count()
+    }
+
+    /// Those to the main port that there was room for.
+    pub fn admitted(&self) -> usize {
+        let state = self.0.borrow();
+        state.count() - state.uncounted
     }
 
     /// Ends the reading of those that wait for a request, which wakes them.
     pub fn wake_waiting(&self) {
         for connection in self.0.borrow().slots.iter().flatten() {
-            if connection.waiting {
+            if connection.waiting || connection.is_refused {
                 connection.stream.shutdown(Half::Read);
             }
         }

@@ -11,6 +11,7 @@ use nabu_net::http::head::HeadLimits;
 
 use super::admission::Admission;
 use super::audit::Audit;
+use super::client::{Client, Port};
 use super::connection::Serving;
 use super::connections::{Connections, Slot};
 use super::error::Render;
@@ -46,10 +47,22 @@ pub struct Shared {
     /// `None` is plain HTTP.
     pub tls: Option<Arc<Reloadable<ServerTls>>>,
     pub admission: Admission,
+    /// Of the port of operations.
+    pub ops_admission: Admission,
     /// Memory of one core that bodies which are received whole may take.
     pub bodies_bytes_max: u64,
     /// Memory of one core that heads and handshakes may take which are not finished.
     pub unfinished_bytes_max: u64,
+}
+
+impl Shared {
+    /// How many connections a port may have.
+    pub fn admission(&self, port: Port) -> &Admission {
+        match port {
+            Port::Main => &self.admission,
+            Port::Ops => &self.ops_admission,
+        }
+    }
 }
 
 /// What answers the requests of one core. HTTP knows no more of it.
@@ -127,8 +140,10 @@ impl Core {
 
     /// A connection has begun to ask, and holds this many bytes. Others that did so earlier may
     /// have to go.
-    pub fn hold_unfinished(&self, slot: Slot, bytes: usize) {
-        if let Some(oldest) = self.unfinished.hold(slot, bytes) {
+    pub fn hold_unfinished(&self, slot: Slot, client: &Client, bytes: usize) {
+        let origin = client.limited_origin();
+        self.unfinished.hold(slot, origin, bytes);
+        while let Some(oldest) = self.unfinished.take_excess(origin) {
             self.recorder.connection_evicted();
             self.connections.break_off_one(oldest);
         }
@@ -195,7 +210,7 @@ impl Core {
     /// What this core counted, and how it is now.
     pub fn snapshot(&self) -> CoreSnapshot {
         CoreSnapshot {
-            connections: self.connections.count() as u64,
+            connections: self.connections.admitted() as u64,
             ring_operations: self.io.operations_in_flight() as u64,
             json_bytes: self.bodies_bytes.get(),
             load: self.io.load(),

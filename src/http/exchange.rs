@@ -20,6 +20,7 @@ use nabu_net::http::response::ResponseHead;
 use nabu_net::http::target::split_query;
 
 use super::body::Body;
+use super::client::Client;
 use super::core::Core;
 use super::error::{HttpError, Render};
 use super::phases::{Phase, Phases};
@@ -48,6 +49,7 @@ enum Answer {
 pub struct Exchange {
     pub core: Rc<Core>,
     pub stream: Transport,
+    pub client: Rc<Client>,
     pub request_id: String,
     /// What was received: the head first, then what is unread of the body and of requests behind
     /// it.
@@ -92,7 +94,7 @@ pub struct Finished {
 }
 
 impl Exchange {
-    pub fn new(core: Rc<Core>, stream: Transport, input: Vec<u8>, head: RequestHead) -> Self {
+    pub fn new(core: Rc<Core>, stream: Transport, client: Rc<Client>, input: Vec<u8>, head: RequestHead) -> Self {
         let request_id = core.request_ids.choose(head.field(&input, "x-request-id"));
         let close = !head.keep_alive() || core.is_stopping() || stream.is_worn();
         core.recorder.request_began();
@@ -102,6 +104,7 @@ impl Exchange {
             body: Body::new(&head),
             out: core.vector(),
             stream,
+            client,
             request_id,
             input,
             head,

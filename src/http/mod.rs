@@ -7,6 +7,7 @@
 //! | [`accept`] | the loop that takes connections in |
 //! | [`connection`] | one connection, from its first byte to its end |
 //! | [`connections`] | those of one core |
+//! | [`client`] | who is at the other end, and by which port |
 //! | [`admission`] | how many there may be, in all and of one address |
 //! | [`unfinished`] | the memory of those that have not finished asking |
 //! | [`core`] | what the connections of one core share |
@@ -24,6 +25,7 @@ mod accept;
 mod admission;
 mod audit;
 mod body;
+mod client;
 mod conditions;
 mod connection;
 mod connections;
@@ -42,6 +44,7 @@ mod unfinished;
 pub use self::accept::accept_loop;
 pub use self::admission::Admission;
 pub use self::body::{Charge, SizeLimit};
+pub use self::client::Port;
 pub use self::conditions::{Conditions, Representation, Selection};
 pub use self::connection::Serving;
 pub use self::core::{Core, Service, Shared};

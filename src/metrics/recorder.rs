@@ -40,6 +40,8 @@ pub struct Recorder {
     connections_accepted: Cell<u64>,
     connections_refused: Cell<u64>,
     connections_evicted: Cell<u64>,
+    strangers_evicted: Cell<u64>,
+    logins_failed: Cell<u64>,
     handshakes_ok: Cell<u64>,
     handshakes_failed: Cell<u64>,
     secured_by_kernel: Cell<u64>,
@@ -76,6 +78,8 @@ pub struct CoreSnapshot {
     pub connections_accepted: u64,
     pub connections_refused: u64,
     pub connections_evicted: u64,
+    pub strangers_evicted: u64,
+    pub logins_failed: u64,
     pub handshakes_ok: u64,
     pub handshakes_failed: u64,
     pub secured_by_kernel: u64,
@@ -167,6 +171,16 @@ impl Recorder {
         add(&self.connections_evicted, 1);
     }
 
+    /// Counts a connection that was broken off to make room, having shown no good credential.
+    pub fn stranger_evicted(&self) {
+        add(&self.strangers_evicted, 1);
+    }
+
+    /// Counts a credential that was wrong.
+    pub fn login_failed(&self) {
+        add(&self.logins_failed, 1);
+    }
+
     /// Counts a TLS handshake.
     pub fn handshake_ended(&self, ok: bool) {
         add(if ok { &self.handshakes_ok } else { &self.handshakes_failed }, 1);
@@ -203,6 +217,8 @@ impl Recorder {
             connections_accepted: self.connections_accepted.get(),
             connections_refused: self.connections_refused.get(),
             connections_evicted: self.connections_evicted.get(),
+            strangers_evicted: self.strangers_evicted.get(),
+            logins_failed: self.logins_failed.get(),
             handshakes_ok: self.handshakes_ok.get(),
             handshakes_failed: self.handshakes_failed.get(),
             secured_by_kernel: self.secured_by_kernel.get(),

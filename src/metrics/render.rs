@@ -57,8 +57,12 @@ fn render_server(text: &mut Text, snapshot: &Snapshot) {
     let refused = snapshot.sum(|core| core.connections_refused);
     text.counter("nabu_connections_refused_total", "Connections over the limit, turned away.", refused);
     let evicted = snapshot.sum(|core| core.connections_evicted);
-    let help = "Connections broken off as unfinished heads and handshakes took too much memory.";
-    text.counter("nabu_connections_evicted_total", help, evicted);
+    let strangers = snapshot.sum(|core| core.strangers_evicted);
+    text.family(Kind::Counter, "nabu_connections_evicted_total", "Connections broken off for others, by the reason.")
+        .sample(&[("reason", "unfinished")], evicted)
+        .sample(&[("reason", "stranger")], strangers);
+    let failed = snapshot.sum(|core| core.logins_failed);
+    text.counter("nabu_failed_logins_total", "Requests whose token is wrong.", failed);
     text.family(Kind::Counter, "nabu_tls_handshakes_total", "TLS handshakes, by how they ended.")
         .sample(&[("result", "ok")], snapshot.sum(|core| core.handshakes_ok))
         .sample(&[("result", "failed")], snapshot.sum(|core| core.handshakes_failed));

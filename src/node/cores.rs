@@ -1,8 +1,9 @@
-//! What each core does: it binds the shared port, serves at once (so that health is answered while
+//! What each core does: it binds the shared ports, serves at once (so that health is answered while
 //! the store recovers), opens its shard, and on a signal drains its connections and closes the
 //! shard.
 
 use std::cell::RefCell;
+use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
@@ -24,7 +25,7 @@ use super::shutdown::Gate;
 use crate::api::{self, Context};
 use crate::auth::CoreAuthority;
 use crate::config::Config;
-use crate::http;
+use crate::http::{self, Port};
 
 /// How long connections that were broken off at the end of a shutdown get to notice it.
 const BREAK_OFF_MS: u64 = 1_000;
@@ -61,11 +62,24 @@ struct Core {
 
 /// A message to a core.
 pub enum CoreMessage {
-    /// The first core listens here: bind the same address.
-    Bound(SocketAddr),
+    /// The first core listens here: bind the same addresses.
+    Bound(Addresses),
     /// The work in the background has no thread: do it here.
     Maintain,
     Stop,
+}
+
+/// The addresses of the ports.
+#[derive(Clone, Copy)]
+pub struct Addresses {
+    main: SocketAddr,
+    ops: Option<SocketAddr>,
+}
+
+/// What one core listens on.
+struct Listeners {
+    main: Listener,
+    ops: Option<Listener>,
 }
 
 /// The mailboxes of the cores.
@@ -114,8 +128,8 @@ pub async fn core_main(shared: Arc<Shared>, mailboxes: Mailboxes, id: CoreId, io
     let core = Core::new(id, &io, &shared);
     let opened = match bind(&shared, &mailboxes, &mut mail, id, &io).await {
         None => false,
-        Some(listener) => {
-            let accepting = http::accept_loop(core.http.clone(), listener);
+        Some(listeners) => {
+            let accepting = accept(&core.http, listeners);
             match race(serve(&shared, &core, &mailboxes, &mut mail), accepting).await {
                 Either::First(opened) => opened,
                 Either::Second(never) => match never {},
@@ -147,7 +161,16 @@ pub async fn core_main(shared: Arc<Shared>, mailboxes: Mailboxes, id: CoreId, io
     }
 }
 
-/// Binds the port: the first core the configured address, the others what the first got. `None`
+/// Accepts connections to all ports.
+async fn accept(core: &Rc<http::Core>, listeners: Listeners) -> Infallible {
+    let main = http::accept_loop(core.clone(), listeners.main, Port::Main);
+    let Some(ops) = listeners.ops else { return main.await };
+    match race(main, http::accept_loop(core.clone(), ops, Port::Ops)).await {
+        Either::First(never) | Either::Second(never) => never,
+    }
+}
+
+/// Binds the ports: the first core the configured addresses, the others what the first got. `None`
 /// when the server is to end.
 async fn bind(
     shared: &Shared,
@@ -155,34 +178,55 @@ async fn bind(
     mail: &mut Receiver<CoreMessage>,
     id: CoreId,
     io: &RingIo,
-) -> Option<Listener> {
-    let address = if id == CoreId(0) {
-        shared.config.listen
+) -> Option<Listeners> {
+    let is_first = id == CoreId(0);
+    let wanted = if is_first {
+        Addresses { main: shared.config.listen, ops: shared.config.ops_listen }
     } else {
         match mail.recv().await {
-            Some(CoreMessage::Bound(address)) => address,
+            Some(CoreMessage::Bound(addresses)) => addresses,
             Some(CoreMessage::Stop | CoreMessage::Maintain) | None => return None,
         }
     };
-    let free = if id == CoreId(0) { wait_until_free(io, address).await } else { Ok(()) };
-    let bound =
-        free.and_then(|()| Listener::bind(io, address)).and_then(|listener| Ok((listener.local_addr()?, listener)));
-    match bound {
-        Ok((address, listener)) => {
-            if id == CoreId(0) {
-                shared.node.address.set(address).expect("the first core binds once");
-                announce(shared, address);
+    match bind_all(io, wanted, is_first).await {
+        Ok((addresses, listeners)) => {
+            if is_first {
+                shared.node.address.set(addresses.main).expect("the first core binds once");
+                announce(shared, addresses);
                 for sender in &mailboxes.senders[1..] {
-                    drop(sender.send(CoreMessage::Bound(address)));
+                    drop(sender.send(CoreMessage::Bound(addresses)));
                 }
             }
-            Some(listener)
+            Some(listeners)
         }
-        Err(error) => {
-            fail(shared, mailboxes, bind_failure(address, &error));
+        Err(message) => {
+            fail(shared, mailboxes, message);
             None
         }
     }
+}
+
+async fn bind_all(io: &RingIo, wanted: Addresses, is_first: bool) -> Result<(Addresses, Listeners), String> {
+    let (main_address, main) = bind_one(io, wanted.main, "--listen", is_first).await?;
+    // Bound last: where both are the same port by two names, it finds the first in use.
+    let ops = match wanted.ops {
+        Some(address) => Some(bind_one(io, address, "--ops-listen", is_first).await?),
+        None => None,
+    };
+    let (ops_address, ops) = ops.unzip();
+    Ok((Addresses { main: main_address, ops: ops_address }, Listeners { main, ops }))
+}
+
+async fn bind_one(
+    io: &RingIo,
+    address: SocketAddr,
+    flag: &str,
+    is_first: bool,
+) -> Result<(SocketAddr, Listener), String> {
+    let free = if is_first { wait_until_free(io, address).await } else { Ok(()) };
+    let bound =
+        free.and_then(|()| Listener::bind(io, address)).and_then(|listener| Ok((listener.local_addr()?, listener)));
+    bound.map_err(|error| bind_failure(address, flag, &error))
 }
 
 /// Fails when somebody listens on the address. The cores share their port with each other, and so
@@ -204,33 +248,39 @@ async fn wait_until_free(io: &RingIo, address: SocketAddr) -> io::Result<()> {
     }
 }
 
-fn bind_failure(address: SocketAddr, error: &io::Error) -> String {
+fn bind_failure(address: SocketAddr, flag: &str, error: &io::Error) -> String {
     let remedy = match error.kind() {
-        io::ErrorKind::AddrInUse => "another process listens there; stop it, or pass another --listen",
-        io::ErrorKind::AddrNotAvailable => "no interface of this machine has that address; pass another --listen",
-        io::ErrorKind::PermissionDenied => {
-            "ports below 1024 need CAP_NET_BIND_SERVICE; grant it, or pass a --listen with a higher port"
+        io::ErrorKind::AddrInUse => format!("another process listens there; stop it, or pass another {flag}"),
+        io::ErrorKind::AddrNotAvailable => {
+            format!("no interface of this machine has that address; pass another {flag}")
         }
-        _ => "pass another --listen",
+        io::ErrorKind::PermissionDenied => {
+            format!("ports below 1024 need CAP_NET_BIND_SERVICE; grant it, or pass a {flag} with a higher port")
+        }
+        _ => format!("pass another {flag}"),
     };
     format!("can't listen on {address}: {error}; {remedy}")
 }
 
-fn announce(shared: &Shared, address: SocketAddr) {
+fn announce(shared: &Shared, addresses: Addresses) {
     let config = &shared.config;
     let directories: Vec<String> = config.data.iter().map(|path| path.display().to_string()).collect();
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
     tracing::info!(
         data = directories.join(", "),
         cores = config.cores,
         memory_mib = config.memory_bytes >> 20,
-        "listening on {}://{address}",
-        if config.tls.is_some() { "https" } else { "http" }
+        ops = addresses.ops.map(|address| format!("{scheme}://{address}")),
+        "listening on {scheme}://{}",
+        addresses.main
     );
-    if config.tls.is_none() && !address.ip().is_loopback() {
-        tracing::warn!(
-            "plain HTTP on {address}: whoever sees the traffic can read tokens and contents; set tls.cert and tls.key, or \
-             listen on a loopback address behind a proxy that speaks HTTPS"
-        );
+    for address in [Some(addresses.main), addresses.ops].into_iter().flatten() {
+        if config.tls.is_none() && !address.ip().is_loopback() {
+            tracing::warn!(
+                "plain HTTP on {address}: whoever sees the traffic can read tokens and contents; set tls.cert and tls.key, \
+                 or listen on a loopback address behind a proxy that speaks HTTPS"
+            );
+        }
     }
 }
 

@@ -31,7 +31,7 @@ pub use self::security::Security;
 use self::shutdown::{Gate, SignalThread};
 use crate::api;
 use crate::config::Config;
-use crate::http::{self, Admission};
+use crate::http::{self, Admission, Port};
 use crate::metrics::collector::Collector;
 
 /// The share of a core's memory that bodies which are received whole may take, as a divisor.
@@ -80,7 +80,8 @@ pub fn run(config: Config, security: Security) -> Result<(), String> {
             limits: config.limits.clone(),
             log: config.log.clone(),
             tls: security.tls.clone(),
-            admission: Admission::new(&config.limits),
+            admission: Admission::new(Port::Main, &config.limits),
+            ops_admission: Admission::new(Port::Ops, &config.limits),
             bodies_bytes_max: config.memory_bytes / u64::from(cores.max(1)) / BODIES_MEMORY_DIVISOR,
             unfinished_bytes_max: config.memory_bytes / u64::from(cores.max(1)) / UNFINISHED_MEMORY_DIVISOR,
         }),

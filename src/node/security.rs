@@ -33,7 +33,8 @@ impl Security {
         });
         let tls = load_tls(config, &offload)?.map(|tls| Arc::new(Reloadable::new(tls)));
         let access = Access { tokens, jwts: load_jwts(config)? };
-        Ok(Self { authority: Arc::new(Authority::new(access, config.rate_limit)), tls, offload })
+        let authority = Authority::new(access, config.rate_limit, config.limits.failed_logins_per_minute);
+        Ok(Self { authority: Arc::new(authority), tls, offload })
     }
 
     fn reload(&self, config: &Config) -> Result<(), String> {

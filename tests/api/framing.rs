@@ -388,11 +388,53 @@ fn health_is_answered_also_when_every_connection_is_taken() {
         connection.expect_closed();
     }
     server.connect().exchange(&Request::get("/v1/blobs").token(READ_TOKEN)).expect_error(503, "too many connections");
+    // Who has no place gets little memory: more than a request for health needs is not held.
+    let long = Request::get("/healthz").field("X", &"x".repeat(3 << 10));
+    server.connect().exchange(&long).expect_error(503, "too many connections");
     taken.pop();
     wait_for("room", || {
         let response = server.connect().exchange(&Request::get("/v1/blobs").token(READ_TOKEN));
         (response.status() == 200).then_some(())
     });
+}
+
+#[test]
+fn strangers_that_wait_make_room_and_who_has_shown_a_token_does_not() {
+    let data = directory();
+    let mut options = Options::new(data.path());
+    options.cores = 1;
+    options.config.push_str("limits: {connections_max: 4}\n");
+    let server = options.start();
+    let list = Request::get("/v1/blobs").token(READ_TOKEN);
+    let mut known = hold(&server, 2);
+    let mut silent = server.connect();
+    let mut unfinished = server.connect();
+    unfinished.send(b"GET / HTTP/1.1\r\n").expect("sent");
+    let connections = |known: &mut Connection| {
+        let scrape = known.exchange(&Request::get("/metrics").token(READ_TOKEN)).expect(200);
+        Exposition::parse(std::str::from_utf8(&scrape.body).expect("text")).sum("nabu_connections")
+    };
+    wait_for("both to be counted", || (connections(&mut known[0]) == 4.0).then_some(()));
+    // What began before has been looked at by then.
+    known[0].exchange(&list).expect(200);
+    // Health and wrong tokens make nobody known. It takes the place of the silent one.
+    let mut guesser = server.connect();
+    guesser.exchange(&Request::get("/healthz")).expect(200);
+    guesser.exchange(&Request::get("/v1/blobs").token("a-token-that-nobody-knows")).expect(401);
+    silent.expect_closed();
+    for stranger in [&mut unfinished, &mut guesser] {
+        let mut newcomer = server.connect();
+        newcomer.exchange(&list).expect(200);
+        stranger.expect_closed();
+        known.push(newcomer);
+    }
+    server.connect().exchange(&list).expect_error(503, "too many connections");
+    for connection in &mut known {
+        connection.exchange(&list).expect(200);
+    }
+    let scrape = known[0].exchange(&Request::get("/metrics").token(READ_TOKEN)).expect(200);
+    let scrape = Exposition::parse(std::str::from_utf8(&scrape.body).expect("text"));
+    assert!(scrape.value("nabu_connections_evicted_total", &[("reason", "stranger")]) >= 3.0);
 }
 
 #[test]
@@ -425,7 +467,7 @@ fn heads_that_are_never_finished_are_bounded_in_memory_and_the_oldest_go_first()
     let evicted = || {
         let scrape = server.exchange(&Request::get("/metrics").token(READ_TOKEN)).expect(200);
         let scrape = Exposition::parse(std::str::from_utf8(&scrape.body).expect("text"));
-        scrape.value("nabu_connections_evicted_total", &[])
+        scrape.value("nabu_connections_evicted_total", &[("reason", "unfinished")])
     };
     wait_for("enough of them are gone", || (evicted() >= 100.0).then_some(()));
     unfinished[0].expect_closed();

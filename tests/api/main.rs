@@ -1,10 +1,12 @@
 //! The API contract, checked through the real port of the real program.
 
+mod addresses;
 mod conventions;
 mod framing;
 mod listing;
 mod logging;
 mod metrics;
+mod ops;
 mod retrieval;
 mod service;
 mod streaming;

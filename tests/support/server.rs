@@ -246,6 +246,14 @@ pub struct Server {
 }
 
 impl Server {
+    /// The address of health and metrics alone, which the configuration asked for.
+    #[track_caller]
+    pub fn ops_address(&self) -> SocketAddr {
+        let log = self.process.log.text();
+        let text = log.split_once("ops=\"http://").and_then(|(_, rest)| rest.split('"').next());
+        text.and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("no second address in {log}"))
+    }
+
     #[track_caller]
     pub fn connect(&self) -> Connection {
         self.try_connect().expect("the server takes connections")

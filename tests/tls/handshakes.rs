@@ -6,6 +6,7 @@ use rustls::{AlertDescription, version};
 
 use super::Setting;
 use super::authority::Authority;
+use super::support::exposition::Exposition;
 use super::support::http::{Connection, Request};
 use super::support::server::{READ_TOKEN, Server};
 use super::support::wait_for;
@@ -14,6 +15,16 @@ use super::support::wait_for;
 #[track_caller]
 fn expect_logged(server: &Server, text: &str) {
     wait_for(text, || server.process.log.text().contains(text).then_some(()));
+}
+
+/// The only connection that there may be, once those that were there before are gone.
+fn only_connection(server: &Server) -> Connection {
+    wait_for("the only place", || {
+        let mut connection = server.try_connect().ok()?;
+        // Health would be answered however many connections there are.
+        let response = connection.try_exchange(&Request::get("/v1/blobs").token(READ_TOKEN)).ok()?;
+        (response.status() == 200).then_some(connection)
+    })
 }
 
 #[test]
@@ -79,15 +90,27 @@ fn a_handshake_that_takes_too_long_is_ended_and_gives_its_place_back() {
 fn who_is_one_too_many_is_told_so_behind_tls() {
     let setting = Setting::new("", "limits: {connections_max: 1}\n");
     let server = setting.start();
-    let mut first = wait_for("the only place", || {
-        let mut connection = server.try_connect().ok()?;
-        // Health would be answered however many connections there are.
-        let response = connection.try_exchange(&Request::get("/v1/blobs").token(READ_TOKEN)).ok()?;
-        (response.status() == 200).then_some(connection)
-    });
+    let mut first = only_connection(&server);
     let mut second = server.connect();
     second.response(false).expect("an answer").expect_error(503, "too many connections");
     first.exchange(&Request::get("/healthz")).expect(200);
+}
+
+#[test]
+fn handshakes_that_there_is_no_room_for_are_charged_like_all_others() {
+    // A megabyte is for all that is not finished, and a handshake counts as 34 KiB of it.
+    let mut setting = Setting::new("", "limits: {connections_max: 1, head_timeout_ms: 600000}\n");
+    (setting.options.cores, setting.options.memory) = (1, "16MiB".to_owned());
+    let server = setting.start();
+    let mut only = only_connection(&server);
+    let mut silent: Vec<_> = (0..100).map(|_| Connection::open(server.address).expect("connected")).collect();
+    wait_for("most of them are gone", || {
+        let scrape = only.exchange(&Request::get("/metrics").token(READ_TOKEN)).expect(200);
+        let scrape = Exposition::parse(std::str::from_utf8(&scrape.body).expect("text"));
+        (scrape.value("nabu_connections_evicted_total", &[("reason", "unfinished")]) >= 60.0).then_some(())
+    });
+    silent[0].expect_closed();
+    server.stop();
 }
 
 #[test]

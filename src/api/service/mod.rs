@@ -6,8 +6,9 @@ mod metrics;
 use nabu_net::http::head::Method;
 
 use super::errors;
-use super::route::{Route, Table, handler};
+use super::route::{Route, Table, handler, shorten};
 use crate::auth::Role;
+use crate::http::HttpError;
 
 pub static TABLE: Table = Table {
     render: errors::render,
@@ -46,6 +47,19 @@ pub static TABLE: Table = Table {
         },
     ],
 };
+
+/// Lets through what is served on the port of operations.
+///
+/// # Errors
+/// 404, naming those paths.
+pub fn check_path(path: &str) -> Result<(), HttpError> {
+    if TABLE.routes.iter().any(|route| route.pattern == path) {
+        return Ok(());
+    }
+    let served: Vec<&str> = TABLE.routes.iter().map(|route| route.pattern).collect();
+    let message = format!("this port serves {} alone, not {:?}", served.join(", "), shorten(path));
+    Err(HttpError::new(404, "not found", message))
+}
 
 /// Whether a path is one of health: those are open to all.
 pub fn is_health(path: &str) -> bool {

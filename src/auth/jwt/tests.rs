@@ -43,7 +43,7 @@ fn signed(claims: &OwnedValue) -> String {
 
 /// What is said of a token that is not believed.
 fn distrust(jwts: &Jwts, token: &str) -> String {
-    jwts.verify(token.as_bytes()).expect_err("not believed").0
+    jwts.verify(token.as_bytes()).expect_err("not believed").reason
 }
 
 #[test]
@@ -126,8 +126,11 @@ fn every_claim_is_honoured_and_named() {
         (json!({"iss": "https://other"}), "it comes from somebody else (claim `iss`)"),
         (json!({"iss": null}), "it has no claim `iss`, or a malformed one"),
     ] {
-        assert_eq!(distrust(&jwts, &with(change.clone())), said, "{change}");
+        let distrust = jwts.verify(with(change.clone()).as_bytes()).expect_err("not believed");
+        assert_eq!(distrust, Distrust { reason: said.to_owned(), is_signed: true }, "{change}");
     }
+    let forged = format!("{}x", with(json!({})));
+    assert!(!jwts.verify(forged.as_bytes()).expect_err("not believed").is_signed);
 }
 
 #[test]
