@@ -9,6 +9,7 @@ pub mod address;
 pub mod bench;
 pub mod blob_ref;
 pub mod client;
+mod debris;
 pub mod download;
 pub mod exit;
 pub mod fsck;
