@@ -39,8 +39,7 @@ pub fn warn_if_shared(path: &Path) -> io::Result<()> {
 /// Its owner or its mode, with the remedy; or it can't be looked at.
 pub fn refuse_if_foreign(path: &Path) -> io::Result<()> {
     let metadata = fs::metadata(path)?;
-    // Files of the process itself belong to the user that it runs as.
-    let own = fs::metadata("/proc/self")?.uid();
+    let own = own_user()?;
     match foreign(metadata.uid(), metadata.mode(), own) {
         None => Ok(()),
         Some(Foreign::Owner) => Err(refused(format!(
@@ -54,6 +53,12 @@ pub fn refuse_if_foreign(path: &Path) -> io::Result<()> {
             shell_word(path)
         ))),
     }
+}
+
+/// The number of the user that this process runs as.
+pub fn own_user() -> io::Result<u32> {
+    // Files of the process itself belong to the user that it runs as.
+    Ok(fs::metadata("/proc/self")?.uid())
 }
 
 /// Why something can't be trusted.

@@ -149,7 +149,7 @@ fn fsck_finds_one_flipped_bit_and_inspect_counts_what_is_there() {
     let sound = offline("fsck", &data, &["--json"]);
     assert_exit(&sound, 0);
     let sound = text(&sound.stdout);
-    assert!(sound.contains("\"blobs\":2,") && sound.contains("\"findings\":0}"), "{sound}");
+    assert!(sound.contains("\"blobs\":2,") && sound.contains("\"findings\":0,"), "{sound}");
     let inspected = offline("inspect", &data, &[]);
     assert_exit(&inspected, 0);
     assert!(text(&inspected.stdout).contains(" 2 blobs: "), "{}", text(&inspected.stdout));
@@ -170,7 +170,9 @@ fn fsck_finds_one_flipped_bit_and_inspect_counts_what_is_there() {
     assert_exit(&damaged, 5);
     let findings = text(&damaged.stdout);
     assert!(findings.contains(largest.to_str().unwrap()), "{findings}");
-    assert!(findings.contains("\"finding\":\"blob\"") || findings.contains("\"finding\":\"damage\""), "{findings}");
+    assert!(findings.contains("\"finding\":\"blob\"") && findings.contains("\"damaged_blobs\":1}"), "{findings}");
+    let id = findings.split("\"id\":\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a blob is named");
+    assert!(text(&damaged.stderr).contains(&format!("1 blob damaged: {id}")), "{}", text(&damaged.stderr));
     assert!(text(&damaged.stderr).contains("\"exit_code\":5"), "{}", text(&damaged.stderr));
     assert_exit(&offline("fsck", &data, &[]), 5);
 
@@ -213,5 +215,40 @@ fn a_token_file_that_others_can_read_is_warned_about() {
     assert!(log.contains("chmod 600") && log.contains("mode 0644"), "{log}");
     assert!(log.contains("another process listens there"), "{log}");
     assert!(!log.contains("an-admin-token-for-tests"), "{log}");
-    assert!(!data.join("admin.token").exists(), "a token file replaces the made-up token");
+    assert!(!data.exists(), "a start that fails leaves nothing");
+}
+
+#[test]
+fn a_start_that_fails_leaves_nothing_behind() {
+    let (dir, _file, data) = scratch(0);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let taken = listener.local_addr().expect("bound").to_string();
+    let there = dir.path().join("there");
+    fs::create_dir(&there).expect("made");
+    for flags in [
+        &["--listen", &taken][..],
+        &["--listen", "127.0.0.1:0", "--tls-cert", "/no/such/file", "--tls-key", "/no/such/file"],
+        &["--listen", "127.0.0.1:0", "--token-file", "/no/such/file"],
+    ] {
+        for data in [&data, &there] {
+            let output = nabu_store()
+                .args(["start", "--cores", "1", "--memory", "16MiB"])
+                .args(flags)
+                .arg("--data")
+                .arg(data)
+                .output()
+                .expect("the binary runs");
+            assert_ne!(output.status.code(), Some(0));
+            assert!(text(&output.stderr).contains("error: "), "{}", text(&output.stderr));
+        }
+        assert!(!dir.path().join("a").exists(), "{flags:?}");
+        assert_eq!(fs::read_dir(&there).expect("there").count(), 0, "{flags:?}");
+    }
+    // What was there before stays.
+    let server = Server::start(&there);
+    server.stop();
+    let token = fs::read_to_string(there.join("admin.token")).expect("made");
+    let failed = nabu_store().args(["start", "--listen", &taken, "--data"]).arg(&there).output().expect("runs");
+    assert_exit(&failed, 1);
+    assert_eq!(fs::read_to_string(there.join("admin.token")).expect("kept"), token);
 }

@@ -22,7 +22,7 @@ class BenchFailed(Exception):
 
 def run_client(binary, arguments, environment, cpus=str(CLIENT_CPU)):
     """One run of `nabu-store bench`: its report. Errors of requests end the comparison: a number with errors in it is none."""
-    command = [binary, "bench", "--json", "--cpus", cpus, "--fail-on-error", *map(str, arguments)]
+    command = [binary, "bench", "--json", "--cpus", cpus, "--fail-on-error", "--keep", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **environment})
     if done.returncode != 0:
         raise BenchFailed(f"{' '.join(command)}\nended with {done.returncode}: {done.stderr.strip()}\n{done.stdout.strip()}")

@@ -2,11 +2,12 @@
 //! `{"code", "error", "message"}`.
 
 use nabu_cluster::blobs;
-use nabu_engine::store::StoreError;
+use nabu_engine::store::{LABELS_BYTES_MAX, LABELS_MAX, StoreError};
 use serde::Serialize;
 
 use super::json;
 use crate::http::HttpError;
+use crate::text::human_size;
 
 #[derive(Serialize)]
 struct ErrorBody<'e> {
@@ -35,6 +36,23 @@ impl From<StoreError> for HttpError {
                 507,
                 "insufficient storage",
                 "no space is left for more data: delete blobs or add a data directory; reads and deletes go on",
+            ),
+            StoreError::NoRoom { size, room } => HttpError::new(
+                507,
+                "insufficient storage",
+                format!(
+                    "{} can't fit: at most {} are free or may come free; delete blobs or add a data directory; reads and deletes go on",
+                    human_size(size),
+                    human_size(room)
+                ),
+            ),
+            StoreError::TooManyLabels { id } => HttpError::new(
+                422,
+                "too many labels",
+                format!(
+                    "blob {id} is stored with labels already, and has at most {LABELS_MAX} of {LABELS_BYTES_MAX} bytes together, names and values; \
+                     nothing was changed"
+                ),
             ),
             StoreError::HashMismatch { expected, actual } => HttpError::new(
                 422,

@@ -7,6 +7,7 @@
 //! | `target` | how is that written for this server? |
 //! | `connection` | one connection: a request out, its answer in |
 //! | `prepare`, `worker` | one core: uploading the objects first; then the load |
+//! | `leftovers` | what did the run upload that is still there? |
 //! | `recorder`, `gauges`, `failure` | what happened, counted by one core, and its live display |
 //! | `monitor`, `server_cpu` | the thread that watches: progress, and what the processes used |
 //! | `report`, `percentiles` | the result as a table, as JSON, and as a distribution for plots |
@@ -19,6 +20,7 @@ mod content;
 pub mod duration;
 mod failure;
 mod gauges;
+mod leftovers;
 pub mod mix;
 mod monitor;
 mod percentiles;
@@ -55,6 +57,7 @@ use self::report::Report;
 use self::worker::Load;
 
 pub use self::failure::RequestError;
+pub use self::leftovers::Leftovers;
 pub use self::percentiles::write_percentiles;
 pub use self::prepare::PrepareError;
 
@@ -98,8 +101,9 @@ impl std::fmt::Display for BenchError {
 impl std::error::Error for BenchError {}
 
 /// Prepares the objects, runs the load and says what came of it. `is_watched` draws a line of
-/// progress on standard error.
-pub fn run(plan: Plan, is_watched: bool) -> Result<Report, BenchError> {
+/// progress on standard error. What was uploaded to a store and not deleted is in `leftovers` then,
+/// also after an error.
+pub fn run(plan: Plan, leftovers: &Leftovers, is_watched: bool) -> Result<Report, BenchError> {
     if let Some(cpus) = &plan.cpus {
         let pinned = sys::restrict_to(cpus).and_then(|()| sys::allowed_cpus());
         match pinned {
@@ -114,19 +118,24 @@ pub fn run(plan: Plan, is_watched: bool) -> Result<Report, BenchError> {
         .map_err(|error| BenchError::Unreachable { url: plan.target.url.clone(), error })?;
     let contents = Contents::new(plan.seed);
     let ids = if plan.mix.reads() && (plan.prepare || plan.target.is_store()) {
-        prepare_objects(&plan, &contents, is_watched)?
+        prepare_objects(&plan, &contents, leftovers, is_watched)?
     } else {
         Vec::new()
     };
-    drive_load(plan, contents, ids, is_watched)
+    drive_load(Load::new(plan, contents, ids, leftovers.clone()), is_watched)
 }
 
 fn options(plan: &Plan) -> RuntimeOptions {
     RuntimeOptions { cores: plan.cores, pin: plan.cpus.is_some() }
 }
 
-fn prepare_objects(plan: &Plan, contents: &Contents, is_watched: bool) -> Result<Vec<BlobId>, BenchError> {
-    let preparation = Arc::new(Preparation::new(plan.clone(), contents.clone()));
+fn prepare_objects(
+    plan: &Plan,
+    contents: &Contents,
+    leftovers: &Leftovers,
+    is_watched: bool,
+) -> Result<Vec<BlobId>, BenchError> {
+    let preparation = Arc::new(Preparation::new(plan.clone(), contents.clone(), leftovers.clone()));
     let watching = is_watched.then(|| {
         let preparation = preparation.clone();
         thread::spawn(move || monitor::watch_preparation(&preparation))
@@ -143,14 +152,15 @@ fn prepare_objects(plan: &Plan, contents: &Contents, is_watched: bool) -> Result
     preparation.finish().map_err(BenchError::Prepare)
 }
 
-fn drive_load(plan: Plan, contents: Contents, ids: Vec<BlobId>, is_watched: bool) -> Result<Report, BenchError> {
+fn drive_load(load: Load, is_watched: bool) -> Result<Report, BenchError> {
+    let plan = &load.plan;
     let server = match &plan.server {
         ServerProcesses::Given(pids) => pids.clone(),
-        ServerProcesses::Find if is_local(&plan) => server_cpu::listeners(plan.target.address.port()),
+        ServerProcesses::Find if is_local(plan) => server_cpu::listeners(plan.target.address.port()),
         ServerProcesses::Find | ServerProcesses::Unknown => Vec::new(),
     };
-    let options = options(&plan);
-    let load = Arc::new(Load::new(plan, contents, ids));
+    let options = options(plan);
+    let load = Arc::new(load);
     stop_on_signals(&load.gauges.is_stopping).map_err(BenchError::Runtime)?;
     let watching = {
         let load = load.clone();

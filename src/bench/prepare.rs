@@ -19,6 +19,7 @@ use super::connection::{BodyUse, Connection, ConnectionOptions, Meter};
 use super::content::Contents;
 use super::failure::RequestError;
 use super::gauges::{Gauge, Gauges};
+use super::leftovers::Leftovers;
 use super::mix::Operation;
 use super::plan::Plan;
 use super::target::{Subject, is_success};
@@ -34,6 +35,7 @@ pub struct Preparation {
     pub plan: Plan,
     pub contents: Contents,
     pub gauges: Gauges,
+    leftovers: Leftovers,
     next: AtomicU64,
     /// By number, as far as they are known.
     ids: Mutex<Vec<Option<BlobId>>>,
@@ -61,13 +63,14 @@ impl Meter for PrepareMeter {
 }
 
 impl Preparation {
-    pub fn new(plan: Plan, contents: Contents) -> Self {
+    pub fn new(plan: Plan, contents: Contents, leftovers: Leftovers) -> Self {
         let objects = usize::try_from(plan.objects).expect("objects are bounded");
         let ids = if plan.target.is_store() { vec![None; objects] } else { Vec::new() };
         Self {
             gauges: Gauges::new(plan.cores),
             plan,
             contents,
+            leftovers,
             next: AtomicU64::new(0),
             ids: Mutex::new(ids),
             failure: Mutex::new(None),
@@ -224,6 +227,7 @@ impl PrepareWorker {
         if subject.id.is_some() && subject.id != Some(stored_id(&mut body)?) {
             return Err(RequestError::WrongBytes);
         }
+        self.preparation.leftovers.add(subject.id);
         self.preparation.uploaded.fetch_add(1, Ordering::Relaxed);
         Ok(answer.keep_alive)
     }

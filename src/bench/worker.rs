@@ -24,6 +24,7 @@ use super::connection::{Answer, BodyUse, Connection, ConnectionOptions, Meter};
 use super::content::{Contents, mix};
 use super::failure::RequestError;
 use super::gauges::{Gauge, Gauges};
+use super::leftovers::Leftovers;
 use super::mix::Operation;
 use super::plan::{Extent, Pace, Plan, Reading};
 use super::popularity::Popularity;
@@ -45,6 +46,7 @@ pub struct Load {
     pub ids: Vec<BlobId>,
     pub window: Window,
     pub gauges: Gauges,
+    leftovers: Leftovers,
     /// Requests of the window that nobody has taken yet.
     pub requests_left: AtomicU64,
     /// The next object of those that ask in order.
@@ -52,7 +54,7 @@ pub struct Load {
 }
 
 impl Load {
-    pub fn new(plan: Plan, contents: Contents, ids: Vec<BlobId>) -> Self {
+    pub fn new(plan: Plan, contents: Contents, ids: Vec<BlobId>, leftovers: Leftovers) -> Self {
         let from = plan.warm_up.as_nanos() as u64;
         let (to, requests) = match plan.extent {
             Extent::Duration(duration) => (from + duration.as_nanos() as u64, u64::MAX),
@@ -65,6 +67,7 @@ impl Load {
             ids,
             window: Window { from, to },
             gauges,
+            leftovers,
             requests_left: AtomicU64::new(requests),
             next_object: AtomicU64::new(0),
         }
@@ -94,7 +97,7 @@ struct Worker {
     popularity: Popularity,
     recorder: RefCell<Recorder>,
     schedule: RefCell<Option<Schedule>>,
-    /// To be deleted, oldest first.
+    /// To be deleted by the run or after it, oldest first.
     uploads: RefCell<VecDeque<Upload>>,
     uploads_begun: Cell<u64>,
 }
@@ -171,6 +174,7 @@ pub async fn run(load: Arc<Load>, core: CoreId, io: RingIo, report: impl FnOnce(
     }
     drop(ended);
     while endings.recv().await.is_some() {}
+    load.leftovers.add(worker.uploads.take().into_iter().filter_map(|upload| upload.subject.id));
     let mut recorder = worker.recorder.take();
     if let Some(schedule) = &*worker.schedule.borrow()
         && let Extent::Duration(_) = load.plan.extent
@@ -405,7 +409,7 @@ impl Worker {
             is_ours = answer.status != 200;
             self.recorder.borrow_mut().known_uploads += u64::from(!is_ours);
         }
-        if is_ours && plan.mix.has(Operation::Delete) {
+        if is_ours && (plan.mix.has(Operation::Delete) || plan.target.is_store()) {
             self.uploads.borrow_mut().push_back(Upload { content: job.content, subject });
         }
         Ok(())

@@ -2,21 +2,27 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use nabu_engine::types::BlobId;
+use ureq::http::Method;
 
-use super::client::ApiOptions;
+use super::address;
+use super::client::{ApiOptions, Client};
 use super::exit::{Exit, Failure};
 use super::output::Output;
+use super::parallel;
+use super::progress::Progress;
 use crate::bench::mix::Mix;
 use crate::bench::plan::{Extent, Pace, Plan, Reading, ServerProcesses};
 use crate::bench::popularity::Popularity;
 use crate::bench::report::Report;
 use crate::bench::sizes::Sizes;
 use crate::bench::target::{Target, Template};
-use crate::bench::{self, BenchError, RequestError, duration};
+use crate::bench::{self, BenchError, Leftovers, RequestError, duration};
 use crate::config::{machine, size};
 
 const CONNECTIONS_MAX: u32 = 65_536;
@@ -26,13 +32,15 @@ const RATE_MAX: f64 = 1e9;
 const CORES_MAX: u16 = 1_024;
 /// Objects unless their number is given.
 const OBJECTS_DEFAULT: u64 = 16;
+/// Blobs that are removed at once after a run; their deletions share syncs.
+const REMOVED_AT_ONCE: NonZeroUsize = NonZeroUsize::new(16).unwrap();
 const SIZES_DEFAULT: &str = "1MiB";
 const DURATION_DEFAULT: Duration = Duration::from_secs(10);
 
 /// Put load on a server and measure it
 ///
-/// Uploads the objects first (what a store has already is skipped), warms up, measures, and prints
-/// a table: requests and bytes a second, latencies of each operation, errors, and CPU time of the
+/// Uploads the objects first (what a store has already is skipped), warms up, measures, removes from
+/// a store what it uploaded, and prints a table: requests and bytes a second, latencies of each operation, errors, and CPU time of the
 /// client and of a server on this machine. Without --url the server is a nabu-store at --api. With
 /// --url it is any HTTP server. GB are 10^9 bytes.
 ///
@@ -113,6 +121,11 @@ pub struct Bench {
     #[arg(long, display_order = 27)]
     no_prepare: bool,
 
+    /// Leave what the run uploads in the store: the next run with the same seed, sizes and number
+    /// finds its objects there
+    #[arg(long, display_order = 28)]
+    keep: bool,
+
     /// Connections, over all cores
     #[arg(long, short = 'n', value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=i64::from(CONNECTIONS_MAX)), display_order = 30)]
     connections: u32,
@@ -191,12 +204,38 @@ impl Bench {
 
     pub fn run(self) -> Result<(), Failure> {
         let plan = self.plan()?;
-        let report = bench::run(plan, self.output.is_watched()).map_err(failure)?;
+        let leftovers = Leftovers::default();
+        let result = bench::run(plan, &leftovers, self.output.is_watched()).map_err(failure);
+        if !self.keep {
+            self.remove(&leftovers.take());
+        }
+        let report = result?;
         if let Some(path) = &self.hdr {
             write_distributions(path, &report)?;
         }
         self.output.result(&report, || report.to_text())?;
         self.outcome(&report)
+    }
+
+    /// Deletes what the run uploaded. What can't be deleted is no failure of the measurement.
+    fn remove(&self, ids: &[BlobId]) {
+        if ids.is_empty() {
+            return;
+        }
+        let progress = Progress::new(self.output, "removing", None);
+        let client = Client::new(&self.api);
+        let removed = client.and_then(|client| {
+            let deleted = parallel::map(REMOVED_AT_ONCE, ids, |id| {
+                match client.ask(Method::DELETE, &format!("/v1/blobs/{id}")) {
+                    Err(failure) if failure.exit != Exit::NotFound => Err(failure),
+                    _ => Ok(()),
+                }
+            });
+            deleted.into_iter().collect::<Result<(), Failure>>()
+        });
+        if let Err(failure) = removed {
+            progress.remark(&format!("blobs of this run stay in the store: {}", failure.message));
+        }
     }
 
     fn plan(&self) -> Result<Plan, Failure> {
@@ -257,7 +296,11 @@ impl Bench {
     fn target(&self) -> Result<Target, Failure> {
         let token = self.api.token.as_deref();
         let Some(url) = &self.url else {
-            return Target::store(&self.api.api, token, &self.headers).map_err(Failure::usage);
+            let base = address::check(&self.api.api)?;
+            if token.is_some_and(|token| !token.trim().is_empty()) {
+                address::refuse_exposed_token(&base, self.api.insecure_http)?;
+            }
+            return Target::store(&base, token, &self.headers).map_err(Failure::usage);
         };
         let keys = match &self.path_list {
             None => Vec::new(),

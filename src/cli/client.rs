@@ -18,6 +18,7 @@ use ureq::{Agent, AsSendBody, Body};
 
 use nabu_engine::types::{ContentHash, unhex};
 
+use super::address;
 use super::exit::{Exit, Failure};
 use crate::text::printable;
 use crate::tls;
@@ -33,6 +34,11 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(120);
 const JSON_BYTES_MAX: u64 = 4 << 20;
 /// The most bytes read of an error's answer.
 const ERROR_BYTES_MAX: u64 = 64 << 10;
+
+/// What a server that is overloaded, restarts or fails answers.
+const PASSING_STATUSES: [u16; 5] = [429, 500, 502, 503, 504];
+/// What stays as it is until somebody stores the blob again.
+const LASTING_ERRORS: [&str; 2] = ["blob damaged", "blob quarantined"];
 
 /// The server's address, and the caller's token.
 #[derive(Args, Clone)]
@@ -55,6 +61,15 @@ pub struct ApiOptions {
     /// The authorities to trust with https://, in PEM, instead of those that the system trusts
     #[arg(long, env = "NABU_CACERT", value_name = "FILE", display_order = 802)]
     pub cacert: Option<PathBuf>,
+
+    /// Show the token over http:// to another machine, too, where everybody on the way can read it
+    #[arg(
+        long,
+        env = "NABU_INSECURE_HTTP",
+        value_parser = clap::builder::FalseyValueParser::new(),
+        display_order = 803
+    )]
+    pub insecure_http: bool,
 }
 
 /// A server, and the token it is shown.
@@ -74,10 +89,11 @@ struct ErrorShape {
 impl Client {
     /// Checks address and token; connects at the first request.
     pub fn new(options: &ApiOptions) -> Result<Self, Failure> {
-        let base = check_address(&options.api)?;
+        let base = address::check(&options.api)?;
         let authorization = match options.token.as_deref().map(str::trim) {
             None | Some("") => None,
             Some(token) => {
+                address::refuse_exposed_token(&base, options.insecure_http)?;
                 let mut value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| {
                     Failure::usage("the token (--token or NABU_TOKEN) has characters that no token has")
                 })?;
@@ -137,6 +153,7 @@ impl Client {
     pub fn status_failure(&self, response: Response<Body>) -> Failure {
         let status = response.status();
         let exit = Exit::of_status(status.as_u16());
+        let asked = header_number(response.headers(), "retry-after").map(Duration::from_secs);
         let mut bytes = Vec::new();
         // An answer that breaks off here still has its status, and that is what counts.
         let _ = response.into_body().into_reader().take(ERROR_BYTES_MAX).read_to_end(&mut bytes);
@@ -149,17 +166,18 @@ impl Client {
         };
         let hint = match status.as_u16() {
             401 if self.authorization.is_none() => "; set NABU_TOKEN",
-            503 | 429 => "; try again",
             _ => "",
         };
-        Failure { exit, error, message: format!("{message}{hint}"), status: Some(status.as_u16()) }
+        let is_passing = PASSING_STATUSES.contains(&status.as_u16()) && !LASTING_ERRORS.contains(&error.as_str());
+        let retry_after = is_passing.then(|| asked.unwrap_or_default());
+        Failure { exit, error, message: format!("{message}{hint}"), status: Some(status.as_u16()), retry_after }
     }
 
     /// The failure for a request that got no answer.
     fn transport_failure(&self, error: &ureq::Error) -> Failure {
         let base = &self.base;
         match error {
-            ureq::Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => Failure::new(
+            ureq::Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => Failure::passing(
                 Exit::Unreachable,
                 "connection refused",
                 format!("no server listens on {base}; start one, or name another with --api or NABU_API"),
@@ -169,7 +187,8 @@ impl Client {
                 self.tls_failure(&error.to_string())
             }
             ureq::Error::Io(error) => {
-                Failure::new(Exit::Unreachable, "connection lost", format!("the connection to {base} failed: {error}"))
+                let message = format!("the connection to {base} failed: {error}");
+                Failure::passing(Exit::Unreachable, "connection lost", message)
             }
             ureq::Error::HostNotFound => Failure::new(
                 Exit::Unreachable,
@@ -177,7 +196,7 @@ impl Client {
                 format!("the host of {base} has no address; correct --api or NABU_API"),
             ),
             ureq::Error::ConnectionFailed | ureq::Error::Timeout(_) => {
-                Failure::new(Exit::Unreachable, "no answer", format!("{base} doesn't answer: {error}"))
+                Failure::passing(Exit::Unreachable, "no answer", format!("{base} doesn't answer: {error}"))
             }
             ureq::Error::Rustls(error) => self.tls_failure(&error.to_string()),
             ureq::Error::Tls(reason) => self.tls_failure(reason),
@@ -191,11 +210,28 @@ impl Client {
 
 impl Client {
     fn tls_failure(&self, reason: &str) -> Failure {
-        let base = &self.base;
-        let message = format!(
-            "no secure connection to {base}: {reason}; if an authority of your own signed its certificate, name it with --cacert or NABU_CACERT"
-        );
+        let message = format!("no secure connection to {}: {reason}; {}", self.base, tls_hint(reason));
         Failure::new(Exit::Unreachable, "TLS failed", message)
+    }
+}
+
+/// What to do about a certificate that is not believed. rustls names its reasons in its own words,
+/// so a hint that is not found here costs no more than the hint.
+fn tls_hint(reason: &str) -> &'static str {
+    let has = |words: &[&str]| words.iter().any(|word| reason.contains(word));
+    if has(&["CaUsedAsEndEntity"]) {
+        "the server shows a CA's certificate as its own, as plain `openssl req -x509` makes them: make it anew with \
+         -addext basicConstraints=critical,CA:FALSE (docs/security.md has the command), or sign one with that CA"
+    } else if has(&["not valid for name", "NotValidForName"]) {
+        "name the server in --api as its certificate does"
+    } else if has(&["expired", "Expired", "not valid yet", "NotValidYet"]) {
+        "renew the server's certificate, or correct the clock"
+    } else if has(&["UnknownIssuer"]) {
+        "if an authority of your own signed its certificate, name that one's with --cacert or NABU_CACERT"
+    } else if has(&["InvalidContentType", "corrupt message"]) {
+        "does the server speak plain HTTP there? Then it is http://"
+    } else {
+        "see docs/security.md for how certificates are made and named"
     }
 }
 
@@ -217,7 +253,7 @@ fn tls_config(cacert: Option<&Path>) -> Result<TlsConfig, Failure> {
 pub fn json_of<T: DeserializeOwned>(response: Response<Body>) -> Result<T, Failure> {
     let mut bytes = Vec::new();
     response.into_body().into_reader().take(JSON_BYTES_MAX).read_to_end(&mut bytes).map_err(|error| {
-        Failure::new(Exit::Unreachable, "connection lost", format!("the answer broke off: {error}"))
+        Failure::passing(Exit::Unreachable, "connection lost", format!("the answer broke off: {error}"))
     })?;
     simd_json::from_slice(&mut bytes).map_err(|error| {
         Failure::new(Exit::Failed, "protocol error", format!("the answer is not the expected JSON: {error}"))
@@ -240,55 +276,18 @@ pub fn header_number(headers: &HeaderMap, name: &str) -> Option<u64> {
     header_text(headers, name)?.trim().parse().ok()
 }
 
-/// `http://HOST[:PORT][/PREFIX]`, or the same with `https://`, without a slash at the end.
-fn check_address(address: &str) -> Result<String, Failure> {
-    let address = address.trim();
-    let lower = address.to_ascii_lowercase();
-    let rest = lower.strip_prefix("http://").or(lower.strip_prefix("https://"));
-    let rest = rest.filter(|rest| !rest.is_empty() && !rest.starts_with(['/', ':']));
-    if rest.is_none() || address.contains(['?', '#', '@']) {
-        return Err(Failure::usage(format!(
-            "{address}: the address of a server is http://HOST:PORT, such as http://127.0.0.1:7070"
-        )));
-    }
-    // The rest of this program compares the scheme as it is written here.
-    let (scheme, rest) = address.split_at(address.find(':').expect("a scheme, checked above"));
-    Ok(format!("{}{}", scheme.to_ascii_lowercase(), rest.trim_end_matches('/')))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_checked_before_any_request() {
-        for (given, used) in [
-            ("http://127.0.0.1:7070", "http://127.0.0.1:7070"),
-            ("HTTP://[::1]:7070/", "http://[::1]:7070"),
-            ("HTTPS://store:7070/", "https://store:7070"),
-            (" http://store.internal/prefix/ ", "http://store.internal/prefix"),
-        ] {
-            assert_eq!(check_address(given).as_deref(), Ok(used));
-        }
-        for wrong in [
-            "",
-            "localhost:7070",
-            "ftp://x",
-            "http://",
-            "https://",
-            "https://:1",
-            "http:///x",
-            "http://:7070",
-            "http://u:p@host",
-            "http://h?q",
-        ] {
-            assert_eq!(check_address(wrong).expect_err(wrong).exit, Exit::Usage);
-        }
-    }
-
-    #[test]
     fn a_token_that_cannot_travel_is_refused_and_not_shown() {
-        let options = ApiOptions { api: "http://h".into(), token: Some("secret\nX-Evil: 1".into()), cacert: None };
+        let options = ApiOptions {
+            api: "http://localhost".into(),
+            token: Some("secret\nX-Evil: 1".into()),
+            cacert: None,
+            insecure_http: false,
+        };
         let failure = Client::new(&options).err().expect("refused");
         assert_eq!(failure.exit, Exit::Usage);
         assert!(!failure.message.contains("secret"));

@@ -2,8 +2,6 @@
 //! bytes go is a [`Destination`].
 
 use std::io::Read;
-use std::thread;
-use std::time::Duration;
 
 use nabu_engine::types::{BlobId, ContentHash};
 use sha2::{Digest, Sha256};
@@ -13,21 +11,32 @@ use ureq::http::{HeaderMap, HeaderValue, Method, Response};
 
 use super::client::{Client, etag_hash, header_number, header_text};
 use super::exit::{Exit, Failure};
+use super::output::human_size;
 use super::progress::Progress;
+use super::retry::Retry;
 
-/// The most attempts in a row that bring less than [`PROGRESS_MIN`].
-const ATTEMPTS_MAX: u32 = 5;
 /// Bytes after which a connection counts as one that works.
 const PROGRESS_MIN: u64 = 1 << 20;
-/// The pause before the second attempt; doubled before each further one.
-const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// Bytes read at once.
 const CHUNK: usize = 256 << 10;
 
 /// Where the bytes go, in order.
 pub trait Destination {
+    /// So many bytes will come. Asked once, as soon as that is known, before the first of them.
+    fn expect(&mut self, _missing: u64) -> Result<(), Failure> {
+        Ok(())
+    }
+
     /// Takes the next bytes; `is_first` with the first ones of the blob.
     fn write(&mut self, bytes: &[u8], is_first: bool) -> Result<(), Failure>;
+}
+
+/// What is to be fetched.
+#[derive(Clone, Copy)]
+pub struct Wanted {
+    pub id: BlobId,
+    /// The most bytes that are taken.
+    pub size_max: u64,
 }
 
 /// A blob that is being fetched.
@@ -42,21 +51,17 @@ pub struct Download<'a> {
     etag: Option<HeaderValue>,
     etag_hash: Option<ContentHash>,
     hash: Option<ContentHash>,
-}
-
-/// How an attempt ended that brought no complete blob.
-enum Interrupted {
-    /// Worth another attempt.
-    Lost(Failure),
-    /// Not so.
-    Final(Failure),
+    /// The most bytes that are taken.
+    size_max: u64,
+    /// The destination knows how much is to come.
+    is_expected: bool,
 }
 
 impl<'a> Download<'a> {
-    pub fn new(client: &'a Client, id: BlobId, progress: Progress) -> Self {
+    pub fn new(client: &'a Client, wanted: Wanted, progress: Progress) -> Self {
         Self {
             client,
-            id,
+            id: wanted.id,
             progress,
             hasher: Sha256::new(),
             received: 0,
@@ -64,6 +69,8 @@ impl<'a> Download<'a> {
             etag: None,
             etag_hash: None,
             hash: None,
+            size_max: wanted.size_max,
+            is_expected: false,
         }
     }
 
@@ -102,39 +109,31 @@ impl<'a> Download<'a> {
     }
 
     /// Fetches what is missing and verifies the whole.
-    pub fn run(&mut self, destination: &mut impl Destination) -> Result<(), Failure> {
-        let mut attempts = 0;
-        let mut has_answered = self.size.is_some();
+    pub fn run(&mut self, destination: &mut impl Destination, retry: &mut Retry) -> Result<(), Failure> {
         while self.size.is_none_or(|size| self.received < size) {
             let before = self.received;
             match self.attempt(destination) {
                 Ok(()) => break,
-                Err(Interrupted::Final(failure)) => return Err(failure),
-                Err(Interrupted::Lost(failure)) => {
-                    has_answered |= self.size.is_some();
+                Err(failure) => {
                     if self.received - before >= PROGRESS_MIN {
-                        attempts = 0;
+                        retry.went_well();
                     }
-                    attempts += 1;
-                    // A server that never answered is more likely down than restarting.
-                    if attempts >= ATTEMPTS_MAX || !has_answered {
-                        return Err(self.given_up(failure, attempts));
-                    }
-                    self.progress.remark(&format!("{}; going on at byte {}", failure.message, self.received));
-                    thread::sleep(BACKOFF_MIN * 2u32.pow(attempts - 1));
+                    retry
+                        .wait(failure, |text| self.progress.remark(text))
+                        .map_err(|failure| self.broken_off(failure))?;
                 }
             }
         }
         self.verify()
     }
 
-    fn given_up(&self, mut failure: Failure, attempts: u32) -> Failure {
-        if attempts > 1 {
-            let size = self.size.map_or_else(String::new, |size| format!(" of {size}"));
-            failure.message = format!(
-                "{}; gave up after {attempts} attempts in a row, with {}{size} bytes received; the same command goes on from there with -o",
-                failure.message, self.received
-            );
+    fn broken_off(&self, mut failure: Failure) -> Failure {
+        if self.received > 0 && failure.retry_after.is_some() {
+            let size = self.size.map_or_else(String::new, |size| format!(" of {}", human_size(size)));
+            failure.message.push_str(&format!(
+                "; {}{size} came, and with -o the same command goes on from there",
+                human_size(self.received)
+            ));
         }
         failure
     }
@@ -144,7 +143,7 @@ impl<'a> Download<'a> {
     }
 
     /// One request for what is missing.
-    fn attempt(&mut self, destination: &mut impl Destination) -> Result<(), Interrupted> {
+    fn attempt(&mut self, destination: &mut impl Destination) -> Result<(), Failure> {
         let mut headers = HeaderMap::new();
         if self.received > 0 {
             let range = format!("bytes={}-", self.received);
@@ -153,28 +152,32 @@ impl<'a> Download<'a> {
                 headers.insert(IF_RANGE, etag.clone());
             }
         }
-        let response = self.client.send(Method::GET, &self.path(), headers, ()).map_err(|failure| {
-            if failure.exit == Exit::Unreachable { Interrupted::Lost(failure) } else { Interrupted::Final(failure) }
-        })?;
+        let response = self.client.send(Method::GET, &self.path(), headers, ())?;
         // How many bytes of this answer are here already.
         let skip = match response.status().as_u16() {
             200 => {
-                let size = header_number(response.headers(), "content-length");
-                self.learn(response.headers(), size).map_err(Interrupted::Final)?;
+                let headers = response.headers();
+                let size = header_number(headers, "content-length").or(header_number(headers, "x-nabu-blob-size"));
+                self.learn(headers, size)?;
                 self.received
             }
             206 if self.received > 0 => {
                 let (start, size) = content_range(response.headers())
-                    .ok_or_else(|| Interrupted::Final(self.nonsense("a partial answer without a Content-Range")))?;
-                self.learn(response.headers(), Some(size)).map_err(Interrupted::Final)?;
+                    .ok_or_else(|| self.nonsense("a partial answer without a Content-Range"))?;
+                self.learn(response.headers(), Some(size))?;
                 if start > self.received {
-                    return Err(Interrupted::Final(self.nonsense("a partial answer that leaves out bytes")));
+                    return Err(self.nonsense("a partial answer that leaves out bytes"));
                 }
                 self.received - start
             }
-            503 | 429 => return Err(Interrupted::Lost(self.client.status_failure(response))),
-            _ => return Err(Interrupted::Final(self.status_failure(response))),
+            _ => return Err(self.status_failure(response)),
         };
+        if let Some(size) = self.size
+            && !self.is_expected
+        {
+            destination.expect(size.saturating_sub(self.received))?;
+            self.is_expected = true;
+        }
         self.receive(response, skip, destination)
     }
 
@@ -184,17 +187,17 @@ impl<'a> Download<'a> {
         response: Response<Body>,
         mut skip: u64,
         destination: &mut impl Destination,
-    ) -> Result<(), Interrupted> {
+    ) -> Result<(), Failure> {
         let mut body = response.into_body().into_reader();
         let mut chunk = vec![0; CHUNK];
         loop {
             let count = match body.read(&mut chunk) {
                 Ok(0) if self.size.is_some_and(|size| self.received < size) => {
-                    return Err(Interrupted::Lost(self.lost("the answer ended early")));
+                    return Err(self.lost("the answer ended early"));
                 }
                 Ok(0) => return Ok(()),
                 Ok(count) => count,
-                Err(error) => return Err(Interrupted::Lost(self.lost(&error.to_string()))),
+                Err(error) => return Err(self.lost(&error.to_string())),
             };
             let skipped = usize::try_from(skip).map_or(count, |skip| skip.min(count));
             skip -= skipped as u64;
@@ -202,10 +205,15 @@ impl<'a> Download<'a> {
             if bytes.is_empty() {
                 continue;
             }
-            if self.size.is_some_and(|size| size - self.received < bytes.len() as u64) {
-                return Err(Interrupted::Final(self.nonsense("more bytes than the blob has")));
+            // Without an announced size nothing else ends an answer that goes on and on.
+            let size_max = self.size.unwrap_or(self.size_max);
+            if size_max.saturating_sub(self.received) < bytes.len() as u64 {
+                return Err(match self.size {
+                    Some(_) => self.nonsense("more bytes than the blob has"),
+                    None => self.too_large("no end"),
+                });
             }
-            destination.write(bytes, self.received == 0).map_err(Interrupted::Final)?;
+            destination.write(bytes, self.received == 0)?;
             self.hasher.update(bytes);
             self.received += bytes.len() as u64;
             self.progress.add(bytes.len() as u64);
@@ -223,6 +231,9 @@ impl<'a> Download<'a> {
         if self.size.is_none()
             && let Some(size) = size
         {
+            if size > self.size_max {
+                return Err(self.too_large(&human_size(size)));
+            }
             self.size = Some(size);
             self.progress.set_total(size);
         }
@@ -257,9 +268,19 @@ impl<'a> Download<'a> {
         Failure::new(Exit::Failed, "protocol error", format!("{} sent {what}", self.client.base()))
     }
 
+    fn too_large(&self, size: &str) -> Failure {
+        let message = format!(
+            "blob {} is too large: {} announces {size}, and --max-size allows {}",
+            self.id,
+            self.client.base(),
+            human_size(self.size_max)
+        );
+        Failure::new(Exit::Failed, "blob too large", message)
+    }
+
     fn lost(&self, how: &str) -> Failure {
         let message = format!("the connection to {} was lost: {how}", self.client.base());
-        Failure::new(Exit::Unreachable, "connection lost", message)
+        Failure::passing(Exit::Unreachable, "connection lost", message)
     }
 
     /// The failure for a status; `HEAD` brings no message of the server, so the common one is made

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// What `--help` says about exit codes.
 pub const HELP: &str = "\
@@ -51,11 +52,18 @@ pub struct Failure {
     pub message: String,
     /// The status the server answered with.
     pub status: Option<u16>,
+    /// Another attempt may succeed, after this long at the earliest; `None` when it would not.
+    pub retry_after: Option<Duration>,
 }
 
 impl Failure {
     pub fn new(exit: Exit, error: &str, message: impl Into<String>) -> Self {
-        Self { exit, error: error.to_owned(), message: message.into(), status: None }
+        Self { exit, error: error.to_owned(), message: message.into(), status: None, retry_after: None }
+    }
+
+    /// The same, when another attempt may succeed.
+    pub fn passing(exit: Exit, error: &str, message: impl Into<String>) -> Self {
+        Self { retry_after: Some(Duration::ZERO), ..Self::new(exit, error, message) }
     }
 
     /// The command line or the configuration is wrong.

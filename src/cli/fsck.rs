@@ -16,7 +16,8 @@ use crate::text::printable;
 /// Verify every byte of a store while no server runs on it
 ///
 /// Reads every record against its checksums and every blob against its SHA-256. Changes nothing:
-/// what is damaged stays as it is. Exit code 0 means that all is sound, 5 that something is not.
+/// what is damaged stays as it is. Exit code 0 means that every blob is sound, also where damage was
+/// found that no blob needs; 5 that a blob is damaged, or that nobody can say what the damage hit.
 #[derive(Args)]
 #[command(after_help = "\
 Example:
@@ -29,6 +30,9 @@ pub struct Fsck {
     #[command(flatten)]
     output: Output,
 }
+
+/// Damaged blobs that the last line names.
+const SHOWN_MAX: usize = 10;
 
 /// One finding, as `--json` prints it.
 #[derive(Serialize, Default)]
@@ -43,6 +47,8 @@ struct FindingShape {
     length: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<String>,
+    /// No blob needs what is damaged.
+    harmless: bool,
     message: String,
 }
 
@@ -53,6 +59,8 @@ struct SummaryShape {
     blobs: u64,
     bytes_read: u64,
     findings: u64,
+    harmless: u64,
+    damaged_blobs: u64,
 }
 
 impl Fsck {
@@ -73,31 +81,55 @@ impl Fsck {
                 .await;
             (findings, done)
         })?;
-        for finding in &findings {
-            let shape = FindingShape::of(finding, &self.dirs);
-            output.result(&shape, || shape.to_text())?;
+        let shapes: Vec<FindingShape> = findings.iter().map(|finding| FindingShape::of(finding, &self.dirs)).collect();
+        for shape in &shapes {
+            output.result(shape, || shape.to_text())?;
         }
-        let summary = SummaryShape {
+        let summary = SummaryShape::of(&shapes, done);
+        output.result(&summary, || summary.to_text())?;
+        verdict(&shapes)
+    }
+}
+
+/// The failure that findings are, unless every blob is sound all the same.
+fn verdict(findings: &[FindingShape]) -> Result<(), Failure> {
+    if findings.iter().all(|finding| finding.harmless) {
+        return Ok(());
+    }
+    let damaged: Vec<&str> = findings.iter().filter_map(|finding| finding.id.as_deref()).collect();
+    let message = if damaged.is_empty() {
+        "damage where nobody can say what lay there; keep a copy of the data directories before anything else, and check the disk".to_owned()
+    } else {
+        let shown = damaged[..damaged.len().min(SHOWN_MAX)].join(", ");
+        let more = if damaged.len() > SHOWN_MAX { " and more, listed above" } else { "" };
+        format!(
+            "{} damaged: {shown}{more}; keep a copy of the data directories before anything else, and store them again from their source",
+            counted(damaged.len() as u64, "blob")
+        )
+    };
+    Err(Failure::new(Exit::Verification, "verification failed", message))
+}
+
+impl SummaryShape {
+    fn of(findings: &[FindingShape], done: CheckProgress) -> Self {
+        Self {
             segments: done.segments,
             blobs: done.blobs,
             bytes_read: done.bytes,
             findings: findings.len() as u64,
-        };
-        output.result(&summary, || summary.to_text())?;
-        if findings.is_empty() {
-            return Ok(());
+            harmless: findings.iter().filter(|finding| finding.harmless).count() as u64,
+            damaged_blobs: findings.iter().filter(|finding| finding.id.is_some()).count() as u64,
         }
-        let message = format!(
-            "{}; keep a copy of the data directories before anything else, and store damaged blobs again from their source",
-            counted(summary.findings, "finding")
-        );
-        Err(Failure::new(Exit::Verification, "verification failed", message))
     }
-}
 
-impl SummaryShape {
     fn to_text(&self) -> String {
-        let state = if self.findings == 0 { "all sound".to_owned() } else { counted(self.findings, "finding") };
+        let state = match self.findings {
+            0 => "all sound".to_owned(),
+            findings if findings == self.harmless => {
+                format!("{}, and no blob needs what is damaged", counted(findings, "finding"))
+            }
+            findings => format!("{}, {} damaged", counted(findings, "finding"), counted(self.damaged_blobs, "blob")),
+        };
         let (segments, blobs) = (counted(self.segments, "segment"), counted(self.blobs, "blob"));
         format!("{segments}, {blobs}, {} read: {state}\n", human_size(self.bytes_read))
     }
@@ -107,7 +139,8 @@ impl FindingShape {
     fn of(finding: &Finding, dirs: &[PathBuf]) -> Self {
         let file = |dir, segment| Some(segment_path(dirs, dir, segment).to_string_lossy().into_owned());
         match finding {
-            Finding::Segment { segment, dir, damage } => Self {
+            Finding::Segment { segment, dir, damage, is_sealed } => Self {
+                harmless: *is_sealed,
                 finding: "damage",
                 file: file(*dir, *segment),
                 offset: Some(damage.offset),
@@ -121,7 +154,9 @@ impl FindingShape {
                 message: format!("the file can't be read: {reason}"),
                 ..Self::default()
             },
+            // What it lists wrongly is found among the blobs.
             Finding::Footer { segment, dir } => Self {
+                harmless: true,
                 finding: "footer",
                 file: file(*dir, *segment),
                 message: "the footer lists other records than the segment holds".to_owned(),
@@ -148,7 +183,7 @@ impl FindingShape {
             text.push_str(id);
         }
         if let (Some(offset), Some(length)) = (self.offset, self.length) {
-            text.push_str(&format!(" at {offset}, {length} bytes"));
+            text.push_str(&format!(" at {offset}, {}", human_size(length)));
         }
         format!("{text}: {}\n", printable(&self.message))
     }
@@ -166,8 +201,8 @@ mod tests {
         let (segment, dir, id) = (SegmentId(0xab), 1, BlobId([0x11; 16]));
         for (finding, text) in [
             (
-                Finding::Segment { segment, dir, damage: Damage { offset: 4096, length: 512 } },
-                "damage      /b/segments/000000ab.seg at 4096, 512 bytes: the bytes fail their checksum\n".to_owned(),
+                Finding::Segment { segment, dir, damage: Damage { offset: 4096, length: 512 }, is_sealed: true },
+                "damage      /b/segments/000000ab.seg at 4096, 512 B: the bytes fail their checksum\n".to_owned(),
             ),
             (
                 Finding::Unreadable { segment, dir, reason: "I/O error".into() },
@@ -192,5 +227,30 @@ mod tests {
         ] {
             assert_eq!(FindingShape::of(&finding, &dirs).to_text(), text);
         }
+    }
+
+    #[test]
+    fn only_damage_that_no_blob_needs_is_no_failure() {
+        let dirs = [PathBuf::from("/a")];
+        let (segment, dir, damage) = (SegmentId(1), 0, Damage { offset: 4096, length: 512 });
+        let shapes = |findings: &[Finding]| -> Vec<FindingShape> {
+            findings.iter().map(|finding| FindingShape::of(finding, &dirs)).collect()
+        };
+        let harmless = [Finding::Segment { segment, dir, damage, is_sealed: true }, Finding::Footer { segment, dir }];
+        let harmless = shapes(&harmless);
+        assert_eq!(verdict(&harmless), Ok(()));
+        let summary = SummaryShape::of(&harmless, CheckProgress::default()).to_text();
+        assert!(summary.ends_with("2 findings, and no blob needs what is damaged\n"), "{summary}");
+        for unclear in [
+            Finding::Segment { segment, dir, damage, is_sealed: false },
+            Finding::Unreadable { segment, dir, reason: "I/O error".into() },
+        ] {
+            let failure = verdict(&shapes(&[unclear])).expect_err("nobody knows what lay there");
+            assert_eq!(failure.exit, Exit::Verification);
+        }
+        let blobs: Vec<Finding> =
+            (0..12).map(|byte| Finding::Blob { id: BlobId([byte; 16]), reason: "damaged".into() }).collect();
+        let message = verdict(&shapes(&blobs)).expect_err("damaged").message;
+        assert!(message.contains(&BlobId([0; 16]).to_string()) && message.contains("and more"), "{message}");
     }
 }

@@ -1,5 +1,7 @@
 //! `ls`: lists the ids of stored blobs.
 
+use std::num::NonZeroUsize;
+
 use clap::Args;
 use nabu_engine::types::BlobId;
 use serde::{Deserialize, Serialize};
@@ -7,19 +9,24 @@ use ureq::http::Method;
 
 use super::client::{ApiOptions, Client, json_of};
 use super::exit::{Exit, Failure};
-use super::output::Output;
+use super::output::{Output, human_size};
+use super::parallel;
+use super::stat::Facts;
+use crate::text::printable;
 
 /// The most ids of one request, by the API.
 const LIMIT_MAX: u16 = 10_000;
+/// Blobs that are asked about at once with `-l`.
+const ASKED_AT_ONCE: NonZeroUsize = NonZeroUsize::new(8).unwrap();
 
 /// List the ids of stored blobs, ascending
 ///
 /// Prints one page, one id a line. With --json a page is one object, {"ids", "next_cursor",
-/// "has_more"}.
+/// "has_more"}; with -l too, a blob is one, as `stat` prints it.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  nabu-store ls --limit 10
+  nabu-store ls -l --limit 10
   nabu-store ls --all | wc -l")]
 pub struct Ls {
     /// The most ids of a page, 1 to 10000 [default: 100, with --all 10000]
@@ -33,6 +40,10 @@ pub struct Ls {
     /// All pages, up to the end
     #[arg(long)]
     all: bool,
+
+    /// Size, age and labels of each blob, too: one request more for each
+    #[arg(long, short)]
+    long: bool,
 
     #[command(flatten)]
     api: ApiOptions,
@@ -57,6 +68,9 @@ impl Ls {
         let client = Client::new(&self.api)?;
         let limit = self.limit.unwrap_or(if self.all { LIMIT_MAX } else { 100 });
         let mut cursor = self.cursor;
+        if self.long && !self.output.json {
+            self.output.result(&(), || format!("{:<32}  {:>10}  {:<24}  LABELS\n", "ID", "SIZE", "CREATED"))?;
+        }
         loop {
             let path = match cursor {
                 None => format!("/v1/blobs?limit={limit}"),
@@ -66,7 +80,11 @@ impl Ls {
             let next = next_cursor(&page, cursor).map_err(|what| {
                 Failure::new(Exit::Failed, "protocol error", format!("{} answered {what}", client.base()))
             })?;
-            self.output.result(&page, || page.ids.iter().map(|id| format!("{id}\n")).collect())?;
+            if self.long {
+                self.print_facts(&client, &page)?;
+            } else {
+                self.output.result(&page, || page.ids.iter().map(|id| format!("{id}\n")).collect())?;
+            }
             match next {
                 None => return Ok(()),
                 Some(id) if !self.all => {
@@ -77,6 +95,31 @@ impl Ls {
             }
         }
     }
+}
+
+impl Ls {
+    fn print_facts(&self, client: &Client, page: &PageShape) -> Result<(), Failure> {
+        let facts = parallel::map(ASKED_AT_ONCE, &page.ids, |id| {
+            let id = id.parse().expect("checked with the page's cursor");
+            Facts::ask(client, &id)
+        });
+        for facts in facts {
+            match facts {
+                Ok(facts) => self.output.result(&facts, || line_of(&facts))?,
+                // Deleted since it was listed.
+                Err(failure) if failure.exit == Exit::NotFound => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn line_of(facts: &Facts) -> String {
+    let labels: Vec<String> = facts.labels.iter().map(|(key, value)| format!("{key}={}", printable(value))).collect();
+    let created = facts.created_at.as_deref().unwrap_or("unknown");
+    let line = format!("{}  {:>10}  {created:<24}  {}", facts.id, human_size(facts.size), labels.join(" "));
+    format!("{}\n", line.trim_end())
 }
 
 /// Where the next page starts. It must be after this one's start, or the listing would never end.

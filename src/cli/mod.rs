@@ -5,8 +5,11 @@
 //! (a store without a server), `output` (what is printed), `progress` (what a person sees
 //! meanwhile) and `exit` (how it ends).
 
+pub mod address;
 pub mod bench;
+pub mod blob_ref;
 pub mod client;
+mod debris;
 pub mod download;
 pub mod exit;
 pub mod fsck;
@@ -16,17 +19,22 @@ pub mod inspect;
 pub mod ls;
 pub mod offline;
 pub mod output;
+pub mod parallel;
+pub mod part;
 pub mod progress;
 pub mod put;
+pub mod retry;
 pub mod rm;
 mod setting_flags;
 pub mod start;
 pub mod stat;
 pub mod token;
+pub mod upload;
 
 use std::process::ExitCode;
 
-use clap::builder::Resettable;
+use clap::builder::{Resettable, StyledStr};
+use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use exit::Failure;
@@ -109,8 +117,32 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
     command.mut_args(without_empty_variable).mut_subcommands(without_empty_variables)
 }
 
+/// What other programs call what this one does, and the command for it.
+const OTHER_NAMES: [(&[&str], &str); 9] = [
+    (&["serve", "server", "run", "daemon"], "nabu-store start"),
+    (&["upload", "push", "add", "store", "cp"], "nabu-store put"),
+    (&["download", "pull", "fetch", "cat"], "nabu-store get"),
+    (&["delete", "del", "remove"], "nabu-store rm"),
+    (&["list", "dir"], "nabu-store ls"),
+    (&["info", "head", "show"], "nabu-store stat"),
+    (&["check", "verify", "scrub"], "nabu-store fsck"),
+    (&["benchmark", "load"], "nabu-store bench"),
+    (&["version"], "nabu-store --version"),
+];
+
+/// Names the right command where somebody took the name that another program has for it.
+fn with_tip(mut error: clap::Error) -> clap::Error {
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else { return error };
+    if let Some((_, command)) = OTHER_NAMES.iter().find(|(names, _)| names.contains(&word.as_str())) {
+        let tip = StyledStr::from(format!("use '{command}'"));
+        error.remove(ContextKind::SuggestedSubcommand);
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
+    }
+    error
+}
+
 fn parse() -> Result<Cli, clap::Error> {
-    let matches = without_empty_variables(Cli::command()).try_get_matches()?;
+    let matches = without_empty_variables(Cli::command()).try_get_matches().map_err(with_tip)?;
     Cli::from_arg_matches(&matches)
 }
 

@@ -1,11 +1,13 @@
 //! What commands print: results on standard output, everything else on standard error.
 
 use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
 
 use super::exit::Failure;
+pub use crate::text::human_size;
 
 /// How a command talks.
 #[derive(Args, Clone, Copy, Debug, Default)]
@@ -20,16 +22,15 @@ pub struct Output {
 }
 
 impl Output {
-    /// Whether somebody watches: a progress bar or a remark reaches a person and disturbs no
-    /// program.
+    /// Whether somebody watches: a progress bar reaches a person and disturbs no program.
     pub fn is_watched(self) -> bool {
         !self.json && !self.quiet && io::stderr().is_terminal()
     }
 
-    /// A remark for the person who watches, if there is one.
+    /// A line for a person, on standard error; also into a log, where nobody watches.
     pub fn remark(self, text: &str) {
-        if self.is_watched() {
-            eprintln!("{text}");
+        if !self.json && !self.quiet {
+            say(text);
         }
     }
 
@@ -59,13 +60,18 @@ impl Output {
                 #[serde(skip_serializing_if = "Option::is_none")]
                 status: Option<u16>,
             }
-            let Failure { exit, error, message, status } = failure;
+            let Failure { exit, error, message, status, retry_after: _ } = failure;
             let shape = Shape { error, message, exit_code: *exit as u8, status: *status };
-            eprintln!("{}", simd_json::to_string(&shape).expect("strings and numbers become JSON"));
+            say(&simd_json::to_string(&shape).expect("strings and numbers become JSON"));
         } else {
-            eprintln!("error: {}", failure.message);
+            say(&format!("error: {}", failure.message));
         }
     }
+}
+
+/// Writes a line to standard error. When nobody reads it any more, the work goes on all the same.
+pub fn say(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
 /// Writes all bytes to standard output and flushes it.
@@ -83,19 +89,11 @@ pub fn stdout_failure(error: &io::Error) -> Failure {
     }
 }
 
-/// A size for people: `0 B`, `1023 B`, `1.5 KiB`, `3.0 GiB`.
-pub fn human_size(bytes: u64) -> String {
-    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
-    let mut value = bytes as f64 / 1024.0;
-    let mut unit = 0;
-    while value >= 1023.95 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    format!("{value:.1} {}", UNITS[unit])
+/// A size, and how fast that many bytes came or went: `3.0 GiB in 1.5 s, 2.0 GiB/s`.
+pub fn human_speed(bytes: u64, time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    let speed = human_size((bytes as f64 / seconds.max(1e-3)) as u64);
+    format!("{} in {seconds:.1} s, {speed}/s", human_size(bytes))
 }
 
 /// A count with its noun: `1 blob`, `2 blobs`.
@@ -135,21 +133,6 @@ fn date_of(days: u64) -> (u64, u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_for_people_have_one_decimal_and_carry_into_the_next_unit() {
-        for (bytes, text) in [
-            (0, "0 B"),
-            (1023, "1023 B"),
-            (1024, "1.0 KiB"),
-            (1536, "1.5 KiB"),
-            ((1 << 20) - 1, "1.0 MiB"),
-            (3 << 30, "3.0 GiB"),
-            (u64::MAX, "16.0 EiB"),
-        ] {
-            assert_eq!(human_size(bytes), text);
-        }
-    }
 
     #[test]
     fn times_are_utc_with_leap_years() {

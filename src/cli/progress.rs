@@ -1,8 +1,8 @@
-//! A progress bar on standard error, for a person who watches; nothing at all otherwise.
+//! A progress bar on standard error, for a person who watches; without one only remarks.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::output::Output;
+use super::output::{Output, say};
 
 /// The bar's redraws a second.
 const REDRAWS_PER_SECOND: u8 = 10;
@@ -14,17 +14,18 @@ const WITHOUT_TOTAL: &str = "{msg} {spinner}  {binary_bytes}  {binary_bytes_per_
 /// How far a transfer is.
 pub struct Progress {
     bar: ProgressBar,
+    output: Output,
 }
 
 impl Progress {
     /// `total` bytes when they are known.
     pub fn new(output: Output, verb: &'static str, total: Option<u64>) -> Self {
         if !output.is_watched() {
-            return Self { bar: ProgressBar::hidden() };
+            return Self { bar: ProgressBar::hidden(), output };
         }
         let target = ProgressDrawTarget::stderr_with_hz(REDRAWS_PER_SECOND);
         let bar = ProgressBar::with_draw_target(None, target).with_style(style(WITHOUT_TOTAL)).with_message(verb);
-        let progress = Self { bar };
+        let progress = Self { bar, output };
         if let Some(total) = total {
             progress.set_total(total);
         }
@@ -48,11 +49,18 @@ impl Progress {
         self.bar.inc(bytes);
     }
 
-    /// A line above the bar.
+    /// Takes bytes back: they are sent again.
+    pub fn take_back(&self, bytes: u64) {
+        self.bar.dec(bytes);
+    }
+
+    /// A line above the bar, or for whoever reads standard error where there is none.
     pub fn remark(&self, text: &str) {
         // Asked before, because the bar is locked while it is suspended.
-        if !self.bar.is_hidden() {
-            self.bar.suspend(|| eprintln!("{text}"));
+        if self.bar.is_hidden() {
+            self.output.remark(text);
+        } else {
+            self.bar.suspend(|| say(text));
         }
     }
 

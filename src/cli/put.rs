@@ -1,62 +1,83 @@
-//! `put`: stores a file or standard input, and checks that the server stored what was sent.
+//! `put`: stores files or standard input, and checks that the server stored what was sent.
 
-use std::fs::File;
-use std::io::{self, Read, Seek};
-use std::path::PathBuf;
+use std::fs;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
-use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{Args, ValueHint};
 use nabu_cluster::policy::Policy;
-use nabu_engine::types::{BlobId, ContentHash};
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
-use ureq::SendBody;
-use ureq::http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
-use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method};
+use serde::Serialize;
+use ureq::http::header::CONTENT_TYPE;
+use ureq::http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::client::{ApiOptions, Client, json_of};
+use super::client::{ApiOptions, Client};
 use super::exit::{Exit, Failure};
-use super::output::{Output, human_size};
+use super::output::{Output, counted, human_size, human_speed};
+use super::parallel;
 use super::progress::Progress;
+use super::retry::{Retry, RetryOptions};
+use super::upload::{Stored, Upload};
+use crate::text::printable;
 
-/// Above this many bytes the server is asked before the content is sent, so that a refusal costs no
-/// transfer.
-const EXPECT_SIZE_MIN: u64 = 1 << 20;
-/// Bytes read at once when a file is hashed ahead.
-const HASH_CHUNK: usize = 1 << 20;
+/// The most files of one command.
+const FILES_MAX: usize = 100_000;
+/// Files that may be sent at once.
+const JOBS_MAX: u16 = 64;
 
-/// Store a file, or standard input
+/// Store files, all files of directories, or standard input
 ///
-/// Prints the blob's id. The content is hashed while it is sent, and the id that the server answers
-/// must be the one of these bytes. Storing the same content again is no error, and stores nothing
-/// twice.
+/// Prints the blob's id; of several files a table, when all are done. The content is hashed while it
+/// is sent, and the id that the server answers must be the one of these bytes. Storing the same
+/// content again is no error, and stores nothing twice; labels are added to those that are there.
+///
+/// A file is sent again after a lost connection. Standard input can't be, once its first byte was
+/// read.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   nabu-store put model.safetensors --label model=llama3
-  tar c weights | nabu-store put - --policy replica3")]
+  nabu-store put weights/ tokenizer.json
+  tar c weights | nabu-store put -")]
 pub struct Put {
-    /// The file; - is standard input
-    #[arg(value_name = "FILE|-")]
-    file: PathBuf,
+    /// A file, or a directory for all the files in it and below; - is standard input
+    #[arg(required = true, value_name = "FILE|DIR|-", value_hint = ValueHint::AnyPath)]
+    files: Vec<PathBuf>,
 
     /// Copies or shards: none, replica2, replica3, ec42, ec82, or 0 to 5. Without it the server
     /// decides
-    #[arg(long, value_name = "POLICY")]
+    #[arg(long, value_name = "POLICY", value_parser = policy_parser(), hide_possible_values = true, ignore_case = true)]
     policy: Option<Policy>,
 
-    /// A label, kept with the blob; may be repeated
+    /// A label, kept with each blob; may be repeated
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = Label::parse)]
     labels: Vec<Label>,
 
-    /// Hash the file before it is sent, too, so that the server refuses bytes damaged on the way
+    /// Hash each file before it is sent, too, so that the server refuses bytes damaged on the way
     /// instead of storing them
     #[arg(long)]
     digest: bool,
 
+    /// Files that are sent at once
+    #[arg(long, short, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=i64::from(JOBS_MAX)))]
+    jobs: u16,
+
+    #[command(flatten)]
+    retry: RetryOptions,
     #[command(flatten)]
     api: ApiOptions,
     #[command(flatten)]
     output: Output,
+}
+
+/// The names of the policies, for completion, and their numbers.
+fn policy_parser() -> impl TypedValueParser<Value = Policy> {
+    let names = Policy::ALL.iter().map(|policy| PossibleValue::new(policy.name().to_ascii_lowercase()));
+    let numbers = Policy::ALL.iter().map(|policy| PossibleValue::new(policy.number().to_string()).hide(true));
+    let values: Vec<PossibleValue> = names.chain(numbers).collect();
+    PossibleValuesParser::new(values).try_map(|text| text.parse::<Policy>())
 }
 
 /// A label as it travels: both parts fit in a header.
@@ -83,21 +104,23 @@ impl Label {
     }
 }
 
-/// What the server answers.
-#[derive(Deserialize)]
-struct StoredShape {
-    id: String,
-    size: u64,
-}
-
-/// What `--json` prints.
+/// What `--json` prints for each content.
 #[derive(Serialize)]
 struct ResultShape<'a> {
-    id: &'a str,
+    id: String,
     size: u64,
     sha256: String,
     /// False when the content was there already.
     created: bool,
+    /// Absent for standard input.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<&'a str>,
+}
+
+/// A file of many.
+struct Item {
+    path: PathBuf,
+    size: u64,
 }
 
 impl Put {
@@ -107,74 +130,104 @@ impl Put {
 
     pub fn run(self) -> Result<(), Failure> {
         let client = Client::new(&self.api)?;
-        let (mut source, length) = self.open()?;
-        let headers = self.headers(&mut source, length)?;
-        let progress = Progress::new(self.output, "storing", length);
-        let mut content = Content { source, length, sent: 0, hasher: Sha256::new(), error: None, progress };
-
-        let answer = client.send(Method::POST, "/v1/blobs", headers, SendBody::from_reader(&mut content));
-        if let Some(error) = content.error {
-            // The request broke because the file did.
-            return Err(Failure::io(format_args!("cannot read {}", self.file.display()), &error));
+        let headers = self.headers()?;
+        match &self.files[..] {
+            [file] if !file.is_dir() => self.store_one(&client, &headers, file),
+            files => self.store_many(&client, &headers, &collect(files, self.output)?),
         }
-        let response = answer?;
-        if !response.status().is_success() {
-            let mut failure = client.status_failure(response);
-            if failure.status == Some(422) && self.digest {
-                failure.exit = Exit::Verification;
+    }
+
+    fn store_one(&self, client: &Client, headers: &HeaderMap, file: &Path) -> Result<(), Failure> {
+        let since = Instant::now();
+        let upload = Upload::open(client, file)?;
+        let progress = Progress::new(self.output, "storing", upload.length);
+        let stored = self.store(upload, headers, &progress)?;
+        drop(progress);
+        let what = if stored.created { "stored" } else { "stored already" };
+        self.output.remark(&format!("{what}: {}", human_speed(stored.size, since.elapsed())));
+        self.output.result(&shape(&stored, file), || format!("{}\n", stored.id))
+    }
+
+    /// Each file, also when one before it fails; the exit code is the first failure's.
+    fn store_many(&self, client: &Client, headers: &HeaderMap, items: &[Item]) -> Result<(), Failure> {
+        let since = Instant::now();
+        let total = items.iter().map(|item| item.size).sum();
+        let progress = Progress::new(self.output, "storing", Some(total));
+        let is_hopeless = AtomicBool::new(false);
+        let jobs = NonZeroUsize::new(usize::from(self.jobs)).expect("1 at least");
+        let results = parallel::map(jobs, items, |item| {
+            if is_hopeless.load(Ordering::Relaxed) {
+                return None;
             }
-            return Err(failure);
+            let stored = Upload::open(client, &item.path).and_then(|upload| self.store(upload, headers, &progress));
+            let printed = stored.and_then(|stored| {
+                if self.output.json {
+                    self.output.result(&shape(&stored, &item.path), String::new)?;
+                }
+                Ok(stored)
+            });
+            // The next one would fail alike.
+            if let Err(failure) = &printed
+                && matches!(failure.exit, Exit::Unreachable | Exit::Denied | Exit::NoSpace)
+            {
+                is_hopeless.store(true, Ordering::Relaxed);
+            }
+            Some(printed)
+        });
+        drop(progress);
+        let mut table = Table::default();
+        let (mut failures, mut skipped) = (Vec::new(), 0);
+        for (item, result) in items.iter().zip(results) {
+            match result {
+                Some(Ok(stored)) => table.add(&stored, &item.path),
+                Some(Err(failure)) => failures.push(Failure {
+                    message: format!("{}: {}", printable(&item.path.to_string_lossy()), failure.message),
+                    ..failure
+                }),
+                None => skipped += 1,
+            }
         }
-        let created = response.status().as_u16() == 201;
-        let stored: StoredShape = json_of(response)?;
-        let hash = ContentHash(content.hasher.finalize().into());
-        let id = BlobId::of(&hash).to_string();
-        if stored.id != id || stored.size != content.sent {
-            return Err(Failure::new(
-                Exit::Verification,
-                "wrong content stored",
-                format!(
-                    "{} bytes with the id {id} were sent, but the server stored {} bytes as {:?}: the content was damaged on its way; \
-                     delete that blob and try again",
-                    content.sent, stored.size, stored.id
-                ),
-            ));
+        if !self.output.json {
+            self.output.result(&(), || table.text)?;
         }
-        drop(content.progress);
-        let what = if created { "stored" } else { "stored already" };
-        self.output.remark(&format!("{what}: {}", human_size(stored.size)));
-        let shape = ResultShape { id: &id, size: stored.size, sha256: hash.to_hex(), created };
-        self.output.result(&shape, || format!("{id}\n"))
+        self.output.remark(&format!(
+            "{}: {}, {}",
+            counted(table.stored, "file"),
+            human_speed(table.bytes, since.elapsed()),
+            counted(table.created, "new blob")
+        ));
+        let mut failures = failures.into_iter();
+        let Some(mut first) = failures.next() else { return Ok(()) };
+        for further in failures {
+            self.output.failure(&further);
+        }
+        if skipped > 0 {
+            first.message.push_str(&format!("; {} not tried", counted(skipped, "file")));
+        }
+        Err(first)
     }
 
-    /// The content, and its length where that is known ahead.
-    fn open(&self) -> Result<(Source, Option<u64>), Failure> {
-        if self.file.as_os_str() == "-" {
-            return Ok((Source::Stdin(io::stdin().lock()), None));
+    fn store(&self, mut upload: Upload<'_>, headers: &HeaderMap, progress: &Progress) -> Result<Stored, Failure> {
+        let mut own = None;
+        if self.digest {
+            let hash = upload.hash_ahead(&Progress::new(self.output, "hashing", upload.length))?;
+            let value = HeaderValue::from_str(&hash.to_hex()).expect("hexadecimal fits in a header");
+            own = Some(headers.clone()).map(|mut headers| {
+                headers.insert("x-nabu-content-sha256", value);
+                headers
+            });
         }
-        let name = self.file.display();
-        let file = File::open(&self.file).map_err(|error| Failure::io(format_args!("cannot open {name}"), &error))?;
-        let metadata = file.metadata().map_err(|error| Failure::io(format_args!("cannot read {name}"), &error))?;
-        if metadata.is_dir() {
-            return Err(Failure::usage(format!(
-                "{name} is a directory; a blob is one file, so pack it: tar c {name} | nabu-store put -"
-            )));
-        }
-        // A pipe or a device has no length to promise, and the files of /proc say 0 whatever they
-        // hold.
-        let length = Some(metadata.len()).filter(|length| metadata.is_file() && *length > 0);
-        Ok((Source::File(file), length))
+        let sent = upload.send(own.as_ref().unwrap_or(headers), progress, &mut Retry::new(self.retry));
+        sent.map_err(|failure| match failure.status {
+            Some(422) if self.digest => Failure { exit: Exit::Verification, ..failure },
+            _ => failure,
+        })
     }
 
-    fn headers(&self, source: &mut Source, length: Option<u64>) -> Result<HeaderMap, Failure> {
+    /// The fields that every upload has.
+    fn headers(&self) -> Result<HeaderMap, Failure> {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-        if let Some(length) = length {
-            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-        }
-        if length.is_none_or(|length| length >= EXPECT_SIZE_MIN) {
-            headers.insert(EXPECT, HeaderValue::from_static("100-continue"));
-        }
         if let Some(policy) = self.policy {
             headers.insert("x-nabu-policy", HeaderValue::from(u16::from(policy.number())));
         }
@@ -184,92 +237,82 @@ impl Put {
                 return Err(Failure::usage(format!("--label {key}: is there twice; the case of a key doesn't count")));
             }
         }
-        if self.digest {
-            let file = match source {
-                Source::File(file) if file.metadata().is_ok_and(|metadata| metadata.is_file()) => file,
-                _ => return Err(Failure::usage("--digest reads the content twice, so it needs a file")),
-            };
-            let hash = self.hash_ahead(file, length)?;
-            let value = HeaderValue::from_str(&hash.to_hex()).expect("hexadecimal fits in a header");
-            headers.insert("x-nabu-content-sha256", value);
-        }
         Ok(headers)
     }
+}
 
-    fn hash_ahead(&self, file: &mut File, length: Option<u64>) -> Result<ContentHash, Failure> {
-        let progress = Progress::new(self.output, "hashing", length);
-        let failure = |error| Failure::io(format_args!("cannot read {}", self.file.display()), &error);
-        let mut hasher = Sha256::new();
-        let mut chunk = vec![0; HASH_CHUNK];
-        loop {
-            let count = file.read(&mut chunk).map_err(failure)?;
-            if count == 0 {
-                break;
+fn shape<'a>(stored: &Stored, file: &'a Path) -> ResultShape<'a> {
+    ResultShape {
+        id: stored.id.to_string(),
+        size: stored.size,
+        sha256: stored.hash.to_hex(),
+        created: stored.created,
+        file: file.to_str().filter(|name| *name != "-"),
+    }
+}
+
+/// What was stored, a line each.
+#[derive(Default)]
+struct Table {
+    text: String,
+    stored: u64,
+    created: u64,
+    bytes: u64,
+}
+
+impl Table {
+    fn add(&mut self, stored: &Stored, file: &Path) {
+        if self.text.is_empty() {
+            self.text = format!("{:<32}  {:>10}  {:<5}  FILE\n", "ID", "SIZE", "STATE");
+        }
+        let state = if stored.created { "new" } else { "there" };
+        let (size, file) = (human_size(stored.size), file.to_string_lossy());
+        self.text.push_str(&format!("{}  {size:>10}  {state:<5}  {}\n", stored.id, printable(&file)));
+        self.stored += 1;
+        self.created += u64::from(stored.created);
+        self.bytes += stored.size;
+    }
+}
+
+/// The files that were named, and those of the directories among them, by name. A link to a
+/// directory is not followed: it could lead in a circle.
+fn collect(named: &[PathBuf], output: Output) -> Result<Vec<Item>, Failure> {
+    let mut items = Vec::new();
+    for path in named {
+        if path.as_os_str() == "-" {
+            return Err(Failure::usage("standard input (-) is stored alone: it has no name to tell it by"));
+        }
+        let failure = |error| Failure::io(format_args!("cannot read {}", path.display()), &error);
+        let mut directories = Vec::new();
+        let metadata = fs::metadata(path).map_err(failure)?;
+        if metadata.is_dir() {
+            directories.push(path.clone());
+        } else {
+            items.push(Item { path: path.clone(), size: metadata.len() });
+        }
+        while let Some(directory) = directories.pop() {
+            let failure = |error| Failure::io(format_args!("cannot read {}", directory.display()), &error);
+            for entry in fs::read_dir(&directory).map_err(failure)? {
+                let entry = entry.map_err(failure)?;
+                let path = entry.path();
+                let is_link = entry.file_type().map_err(failure)?.is_symlink();
+                match fs::metadata(&path) {
+                    Ok(metadata) if metadata.is_file() => items.push(Item { path, size: metadata.len() }),
+                    Ok(metadata) if metadata.is_dir() && !is_link => directories.push(path),
+                    _ => output.remark(&format!("{} is left out: it is no file", printable(&path.to_string_lossy()))),
+                }
+                if items.len() > FILES_MAX {
+                    return Err(Failure::usage(format!("there are more than {FILES_MAX} files; store them in parts")));
+                }
             }
-            hasher.update(&chunk[..count]);
-            progress.add(count as u64);
-        }
-        file.rewind().map_err(failure)?;
-        Ok(ContentHash(hasher.finalize().into()))
-    }
-}
-
-enum Source {
-    File(File),
-    Stdin(io::StdinLock<'static>),
-}
-
-impl Read for Source {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::File(file) => file.read(buffer),
-            Self::Stdin(stdin) => stdin.read(buffer),
         }
     }
-}
-
-/// The content on its way: hashes what passes, and holds the file to the length that was promised
-/// for it.
-struct Content {
-    source: Source,
-    length: Option<u64>,
-    sent: u64,
-    hasher: Sha256,
-    error: Option<io::Error>,
-    progress: Progress,
-}
-
-impl Content {
-    fn read_source(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let rest = self.length.map_or(u64::MAX, |length| length - self.sent);
-        let room = usize::try_from(rest).map_or(buffer.len(), |rest| rest.min(buffer.len()));
-        if room == 0 {
-            return Ok(0);
-        }
-        let count = loop {
-            match self.source.read(&mut buffer[..room]) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => break other?,
-            }
-        };
-        if count == 0 && self.length.is_some() {
-            return Err(io::Error::other(format!("it became shorter while it was read, {} bytes", self.sent)));
-        }
-        self.hasher.update(&buffer[..count]);
-        self.sent += count as u64;
-        self.progress.add(count as u64);
-        Ok(count)
+    items.sort_by(|one, other| one.path.cmp(&other.path));
+    items.dedup_by(|one, other| one.path == other.path);
+    if items.is_empty() {
+        return Err(Failure::usage("there is no file in what was named"));
     }
-}
-
-impl Read for Content {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.read_source(buffer).map_err(|error| {
-            let copy = io::Error::new(error.kind(), error.to_string());
-            self.error = Some(error);
-            copy
-        })
-    }
+    Ok(items)
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! `rm`: deletes blobs.
 
 use clap::Args;
-use nabu_engine::types::BlobId;
 use serde::Serialize;
 use ureq::http::Method;
 
+use super::blob_ref::BlobRef;
 use super::client::{ApiOptions, Client};
 use super::exit::{Exit, Failure};
 use super::output::Output;
@@ -15,9 +15,9 @@ use super::output::Output;
 /// failure's.
 #[derive(Args)]
 pub struct Rm {
-    /// The blobs' ids: 32 hexadecimal characters each
+    /// The blobs: each by its id, the first 6 or more characters of the id, or its SHA-256
     #[arg(required = true, value_name = "ID")]
-    ids: Vec<BlobId>,
+    blobs: Vec<BlobRef>,
 
     #[command(flatten)]
     api: ApiOptions,
@@ -40,14 +40,18 @@ impl Rm {
     pub fn run(self) -> Result<(), Failure> {
         let client = Client::new(&self.api)?;
         let mut failures = Vec::new();
-        for id in &self.ids {
-            match client.ask(Method::DELETE, &format!("/v1/blobs/{id}")) {
-                Ok(_) => {
+        for blob in &self.blobs {
+            let deleted = blob.resolve(&client).and_then(|id| {
+                client.ask(Method::DELETE, &format!("/v1/blobs/{id}"))?;
+                Ok(id)
+            });
+            match deleted {
+                Ok(id) => {
                     let shape = ResultShape { id: id.to_string(), deleted: true };
                     self.output.result(&shape, || format!("{id}\n"))?;
                 }
                 // The next one would wait for the same server.
-                Err(failure) if matches!(failure.exit, Exit::Unreachable | Exit::Denied | Exit::Usage) => {
+                Err(failure) if matches!(failure.exit, Exit::Unreachable | Exit::Denied) => {
                     failures.push(failure);
                     break;
                 }

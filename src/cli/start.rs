@@ -4,7 +4,7 @@
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -17,6 +17,7 @@ use crate::node::Security;
 use crate::node::lock::{DirectoryLocks, answered};
 use crate::private_file::{refuse_if_foreign, shell_word};
 
+use super::debris::Before;
 use super::exit::{Exit, Failure};
 use super::setting_flags::SettingFlags;
 use super::token::random_token;
@@ -59,11 +60,34 @@ impl Start {
         for setting in &config.effective {
             tracing::debug!("{setting}");
         }
-        let tokens = prepare(&config)?;
-        let security = Security::load(&config, tokens)
-            .map_err(|message| Failure::new(Exit::Usage, "invalid configuration", message))?;
-        crate::node::run(config, security).map_err(|message| Failure::new(Exit::Failed, "server failed", message))
+        let timeout = Duration::from_millis(config.limits.disk_timeout_ms);
+        let before = look_before(&config, timeout)?;
+        let result = serve(config);
+        if result.is_err() {
+            for (dir, before) in before {
+                // A disk that doesn't answer keeps what is on it.
+                let _ = within(&dir, timeout, move |_| {
+                    before.restore(timeout);
+                    Ok(())
+                });
+            }
+        }
+        result
     }
+}
+
+fn serve(config: Config) -> Result<(), Failure> {
+    let tokens = prepare(&config)?;
+    let security = Security::load(&config, tokens)
+        .map_err(|message| Failure::new(Exit::Usage, "invalid configuration", message))?;
+    crate::node::run(config, security).map_err(|message| Failure::new(Exit::Failed, "server failed", message))
+}
+
+/// How the directories are before anything is made in them.
+fn look_before(config: &Config, timeout: Duration) -> Result<Vec<(PathBuf, Before)>, Failure> {
+    // One that is missing is not made, and none without a store gets a lock.
+    let dirs = if config.on_missing == Missing::Serve { &[][..] } else { &config.data };
+    dirs.iter().map(|dir| within(dir, timeout, |dir| Ok((dir.to_owned(), Before::of(dir))))).collect()
 }
 
 /// Makes the data directories and reads the tokens.

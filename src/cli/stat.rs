@@ -8,6 +8,7 @@ use nabu_engine::types::BlobId;
 use serde::Serialize;
 use ureq::http::{HeaderMap, Method};
 
+use super::blob_ref::BlobRef;
 use super::client::{ApiOptions, Client, etag_hash, header_number};
 use super::exit::{Exit, Failure};
 use super::output::{Output, human_size, rfc3339};
@@ -16,8 +17,9 @@ use crate::text::printable;
 /// Show size, hash, age, policy and labels of a blob
 #[derive(Args)]
 pub struct Stat {
-    /// The blob's id: 32 hexadecimal characters
-    id: BlobId,
+    /// The blob: its id, the first 6 or more characters of the id, or its SHA-256
+    #[arg(value_name = "ID")]
+    blob: BlobRef,
 
     #[command(flatten)]
     api: ApiOptions,
@@ -27,14 +29,14 @@ pub struct Stat {
 
 /// What is known, and what `--json` prints.
 #[derive(Serialize, PartialEq, Debug)]
-struct Facts {
-    id: String,
-    size: u64,
+pub struct Facts {
+    pub id: String,
+    pub size: u64,
     sha256: Option<String>,
     created_at_ns: Option<u64>,
-    created_at: Option<String>,
+    pub created_at: Option<String>,
     policy: Option<String>,
-    labels: BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
 }
 
 impl Stat {
@@ -44,22 +46,27 @@ impl Stat {
 
     pub fn run(self) -> Result<(), Failure> {
         let client = Client::new(&self.api)?;
-        let response = client.send(Method::HEAD, &format!("/v1/blobs/{}", self.id), HeaderMap::new(), ())?;
-        if response.status().as_u16() == 404 {
-            let message = format!("blob {} not found on {}", self.id, client.base());
-            return Err(Failure { status: Some(404), ..Failure::new(Exit::NotFound, "blob not found", message) });
-        }
-        if !response.status().is_success() {
-            return Err(client.status_failure(response));
-        }
-        let facts = Facts::of(&self.id, response.headers()).ok_or_else(|| {
-            Failure::new(Exit::Failed, "protocol error", format!("{} answered without a size", client.base()))
-        })?;
+        let facts = Facts::ask(&client, &self.blob.resolve(&client)?)?;
         self.output.result(&facts, || facts.to_text())
     }
 }
 
 impl Facts {
+    /// Asks the server.
+    pub fn ask(client: &Client, id: &BlobId) -> Result<Self, Failure> {
+        let response = client.send(Method::HEAD, &format!("/v1/blobs/{id}"), HeaderMap::new(), ())?;
+        if response.status().as_u16() == 404 {
+            let message = format!("blob {id} not found on {}", client.base());
+            return Err(Failure { status: Some(404), ..Failure::new(Exit::NotFound, "blob not found", message) });
+        }
+        if !response.status().is_success() {
+            return Err(client.status_failure(response));
+        }
+        Self::of(id, response.headers()).ok_or_else(|| {
+            Failure::new(Exit::Failed, "protocol error", format!("{} answered without a size", client.base()))
+        })
+    }
+
     fn of(id: &BlobId, headers: &HeaderMap) -> Option<Self> {
         let size = header_number(headers, "x-nabu-blob-size").or_else(|| header_number(headers, "content-length"))?;
         let created_at_ns = header_number(headers, "x-nabu-created-at");

@@ -1,5 +1,6 @@
 //! `token`: makes tokens. Also where `start` takes its first one from.
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
@@ -34,7 +35,7 @@ Example:
   nabu-store token new --role write --name ci")]
 struct New {
     /// What the token may do: metrics, read, write or admin; each includes the ones before
-    #[arg(long, value_name = "ROLE", value_parser = |text: &str| text.parse::<Role>())]
+    #[arg(long, value_name = "ROLE", value_parser = role_parser(), hide_possible_values = true)]
     role: Role,
 
     /// The name it goes by in the logs: one word
@@ -44,6 +45,11 @@ struct New {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+}
+
+/// The names of the roles, for completion.
+fn role_parser() -> impl TypedValueParser<Value = Role> {
+    PossibleValuesParser::new(Role::ALL.map(Role::name)).try_map(|text| text.parse::<Role>())
 }
 
 /// What `--json` prints.

@@ -5,6 +5,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 use crate::private_file::refuse_if_foreign;
 
 /// The file in a data directory that is locked. It stays there, and what it holds means nothing.
-const LOCK_FILE: &str = "lock";
+pub const LOCK_FILE: &str = "lock";
 /// After a process was killed the kernel may hold its files for a moment longer, until its rings
 /// are gone.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
@@ -118,7 +119,13 @@ fn lock(directory: &Path, deadline: Instant) -> Result<File, String> {
         )
     })?;
     refuse_if_foreign(&path).map_err(|error| format!("{} is refused: {error}", path.display()))?;
-    take(file, directory, deadline)
+    let file = take(file, directory, deadline)?;
+    // A start that failed takes its lock away with it: a lock on a file without a name locks nobody
+    // out.
+    match file.metadata().map(|metadata| metadata.nlink()) {
+        Ok(0) if Instant::now() < deadline => lock(directory, deadline),
+        _ => Ok(file),
+    }
 }
 
 fn take(file: File, directory: &Path, deadline: Instant) -> Result<File, String> {

@@ -290,3 +290,62 @@ fn an_expectation_is_met_only_where_the_body_is_wanted() {
     connection.send(&unknown.head_bytes()).unwrap();
     assert_eq!(connection.head().unwrap().status, 417);
 }
+
+#[test]
+fn labels_of_content_that_is_stored_again_are_added_and_bounded_as_those_of_one_upload() {
+    let (server, _data) = start();
+    let body = content(11, 100_000);
+    let put = |labels: &[(&str, &str)]| {
+        let request = labels.iter().fold(Request::upload(&body), |request, (name, value)| {
+            request.field(&format!("X-Nabu-Label-{name}"), value)
+        });
+        server.exchange(&request.token(WRITE_TOKEN))
+    };
+    let stat =
+        || server.exchange(&Request::new("HEAD", &format!("/v1/blobs/{}", id_of(&body))).token(READ_TOKEN)).expect(200);
+    put(&[("model", "llama"), ("env", "test")]).expect(201);
+    let created_at = stat().field("X-Nabu-Created-At").expect("always there").to_owned();
+    put(&[("env", "prod"), ("shard", "1")]).expect(200);
+    put(&[]).expect(200);
+    let text = format!(r#"{{"data":"{}","labels":{{"by":"json"}}}}"#, base64(&body));
+    server.exchange(&Request::json("/v1/blobs", &text).token(WRITE_TOKEN)).expect(200);
+    let expect_all = || {
+        let all = stat();
+        for (name, value) in [("model", "llama"), ("env", "prod"), ("shard", "1"), ("by", "json")] {
+            assert_eq!(all.field(&format!("X-Nabu-Label-{name}")), Some(value), "{name}");
+        }
+        assert_eq!(all.field("X-Nabu-Created-At"), Some(&*created_at), "it is the blob that it was");
+    };
+    expect_all();
+    let names: Vec<String> = (0..64).map(|number| format!("n{number}")).collect();
+    let many: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "")).collect();
+    let message = put(&many).expect_error(422, "too many labels");
+    assert!(message.contains(&id_of(&body)) && message.contains("64"), "{message}");
+    expect_all();
+    assert!(server.get(&id_of(&body)).expect(200).body == body);
+}
+
+#[test]
+fn an_announced_length_that_cannot_fit_is_507_before_a_byte_is_asked_for() {
+    let (server, data) = start();
+    let size = nabu_engine::store::BLOB_SIZE_MAX;
+    if nabu_engine::ring::sys::space(data.path()).is_ok_and(|space| space.available >= size) {
+        println!("SKIPPED: the disk has room for the largest blob there may be");
+        return;
+    }
+    let head = format!(
+        "POST /v1/blobs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {WRITE_TOKEN}\r\nContent-Type: application/octet-stream\r\n\
+         Content-Length: {size}\r\nExpect: 100-continue\r\n\r\n"
+    );
+    let mut connection = server.connect();
+    connection.send(head.as_bytes()).expect("sent");
+    let response = connection.response(false).expect("an answer");
+    let message = response.expect_error(507, "insufficient storage");
+    assert!(message.contains("5.0 TiB can't fit") && message.contains("iB are free"), "{message}");
+    // What fits is asked for as ever.
+    let body = content(12, 3 << 20);
+    let request = Request::upload(&body).field("Expect", "100-continue").token(WRITE_TOKEN);
+    let mut connection = server.connect();
+    connection.send(&request.head_bytes()).expect("sent");
+    assert_eq!(connection.head().expect("an answer").status, 100);
+}

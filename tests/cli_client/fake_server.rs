@@ -53,7 +53,13 @@ impl FakeServer {
     }
 
     pub fn with_stages(script: impl Fn(usize, &Request, Stage) -> Option<Vec<u8>> + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        Self::on(TcpListener::bind("127.0.0.1:0").expect("a free port"), script)
+    }
+
+    pub fn on(
+        listener: TcpListener,
+        script: impl Fn(usize, &Request, Stage) -> Option<Vec<u8>> + Send + Sync + 'static,
+    ) -> Self {
         let address = listener.local_addr().expect("bound");
         let requests = Arc::new(Mutex::new(Vec::new()));
         let is_stopping = Arc::new(AtomicBool::new(false));
@@ -69,6 +75,10 @@ impl FakeServer {
             }
         });
         Self { address, requests, is_stopping, thread: Some(thread) }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.address.port()
     }
 
     pub fn url(&self) -> String {

@@ -1,6 +1,9 @@
 //! `get`: resumption, verification, and what is left behind.
 
 use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
 
 use super::*;
 
@@ -154,21 +157,190 @@ fn get_notices_a_server_that_changes_its_mind_between_connections() {
 }
 
 #[test]
-fn get_gives_up_after_a_bounded_number_of_attempts_and_keeps_what_came() {
+fn get_gives_up_in_the_end_and_keeps_what_came() {
     let blob = Blob::sized(1_000_000);
     let (id, bytes) = (blob.id.clone(), blob.bytes.clone());
     let (dir, file) = scratch();
     let server = FakeServer::new(move |_, request| blob.answer(request, 10));
-    let output = run(&server, &["get", &id, "-o", file.to_str().unwrap()]);
+    let output = run(&server, &["get", &id, "-o", file.to_str().unwrap(), "--retry-for", "1s"]);
     assert_exit(&output, 7);
-    assert!(
-        text(&output.stderr).contains("gave up after 5 attempts in a row, with 50 of 1000000 bytes"),
-        "{}",
-        text(&output.stderr)
-    );
-    assert_eq!(server.requests().len(), 5);
+    let attempts = server.requests().len();
+    let told = text(&output.stderr);
+    assert!(attempts > 1 && told.contains(&format!("gave up after {attempts} attempts")), "{told}");
+    assert!(told.contains("of 976.6 KiB came, and with -o the same command goes on from there"), "{told}");
     assert_eq!(names_in(dir.path()), ["blob.part"]);
-    assert_eq!(fs::read(part_of(&file)).expect("there"), &bytes[..50]);
+    assert_eq!(fs::read(part_of(&file)).expect("there"), &bytes[..10 * attempts]);
+}
+
+#[test]
+fn get_gives_up_at_once_where_that_is_asked_for() {
+    let id = Blob::sized(1).id;
+    let server = FakeServer::new(|_, _| refusal("503 Service Unavailable", "recovering"));
+    let output = run(&server, &["get", &id, "--retry-for", "0"]);
+    assert_exit(&output, 7);
+    assert_eq!(text(&output.stderr), "error: the server says recovering\n");
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[test]
+fn get_waits_for_a_server_that_is_not_there_yet() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    drop(listener);
+    let blob = Blob::sized(100_000);
+    let mut child = nabu_store()
+        .args(["get", &blob.id, "--api", &format!("http://{address}")])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    let mut told = String::new();
+    BufReader::new(child.stderr.take().expect("piped")).read_line(&mut told).expect("text");
+    assert!(told.contains("no server listens on") && told.contains("trying again for"), "{told}");
+    let bytes = blob.bytes.clone();
+    let _server = FakeServer::on(TcpListener::bind(address).expect("still free"), move |_, request, _| {
+        Some(blob.answer(request, 100_000))
+    });
+    let output = child.wait_with_output().expect("ends");
+    assert_exit(&output, 0);
+    assert!(output.stdout == bytes);
+}
+
+#[test]
+fn get_honours_retry_after_and_gives_up_at_once_when_that_is_too_long() {
+    let blob = Blob::sized(1000);
+    let id = blob.id.clone();
+    let busy = |seconds: u32| {
+        format!(
+            "HTTP/1.1 503 Service Unavailable\r\nRetry-After: {seconds}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        )
+    };
+    let server = FakeServer::new(move |index, request| match index {
+        0 => busy(1).into_bytes(),
+        _ => blob.answer(request, 1000),
+    });
+    let since = Instant::now();
+    assert_exit(&run(&server, &["get", &id]), 0);
+    assert!(since.elapsed() >= Duration::from_secs(1), "it came back too early");
+
+    let server = FakeServer::new(move |_, _| busy(7200).into_bytes());
+    let output = run(&server, &["get", &id]);
+    assert_exit(&output, 7);
+    assert!(text(&output.stderr).contains("asks for 7200 s of patience"), "{}", text(&output.stderr));
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[test]
+fn get_does_not_repeat_what_stays_wrong() {
+    let id = Blob::sized(1).id;
+    for (status, error) in [
+        ("404 Not Found", "blob not found"),
+        ("403 Forbidden", "forbidden"),
+        ("500 Internal Server Error", "blob damaged"),
+    ] {
+        let server = FakeServer::new(move |_, _| refusal(status, error));
+        assert_ne!(run(&server, &["get", &id]).status.code(), Some(0));
+        assert_eq!(server.requests().len(), 1, "{status}");
+    }
+}
+
+#[test]
+fn get_leaves_a_part_file_alone_that_is_not_its_own() {
+    // A link to somebody's file; a second name of it; one that others may write; no file at all.
+    for planted in ["link", "second name", "shared", "directory"] {
+        let blob = Blob::sized(200_000);
+        let (id, bytes) = (blob.id.clone(), blob.bytes.clone());
+        let (dir, file) = scratch();
+        let (victim, part) = (dir.path().join("victim"), part_of(&file));
+        fs::write(&victim, "dear to somebody").expect("written");
+        match planted {
+            "link" => std::os::unix::fs::symlink(&victim, &part).expect("planted"),
+            "second name" => fs::hard_link(&victim, &part).expect("planted"),
+            "shared" => {
+                fs::write(&part, &bytes[..1000]).expect("written");
+                fs::set_permissions(&part, fs::Permissions::from_mode(0o666)).expect("ours");
+            }
+            _ => fs::create_dir(&part).expect("planted"),
+        }
+        let server = FakeServer::new(move |_, request| blob.answer(request, usize::MAX >> 1));
+        let output = run(&server, &["get", &id, "-o", file.to_str().unwrap()]);
+        assert_exit(&output, 0);
+        assert!(text(&output.stderr).contains("blob.part is left alone: "), "{}", text(&output.stderr));
+        assert!(fs::read(&file).expect("there") == bytes, "{planted}");
+        assert!(fs::symlink_metadata(&file).expect("there").is_file(), "{planted}");
+        assert_eq!(fs::read(&victim).expect("there"), b"dear to somebody", "{planted}");
+        let mut names = names_in(dir.path());
+        names.sort();
+        assert_eq!(names, ["blob", "blob.part", "victim"], "{planted}");
+        assert_eq!(server.requests()[0].header("range"), None, "nothing of it is taken over");
+    }
+}
+
+#[test]
+fn get_cuts_an_answer_that_does_not_end_where_it_should() {
+    const CHUNKS: usize = 64;
+    let chunk = vec![b'x'; 64 << 10];
+    let endless = move |announced: &str| {
+        let head = format!("HTTP/1.1 200 OK\r\nConnection: close\r\n{announced}Transfer-Encoding: chunked\r\n\r\n");
+        let chunk = [format!("{:x}\r\n", chunk.len()).as_bytes(), &chunk, b"\r\n"].concat();
+        [head.as_bytes(), &chunk.repeat(CHUNKS)].concat()
+    };
+    let id = Blob::sized(1).id;
+    for (announced, flags, told) in [
+        ("X-Nabu-Blob-Size: 100000\r\n", &[][..], "more bytes than the blob has"),
+        ("", &["--max-size", "200KiB"], "announces no end, and --max-size allows 200.0 KiB"),
+        ("X-Nabu-Blob-Size: 300000\r\n", &["--max-size", "200KiB"], "announces 293.0 KiB"),
+    ] {
+        let (_dir, file) = scratch();
+        let answer = endless(announced);
+        let server = FakeServer::new(move |_, _| answer.clone());
+        let output = run(&server, &[&["get", &id, "-o", file.to_str().unwrap()], flags].concat());
+        assert_exit(&output, 1);
+        assert!(text(&output.stderr).contains(told), "{}", text(&output.stderr));
+        let kept = fs::metadata(part_of(&file)).map_or(0, |metadata| metadata.len());
+        assert!(kept <= 200 << 10, "{kept} bytes were taken");
+    }
+}
+
+#[test]
+fn get_asks_for_space_before_it_takes_a_byte() {
+    let id = Blob::sized(1).id;
+    let (dir, file) = scratch();
+    let server = FakeServer::new(|_, _| {
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 9000000000000000000\r\n\r\nxxxx".to_vec()
+    });
+    let output = run(&server, &["get", &id, "-o", file.to_str().unwrap(), "--max-size", "16000000TiB"]);
+    assert_exit(&output, 1);
+    let told = text(&output.stderr);
+    assert!(
+        told.contains("no space for") && told.contains("7.8 EiB are missing") && told.contains("iB free"),
+        "{told}"
+    );
+    assert_eq!(names_in(dir.path()), [""; 0]);
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[test]
+fn a_token_goes_in_the_clear_to_another_machine_only_where_that_is_allowed() {
+    let blob = Blob::sized(1000);
+    let id = blob.id.clone();
+    let server = FakeServer::new(move |_, request| blob.answer(request, 1000));
+    // The kernel takes this address for the machine's own, and nothing in its text says so.
+    let api = format!("http://0.0.0.0:{}", server.port());
+    let output = run(&server, &["get", &id, "--api", &api]);
+    assert_exit(&output, 2);
+    assert!(text(&output.stderr).contains("--insecure-http"), "{}", text(&output.stderr));
+    assert_eq!(server.requests().len(), 0);
+    assert_exit(&run(&server, &["get", &id, "--api", &api, "--insecure-http"]), 0);
+    let by_variable = |value| {
+        let mut command = nabu_store();
+        command.env("NABU_INSECURE_HTTP", value).args(["get", &id, "--api", &api]).output().expect("the binary runs")
+    };
+    for (value, code) in [("1", 0), ("", 2), ("0", 2)] {
+        assert_exit(&by_variable(value), code);
+    }
+    // Without a token there is nothing to hide.
+    assert_exit(&nabu_store().env_remove("NABU_TOKEN").args(["get", &id, "--api", &api]).output().expect("runs"), 0);
 }
 
 #[test]
@@ -176,9 +348,10 @@ fn get_waits_for_a_server_that_restarts() {
     let blob = Blob::sized(1_000_000);
     let (id, bytes) = (blob.id.clone(), blob.bytes.clone());
     let server = FakeServer::new(move |index, request| match index {
-        0 => blob.answer(request, 300_000),
-        1 => refusal("503 Service Unavailable", "recovering"),
-        2 => Vec::new(),
+        0 => refusal("503 Service Unavailable", "recovering"),
+        1 => blob.answer(request, 300_000),
+        2 => refusal("503 Service Unavailable", "recovering"),
+        3 => Vec::new(),
         _ => blob.answer(request, 1_000_000),
     });
     let output = run(&server, &["get", &id]);

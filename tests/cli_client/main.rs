@@ -3,6 +3,7 @@
 
 mod fake_server;
 mod get;
+mod names;
 mod put;
 
 use std::fs;
@@ -166,9 +167,12 @@ fn an_unreachable_server_is_exit_code_7_at_once() {
     let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
     let id = Blob::sized(1).id;
     let (dir, file) = scratch();
-    for args in
-        [vec!["ls"], vec!["get", &id, "-o", file.to_str().unwrap()], vec!["put", "/proc/version"], vec!["rm", &id]]
-    {
+    for args in [
+        vec!["ls"],
+        vec!["get", &id, "-o", file.to_str().unwrap(), "--retry-for", "0"],
+        vec!["put", "/proc/version", "--retry-for", "0"],
+        vec!["rm", &id],
+    ] {
         let output =
             nabu_store().args(&args).args(["--api", &format!("http://{address}")]).output().expect("the binary runs");
         assert_exit(&output, 7);
@@ -266,6 +270,8 @@ fn wrong_usage_is_exit_code_2_before_any_request() {
     let server = FakeServer::new(|_, _| panic!("no request is sent"));
     for args in [
         &["get", "not-an-id"][..],
+        &["get", &id[..5]],
+        &["get", &id, "--api", "http://192.0.2.1:7070"],
         &["get", &id, "--json"],
         &["get", &id, "-o", dir_name],
         &["get", &id, "--api", "https://localhost:7070", "--cacert", "/no/such/file"],
@@ -277,8 +283,9 @@ fn wrong_usage_is_exit_code_2_before_any_request() {
         &["put", name, "--policy", "ec43"],
         &["put", name, "--label", "novalue"],
         &["put", name, "--label", "A=1", "--label", "a=2"],
-        &["put", dir_name],
         &["put", "-", "--digest"],
+        &["put", "-", name],
+        &["put", name, "--jobs", "0"],
         &["token", "new"],
         &["token", "new", "--role", "read", "--name", "two words"],
         &["no-such-command"],

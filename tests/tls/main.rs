@@ -5,6 +5,7 @@ mod authority;
 mod handshakes;
 mod kernel;
 mod metrics;
+mod recipe;
 mod reload;
 mod start;
 #[path = "../support/mod.rs"]

@@ -6,7 +6,7 @@
 use std::fmt;
 
 use crate::log::error::LogError;
-use crate::store::meta::BLOB_SIZE_MAX;
+use crate::store::meta::{BLOB_SIZE_MAX, LABELS_BYTES_MAX, LABELS_MAX};
 use crate::types::{BlobId, ContentHash};
 
 /// Why the store could not do it.
@@ -14,6 +14,11 @@ use crate::types::{BlobId, ContentHash};
 pub enum StoreError {
     /// No space for more data; deletes and reads go on. `507`
     Full,
+    /// An announced content is larger than all that is free or may come free. `507`
+    NoRoom { size: u64, room: u64 },
+    /// Together with those that are stored, the labels are more than [`LABELS_MAX`] or
+    /// [`LABELS_BYTES_MAX`]. `422`
+    TooManyLabels { id: BlobId },
     /// The content has this hash, not the promised one. Nothing was stored. `422`
     HashMismatch { expected: ContentHash, actual: ContentHash },
     /// Another content with this id is stored. `409`
@@ -74,6 +79,13 @@ impl fmt::Display for StoreError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StoreError::Full => formatter.write_str("no space is left for more data"),
+            StoreError::NoRoom { size, room } => {
+                write!(formatter, "{size} bytes can't fit: at most {room} may come free")
+            }
+            StoreError::TooManyLabels { id } => write!(
+                formatter,
+                "with those that are stored {id} has more than {LABELS_MAX} labels or {LABELS_BYTES_MAX} bytes of them"
+            ),
             StoreError::HashMismatch { expected, actual } => {
                 write!(formatter, "the content's SHA-256 is {actual:?}, not {expected:?}")
             }

@@ -27,7 +27,7 @@
 //! | --- | --- |
 //! | [`open`] | how does a shard come up from what the disks hold? |
 //! | [`owner`] | what does a shard do as the owner of its ids? |
-//! | [`upload`], [`hashing`], [`written`], [`slowdown`] | how does a blob come in? |
+//! | [`upload`], [`fit`], [`hashing`], [`written`], [`slowdown`] | how does a blob come in? |
 //! | [`blob`], [`reader`], [`pin`] | how does it go out? |
 //! | [`fetch`], [`records`] | how are its records read, through the cache and without it? |
 //! | [`delete`] | how does it go? |
@@ -48,6 +48,7 @@ mod delete;
 mod error;
 mod event;
 mod fetch;
+mod fit;
 mod hash_steps;
 mod hashing;
 mod in_use;

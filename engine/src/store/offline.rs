@@ -64,8 +64,9 @@ impl SegmentReport {
 /// Something that is not as it was written.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Finding {
-    /// A part of a segment fails its checksum, or can't be read.
-    Segment { segment: SegmentId, dir: usize, damage: Damage },
+    /// A part of a segment fails its checksum, or can't be read. Of a sealed segment the footer says
+    /// what lies there, so that a blob in it is found to be damaged, too; of another nobody knows.
+    Segment { segment: SegmentId, dir: usize, damage: Damage, is_sealed: bool },
     /// A segment can't be read at all.
     Unreadable { segment: SegmentId, dir: usize, reason: String },
     /// The footer of a segment lists other records than it holds.
@@ -210,7 +211,8 @@ impl<I: Io> Offline<I> {
             Ok(scan) => scan,
             Err(error) => return findings.push(unreadable(error)),
         };
-        findings.extend(damage.into_iter().map(|damage| Finding::Segment { segment: id, dir, damage }));
+        let is_sealed = footer.is_some();
+        findings.extend(damage.into_iter().map(|damage| Finding::Segment { segment: id, dir, damage, is_sealed }));
         if unreadable_bytes > 0 {
             findings.push(unreadable(std::io::Error::other(format!("{unreadable_bytes} bytes can't be read"))));
         }
@@ -219,7 +221,7 @@ impl<I: Io> Offline<I> {
             // In a sealed segment everything was durable: nothing is a torn tail.
             Some(offset) => {
                 let damage = Damage { offset, length: trailer.data_end - offset };
-                findings.push(Finding::Segment { segment: id, dir, damage });
+                findings.push(Finding::Segment { segment: id, dir, damage, is_sealed });
             }
             None if !entries.iter().eq(records) => findings.push(Finding::Footer { segment: id, dir }),
             None => {}

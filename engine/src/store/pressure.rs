@@ -38,6 +38,11 @@ impl Pressure {
         self.can_help.store(can_help, Ordering::Relaxed);
     }
 
+    /// Whether so much was free when compaction last looked; false before it has.
+    pub fn has_free(&self, bytes: u64) -> bool {
+        self.total.load(Ordering::Relaxed) > 0 && self.free.load(Ordering::Relaxed) >= bytes
+    }
+
     /// How long these bytes wait.
     pub fn wait(&self, bytes: u64) -> Duration {
         if !self.can_help.load(Ordering::Relaxed) {

@@ -60,7 +60,7 @@ const _: () = assert!(
 #[derive(Clone, Default, Debug)]
 pub struct CommitOptions {
     pub policy: u8,
-    /// Any order; names unique.
+    /// Any order; names unique. Of a content that is stored already they are added to those it has.
     pub labels: Vec<(String, String)>,
     /// The hash the client promised.
     pub expected_hash: Option<ContentHash>,
@@ -123,6 +123,11 @@ impl<I: Io> Shard<I> {
         }
         if expected_size.is_some_and(|size| size > BLOB_SIZE_MAX) {
             return Err(StoreError::TooLarge);
+        }
+        if let Some(size) = expected_size
+            && let Some(room) = self.lacks_room(size).await
+        {
+            return Err(StoreError::NoRoom { size, room });
         }
         let fitting = FRAME_SIZES[..FIRST_FRAME].iter().copied();
         let payload = fitting

@@ -215,7 +215,12 @@ impl Client {
                     world.count_down(begun.blob);
                 }
             }
-            Err(error @ (StoreError::HashMismatch { .. } | StoreError::Collision { .. } | StoreError::TooLarge)) => {
+            Err(
+                error @ (StoreError::HashMismatch { .. }
+                | StoreError::Collision { .. }
+                | StoreError::TooManyLabels { .. }
+                | StoreError::TooLarge),
+            ) => {
                 world.model.violate(format!("blob {}: {error}", begun.blob));
             }
             Err(StoreError::Damaged { .. } | StoreError::Quarantined { .. }) => {
@@ -227,7 +232,9 @@ impl Client {
                 | StoreError::Degraded { .. }
                 | StoreError::Busy,
             ) => world.model.without_effect(begun),
-            Err(StoreError::Full | StoreError::WriteFailed { .. } | StoreError::Closed) => world.model.failed(begun),
+            Err(StoreError::Full | StoreError::NoRoom { .. } | StoreError::WriteFailed { .. } | StoreError::Closed) => {
+                world.model.failed(begun)
+            }
         }
         if let Err(error) = &result {
             count_error(&mut world.totals, error);
@@ -397,7 +404,7 @@ impl Client {
 
 fn count_error(totals: &mut Totals, error: &StoreError) {
     match error {
-        StoreError::Full => totals.full_puts += 1,
+        StoreError::Full | StoreError::NoRoom { .. } => totals.full_puts += 1,
         StoreError::WriteFailed { .. } => totals.write_failed += 1,
         StoreError::ReadFailed { .. } | StoreError::DirectoryOut { .. } => totals.read_failed += 1,
         StoreError::Damaged { .. } => totals.damaged += 1,

@@ -15,6 +15,7 @@ use crate::memory::Frame;
 use crate::store::hash_steps::Progress;
 use crate::store::location::location_length;
 use crate::store::message::Outcome;
+use crate::store::meta::merge_labels;
 use crate::store::written::Kept;
 use crate::store::{Ailment, CommitOptions, StoreError, Stored};
 use crate::types::{BlobId, ContentHash, SegmentId};
@@ -43,31 +44,29 @@ impl<I: Io> State<I> {
         }
         let acquired = self.shard.acquire(id).await?;
         let present = match acquired.current {
-            Some(location) => match self.is_present(id, hash, &location).await {
-                // In doubt it is written anew: what is there may be gone at the next start. Another
-                // content it stays, though.
-                Ok(is_present) => Ok(is_present && !acquired.in_doubt),
-                Err(StoreError::ReadFailed { .. }) if acquired.in_doubt => Ok(false),
-                Err(error) => Err(error),
+            Some(location) => match self.present(id, hash, &location).await {
+                Err(StoreError::ReadFailed { .. }) if acquired.in_doubt => Ok(None),
+                other => other,
             },
-            None => Ok(false),
+            None => Ok(None),
         };
-        let result: Result<_, Unwritten> = match present {
-            Ok(true) => Ok(None),
-            Ok(false) => {
-                let mut labels = options.labels;
-                labels.sort();
+        // In doubt it is written anew: what is there may be gone at the next start. Another content
+        // it stays, though.
+        let created = acquired.in_doubt || matches!(present, Ok(None));
+        let result: Result<_, Unwritten> = match present.and_then(|present| self.head_to_write(&options, id, present)) {
+            Ok(head) if !created && head.is_as_stored => Ok(None),
+            Ok(HeadToWrite { policy, labels, created_at_ns, flags, .. }) => {
                 let head = Head {
                     kind: Kind::Blob,
                     layout: Layout::Inline,
-                    policy: options.policy,
+                    policy,
                     sequence: acquired.sequence,
                     id,
                     hash,
                     size: self.size,
-                    created_at_ns: self.shard.0.io.wall_clock_ns(),
+                    created_at_ns,
                     link: 0,
-                    flags: 0,
+                    flags,
                     register: None,
                     labels,
                 };
@@ -90,8 +89,9 @@ impl<I: Io> State<I> {
                 }
                 let released = self.shard.release(id, Outcome::Insert(location)).await?;
                 self.shard.applied(placed.segment());
-                let stored = stored(true);
-                // Only a record that is damaged or in doubt is replaced; what it held is dead now.
+                let stored = stored(created);
+                // A record is replaced when it is damaged or in doubt, or had other labels; what it
+                // held is dead now.
                 self.shard.forget(released).await;
                 Ok(stored)
             }
@@ -116,31 +116,52 @@ impl<I: Io> State<I> {
         }
     }
 
-    /// Whether this very content is stored and readable. A damaged record counts as absent, so that
-    /// an upload mends it, and so does one that the scrub could not read and that can't be read
-    /// now.
-    async fn is_present(&self, id: BlobId, hash: ContentHash, location: &Location) -> Result<bool, StoreError> {
+    /// What of the head is the caller's, and what stays of a record that is there.
+    fn head_to_write(
+        &self,
+        options: &CommitOptions,
+        id: BlobId,
+        present: Option<Head>,
+    ) -> Result<HeadToWrite, StoreError> {
+        let (stored, policy, created_at_ns, flags) = match present {
+            Some(head) => (head.labels, head.policy, head.created_at_ns, head.flags),
+            None => (Vec::new(), options.policy, self.shard.0.io.wall_clock_ns(), 0),
+        };
+        let labels = merge_labels(&stored, &options.labels).ok_or(StoreError::TooManyLabels { id })?;
+        let is_as_stored = labels == stored;
+        Ok(HeadToWrite { policy, labels, created_at_ns, flags, is_as_stored })
+    }
+
+    /// The head of this very content, if it is stored and readable. A damaged record counts as
+    /// absent, so that an upload mends it, and so does one that the scrub could not read and that
+    /// can't be read now.
+    async fn present(&self, id: BlobId, hash: ContentHash, location: &Location) -> Result<Option<Head>, StoreError> {
         match self.shard.shared().background.quarantine.ailment(&id, location.sequence) {
             None => {}
-            Some(Ailment::Damaged) => return Ok(false),
-            Some(Ailment::Unreadable) if !self.shard.is_readable(id, location).await => return Ok(false),
+            Some(Ailment::Damaged) => return Ok(None),
+            Some(Ailment::Unreadable) if !self.shard.is_readable(id, location).await => return Ok(None),
             Some(Ailment::Unreadable) => {}
         }
-        let Some(segment) = self.shard.segment(location) else { return Ok(false) };
-        match self.shard.open_record(id, location, segment).await {
-            Ok(record) if record.decoded.head.hash != hash => Err(StoreError::Collision { id }),
-            Ok(record) if record.decoded.head.layout == Layout::Inline => Ok(true),
-            // Its pieces may have been lost with a directory that was given up.
-            Ok(record) => match self.shard.lacks_pieces(id, &record).await {
-                Ok(lacks) => Ok(!lacks),
-                Err(StoreError::Damaged { .. } | StoreError::DirectoryOut { .. }) => Ok(false),
-                Err(error) => Err(error),
-            },
-            Err(StoreError::Damaged { .. }) => Ok(false),
+        let Some(segment) = self.shard.segment(location) else { return Ok(None) };
+        let record = match self.shard.open_record(id, location, segment).await {
+            Ok(record) => record,
+            Err(StoreError::Damaged { .. }) => return Ok(None),
             // Nobody can read it there; written anew it is there for everybody.
-            Err(StoreError::DirectoryOut { .. }) => Ok(false),
-            Err(error) => Err(error),
+            Err(StoreError::DirectoryOut { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if record.decoded.head.hash != hash {
+            return Err(StoreError::Collision { id });
         }
+        if record.decoded.head.layout != Layout::Inline {
+            // Its pieces may have been lost with a directory that was given up.
+            match self.shard.lacks_pieces(id, &record).await {
+                Ok(false) => {}
+                Ok(true) | Err(StoreError::Damaged { .. } | StoreError::DirectoryOut { .. }) => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Some(record.decoded.head))
     }
 
     /// Writes the record of the blob, durably. True: it holds extents.
@@ -196,6 +217,17 @@ impl<I: Io> State<I> {
         self.shard.blob_written(&placed, head, shape, checks, kept);
         Ok(placed)
     }
+}
+
+/// What the record of a blob says that doesn't follow from its content.
+struct HeadToWrite {
+    policy: u8,
+    /// By name, ascending.
+    labels: Vec<(String, String)>,
+    created_at_ns: u64,
+    flags: u64,
+    /// The record that is there says the same.
+    is_as_stored: bool,
 }
 
 /// Why the record of a blob was not written.
