@@ -1,6 +1,6 @@
-//! Text for people: sizes with units; and text of others, where it could deceive. Control characters
-//! drive a terminal, and those that change the direction of writing make a line read as something
-//! else (Unicode Technical Report 36, section 2.8).
+//! Text for people: sizes with units; and text of others, where it could deceive. Control
+//! characters drive a terminal, and those that change the direction of writing make a line read as
+//! something else (Unicode Technical Report 36, section 2.8).
 
 /// Whether a character changes the text around it instead of being part of it.
 pub fn is_control(character: char) -> bool {

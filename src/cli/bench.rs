@@ -39,10 +39,10 @@ const DURATION_DEFAULT: Duration = Duration::from_secs(10);
 
 /// Put load on a server and measure it
 ///
-/// Uploads the objects first (what a store has already is skipped), warms up, measures, removes from
-/// a store what it uploaded, and prints a table: requests and bytes a second, latencies of each operation, errors, and CPU time of the
-/// client and of a server on this machine. Without --url the server is a nabu-store at --api. With
-/// --url it is any HTTP server. GB are 10^9 bytes.
+/// Uploads the objects first (what a store has already is skipped), warms up, measures, removes
+/// from a store what it uploaded, and prints a table: requests and bytes a second, latencies of
+/// each operation, errors, and CPU time of the client and of a server on this machine. Without
+/// --url the server is a nabu-store at --api. With --url it is any HTTP server. GB are 10^9 bytes.
 ///
 /// In a closed loop each connection sends its next request when the last one is answered. With
 /// --rate requests are due at fixed times, and latencies count from these times, so a server that

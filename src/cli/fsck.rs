@@ -16,8 +16,9 @@ use crate::text::printable;
 /// Verify every byte of a store while no server runs on it
 ///
 /// Reads every record against its checksums and every blob against its SHA-256. Changes nothing:
-/// what is damaged stays as it is. Exit code 0 means that every blob is sound, also where damage was
-/// found that no blob needs; 5 that a blob is damaged, or that nobody can say what the damage hit.
+/// what is damaged stays as it is. Exit code 0 means that every blob is sound, also where damage
+/// was found that no blob needs; 5 that a blob is damaged, or that nobody can say what the damage
+/// hit.
 #[derive(Args)]
 #[command(after_help = "\
 Example:

@@ -27,8 +27,8 @@ use crate::config::size;
 ///
 /// Writes to standard output, or with -o to a file, which appears under its name only when it is
 /// complete and verified. Until then the bytes lie in FILE.part, and another `get` of the same blob
-/// goes on from there. Lost connections are resumed, and a server that is away for a while is waited
-/// for.
+/// goes on from there. Lost connections are resumed, and a server that is away for a while is
+/// waited for.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

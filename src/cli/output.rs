@@ -93,7 +93,8 @@ pub fn stdout_failure(error: &io::Error) -> Failure {
 pub fn human_speed(bytes: u64, time: Duration) -> String {
     let seconds = time.as_secs_f64();
     let speed = human_size((bytes as f64 / seconds.max(1e-3)) as u64);
-    format!("{} in {seconds:.1} s, {speed}/s", human_size(bytes))
+    let time = if seconds < 1.0 { format!("{} ms", time.as_millis()) } else { format!("{seconds:.1} s") };
+    format!("{} in {time}, {speed}/s", human_size(bytes))
 }
 
 /// A count with its noun: `1 blob`, `2 blobs`.

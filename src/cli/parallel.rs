@@ -12,9 +12,9 @@ pub fn map<T: Sync, R: Send>(threads_max: NonZeroUsize, items: &[T], work: impl 
     let next = AtomicUsize::new(0);
     let done: Mutex<Vec<Option<R>>> = Mutex::new(items.iter().map(|_| None).collect());
     let run = || {
-        while let Some((index, item)) =
-            Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|index| Some((index, items.get(index)?)))
-        {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(item) = items.get(index) else { return };
             let result = work(item);
             done.lock().expect("no holder panics")[index] = Some(result);
         }

@@ -29,8 +29,8 @@ const JOBS_MAX: u16 = 64;
 
 /// Store files, all files of directories, or standard input
 ///
-/// Prints the blob's id; of several files a table, when all are done. The content is hashed while it
-/// is sent, and the id that the server answers must be the one of these bytes. Storing the same
+/// Prints the blob's id; of several files a table, when all are done. The content is hashed while
+/// it is sent, and the id that the server answers must be the one of these bytes. Storing the same
 /// content again is no error, and stores nothing twice; labels are added to those that are there.
 ///
 /// A file is sent again after a lost connection. Standard input can't be, once its first byte was
@@ -208,16 +208,13 @@ impl Put {
     }
 
     fn store(&self, mut upload: Upload<'_>, headers: &HeaderMap, progress: &Progress) -> Result<Stored, Failure> {
-        let mut own = None;
+        let mut headers = headers.clone();
         if self.digest {
             let hash = upload.hash_ahead(&Progress::new(self.output, "hashing", upload.length))?;
             let value = HeaderValue::from_str(&hash.to_hex()).expect("hexadecimal fits in a header");
-            own = Some(headers.clone()).map(|mut headers| {
-                headers.insert("x-nabu-content-sha256", value);
-                headers
-            });
+            headers.insert("x-nabu-content-sha256", value);
         }
-        let sent = upload.send(own.as_ref().unwrap_or(headers), progress, &mut Retry::new(self.retry));
+        let sent = upload.send(headers, progress, &mut Retry::new(self.retry));
         sent.map_err(|failure| match failure.status {
             Some(422) if self.digest => Failure { exit: Exit::Verification, ..failure },
             _ => failure,

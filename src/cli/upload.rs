@@ -99,8 +99,7 @@ impl<'a> Upload<'a> {
 
     /// Sends it until the server has it; of what can't be read twice, only until its first byte
     /// was.
-    pub fn send(mut self, headers: &HeaderMap, progress: &Progress, retry: &mut Retry) -> Result<Stored, Failure> {
-        let mut headers = headers.clone();
+    pub fn send(mut self, mut headers: HeaderMap, progress: &Progress, retry: &mut Retry) -> Result<Stored, Failure> {
         if let Some(length) = self.length {
             headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
         }
@@ -123,13 +122,14 @@ impl<'a> Upload<'a> {
                 // The request broke because the file did.
                 return Err(Failure::io(format_args!("cannot read {}", self.name.display()), &error));
             }
-            let mut failure = match answer.and_then(|response| {
+            let stored = answer.and_then(|response| {
                 let created = response.status().as_u16() == 201;
                 if !response.status().is_success() {
                     return Err(self.client.status_failure(response));
                 }
                 Ok((created, json_of::<StoredShape>(response)?))
-            }) {
+            });
+            let mut failure = match stored {
                 Ok((created, answered)) => {
                     let hash = ContentHash(hasher.finalize().into());
                     return check(&answered, Stored { id: BlobId::of(&hash), hash, size: sent, created });

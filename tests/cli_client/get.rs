@@ -242,6 +242,17 @@ fn get_does_not_repeat_what_stays_wrong() {
         assert_ne!(run(&server, &["get", &id]).status.code(), Some(0));
         assert_eq!(server.requests().len(), 1, "{status}");
     }
+    // A HEAD has no body that could tell; the GET after it does.
+    let (_dir, file) = scratch();
+    fs::write(part_of(&file), "x").expect("written");
+    let server = FakeServer::new(|_, request| {
+        let damaged = refusal("500 Internal Server Error", "blob damaged");
+        if request.line.starts_with("HEAD") { json("500 Internal Server Error", "") } else { damaged }
+    });
+    let output = run(&server, &["get", &id, "-o", file.to_str().unwrap()]);
+    assert_exit(&output, 1);
+    assert!(text(&output.stderr).contains("the server says blob damaged"), "{}", text(&output.stderr));
+    assert_eq!(server.requests().len(), 2);
 }
 
 #[test]

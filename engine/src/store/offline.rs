@@ -64,8 +64,9 @@ impl SegmentReport {
 /// Something that is not as it was written.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Finding {
-    /// A part of a segment fails its checksum, or can't be read. Of a sealed segment the footer says
-    /// what lies there, so that a blob in it is found to be damaged, too; of another nobody knows.
+    /// A part of a segment fails its checksum, or can't be read. Of a sealed segment the footer
+    /// says what lies there, so that a blob in it is found to be damaged, too; of another nobody
+    /// knows.
     Segment { segment: SegmentId, dir: usize, damage: Damage, is_sealed: bool },
     /// A segment can't be read at all.
     Unreadable { segment: SegmentId, dir: usize, reason: String },
