@@ -60,6 +60,8 @@ events! {
     CoverRefused,
     /// An operation overruled others that were in doubt.
     DoubtOverruled,
+    /// Labels were added to a blob that was stored.
+    LabelsAdded,
     TombstoneCarried,
     /// Compaction moved a record, the pieces of a blob, and all of a segment.
     RecordMoved,

@@ -8,7 +8,7 @@ use support::content::Content;
 use support::machine::Machine;
 
 #[test]
-fn an_upload_is_not_told_that_a_blob_is_stored_whose_delete_failed() {
+fn an_upload_of_a_blob_whose_delete_failed_makes_it_durable() {
     for seed in 0..60 {
         let mut machine = Machine::new(seed, 1, 1);
         let content = Content::new(seed, 3000);

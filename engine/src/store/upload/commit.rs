@@ -12,6 +12,7 @@ use crate::log::packed::PackedPayload;
 use crate::log::record::{Head, Kind, Layout, Shape, checksums};
 use crate::log::{HEAD_ROOM, PACKED_PAYLOAD_MAX};
 use crate::memory::Frame;
+use crate::probe::{self, Event};
 use crate::store::hash_steps::Progress;
 use crate::store::location::location_length;
 use crate::store::message::Outcome;
@@ -44,17 +45,21 @@ impl<I: Io> State<I> {
         }
         let acquired = self.shard.acquire(id).await?;
         let present = match acquired.current {
-            Some(location) => match self.present(id, hash, &location).await {
-                Err(StoreError::ReadFailed { .. }) if acquired.in_doubt => Ok(None),
-                other => other,
-            },
+            Some(location) => self.present(id, hash, &location).await,
             None => Ok(None),
         };
-        // In doubt it is written anew: what is there may be gone at the next start. Another content
-        // it stays, though.
-        let created = acquired.in_doubt || matches!(present, Ok(None));
+        // What is in doubt is written anew, since what is there may be gone at the next start. Until
+        // then it is there for everybody, also where it can't be read for now.
+        let (present, created) = match present {
+            Err(StoreError::ReadFailed { .. }) if acquired.in_doubt => (Ok(None), false),
+            present => {
+                let is_absent = matches!(present, Ok(None));
+                (present, is_absent)
+            }
+        };
+        let is_settled = !created && !acquired.in_doubt;
         let result: Result<_, Unwritten> = match present.and_then(|present| self.head_to_write(&options, id, present)) {
-            Ok(head) if !created && head.is_as_stored => Ok(None),
+            Ok(head) if is_settled && head.is_as_stored => Ok(None),
             Ok(HeadToWrite { policy, labels, created_at_ns, flags, .. }) => {
                 let head = Head {
                     kind: Kind::Blob,
@@ -89,6 +94,9 @@ impl<I: Io> State<I> {
                 }
                 let released = self.shard.release(id, Outcome::Insert(location)).await?;
                 self.shard.applied(placed.segment());
+                if is_settled {
+                    probe::hit(Event::LabelsAdded);
+                }
                 let stored = stored(created);
                 // A record is replaced when it is damaged or in doubt, or had other labels; what it
                 // held is dead now.
