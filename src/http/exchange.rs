@@ -159,6 +159,11 @@ impl Exchange {
         self.head.framing()
     }
 
+    /// Whether a body may come in chunks (RFC 9112, section 6.1).
+    pub(super) fn takes_chunks(&self) -> bool {
+        !self.head.is_http_10()
+    }
+
     pub(super) fn head_size(&self) -> usize {
         self.head.size()
     }
@@ -362,10 +367,10 @@ impl Exchange {
         std::mem::take(&mut self.out)
     }
 
-    /// Sends `out`.
-    async fn flush(&mut self) {
+    /// Sends `out`; false when the peer is gone.
+    pub(super) async fn flush(&mut self) -> bool {
         if self.answer == Answer::Broken || self.out.is_empty() {
-            return;
+            return self.answer != Answer::Broken;
         }
         let now = self.leaves(0);
         let out = std::mem::take(&mut self.out);
@@ -374,10 +379,7 @@ impl Exchange {
         let (result, out) = self.stream.send(out).await;
         self.stream.set_deadline(None);
         self.core.recycle(out);
-        match result {
-            Ok(()) => self.sent_bytes += bytes as u64,
-            Err(_) => self.answer = Answer::Broken,
-        }
+        self.sent(result, bytes)
     }
 
     /// Sends what is left to send, and brings the connection to where the next request starts, or

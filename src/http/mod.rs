@@ -13,6 +13,7 @@
 //! | [`exchange`] | one request and its answer |
 //! | [`body`] | the body of a request |
 //! | [`sending`], [`encrypting`], [`pace`] | the body of a large answer, uncopied if possible |
+//! | [`streaming`] | the body of an answer that is made while it leaves |
 //! | [`transport`] | plain sockets, TLS in this process, TLS in the kernel |
 //! | [`conditions`] | conditional requests and ranges |
 //! | [`error`] | a refusal, before it has a body |
@@ -36,6 +37,7 @@ mod phases;
 mod report;
 mod request_id;
 mod sending;
+mod streaming;
 mod transport;
 mod unfinished;
 
@@ -49,3 +51,4 @@ pub use self::error::{HttpError, RETRY_AFTER_SECONDS, Render};
 pub use self::exchange::{Exchange, run};
 pub use self::phases::Phase;
 pub use self::sending::send;
+pub use self::streaming::PIECE_BYTES_MAX;
