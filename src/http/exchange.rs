@@ -22,6 +22,8 @@ use nabu_net::http::target::split_query;
 use super::body::Body;
 use super::core::Core;
 use super::error::{HttpError, Render};
+use super::held::Hold;
+use super::pace::Slack;
 use super::phases::{Phase, Phases};
 use super::report::report_unread;
 use super::transport::{GOODBYE_BYTES, Transport};
@@ -57,7 +59,7 @@ pub struct Exchange {
     pub(super) body: Body,
     head: RequestHead,
     /// The bytes of the answer that are not sent yet.
-    out: Vec<u8>,
+    pub(super) out: Vec<u8>,
     answer: Answer,
     status: u16,
     close: bool,
@@ -72,6 +74,8 @@ pub struct Exchange {
     body_in_out: u64,
     pub(super) received_body_bytes: u64,
     pub(super) phases: Phases,
+    /// How much longer the peer may take.
+    pub(super) slack: Slack,
     /// When the answer began to leave.
     pub(super) first_byte: Option<Instant>,
     /// What the request is counted as.
@@ -98,6 +102,7 @@ impl Exchange {
         core.recorder.request_began();
         Self {
             phases: Phases::begin(core.io.now()),
+            slack: Slack::new(core.limits()),
             cursor: head.size(),
             body: Body::new(&head),
             out: core.vector(),
@@ -250,7 +255,7 @@ impl Exchange {
     }
 
     /// What is written is about to leave, with `behind` bytes after it. Returns the time.
-    fn leaves(&mut self, behind: usize) -> Instant {
+    pub(super) fn leaves(&mut self, behind: usize) -> Instant {
         let now = self.departs(self.out.len() + behind);
         if self.first_byte.is_none() {
             self.first_byte = Some(now);
@@ -336,11 +341,23 @@ impl Exchange {
         let now = self.leaves(range.len());
         let head = std::mem::take(&mut self.out);
         let bytes = head.len() + range.len();
-        self.core.set_send_deadline(&self.stream, now, bytes);
+        let hold = self.begin_send(now, bytes);
         let (result, head, body) = self.stream.send_with_head(head, body, range).await;
-        self.stream.set_deadline(None);
+        self.end_send(hold);
         self.core.recycle(head);
         self.sent(result, bytes).then_some(body)
+    }
+
+    /// A send begins that holds these bytes until the peer has taken them.
+    pub fn begin_send(&self, now: Instant, bytes: usize) -> Hold {
+        self.stream.set_deadline(Some((self.slack.deadline(now, bytes), Half::Both)));
+        self.core.hold(&self.stream, now, bytes)
+    }
+
+    /// The send is over.
+    pub fn end_send(&self, hold: Hold) {
+        drop(hold);
+        self.stream.set_deadline(None);
     }
 
     /// Books a send; false when the peer is gone.
@@ -375,9 +392,9 @@ impl Exchange {
         let now = self.leaves(0);
         let out = std::mem::take(&mut self.out);
         let bytes = out.len();
-        self.core.set_send_deadline(&self.stream, now, bytes);
+        let hold = self.begin_send(now, bytes);
         let (result, out) = self.stream.send(out).await;
-        self.stream.set_deadline(None);
+        self.end_send(hold);
         self.core.recycle(out);
         self.sent(result, bytes)
     }
@@ -447,8 +464,11 @@ async fn answer_and_end(core: Rc<Core>, stream: Transport, error: HttpError, is_
     }
     head.field_u64("Content-Length", body.len() as u64).end();
     out.extend_from_slice(&body);
-    core.set_send_deadline(&stream, core.io.now(), out.len());
+    let now = core.io.now();
+    core.set_send_deadline(&stream, now, out.len());
+    let hold = core.hold(&stream, now, out.len());
     let (result, out) = stream.send(out).await;
+    drop(hold);
     core.recycle(out);
     if is_request {
         report_unread(&core, &stream, &request_id, &error, result.is_ok());

@@ -10,9 +10,10 @@
 //! | [`admission`] | how many there may be, in all and of one address |
 //! | [`unfinished`] | the memory of those that have not finished asking |
 //! | [`core`] | what the connections of one core share |
+//! | [`held`], [`watch`] | what answers hold for peers that don't take them, and for how long |
 //! | [`exchange`] | one request and its answer |
 //! | [`body`] | the body of a request |
-//! | [`sending`], [`encrypting`], [`pace`] | the body of a large answer, uncopied if possible |
+//! | [`sending`], [`encrypting`], [`copying`], [`pace`] | the body of a large answer, uncopied if possible |
 //! | [`streaming`] | the body of an answer that is made while it leaves |
 //! | [`transport`] | plain sockets, TLS in this process, TLS in the kernel |
 //! | [`conditions`] | conditional requests and ranges |
@@ -28,10 +29,12 @@ mod body;
 mod conditions;
 mod connection;
 mod connections;
+mod copying;
 mod core;
 mod encrypting;
 mod error;
 mod exchange;
+mod held;
 mod pace;
 mod phases;
 mod report;
@@ -40,6 +43,7 @@ mod sending;
 mod streaming;
 mod transport;
 mod unfinished;
+mod watch;
 
 pub use self::accept::accept_loop;
 pub use self::admission::Admission;

@@ -7,9 +7,11 @@
 
 use std::io::Write;
 
+use nabu_engine::io::Clock;
 use nabu_net::http::head::Method;
 
 use super::exchange::Exchange;
+use super::phases::Phase;
 
 /// The most bytes of one piece: what an answer of this kind holds for a peer that doesn't read.
 pub const PIECE_BYTES_MAX: usize = 16 << 10;
@@ -28,25 +30,8 @@ impl Exchange {
         head.end();
     }
 
-    /// Sends a piece, which is not empty, and waits until it is in the socket. False when the peer
-    /// is gone.
-    pub async fn send_piece(&mut self, piece: &[u8]) -> bool {
-        self.put_piece(piece);
-        self.flush().await
-    }
-
-    /// Writes the last piece, which leaves with the end of the answer.
-    pub fn end_pieces(&mut self, piece: &[u8]) {
-        if self.method() == Method::Head {
-            return;
-        }
-        self.put_piece(piece);
-        if self.takes_chunks() {
-            self.put(b"0\r\n\r\n");
-        }
-    }
-
-    fn put_piece(&mut self, piece: &[u8]) {
+    /// Writes a piece, which is not empty; [`Exchange::send_pieces`] sends it.
+    pub fn put_piece(&mut self, piece: &[u8]) {
         assert!((1..=PIECE_BYTES_MAX).contains(&piece.len()), "a piece of {} bytes", piece.len());
         if !self.takes_chunks() {
             return self.put(piece);
@@ -58,5 +43,27 @@ impl Exchange {
         self.put(&size[..written]);
         self.put(piece);
         self.put(b"\r\n");
+    }
+
+    /// Sends what is written, and waits until it is in the socket; hold nothing else meanwhile.
+    /// False when the peer is gone.
+    pub async fn send_pieces(&mut self) -> bool {
+        let bytes = self.out.len();
+        let began = self.core.io.now();
+        let is_sent = self.flush().await;
+        let ended = self.enter(Phase::Prepare);
+        self.slack.spend(ended.since(began), bytes);
+        is_sent
+    }
+
+    /// Writes the last piece, which leaves with the end of the answer.
+    pub fn end_pieces(&mut self, piece: &[u8]) {
+        if self.method() == Method::Head {
+            return;
+        }
+        self.put_piece(piece);
+        if self.takes_chunks() {
+            self.put(b"0\r\n\r\n");
+        }
     }
 }

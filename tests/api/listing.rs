@@ -6,8 +6,9 @@ use simd_json::prelude::*;
 
 use crate::start;
 use crate::support::content::{content, id_of};
-use crate::support::http::Request;
-use crate::support::server::{READ_TOKEN, WRITE_TOKEN};
+use crate::support::http::{Connection, Request};
+use crate::support::server::{READ_TOKEN, Server, WRITE_TOKEN};
+use crate::support::wait_for;
 
 #[test]
 fn pages_of_every_size_give_all_ids_in_order() {
@@ -46,9 +47,8 @@ fn pages_of_every_size_give_all_ids_in_order() {
 const MANY: usize = 1_500;
 const WRITERS: usize = 16;
 
-#[test]
-fn a_long_page_comes_in_pieces_and_is_what_it_would_be_as_a_whole() {
-    let (server, _data) = start();
+/// Stores many blobs; gives their ids in order.
+fn store_many(server: &Server) -> Vec<String> {
     let mut ids: Vec<String> = thread::scope(|scope| {
         let write = |writer: usize| {
             let mut connection = server.connect();
@@ -63,6 +63,13 @@ fn a_long_page_comes_in_pieces_and_is_what_it_would_be_as_a_whole() {
         writers.into_iter().flat_map(|writer| writer.join().expect("no writer panics")).collect()
     });
     ids.sort();
+    ids
+}
+
+#[test]
+fn a_long_page_comes_in_pieces_and_is_what_it_would_be_as_a_whole() {
+    let (server, _data) = start();
+    let ids = store_many(&server);
     let mut connection = server.connect();
     for (limit, next) in [(100, true), (464, true), (1_000, true), (1_499, true), (1_500, false), (10_000, false)] {
         let count = limit.min(MANY);
@@ -90,6 +97,33 @@ fn a_long_page_comes_in_pieces_and_is_what_it_would_be_as_a_whole() {
     }
     // Nothing is left of a page in pieces that the next request would meet.
     assert_eq!(server.list(700), ids);
+}
+
+/// Clients that ask for long pages and don't read, and how many each asks for: more than sockets
+/// hold.
+const SILENT: usize = 24;
+const SILENT_PAGES: usize = 600;
+/// A piece of a page, with what its chunk and the head add.
+const PIECE_BYTES_MAX: usize = 17 << 10;
+
+#[test]
+fn a_page_that_nobody_reads_is_not_in_memory() {
+    let (server, _data) = start();
+    let ids = store_many(&server);
+    let request = Request::get("/v1/blobs?limit=10000").token(READ_TOKEN).bytes().repeat(SILENT_PAGES);
+    let mut silent: Vec<Connection> = (0..SILENT).map(|_| server.connect()).collect();
+    silent.iter_mut().for_each(|connection| connection.send(&request).expect("the kernel takes the requests"));
+    wait_for("all to wait for their peers", || {
+        (server.metric("nabu_http_stalled_answers") == SILENT as f64).then_some(())
+    });
+    let bytes = server.metric("nabu_http_answer_bytes");
+    assert!(bytes <= (SILENT * PIECE_BYTES_MAX) as f64, "{bytes} bytes are in memory for {SILENT} peers");
+    // Whoever reads after all gets every page whole.
+    let connection = &mut silent[0];
+    for _ in 0..SILENT_PAGES {
+        let page = connection.response(false).expect("the answers come").expect(200).json();
+        assert_eq!(page.get_array("ids").expect("ids").len(), ids.len());
+    }
 }
 
 #[test]

@@ -62,10 +62,11 @@ async fn list_rest(
     mut left: usize,
 ) -> Result<(), HttpError> {
     loop {
-        if !exchange.send_piece(&text).await {
+        exchange.put_piece(&text);
+        text = Vec::new();
+        if !exchange.send_pieces().await {
             return Ok(());
         }
-        text.clear();
         exchange.enter(Phase::Read);
         let piece = blobs.list(Some(last), left.min(PIECE_IDS)).await?;
         write_ids(&mut text, &piece.ids, false);
