@@ -34,8 +34,9 @@ class Nabu:
 
     name = "nabu-store"
 
-    def __init__(self, binary, work, memory):
+    def __init__(self, binary, work, memory, client=None):
         self.binary = binary
+        self.client = client or binary
         self.work = work
         self.memory = memory
         self.process = None
@@ -81,7 +82,7 @@ class Nabu:
 
     def bench(self, size, arguments, cpus=str(CLIENT_CPU)):
         environment = {"NABU_API": self.api, "NABU_TOKEN": (self.data / "admin.token").read_text().strip()}
-        return run_client(self.binary, ["--sizes", size, *arguments], environment, cpus)
+        return run_client(self.client, ["--sizes", size, *arguments], environment, cpus)
 
     def prepare(self, size, objects):
         self.bench(size, ["--objects", objects, "--mix", "head", "--requests", 1, "--connections", 1])

@@ -5,7 +5,7 @@
 
 Runs of the two take turns. Prints for each row the medians, and the median and the quartiles of the
 ratios of the pairs, AFTER to BEFORE, of the row's value and of the server's CPU time for it. The
-server runs on CPU 0 and its own client on CPU 1, as there. Each has a data directory of its own.
+server runs on CPU 0 and the client, AFTER's for both, on CPU 1. Each has a data directory of its own.
 Nothing else should run on the machine meanwhile.
 """
 
@@ -77,8 +77,9 @@ def main():
         for side, binary in enumerate((arguments.before, arguments.after)):
             place = work / str(side)
             place.mkdir()
+            binary, client = os.path.abspath(binary), os.path.abspath(arguments.after)
             contexts.append(Context(
-                work=place, binary=os.path.abspath(binary), nabu=Nabu(os.path.abspath(binary), place, arguments.memory),
+                work=place, binary=binary, nabu=Nabu(binary, place, arguments.memory, client),
                 nginx=None, seconds=arguments.seconds, pairs=arguments.pairs, limits={},
                 can_drop_caches=machine.can_drop_caches(), discard=False,
             ))
