@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use crate::load::get;
 use crate::support::content::content;
-use crate::support::http::{Connection, Request};
-use crate::support::server::{Options, READ_TOKEN, Server, directory};
+use crate::support::http::Connection;
+use crate::support::server::{Options, Server, directory};
 use crate::support::wait_for;
 
 /// More than sockets and pipes hold for one reader.
@@ -44,22 +44,22 @@ fn bytes_in_sockets(address: SocketAddr) -> u64 {
 #[test]
 fn readers_that_never_read_hold_a_small_share_and_no_memory_that_others_wait_for() {
     let data = directory();
-    let server = Options::new(data.path()).start();
+    // Nobody is ended for taking too long: what is given back is given back before.
+    let limits = "segment_size: 16MiB\nlimits: {progress_timeout_ms: 600000}\n";
+    let server = Options { config: limits.to_owned(), ..Options::new(data.path()) }.start();
     let body = content(1, LARGE_BLOB_SIZE);
     let id = server.put(&body).expect(201).string("id");
     let silent: Vec<Connection> = (0..SILENT).map(|_| ask(&server, &id)).collect();
-    wait_for("all to have stalled", || {
-        let stalled = server.metric("nabu_http_stalled_answers");
-        let broken_off = server.metric("nabu_http_stalled_broken_off_total");
-        (stalled + broken_off >= SILENT as f64).then_some(())
+    wait_for("those that held too much to be broken off, and the others to have stalled", || {
+        // The scrape is in flight, too. A disk that is slow may have ended some before.
+        let others = server.metric("nabu_http_requests_in_flight") - 1.0;
+        let is_over = server.metric("nabu_http_stalled_answers") == others;
+        (is_over && server.metric("nabu_http_stalled_broken_off_total") > 0.0).then_some(())
     });
     wait_for("their frames to come free", || (server.metric("nabu_frames_bytes") == 0.0).then_some(()));
-    let scrape = server.exchange(&Request::get("/metrics").token(READ_TOKEN)).expect(200).body;
-    assert!(!String::from_utf8_lossy(&scrape).contains("busy\"}"), "somebody waited for frames in vain");
     wait_for("what they hold to be no more than their share", || {
         (bytes_in_sockets(server.address) <= HELD_BYTES_MAX).then_some(())
     });
-    assert!(server.metric("nabu_http_stalled_broken_off_total") > 0.0, "whoever held too much was broken off");
     // Everybody else is served.
     let other = content(2, 8 << 20);
     let other_id = server.put(&other).expect(201).string("id");
