@@ -6,6 +6,7 @@
 
 use std::path::Path;
 
+use super::kind::FlagForm;
 use super::setting::{DefaultValue, Setting};
 use super::table::SETTINGS;
 
@@ -34,7 +35,7 @@ fn code(text: &str) -> String {
 fn cells(setting: &Setting) -> [String; 6] {
     let optional = |text: Option<String>| text.map_or_else(|| NOTHING.to_owned(), |text| code(&text));
     let flag = setting.flag.map(|flag| match setting.kind.flag_form() {
-        super::FlagForm::Switch => format!("{}[={}]", flag.name, flag.value_name),
+        FlagForm::Switch => format!("{}[={}]", flag.name, flag.value_name),
         _ => format!("{} {}", flag.name, flag.value_name),
     });
     let default = match setting.default {
