@@ -105,7 +105,7 @@ fn rooms(root: &Path) -> (bool, String) {
 }
 
 #[test]
-fn no_room_imports_what_it_may_not_and_no_rooms_are_in_a_circle() {
+fn no_room_imports_what_it_may_not_and_neither_rooms_nor_files_are_in_a_circle() {
     let (is_sound, text) = rooms(Path::new(env!("CARGO_MANIFEST_DIR")));
     assert!(is_sound, "{text}");
     assert!(text.contains("src::node ->"), "the search is broken: {text}");
@@ -114,10 +114,23 @@ fn no_room_imports_what_it_may_not_and_no_rooms_are_in_a_circle() {
 #[test]
 fn a_forbidden_import_and_a_circle_are_found() {
     let planted = [
-        ("a forbidden import", "use crate::node::Run;", "pub struct Run;", "src::http imports src::node::Run"),
-        ("a circle", "use crate::config::Config;", "use crate::http::Core;", "circle of 2 rooms"),
+        ("src::http imports src::node::Run", [("http.rs", "use crate::node::Run;"), ("node.rs", "pub struct Run;")]),
+        (
+            "circle of 2 rooms",
+            [
+                ("http.rs", "use crate::node::Run; pub struct Core;"),
+                ("node.rs", "use crate::http::Core; pub struct Run;"),
+            ],
+        ),
+        (
+            "circle of 2 files",
+            [
+                ("node.rs", "mod run; use run::Run; pub struct Node;"),
+                ("node/run.rs", "use super::Node; pub struct Run;"),
+            ],
+        ),
     ];
-    for (what, in_http, in_other, told) in planted {
+    for (told, files) in planted {
         let root = tempfile::tempdir().expect("a directory");
         let write = |path: &str, text: &str| {
             let path = root.path().join(path);
@@ -125,12 +138,12 @@ fn a_forbidden_import_and_a_circle_are_found() {
             fs::write(path, text).expect("written");
         };
         write("Cargo.toml", "[workspace]\nmembers = []\n[package]\nname = \"planted\"\n");
-        write("src/lib.rs", "pub mod http;\npub mod node;\npub mod config;\n");
-        write("src/http.rs", &format!("{in_http}\npub struct Core;\n"));
-        write("src/node.rs", if what == "a circle" { "" } else { in_other });
-        write("src/config.rs", &format!("{}\npub struct Config;\n", if what == "a circle" { in_other } else { "" }));
+        write("src/lib.rs", "pub mod http;\npub mod node;\n");
+        for (path, text) in files {
+            write(&format!("src/{path}"), text);
+        }
         let (is_sound, text) = rooms(root.path());
-        assert!(!is_sound && text.contains(told), "{what}: {text}");
+        assert!(!is_sound && text.contains(told), "{told}: {text}");
     }
 }
 
