@@ -100,7 +100,7 @@ pub trait Source {
     /// Takes the last `count` bytes of the last chunk back: they come again.
     fn unread(&mut self, count: usize);
 
-    /// Gives the buffer of a chunk back for the next one.
+    /// Gives the buffer of a chunk back; nothing is held for the caller until the next chunk.
     fn recycle(&mut self, body: Body);
 }
 

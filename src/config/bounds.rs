@@ -38,6 +38,10 @@ pub const TARGET_BYTES_MIN: u64 = 256;
 /// See [`TARGET_BYTES_MIN`].
 pub const TARGET_BYTES_MAX: u64 = 63 << 10;
 
+/// The most that a client may be required to take of an answer in a second: what a copy puts into a
+/// socket at once takes it no longer than that.
+pub const ANSWER_RATE_MIN_MAX: u64 = 1 << 20;
+
 /// The most days between two scrubs.
 pub const SCRUB_DAYS_MAX: u64 = 365;
 

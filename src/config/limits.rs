@@ -24,6 +24,8 @@ settings_struct! {
         pub idle_timeout_ms: u64,
         /// The longest time without progress of a request body, and of a response.
         pub progress_timeout_ms: u64,
+        /// What the peer of an answer must take in the long run.
+        pub answer_bytes_per_second_min: u64,
         pub shutdown_timeout_ms: u64,
         /// The longest time that an operation of a disk may take before its data directory is taken
         /// out.

@@ -11,8 +11,8 @@
 use nabu_engine::store::BLOB_SIZE_MAX;
 
 use super::bounds::{
-    CORES_MAX, DAY_MS, HEAD_BYTES_MAX, HEAD_BYTES_MIN, HOUR_MS, MEMORY_MAX, MEMORY_PER_CORE_MIN, SECOND_MS,
-    SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN, SEGMENT_SIZE_STEP, TARGET_BYTES_MAX, TARGET_BYTES_MIN,
+    ANSWER_RATE_MIN_MAX, CORES_MAX, DAY_MS, HEAD_BYTES_MAX, HEAD_BYTES_MIN, HOUR_MS, MEMORY_MAX, MEMORY_PER_CORE_MIN,
+    SECOND_MS, SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN, SEGMENT_SIZE_STEP, TARGET_BYTES_MAX, TARGET_BYTES_MIN,
 };
 use super::kind::Kind;
 use super::log::LogFormat;
@@ -141,6 +141,15 @@ pub static SETTINGS: &[Setting] = &[
     )
     .default("30000")
     .help("How long a body may stand still, in either direction"),
+    Setting::new(
+        "limits.answer_bytes_per_second_min",
+        Kind::bytes(1, ANSWER_RATE_MIN_MAX, |values| &mut values.config.limits.answer_bytes_per_second_min),
+    )
+    .default("4KiB")
+    .help(
+        "Bytes of an answer that its client must take in a second. One that takes less for longer than \
+         `limits.progress_timeout_ms` makes up for is cut off",
+    ),
     Setting::new(
         "limits.shutdown_timeout_ms",
         Kind::milliseconds(0, HOUR_MS, |values| &mut values.config.limits.shutdown_timeout_ms),

@@ -16,6 +16,8 @@ use super::connection::Serving;
 use super::connections::{Connections, Slot};
 use super::error::Render;
 use super::exchange::Exchange;
+use super::held::Held;
+use super::pace::Slack;
 use super::report::AccessLog;
 use super::request_id::RequestIds;
 use super::transport::RECORDS_BYTES;
@@ -36,9 +38,6 @@ const RECORDS_OUT_MAX: usize = 256;
 /// Buffers for records that a core keeps for reuse: one is filled and sent at a time, and a few
 /// wait for room in a socket.
 const POOL_RECORDS_MAX: usize = 16;
-/// Beyond its timeout, a transfer gets a second for each this many bytes in flight, so that one
-/// large send is not held against a slow line.
-const FLOOR_BYTES_PER_SECOND: u64 = 16 << 10;
 
 /// What all cores share.
 pub struct Shared {
@@ -53,6 +52,8 @@ pub struct Shared {
     pub bodies_bytes_max: u64,
     /// Memory of one core that heads and handshakes may take which are not finished.
     pub unfinished_bytes_max: u64,
+    /// What answers of one core may hold whose peers have stalled, with what lies in their sockets.
+    pub stalled_bytes_max: u64,
 }
 
 impl Shared {
@@ -93,6 +94,7 @@ pub struct Core {
     pub service: Service,
     pub connections: Connections,
     pub unfinished: Unfinished,
+    pub held: Held,
     pub request_ids: RequestIds,
     pub recorder: Recorder,
     pub access_log: AccessLog,
@@ -109,6 +111,7 @@ pub struct Core {
 impl Core {
     pub fn new(id: CoreId, io: RingIo, shared: Arc<Shared>, service: Service) -> Self {
         let unfinished = Unfinished::new(shared.unfinished_bytes_max);
+        let held = Held::new(shared.stalled_bytes_max);
         Self {
             recorder: Recorder::new(&service.routes),
             access_log: AccessLog::new(&shared.log.access),
@@ -121,6 +124,7 @@ impl Core {
             service,
             connections: Connections::default(),
             unfinished,
+            held,
             stopping: Cell::new(false),
             vectors: RefCell::new(Vec::new()),
             records: RefCell::new(Vec::new()),
@@ -213,6 +217,7 @@ impl Core {
             connections: self.connections.admitted() as u64,
             ring_operations: self.io.operations_in_flight() as u64,
             json_bytes: self.bodies_bytes.get(),
+            held: self.held.status(self.io.now()),
             load: self.io.load(),
             ..self.recorder.snapshot(self.id)
         }
@@ -223,11 +228,9 @@ impl Core {
         stream.set_deadline(Some((self.after(Duration::from_millis(milliseconds)), half)));
     }
 
-    /// Sets the deadline for a send of `bytes` that begins now.
+    /// Sets the deadline for a send of `bytes` that begins now and isn't a part of a longer answer.
     pub fn set_send_deadline(&self, stream: &Stream, now: Instant, bytes: usize) {
-        let seconds = bytes as u64 / FLOOR_BYTES_PER_SECOND;
-        let duration = Duration::from_millis(self.limits().progress_timeout_ms) + Duration::from_secs(seconds);
-        stream.set_deadline(Some((now.after(duration), Half::Both)));
+        stream.set_deadline(Some((Slack::new(self.limits()).deadline(now, bytes), Half::Both)));
     }
 
     fn after(&self, duration: Duration) -> Instant {

@@ -34,11 +34,13 @@ where
         source.unread(range.len());
         return Ok(Sent::Slow);
     };
+    session.stream().expect_bulk();
     let mut head = exchange.take_head();
     if head.len() > SEALED_HEAD_BYTES_MAX {
         let bytes = head.len();
-        core.set_send_deadline(session.stream(), core.io.now(), bytes);
+        let hold = exchange.begin_send(core.io.now(), bytes);
         let result = session.send(&std::mem::take(&mut head), &[]).await;
+        exchange.end_send(hold);
         if !exchange.sent(result, bytes) {
             return Ok(Sent::Gone);
         }
@@ -62,7 +64,7 @@ where
             core.recycle(std::mem::take(&mut head));
             range.start = piece.end;
             let now = exchange.departs(piece.len());
-            core.set_send_deadline(session.stream(), now, size);
+            let hold = exchange.begin_send(now, size);
             let mut sending = pin!(session.stream().send_with_head(before, Body::Owned(records), 0..size));
             let (result, _, returned) = match race(sending.as_mut(), core.io.sleep(PATIENCE)).await {
                 Either::First(sent) => sent,
@@ -70,10 +72,12 @@ where
                     // Held by nobody but the socket while that waits.
                     frame = None;
                     source.unread(range.len());
+                    session.stream().expect_little();
                     sending.await
                 }
             };
-            session.stream().set_deadline(None);
+            exchange.end_send(hold);
+            exchange.slack.spend(core.io.now().since(now), bytes);
             records = returned.into_owned().expect("a send gives its buffer back");
             if !exchange.sent(result, bytes) {
                 break 'answer Sent::Gone;
@@ -95,6 +99,7 @@ where
             }
         };
     };
+    session.stream().expect_little();
     core.recycle_records(records);
     Ok(sent)
 }

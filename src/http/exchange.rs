@@ -23,6 +23,8 @@ use super::body::Body;
 use super::client::Client;
 use super::core::Core;
 use super::error::{HttpError, Render};
+use super::held::Hold;
+use super::pace::Slack;
 use super::phases::{Phase, Phases};
 use super::report::report_unread;
 use super::transport::{GOODBYE_BYTES, Transport};
@@ -59,7 +61,7 @@ pub struct Exchange {
     pub(super) body: Body,
     head: RequestHead,
     /// The bytes of the answer that are not sent yet.
-    out: Vec<u8>,
+    pub(super) out: Vec<u8>,
     answer: Answer,
     status: u16,
     close: bool,
@@ -74,6 +76,8 @@ pub struct Exchange {
     body_in_out: u64,
     pub(super) received_body_bytes: u64,
     pub(super) phases: Phases,
+    /// How much longer the peer may take.
+    pub(super) slack: Slack,
     /// When the answer began to leave.
     pub(super) first_byte: Option<Instant>,
     /// What the request is counted as.
@@ -100,6 +104,7 @@ impl Exchange {
         core.recorder.request_began();
         Self {
             phases: Phases::begin(core.io.now()),
+            slack: Slack::new(core.limits()),
             cursor: head.size(),
             body: Body::new(&head),
             out: core.vector(),
@@ -160,6 +165,11 @@ impl Exchange {
     /// How the head frames the body.
     pub fn framing(&self) -> BodyFraming {
         self.head.framing()
+    }
+
+    /// Whether a body may come in chunks (RFC 9112, section 6.1).
+    pub(super) fn takes_chunks(&self) -> bool {
+        !self.head.is_http_10()
     }
 
     pub(super) fn head_size(&self) -> usize {
@@ -248,7 +258,7 @@ impl Exchange {
     }
 
     /// What is written is about to leave, with `behind` bytes after it. Returns the time.
-    fn leaves(&mut self, behind: usize) -> Instant {
+    pub(super) fn leaves(&mut self, behind: usize) -> Instant {
         let now = self.departs(self.out.len() + behind);
         if self.first_byte.is_none() {
             self.first_byte = Some(now);
@@ -334,11 +344,23 @@ impl Exchange {
         let now = self.leaves(range.len());
         let head = std::mem::take(&mut self.out);
         let bytes = head.len() + range.len();
-        self.core.set_send_deadline(&self.stream, now, bytes);
+        let hold = self.begin_send(now, bytes);
         let (result, head, body) = self.stream.send_with_head(head, body, range).await;
-        self.stream.set_deadline(None);
+        self.end_send(hold);
         self.core.recycle(head);
         self.sent(result, bytes).then_some(body)
+    }
+
+    /// A send begins that holds these bytes until the peer has taken them.
+    pub fn begin_send(&self, now: Instant, bytes: usize) -> Hold {
+        self.stream.set_deadline(Some((self.slack.deadline(now, bytes), Half::Both)));
+        self.core.hold(&self.stream, now, bytes)
+    }
+
+    /// The send is over.
+    pub fn end_send(&self, hold: Hold) {
+        drop(hold);
+        self.stream.set_deadline(None);
     }
 
     /// Books a send; false when the peer is gone.
@@ -365,22 +387,19 @@ impl Exchange {
         std::mem::take(&mut self.out)
     }
 
-    /// Sends `out`.
-    async fn flush(&mut self) {
+    /// Sends `out`; false when the peer is gone.
+    pub(super) async fn flush(&mut self) -> bool {
         if self.answer == Answer::Broken || self.out.is_empty() {
-            return;
+            return self.answer != Answer::Broken;
         }
         let now = self.leaves(0);
         let out = std::mem::take(&mut self.out);
         let bytes = out.len();
-        self.core.set_send_deadline(&self.stream, now, bytes);
+        let hold = self.begin_send(now, bytes);
         let (result, out) = self.stream.send(out).await;
-        self.stream.set_deadline(None);
+        self.end_send(hold);
         self.core.recycle(out);
-        match result {
-            Ok(()) => self.sent_bytes += bytes as u64,
-            Err(_) => self.answer = Answer::Broken,
-        }
+        self.sent(result, bytes)
     }
 
     /// Sends what is left to send, and brings the connection to where the next request starts, or
@@ -448,8 +467,11 @@ async fn answer_and_end(core: Rc<Core>, stream: Transport, error: HttpError, is_
     }
     head.field_u64("Content-Length", body.len() as u64).end();
     out.extend_from_slice(&body);
-    core.set_send_deadline(&stream, core.io.now(), out.len());
+    let now = core.io.now();
+    core.set_send_deadline(&stream, now, out.len());
+    let hold = core.hold(&stream, now, out.len());
     let (result, out) = stream.send(out).await;
+    drop(hold);
     core.recycle(out);
     if is_request {
         report_unread(&core, &stream, &request_id, &error, result.is_ok());

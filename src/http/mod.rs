@@ -11,9 +11,11 @@
 //! | [`admission`] | how many there may be, in all and of one address |
 //! | [`unfinished`] | the memory of those that have not finished asking |
 //! | [`core`] | what the connections of one core share |
+//! | [`held`], [`watch`] | what answers hold for peers that don't take them, and for how long |
 //! | [`exchange`] | one request and its answer |
 //! | [`body`] | the body of a request |
-//! | [`sending`], [`encrypting`], [`pace`] | the body of a large answer, uncopied if possible |
+//! | [`sending`], [`encrypting`], [`copying`], [`pace`] | the body of a large answer, uncopied if possible |
+//! | [`streaming`] | the body of an answer that is made while it leaves |
 //! | [`transport`] | plain sockets, TLS in this process, TLS in the kernel |
 //! | [`conditions`] | conditional requests and ranges |
 //! | [`error`] | a refusal, before it has a body |
@@ -29,17 +31,21 @@ mod client;
 mod conditions;
 mod connection;
 mod connections;
+mod copying;
 mod core;
 mod encrypting;
 mod error;
 mod exchange;
+mod held;
 mod pace;
 mod phases;
 mod report;
 mod request_id;
 mod sending;
+mod streaming;
 mod transport;
 mod unfinished;
+mod watch;
 
 pub use self::accept::accept_loop;
 pub use self::admission::Admission;
@@ -52,3 +58,4 @@ pub use self::error::{HttpError, RETRY_AFTER_SECONDS, Render};
 pub use self::exchange::{Exchange, run};
 pub use self::phases::Phase;
 pub use self::sending::send;
+pub use self::streaming::PIECE_BYTES_MAX;

@@ -34,5 +34,5 @@ pub mod text;
 #[cfg(test)]
 mod tests;
 
-pub use recorder::{CoreSnapshot, Ended, Recorder};
+pub use recorder::{AnswersHeld, CoreSnapshot, Ended, Recorder};
 pub use route::RouteId;

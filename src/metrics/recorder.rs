@@ -93,7 +93,20 @@ pub struct CoreSnapshot {
     /// Operations that the kernel has now.
     pub ring_operations: u64,
     pub json_bytes: u64,
+    pub held: AnswersHeld,
     pub load: CoreLoad,
+}
+
+/// What the answers of one core hold for their peers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct AnswersHeld {
+    /// Memory of answers that are being sent.
+    pub bytes: u64,
+    /// Peers that have stalled, and what they hold, with their sockets.
+    pub stalled: u64,
+    pub stalled_bytes: u64,
+    /// Peers that were broken off for holding too much, since the start.
+    pub broken_off: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

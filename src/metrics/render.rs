@@ -128,6 +128,15 @@ fn render_requests(text: &mut Text, snapshot: &Snapshot) {
     text.counter("nabu_http_sent_body_bytes_total", "Bytes sent in the bodies of answers.", sent);
     let json = snapshot.sum(|core| core.json_bytes);
     text.gauge("nabu_http_json_bytes", "Memory that JSON bodies on their way take.", json);
+    let broken_off = snapshot.sum(|core| core.held.broken_off);
+    let help = "Connections broken off as peers that don't take their answers held too much.";
+    text.counter("nabu_http_stalled_broken_off_total", help, broken_off);
+    let help = "Peers that have taken nothing of their answers for a second.";
+    text.gauge("nabu_http_stalled_answers", help, snapshot.sum(|core| core.held.stalled));
+    let help = "What those hold, with what lies in their sockets.";
+    text.gauge("nabu_http_stalled_bytes", help, snapshot.sum(|core| core.held.stalled_bytes));
+    let help = "Memory of answers that are being sent.";
+    text.gauge("nabu_http_answer_bytes", help, snapshot.sum(|core| core.held.bytes));
     let mut family =
         text.family(Kind::Counter, "nabu_errors_total", "Refused and failed requests, by the error of the answer.");
     for (error, count) in errors {

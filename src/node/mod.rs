@@ -38,6 +38,10 @@ use crate::metrics::collector::Collector;
 const BODIES_MEMORY_DIVISOR: u64 = 4;
 /// The same for heads and handshakes that are not finished.
 const UNFINISHED_MEMORY_DIVISOR: u64 = 16;
+/// What answers may hold whose peers have stalled, with what lies in sockets: such a share of a
+/// core's memory, and at least so many bytes, which is beside that memory for the most part.
+const STALLED_MEMORY_DIVISOR: u64 = 8;
+const STALLED_BYTES_MIN: u64 = 64 << 20;
 
 /// The files in the data directories that are this program's and not the store's ([`lock`], and the
 /// command line's `start`).
@@ -83,6 +87,8 @@ pub fn run(config: Config, security: Security) -> Result<(), String> {
             admission: Admission::new(Port::Main, &config.limits),
             ops_admission: Admission::new(Port::Ops, &config.limits),
             bodies_bytes_max: config.memory_bytes / u64::from(cores.max(1)) / BODIES_MEMORY_DIVISOR,
+            stalled_bytes_max: (config.memory_bytes / u64::from(cores.max(1)) / STALLED_MEMORY_DIVISOR)
+                .max(STALLED_BYTES_MIN),
             unfinished_bytes_max: config.memory_bytes / u64::from(cores.max(1)) / UNFINISHED_MEMORY_DIVISOR,
         }),
         node: Arc::new(api::Node {

@@ -12,13 +12,12 @@ use crate::support::server::{Options, READ_TOKEN, Server, WRITE_TOKEN, directory
 use crate::support::wait_for;
 use crate::{seeded, skip};
 
-const LIMITS: &str =
-    "segment_size: 16MiB\nlimits:\n  head_timeout_ms: 1000\n  idle_timeout_ms: 20000\n  progress_timeout_ms: 1000\n";
+const LIMITS: &str = "segment_size: 16MiB\nlimits:\n  head_timeout_ms: 1000\n  idle_timeout_ms: 20000\n  progress_timeout_ms: 1000\n  \
+     answer_bytes_per_second_min: 16KiB\n";
 /// Of each kind.
 const SLOW: usize = 8;
 /// What a slow reader asks for on one connection: together more than sockets hold, which is up to
-/// 36 MiB by default. Small answers, because a transfer gets a second for each 16 KiB in flight
-/// beyond its deadline, which is two minutes for a frame of a large blob.
+/// 36 MiB by default. Small answers, which wait in memory; `readers` is about large ones.
 const READER_ANSWERS: usize = 2_000;
 /// The same for a reader whose requests fit one argument of a program; what its program did not
 /// read makes its socket take little.

@@ -32,6 +32,7 @@ mod mount;
 mod network;
 mod power;
 mod process;
+mod readers;
 mod real_disk;
 mod stalled_disk;
 

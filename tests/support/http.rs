@@ -321,8 +321,36 @@ impl Connection {
         if to_head_request || head.status < 200 || matches!(head.status, 204 | 304) {
             return Ok(Vec::new());
         }
+        if head.field("Transfer-Encoding") == Some("chunked") {
+            assert_eq!(head.field("Content-Length"), None, "{head:?}");
+            return self.chunks();
+        }
         let length = head.field("Content-Length").unwrap_or_else(|| panic!("no Content-Length in {head:?}"));
         self.take(length.parse().expect("Content-Length is a number"))
+    }
+
+    /// What chunks hold, up to the last one.
+    fn chunks(&mut self) -> io::Result<Vec<u8>> {
+        let mut body = Vec::new();
+        loop {
+            let size = self.line()?;
+            let size = usize::from_str_radix(&size, 16).unwrap_or_else(|_| panic!("the size of a chunk is {size:?}"));
+            body.extend(self.take(size)?);
+            assert_eq!(self.line()?, "", "a chunk ends with a line end");
+            if size == 0 {
+                return Ok(body);
+            }
+        }
+    }
+
+    fn line(&mut self) -> io::Result<String> {
+        loop {
+            if let Some(end) = self.input.windows(2).position(|window| window == b"\r\n") {
+                let line = self.take(end + 2)?;
+                return Ok(String::from_utf8_lossy(&line[..end]).into_owned());
+            }
+            self.receive()?;
+        }
     }
 
     /// The next final answer; interim ones before it are passed over.

@@ -10,6 +10,7 @@ use std::thread::{self, JoinHandle};
 use rustls::ClientConfig;
 use tempfile::TempDir;
 
+use super::exposition::Exposition;
 use super::http::{Connection, Request, Response};
 use super::{PATIENCE, wait_for};
 
@@ -295,6 +296,13 @@ impl Server {
     #[track_caller]
     pub fn delete(&self, id: &str) -> Response {
         self.exchange(&Request::new("DELETE", &format!("/v1/blobs/{id}")).token(WRITE_TOKEN))
+    }
+
+    /// One value of the metrics.
+    #[track_caller]
+    pub fn metric(&self, name: &str) -> f64 {
+        let scrape = self.exchange(&Request::get("/metrics").token(READ_TOKEN)).expect(200);
+        Exposition::parse(std::str::from_utf8(&scrape.body).expect("a scrape is text")).value(name, &[])
     }
 
     /// All ids, page by page.

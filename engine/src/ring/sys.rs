@@ -96,28 +96,32 @@ fn tcp_socket(address: SocketAddr) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-fn set_option(socket: &OwnedFd, level: libc::c_int, option: libc::c_int) -> io::Result<()> {
-    let one: libc::c_int = 1;
-    // SAFETY: `one` outlives the call and the length is its own.
+const ON: libc::c_int = 1;
+
+/// Sets an option whose value is a number, or a structure of the kernel's.
+fn set_option<T: Copy>(socket: &impl AsRawFd, level: libc::c_int, option: libc::c_int, value: T) -> io::Result<()> {
+    // SAFETY: `value` outlives the call and the length is its own.
     check(unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
             level,
             option,
-            (&raw const one).cast(),
-            mem::size_of::<libc::c_int>() as libc::socklen_t,
+            (&raw const value).cast(),
+            mem::size_of::<T>() as libc::socklen_t,
         )
     })
     .map(drop)
 }
 
 /// A listening TCP socket that shares its port with the other cores (`SO_REUSEPORT`). Linux hands
-/// `TCP_NODELAY` down from the listener to what it accepts, so it is set once, here.
+/// `TCP_NODELAY` and the bound on what is unsent down from the listener to what it accepts, so they
+/// are set once, here.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = tcp_socket(address)?;
-    set_option(&socket, libc::SOL_SOCKET, libc::SO_REUSEADDR)?;
-    set_option(&socket, libc::SOL_SOCKET, libc::SO_REUSEPORT)?;
-    set_option(&socket, libc::IPPROTO_TCP, libc::TCP_NODELAY)?;
+    set_option(&socket, libc::SOL_SOCKET, libc::SO_REUSEADDR, ON)?;
+    set_option(&socket, libc::SOL_SOCKET, libc::SO_REUSEPORT, ON)?;
+    set_option(&socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, ON)?;
+    set_unsent_max(&socket, UNSENT_BYTES_MAX);
     if address.ip().to_canonical().is_loopback() {
         set_unpaced(&socket);
     }
@@ -132,7 +136,7 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 /// A TCP socket to connect to `address` with, not connected yet.
 pub fn unconnected(address: SocketAddr) -> io::Result<TcpStream> {
     let socket = tcp_socket(address)?;
-    set_option(&socket, libc::IPPROTO_TCP, libc::TCP_NODELAY)?;
+    set_option(&socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, ON)?;
     Ok(TcpStream::from(socket))
 }
 
@@ -142,20 +146,44 @@ pub fn set_blocking(socket: &TcpStream, blocking: bool) -> io::Result<()> {
     socket.set_nonblocking(!blocking)
 }
 
-/// Sends what fits into the socket now, and tells it that more follows. The socket must not block.
-pub fn send_now(socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | libc::MSG_MORE;
+/// Sends what fits into the socket now; `more` says that more follows. `WouldBlock` when nothing
+/// fits.
+pub fn send_now(socket: &TcpStream, bytes: &[u8], more: bool) -> io::Result<usize> {
+    let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | if more { libc::MSG_MORE } else { 0 };
     // SAFETY: the kernel copies the bytes before the call returns, and their length is their own.
     let sent = unsafe { libc::send(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) };
     if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(sent as usize) }
 }
 
-/// Whether the peer has acknowledged everything that was sent (`SIOCOUTQ`).
-pub fn is_drained(socket: &TcpStream) -> bool {
-    let mut unsent: libc::c_int = 0;
+/// Bytes that lie in the socket since the peer has not acknowledged them (`SIOCOUTQ`); `None` when
+/// the kernel doesn't say.
+pub fn unacknowledged(socket: &TcpStream) -> Option<usize> {
+    let mut bytes: libc::c_int = 0;
     // SAFETY: the number outlives the call. `TIOCOUTQ` is what `SIOCOUTQ` is called here.
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &mut unsent) };
-    result == 0 && unsent == 0
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &mut bytes) };
+    (result == 0).then_some(bytes as usize)
+}
+
+/// Bytes that a socket takes beyond what it may send now, unless [`set_unsent_max`] says otherwise.
+/// What is in flight comes on top and is as much as the line takes, so this bounds what a peer that
+/// doesn't read can have the kernel hold, and no line is slower for it.
+pub const UNSENT_BYTES_MAX: usize = 128 << 10;
+
+/// For [`set_unsent_max`]: as much as the send buffer has room for, where the system sets no bound.
+pub const AS_THE_KERNEL_LETS: usize = 0;
+
+/// Bounds what a socket takes beyond what it may send now (`TCP_NOTSENT_LOWAT`, tcp(7)). A refusal
+/// leaves the bound of the send buffer.
+pub fn set_unsent_max(socket: &impl AsRawFd, bytes: usize) {
+    let _ = set_option(socket, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, bytes as libc::c_int);
+}
+
+/// Has the closing of a socket throw away what it holds and reset the connection (`SO_LINGER` with
+/// no time, socket(7)). Otherwise the kernel keeps that for minutes for a peer that takes nothing.
+pub fn discard_at_close(socket: &TcpStream) {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    // Can't fail on an open socket.
+    let _ = set_option(socket, libc::SOL_SOCKET, libc::SO_LINGER, linger);
 }
 
 /// Whether both ends of a connection are on this machine.

@@ -8,7 +8,7 @@ use std::net::TcpStream;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::half::{Half, shut_down};
+use super::half::{Half, abort, shut_down};
 use super::slab::Slab;
 use crate::io::Instant;
 
@@ -79,7 +79,10 @@ impl Deadlines {
             entry.deadline = None;
             entry.expired = true;
             self.active -= 1;
-            shut_down(&entry.stream, half);
+            match half {
+                Half::Both => abort(&entry.stream),
+                half => shut_down(&entry.stream, half),
+            }
         }
         self.earliest = earliest;
     }

@@ -2,6 +2,8 @@
 
 use std::net::{Shutdown, TcpStream};
 
+use crate::ring::sys;
+
 /// Which direction a shutdown or deadline is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Half {
@@ -18,4 +20,10 @@ pub(super) fn shut_down(stream: &TcpStream, half: Half) {
         Half::Both => Shutdown::Both,
     };
     let _ = stream.shutdown(how);
+}
+
+/// Ends a connection whose peer takes nothing: what it has not taken is thrown away.
+pub(super) fn abort(stream: &TcpStream) {
+    sys::discard_at_close(stream);
+    shut_down(stream, Half::Both);
 }

@@ -16,6 +16,11 @@ const PIPES_MAX: usize = 256;
 /// there are this many, no connection splices.
 const STALLED_MAX: usize = 64;
 
+/// Connections of a core whose sockets take as much as the kernel lets them, up to `tcp_wmem`. That
+/// saves wakings, a seventh of the CPU of a transfer, where the peer is the slower side; more of
+/// them would be too much memory if they all stalled.
+const UNBOUND_MAX: usize = 16;
+
 /// The pipes of one core.
 #[derive(Default)]
 pub(super) struct Pipes {
@@ -23,6 +28,8 @@ pub(super) struct Pipes {
     out: Cell<usize>,
     /// Connections that have stalled, counted by their marks.
     stalled: Rc<Cell<usize>>,
+    /// Connections whose sockets take as much as the kernel lets them, counted by their marks.
+    unbound: Rc<Cell<usize>>,
 }
 
 impl Pipes {
@@ -46,16 +53,28 @@ impl Pipes {
     }
 
     /// Marks one more connection as stalled.
-    pub fn stall(&self) -> Stalled {
-        self.stalled.set(self.stalled.get() + 1);
-        Stalled(self.stalled.clone())
+    pub fn stall(&self) -> Mark {
+        Mark::new(&self.stalled)
+    }
+
+    /// Marks one more connection whose socket may take what the kernel lets it; `None` when there
+    /// are enough of them.
+    pub fn unbind(&self) -> Option<Mark> {
+        (self.unbound.get() < UNBOUND_MAX).then(|| Mark::new(&self.unbound))
     }
 }
 
-/// Marks a connection whose socket holds spliced pages that its peer does not take.
-pub(super) struct Stalled(Rc<Cell<usize>>);
+/// Marks a connection as one of those that are counted; dropping it ends that.
+pub(super) struct Mark(Rc<Cell<usize>>);
 
-impl Drop for Stalled {
+impl Mark {
+    fn new(count: &Rc<Cell<usize>>) -> Self {
+        count.set(count.get() + 1);
+        Self(count.clone())
+    }
+}
+
+impl Drop for Mark {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
     }

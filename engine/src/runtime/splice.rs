@@ -8,11 +8,10 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::stream::{Busy, Socket, Stream};
-use crate::io::{Body, Clock, SharedBuf};
+use crate::io::{Body, SharedBuf};
 use crate::ring::pipe::Pipe;
 use crate::ring::request::Request;
 use crate::ring::sys;
-use crate::sync::{Either, race};
 
 /// Bytes that are spliced in one turn: what a pipe holds.
 const SPLICED_AT_ONCE: usize = 256 << 10;
@@ -42,10 +41,11 @@ impl Stream {
     pub fn begin_splice(&self) -> Option<Splice<'_>> {
         let socket = &self.0.socket;
         if self.0.stalled.borrow().is_some() {
-            if !sys::is_drained(socket) {
+            if sys::unacknowledged(socket) != Some(0) {
                 return None;
             }
             self.0.stalled.take();
+            self.0.unbound.take();
         }
         let pipe = self.0.io.core().pipes.take()?;
         if !self.0.tuned.replace(true) && sys::is_local(socket) {
@@ -87,9 +87,10 @@ impl Splice<'_> {
     ) -> io::Result<Taken> {
         let mut next = range.start;
         loop {
-            if !self.drain(more || next < range.end, Some(patience)).await? {
+            if !self.drain(more || next < range.end, patience).await? {
                 let Socket { io, stalled, .. } = &*self.stream.0;
                 stalled.borrow_mut().get_or_insert_with(|| io.core().pipes.stall());
+                self.stream.expect_little();
                 return Ok(Taken::Stalled(next - range.start));
             }
             if next == range.end {
@@ -109,15 +110,19 @@ impl Splice<'_> {
         }
     }
 
-    /// Sends what was taken and is still on its way.
-    pub async fn flush(&mut self, more: bool) -> io::Result<()> {
-        let drained = self.drain(more, None).await?;
-        assert!(drained, "it waits for as long as it takes");
-        Ok(())
+    /// Bytes that were taken and are still on their way into the socket.
+    pub fn held(&self) -> usize {
+        self.pipe.as_ref().map_or(0, Pipe::held)
+    }
+
+    /// Sends what was taken and is still on its way; false when the peer takes nothing for longer
+    /// than `patience`.
+    pub async fn flush(&mut self, more: bool, patience: Duration) -> io::Result<bool> {
+        self.drain(more, patience).await
     }
 
     /// Empties the pipe; false when that would have taken too much patience.
-    async fn drain(&mut self, more: bool, patience: Option<Duration>) -> io::Result<bool> {
+    async fn drain(&mut self, more: bool, patience: Duration) -> io::Result<bool> {
         loop {
             let pipe = self.pipe.as_mut().expect("held while this lives");
             if pipe.held() == 0 {
@@ -126,29 +131,17 @@ impl Splice<'_> {
             match pipe.drain_into(&self.stream.0.socket, more) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => match self.writable(patience).await {
-                    Ok(()) => {}
-                    Err(error) if error.kind() == io::ErrorKind::TimedOut => return Ok(false),
-                    Err(error) => return Err(error),
-                },
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if self.stream.0.stalled.borrow().is_none() {
+                        self.stream.expect_splices();
+                    }
+                    if !self.stream.wait_for_room(patience).await? {
+                        return Ok(false);
+                    }
+                }
                 Err(error) => return Err(error),
             }
         }
-    }
-
-    /// Waits until the socket takes more; `TimedOut` when it is not so after `patience`. That a
-    /// peer is gone the next send tells.
-    async fn writable(&self, patience: Option<Duration>) -> io::Result<()> {
-        let io = &self.stream.0.io;
-        let polled = io.ring().submit(Request::wait_writable(&self.stream.0.socket));
-        let completion = match patience {
-            None => polled.await,
-            Some(patience) => match race(polled, io.sleep(patience)).await {
-                Either::First(completion) => completion,
-                Either::Second(()) => return Err(io::ErrorKind::TimedOut.into()),
-            },
-        };
-        completion.value().map(drop)
     }
 }
 
@@ -156,7 +149,7 @@ impl Splice<'_> {
 async fn send_head(socket: &Socket, head: &[u8]) -> io::Result<()> {
     let mut sent = 0;
     while sent < head.len() {
-        match sys::send_now(&socket.socket, &head[sent..]) {
+        match sys::send_now(&socket.socket, &head[sent..], true) {
             Ok(count) => sent += count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 socket.io.ring().submit(Request::wait_writable(&socket.socket)).await.value()?;
@@ -174,6 +167,7 @@ impl Drop for Splice<'_> {
         if let Some(pipe) = self.pipe.take() {
             socket.io.core().pipes.give_back(pipe);
         }
+        self.stream.expect_little();
         // Can't fail on an open socket; if it did, the next operation would say so by EAGAIN and
         // end the connection.
         let _ = sys::set_blocking(&socket.socket, true);

@@ -96,7 +96,7 @@ pub struct BlobReader<I: Io> {
     ahead: VecDeque<(RecordPlace, Promised<Option<Payload>>)>,
     /// Whether a frame of this range was not in memory: then the next ones are read ahead.
     is_cold: bool,
-    /// The frame of the last chunk; its buffer may be out as a [`Chunk`].
+    /// The frame of the last chunk, whose buffer is out as a [`Chunk`].
     frame: Option<Frame>,
     /// What keeps the record and the pieces where they are.
     _segment: Option<Arc<Segment<I::File>>>,
@@ -175,10 +175,10 @@ impl<I: Io> BlobReader<I> {
         self.ahead.clear();
     }
 
-    /// Gives the buffer of a chunk back for the next one.
+    /// Gives the buffer of a chunk back, for whoever needs one next: the caller may have to wait.
     pub fn recycle(&mut self, body: Body) {
         if let Body::Owned(buf) = body
-            && let Some(frame) = &mut self.frame
+            && let Some(mut frame) = self.frame.take()
         {
             frame.put_back(buf);
         }

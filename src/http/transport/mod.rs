@@ -138,6 +138,19 @@ impl Transport {
         }
     }
 
+    /// Sends what fits into the socket now, as [`Stream::send_now`]; never where this process
+    /// encrypts, as records leave whole.
+    pub async fn send_now(&self, bytes: &[u8], more: bool) -> io::Result<usize> {
+        match self {
+            Transport::Plain(stream) => stream.send_now(bytes, more),
+            Transport::Tls(_) => unreachable!("what this process encrypts is sealed first"),
+            Transport::Kernel(session) => {
+                counted(session, bytes.len()).await?;
+                session.stream().send_now(bytes, more)
+            }
+        }
+    }
+
     /// Starts to send without copying, as [`Stream::begin_splice`]; never where this process
     /// encrypts.
     pub fn begin_splice(&self) -> Option<Splice<'_>> {

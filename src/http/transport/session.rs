@@ -386,6 +386,14 @@ impl Session {
         Ok(())
     }
 
+    /// Encrypts `parts` behind one another. What this gives must be sent, whole and before anything
+    /// else.
+    pub fn sealed(&self, parts: &[&[u8]]) -> io::Result<Vec<u8>> {
+        let mut outgoing = self.core.vector();
+        self.seal(parts, &mut outgoing)?;
+        Ok(outgoing)
+    }
+
     /// Encrypts `parts` behind one another into `outgoing`.
     fn seal(&self, parts: &[&[u8]], outgoing: &mut Vec<u8>) -> io::Result<()> {
         let mut state = self.state.borrow_mut();

@@ -1,23 +1,29 @@
 //! `GET /v1/blobs`: the ids, ascending, page by page.
+//!
+//! A page of more ids than one piece holds is read and sent piece by piece, so that a client that
+//! doesn't read it holds one piece, not a page. Ids that are stored or deleted meanwhile may be in
+//! it or not, as between two pages.
+
+use std::io::Write;
 
 use nabu_engine::types::BlobId;
-use serde::Serialize;
+use nabu_net::http::head::Method;
 
-use crate::api::context::Context;
+use crate::api::context::{Blobs, Context};
 use crate::api::json;
 use crate::api::route::{PathValues, pairs};
-use crate::http::{Exchange, HttpError, Phase};
+use crate::http::{Exchange, HttpError, PIECE_BYTES_MAX, Phase};
 
 /// Ids of a page when the client does not say, and at most.
 const LIMIT_DEFAULT: usize = 100;
 const LIMIT_MAX: usize = 10_000;
-
-#[derive(Serialize)]
-struct PageBody {
-    ids: Vec<String>,
-    next_cursor: Option<String>,
-    has_more: bool,
-}
+/// What an id takes in the answer: 32 characters, quotes and a comma.
+const ID_BYTES: usize = 35;
+/// What is around the ids: the keys, and the cursor.
+const ENVELOPE_BYTES_MAX: usize = 128;
+/// Ids that are read and sent at once.
+const PIECE_IDS: usize = (PIECE_BYTES_MAX - ENVELOPE_BYTES_MAX) / ID_BYTES;
+const _: () = assert!(PIECE_IDS >= LIMIT_DEFAULT, "the usual page is one piece");
 
 /// Which page is asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,14 +33,68 @@ struct PageQuery {
 }
 
 pub async fn list(exchange: &mut Exchange, context: &Context, _: &PathValues) -> Result<(), HttpError> {
-    let query = parse_query(exchange.target())?;
+    let PageQuery { after, limit } = parse_query(exchange.target())?;
     let blobs = context.ready()?;
     exchange.enter_at_once(Phase::Read);
-    let page = blobs.list(query.after, query.limit).await?;
-    let ids: Vec<String> = page.ids.iter().map(BlobId::to_string).collect();
-    let next_cursor = if page.has_more { ids.last().cloned() } else { None };
-    json::answer(exchange, 200, &[], &PageBody { ids, next_cursor, has_more: page.has_more });
-    Ok(())
+    let first = blobs.list(after, limit.min(PIECE_IDS)).await?;
+    let mut text = Vec::with_capacity(ENVELOPE_BYTES_MAX + first.ids.len() * ID_BYTES);
+    text.extend_from_slice(br#"{"ids":["#);
+    write_ids(&mut text, &first.ids, true);
+    let last = first.ids.last().copied();
+    if limit <= PIECE_IDS || !first.has_more {
+        write_end(&mut text, last.filter(|_| first.has_more));
+        exchange.answer_bytes(200, json::MEDIA_TYPE, &[], &text);
+        return Ok(());
+    }
+    exchange.begin_pieces(200, json::MEDIA_TYPE);
+    if exchange.method() == Method::Head {
+        return Ok(());
+    }
+    list_rest(exchange, &blobs, text, last.expect("a piece of a page has ids"), limit - first.ids.len()).await
+}
+
+/// Sends `text`, and the page after `last`, which has up to `left` more ids.
+async fn list_rest(
+    exchange: &mut Exchange,
+    blobs: &Blobs,
+    mut text: Vec<u8>,
+    mut last: BlobId,
+    mut left: usize,
+) -> Result<(), HttpError> {
+    loop {
+        exchange.put_piece(&text);
+        text = Vec::new();
+        if !exchange.send_pieces().await {
+            return Ok(());
+        }
+        exchange.enter(Phase::Read);
+        let piece = blobs.list(Some(last), left.min(PIECE_IDS)).await?;
+        write_ids(&mut text, &piece.ids, false);
+        last = piece.ids.last().copied().unwrap_or(last);
+        left -= piece.ids.len();
+        if left == 0 || !piece.has_more {
+            write_end(&mut text, Some(last).filter(|_| piece.has_more));
+            exchange.end_pieces(&text);
+            return Ok(());
+        }
+    }
+}
+
+/// Writes ids of the array.
+fn write_ids(text: &mut Vec<u8>, ids: &[BlobId], are_first: bool) {
+    for (index, id) in ids.iter().enumerate() {
+        let comma = if are_first && index == 0 { "" } else { "," };
+        write!(text, "{comma}\"{id}\"").expect("memory takes everything");
+    }
+}
+
+/// Writes what follows the ids; where more follow on another page, its cursor.
+fn write_end(text: &mut Vec<u8>, next_cursor: Option<BlobId>) {
+    let written = match next_cursor {
+        Some(id) => write!(text, r#"],"next_cursor":"{id}","has_more":true}}"#),
+        None => write!(text, r#"],"next_cursor":null,"has_more":false}}"#),
+    };
+    written.expect("memory takes everything");
 }
 
 fn parse_query(target: &str) -> Result<PageQuery, HttpError> {
@@ -79,6 +139,24 @@ mod tests {
         let query = format!("/v1/blobs?cursor={ID}&limit=10000");
         let after = Some(ID.parse().unwrap());
         assert_eq!(parse_query(&query), Ok(PageQuery { after, limit: LIMIT_MAX }));
+    }
+
+    #[test]
+    fn pieces_together_are_the_page_and_none_is_too_large() {
+        let ids: Vec<BlobId> = (0..=255).map(|byte| format!("{byte:02x}").repeat(16).parse().unwrap()).collect();
+        let strings: Vec<String> = ids.iter().map(BlobId::to_string).collect();
+        for next_cursor in [None, ids.last().copied()] {
+            let mut text = br#"{"ids":["#.to_vec();
+            write_ids(&mut text, &ids[..100], true);
+            write_ids(&mut text, &ids[100..], false);
+            write_end(&mut text, next_cursor);
+            assert!(text.len() <= ids.len() * ID_BYTES + ENVELOPE_BYTES_MAX, "{} bytes", text.len());
+            let quoted = strings.iter().map(|id| format!("\"{id}\"")).collect::<Vec<_>>().join(",");
+            let cursor = next_cursor.map_or("null".to_owned(), |id| format!("\"{id}\""));
+            let has_more = next_cursor.is_some();
+            let expected = format!(r#"{{"ids":[{quoted}],"next_cursor":{cursor},"has_more":{has_more}}}"#);
+            assert_eq!(String::from_utf8(text).unwrap(), expected);
+        }
     }
 
     #[test]
