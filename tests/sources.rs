@@ -1,7 +1,8 @@
 //! What the sources must hold to and the compiler does not know: the manual has every event that
-//! they log, the store asks a disk through the handle of its directory, and rooms import only what
-//! they may.
+//! they log, the page of the API has every error, the store asks a disk through the handle of its
+//! directory, and rooms import only what they may.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -94,6 +95,49 @@ fn every_log_event_is_in_the_operations_manual() {
     }
     assert!(events > 40, "only {events} events were found: the search is broken");
     assert_eq!(missing, [] as [String; 0], "these events are missing in docs/operations.md");
+}
+
+/// The status and the phrase of each error that is made in a text.
+fn errors_made(text: &str) -> Vec<(u16, String)> {
+    let text = text.split("#[cfg(test)]").next().expect("a split has a first part");
+    let mut found = Vec::new();
+    for (call, status) in [("HttpError::new(", None), ("HttpError::unavailable(", Some(503))] {
+        for (at, _) in text.match_indices(call) {
+            let arguments = text[at + call.len()..].trim_start();
+            let (status, rest) = match (status, arguments.split_once(',')) {
+                (Some(status), _) => (status, arguments),
+                (None, Some((number, rest))) => match number.parse() {
+                    Ok(status) => (status, rest.trim_start()),
+                    Err(_) => continue,
+                },
+                (None, None) => continue,
+            };
+            // What has no literal here is passed on, and made elsewhere.
+            let Some((phrase, _)) = rest.strip_prefix('"').and_then(|rest| rest.split_once('"')) else { continue };
+            found.push((status, phrase.to_owned()));
+        }
+    }
+    found
+}
+
+#[test]
+fn every_error_is_in_the_documentation_of_the_api_with_its_status_and_no_other() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    sources(&root.join("src"), &mut files);
+    let made = files.iter().flat_map(|path| errors_made(&fs::read_to_string(path).expect("readable")));
+    let made: BTreeSet<(u16, String)> = made.collect();
+    assert!(made.len() > 40, "only {} errors were found: the search is broken", made.len());
+    let page = fs::read_to_string(root.join("docs/api.md")).expect("the page is there");
+    let row = |line: &str| {
+        let mut cells = line.strip_prefix("| ")?.split(" | ");
+        let status = cells.next()?.parse().ok().filter(|status| *status >= 400)?;
+        Some((status, cells.next()?.strip_prefix('`')?.strip_suffix('`')?.to_owned()))
+    };
+    let documented: BTreeSet<(u16, String)> = page.lines().filter_map(row).collect();
+    let missing: Vec<_> = made.difference(&documented).collect();
+    let unknown: Vec<_> = documented.difference(&made).collect();
+    assert!(missing.is_empty() && unknown.is_empty(), "docs/api.md: missing {missing:?}, unknown {unknown:?}");
 }
 
 /// What `scripts/rooms` says of a workspace, and whether it finds nothing wrong.
