@@ -7,23 +7,34 @@
 //!
 //! | module | question it answers |
 //! | --- | --- |
+//! | `settle` | what do the layers say together, and do the values go together? |
+//! | `layers` | which settings does each layer give? |
+//! | `nearest` | which key was meant? |
+//! | `keys` | which keys and groups of keys are there? |
 //! | `table` | which settings are there? One row says everything about one |
 //! | `setting` | what does a row say? |
 //! | `kind` | what may the value of a setting be? |
-//! | `number`, `words`, `size` | is this one value right? |
-//! | `bounds` | which bounds have a reason, and how do they relate? |
-//! | `values`, `limits`, `log`, `security` | which field holds the value? |
-//! | `flags`, `document`, `raw` | what do command line, environment and YAML say, unchecked? |
-//! | `layers` | which settings does each layer give? |
-//! | `nearest` | which key was meant? |
-//! | `settle` | what do the layers say together, and do the values go together? |
+//! | `words` | is this one value, which is no number, right? |
+//! | `values` | which field holds the value while the layers are read? |
+//! | `server` | what does a server run with? |
+//! | `limits`, `log`, `security` | what does a part of that hold? |
+//! | `unset` | what does a field hold before anything is read? |
+//! | `number`, `size`, `network` | is this one number, size or network right? |
 //! | `machine` | what does this machine have? |
+//! | `effective` | what is each setting, and by what? |
 //! | `problem` | what is wrong, and where? |
+//! | `flags`, `raw`, `document` | what do command line, environment and YAML say, unchecked? |
+//! | `bounds` | which bounds have a reason, and how do they relate? |
 //! | `reference` | are the tables in `docs/configuration.md` those of the table? |
+//!
+//! A module imports only modules that stand beside or below it in this table, and nothing from
+//! this file.
 
 mod bounds;
 mod document;
+mod effective;
 mod flags;
+mod keys;
 mod kind;
 mod layers;
 mod limits;
@@ -35,66 +46,30 @@ mod number;
 mod problem;
 mod raw;
 pub(crate) mod security;
+mod server;
 mod setting;
 mod settle;
 pub(crate) mod size;
 mod table;
+mod unset;
 mod values;
 mod words;
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::time::Duration;
-
-use nabu_engine::store::Missing;
-
 pub use bounds::SAMPLE_ALWAYS;
+pub use effective::Effective;
 pub use flags::{Environment, Flags};
 pub use kind::FlagForm;
-pub use layers::Effective;
 pub use limits::Limits;
 pub use log::{AccessOptions, LogFormat, LogOptions};
 pub use machine::Machine;
 pub use network::Network;
 pub use problem::{ConfigError, Problem, Source};
 pub use security::{ClientAuth, JwtAlgorithm, JwtOptions, RateLimit, TlsOptions};
+pub use server::Config;
 pub use setting::{DefaultValue, Flag, Setting};
 pub use table::SETTINGS;
 
 use layers::Layers;
-use values::settings_struct;
-
-settings_struct! {
-    /// The effective configuration of a server.
-    #[derive(Clone, PartialEq, Debug)]
-    pub struct Config {
-        /// Data directories, at least one.
-        pub data: Vec<PathBuf>,
-        pub listen: SocketAddr,
-        /// Where health and metrics are served, too.
-        pub ops_listen: Option<SocketAddr>,
-        pub cores: u16,
-        /// Bytes for buffers over all cores.
-        pub memory_bytes: u64,
-        pub token_file: Option<PathBuf>,
-        /// Bytes of a segment; `None` picks by the size of the file system.
-        pub segment_size: Option<u64>,
-        /// From the beginning of one scrub of everything to that of the next; `None`: nothing is
-        /// scrubbed.
-        pub scrub_interval: Option<Duration>,
-        /// What is done when data directories are missing at the start.
-        pub on_missing: Missing,
-        pub limits: Limits,
-        pub log: LogOptions,
-        /// `None` is plain HTTP.
-        pub tls: Option<TlsOptions>,
-        /// `None` takes no JWTs.
-        pub jwt: Option<JwtOptions>,
-        pub rate_limit: RateLimit,
-        /// What each setting is and by what, for the log.
-        pub effective: Vec<Effective>,
-    }
-}
 
 /// Reads all layers and checks them. Reads the configuration file if one is named; resolves the
 /// host name of `listen`.

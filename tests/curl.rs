@@ -5,7 +5,39 @@ mod support;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use support::server::{Options, directory};
+use support::server::{Options, Server, directory};
+use tempfile::TempDir;
+
+/// A server as its first start leaves it, and a directory to work in.
+struct FirstStart {
+    server: Server,
+    token: String,
+    work: TempDir,
+    _data: TempDir,
+}
+
+impl FirstStart {
+    /// `None` where there is no curl.
+    fn new() -> Option<Self> {
+        if Command::new("curl").arg("--version").output().is_err() {
+            println!("SKIPPED: there is no curl");
+            return None;
+        }
+        let data = directory();
+        let mut options = Options::new(data.path());
+        options.tokens = false;
+        let server = options.start();
+        let token = std::fs::read_to_string(data.path().join("admin.token")).expect("the first start writes a token");
+        Some(Self { server, token, work: directory(), _data: data })
+    }
+
+    /// What a script prints.
+    fn run(&self, script: &str) -> String {
+        let api = format!("http://{}", self.server.address);
+        let output = shell(self.work.path(), &api, self.token.trim(), script);
+        String::from_utf8(output.stdout).expect("an answer is text")
+    }
+}
 
 /// Runs a script in `dir` with the variables that the examples use.
 fn shell(dir: &Path, api: &str, token: &str, script: &str) -> Output {
@@ -61,22 +93,38 @@ const STATE: &str = r#"curl -s "$NABU_API/v1/cluster/state" \
 /// The first 16 bytes of the SHA-256 of `Hello Nabu Store!`.
 const HELLO: &[u8] = b"Hello Nabu Store!";
 
+/// Whether a line is the expected one, in which `…` stands for anything.
+fn is_like(line: &str, expected: &str) -> bool {
+    let Some((before, behind)) = expected.split_once('…') else { return line == expected };
+    let Some(rest) = line.strip_prefix(before) else { return false };
+    (0..=rest.len()).any(|at| rest.get(at..).is_some_and(|rest| is_like(rest, behind)))
+}
+
+#[test]
+fn the_page_of_the_api_shows_what_its_examples_print() {
+    assert!(is_like("a: 12 b", "a: … b") && !is_like("a: 12 b", "a: … c"), "the comparison bites");
+    let Some(first_start) = FirstStart::new() else { return };
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/api.md");
+    let page = std::fs::read_to_string(page).expect("the page is there");
+    let examples: Vec<&str> = page.split("```sh\n").skip(1).collect();
+    assert!(examples.len() > 10, "only {} examples were found", examples.len());
+    for example in examples {
+        let (script, rest) = example.split_once("```\n").expect("a block ends");
+        let (shown, _) =
+            rest.strip_prefix("```\n").and_then(|rest| rest.split_once("```\n")).expect("an answer follows");
+        let printed = first_start.run(script).replace('\r', "");
+        let (printed, shown): (Vec<&str>, Vec<&str>) = (printed.trim_end().lines().collect(), shown.lines().collect());
+        let is_shown =
+            printed.len() == shown.len() && printed.iter().zip(&shown).all(|(line, shown)| is_like(line, shown));
+        assert!(is_shown, "{script}printed\n{}\nand not\n{}", printed.join("\n"), shown.join("\n"));
+    }
+}
+
 #[test]
 fn the_documented_examples_work_word_for_word() {
-    if Command::new("curl").arg("--version").output().is_err() {
-        println!("SKIPPED: there is no curl");
-        return;
-    }
-    let (data, work) = (directory(), directory());
-    let mut options = Options::new(data.path());
-    options.tokens = false;
-    let server = options.start();
-    let api = format!("http://{}", server.address);
-    let token = std::fs::read_to_string(data.path().join("admin.token")).expect("the first start writes a token");
-    let run = |script: &str| {
-        let output = shell(work.path(), &api, token.trim(), script);
-        String::from_utf8(output.stdout).expect("an answer is text")
-    };
+    let Some(first_start) = FirstStart::new() else { return };
+    let work = &first_start.work;
+    let run = |script: &str| first_start.run(script);
     let hello_id = support::content::id_of(HELLO);
 
     let healthy = run(r#"curl -i "$NABU_API/healthz""#);

@@ -1,7 +1,8 @@
 //! What the sources must hold to and the compiler does not know: the manual has every event that
-//! they log, the store asks a disk through the handle of its directory, and rooms import only what
-//! they may.
+//! they log, the page of the API has every error, the store asks a disk through the handle of its
+//! directory, and rooms import only what they may.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -96,6 +97,49 @@ fn every_log_event_is_in_the_operations_manual() {
     assert_eq!(missing, [] as [String; 0], "these events are missing in docs/operations.md");
 }
 
+/// The status and the phrase of each error that is made in a text.
+fn errors_made(text: &str) -> Vec<(u16, String)> {
+    let text = text.split("#[cfg(test)]").next().expect("a split has a first part");
+    let mut found = Vec::new();
+    for (call, status) in [("HttpError::new(", None), ("HttpError::unavailable(", Some(503))] {
+        for (at, _) in text.match_indices(call) {
+            let arguments = text[at + call.len()..].trim_start();
+            let (status, rest) = match (status, arguments.split_once(',')) {
+                (Some(status), _) => (status, arguments),
+                (None, Some((number, rest))) => match number.parse() {
+                    Ok(status) => (status, rest.trim_start()),
+                    Err(_) => continue,
+                },
+                (None, None) => continue,
+            };
+            // What has no literal here is passed on, and made elsewhere.
+            let Some((phrase, _)) = rest.strip_prefix('"').and_then(|rest| rest.split_once('"')) else { continue };
+            found.push((status, phrase.to_owned()));
+        }
+    }
+    found
+}
+
+#[test]
+fn every_error_is_in_the_documentation_of_the_api_with_its_status_and_no_other() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    sources(&root.join("src"), &mut files);
+    let made = files.iter().flat_map(|path| errors_made(&fs::read_to_string(path).expect("readable")));
+    let made: BTreeSet<(u16, String)> = made.collect();
+    assert!(made.len() > 40, "only {} errors were found: the search is broken", made.len());
+    let page = fs::read_to_string(root.join("docs/api.md")).expect("the page is there");
+    let row = |line: &str| {
+        let mut cells = line.strip_prefix("| ")?.split(" | ");
+        let status = cells.next()?.parse().ok().filter(|status| *status >= 400)?;
+        Some((status, cells.next()?.strip_prefix('`')?.strip_suffix('`')?.to_owned()))
+    };
+    let documented: BTreeSet<(u16, String)> = page.lines().filter_map(row).collect();
+    let missing: Vec<_> = made.difference(&documented).collect();
+    let unknown: Vec<_> = documented.difference(&made).collect();
+    assert!(missing.is_empty() && unknown.is_empty(), "docs/api.md: missing {missing:?}, unknown {unknown:?}");
+}
+
 /// What `scripts/rooms` says of a workspace, and whether it finds nothing wrong.
 fn rooms(root: &Path) -> (bool, String) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/rooms");
@@ -105,7 +149,7 @@ fn rooms(root: &Path) -> (bool, String) {
 }
 
 #[test]
-fn no_room_imports_what_it_may_not_and_no_rooms_are_in_a_circle() {
+fn no_room_imports_what_it_may_not_and_neither_rooms_nor_files_are_in_a_circle() {
     let (is_sound, text) = rooms(Path::new(env!("CARGO_MANIFEST_DIR")));
     assert!(is_sound, "{text}");
     assert!(text.contains("src::node ->"), "the search is broken: {text}");
@@ -114,10 +158,23 @@ fn no_room_imports_what_it_may_not_and_no_rooms_are_in_a_circle() {
 #[test]
 fn a_forbidden_import_and_a_circle_are_found() {
     let planted = [
-        ("a forbidden import", "use crate::node::Run;", "pub struct Run;", "src::http imports src::node::Run"),
-        ("a circle", "use crate::config::Config;", "use crate::http::Core;", "circle of 2 rooms"),
+        ("src::http imports src::node::Run", [("http.rs", "use crate::node::Run;"), ("node.rs", "pub struct Run;")]),
+        (
+            "circle of 2 rooms",
+            [
+                ("http.rs", "use crate::node::Run; pub struct Core;"),
+                ("node.rs", "use crate::http::Core; pub struct Run;"),
+            ],
+        ),
+        (
+            "circle of 2 files",
+            [
+                ("node.rs", "mod run; use run::Run; pub struct Node;"),
+                ("node/run.rs", "use super::Node; pub struct Run;"),
+            ],
+        ),
     ];
-    for (what, in_http, in_other, told) in planted {
+    for (told, files) in planted {
         let root = tempfile::tempdir().expect("a directory");
         let write = |path: &str, text: &str| {
             let path = root.path().join(path);
@@ -125,12 +182,12 @@ fn a_forbidden_import_and_a_circle_are_found() {
             fs::write(path, text).expect("written");
         };
         write("Cargo.toml", "[workspace]\nmembers = []\n[package]\nname = \"planted\"\n");
-        write("src/lib.rs", "pub mod http;\npub mod node;\npub mod config;\n");
-        write("src/http.rs", &format!("{in_http}\npub struct Core;\n"));
-        write("src/node.rs", if what == "a circle" { "" } else { in_other });
-        write("src/config.rs", &format!("{}\npub struct Config;\n", if what == "a circle" { in_other } else { "" }));
+        write("src/lib.rs", "pub mod http;\npub mod node;\n");
+        for (path, text) in files {
+            write(&format!("src/{path}"), text);
+        }
         let (is_sound, text) = rooms(root.path());
-        assert!(!is_sound && text.contains(told), "{what}: {text}");
+        assert!(!is_sound && text.contains(told), "{told}: {text}");
     }
 }
 

@@ -1,4 +1,5 @@
-//! A write or a sync fails: what was refused stays refused, and what stays in doubt misleads nobody.
+//! A write or a sync fails: what was refused stays refused, and what stays in doubt misleads
+//! nobody.
 
 mod support;
 

@@ -106,6 +106,27 @@ mod tests {
     }
 
     #[test]
+    fn the_documentation_has_a_section_with_an_example_for_every_endpoint_and_no_other() {
+        let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/api.md")).expect("it is there");
+        let mut documented = Vec::new();
+        for section in text.split("\n### `").skip(1) {
+            let (name, rest) = section.split_once("`\n").expect("a heading is a method and a path");
+            let rest = rest.split("\n## ").next().expect("a split has a first part");
+            let (_, pattern) = name.split_once(' ').expect("a method and a path");
+            // What comes before the value in braces, if there is one.
+            let path = format!("$NABU_API{}", pattern.split('{').next().expect("a split has a first part"));
+            let mut examples = rest.split("```sh\n").skip(1).map(|example| example.split("```").next());
+            assert!(examples.any(|example| example.is_some_and(|example| example.contains(&path))), "{name}");
+            documented.push(name.to_owned());
+        }
+        let routes = TABLES.iter().flat_map(|table| table.routes);
+        let mut expected: Vec<_> = routes.map(|route| format!("{} {}", route.method.name(), route.pattern)).collect();
+        expected.sort_unstable();
+        documented.sort_unstable();
+        assert_eq!(documented, expected);
+    }
+
+    #[test]
     fn a_role_is_needed_for_everything_but_health() {
         for route in TABLES.iter().flat_map(|table| table.routes) {
             let is_open = ["/healthz", "/livez", "/readyz"].contains(&route.pattern);

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory};
+use clap::{Args, Command};
 use clap_complete::Shell;
 
 use super::exit::Failure;
@@ -20,9 +20,10 @@ pub struct Completions {
 }
 
 impl Completions {
-    pub fn run(self) -> Result<(), Failure> {
+    /// Prints it for this definition of the command line.
+    pub fn run(self, mut command: Command) -> Result<(), Failure> {
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut super::Cli::command(), "nabu-store", &mut script);
+        clap_complete::generate(self.shell, &mut command, "nabu-store", &mut script);
         write_stdout(&script)
     }
 }
@@ -39,9 +40,10 @@ pub struct Man {
 }
 
 impl Man {
-    pub fn run(self) -> Result<(), Failure> {
+    /// Writes those of this definition of the command line.
+    pub fn run(self, command: Command) -> Result<(), Failure> {
         let failure = |error| Failure::io(format_args!("cannot write manual pages to {}", self.dir.display()), &error);
         std::fs::create_dir_all(&self.dir).map_err(failure)?;
-        clap_mangen::generate_to(super::Cli::command(), &self.dir).map_err(failure)
+        clap_mangen::generate_to(command, &self.dir).map_err(failure)
     }
 }

@@ -95,8 +95,8 @@ impl Command {
             Self::Inspect(inspect) => inspect.run(),
             Self::Bench(bench) => bench.run(),
             Self::Token(token) => token.run(),
-            Self::Completions(completions) => completions.run(),
-            Self::Man(man) => man.run(),
+            Self::Completions(completions) => completions.run(Cli::command()),
+            Self::Man(man) => man.run(Cli::command()),
         }
     }
 }

@@ -24,7 +24,7 @@ pub type Choice = (&'static str, fn(&mut Values));
 pub enum Kind {
     Number(Number, Field<u64>),
     /// A part of all, from 0 to 1; the field has it in parts of
-    /// [`SAMPLE_ALWAYS`](super::SAMPLE_ALWAYS).
+    /// [`SAMPLE_ALWAYS`](super::bounds::SAMPLE_ALWAYS).
     Part(Field<u32>),
     /// A duration, or `off`.
     Interval(Field<Option<Duration>>),

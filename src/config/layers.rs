@@ -5,50 +5,25 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Place;
 use std::ffi::OsStr;
-use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 use super::document::{self, Entry, Value};
+use super::effective::Effective;
 use super::flags::{Environment, Flags};
+use super::keys;
 use super::kind::FlagForm;
 use super::nearest::nearest;
 use super::problem::{Problem, Source};
 use super::raw::Raw;
-use super::setting::{self, DefaultValue, Setting};
+use super::setting::{DefaultValue, Setting};
 use super::table::SETTINGS;
-use super::values::{Unset, Values};
+use super::unset::Unset;
+use super::values::Values;
 
 /// The most bytes of a configuration file.
 const FILE_BYTES_MAX: u64 = 1 << 20;
-
-/// A setting and what it is, for the log.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Effective {
-    pub name: &'static str,
-    pub value: String,
-    /// `None` is the default.
-    pub source: Option<Source>,
-}
-
-impl fmt::Display for Effective {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, value, .. } = self;
-        match &self.source {
-            None => write!(formatter, "{name} is {value}, by default"),
-            Some(Source::File { path, line: Some(line), .. }) => {
-                write!(formatter, "{name} is {value}, by {}:{line}", path.display())
-            }
-            Some(Source::File { path, line: None, .. }) => {
-                write!(formatter, "{name} is {value}, by {}", path.display())
-            }
-            Some(Source::Environment { name: by, .. } | Source::Flag { name: by, .. }) => {
-                write!(formatter, "{name} is {value}, by {by}")
-            }
-        }
-    }
-}
 
 /// What was read so far, the highest layer first.
 pub struct Layers {
@@ -68,7 +43,7 @@ impl Layers {
     /// Where a setting or a group is given, if it is. Panics on a name that the table doesn't have.
     pub fn source(&self, name: &str) -> Option<&Source> {
         assert!(
-            SETTINGS.iter().any(|setting| setting.name() == name) || setting::group(name).is_some(),
+            SETTINGS.iter().any(|setting| setting.name() == name) || keys::group(name).is_some(),
             "{name} is in the table"
         );
         self.sources.get(name)
@@ -138,14 +113,14 @@ impl Layers {
             let source = Source::File { path: path.to_owned(), line: Some(entry.line), key: Some(key.clone()) };
             // A key with a dot in it is not the key of a group and one below it.
             let is_plain = !entry.key.contains('.');
-            if let Some(setting) = setting::with_key(&key).filter(|_| is_plain) {
+            if let Some(setting) = keys::with_key(&key).filter(|_| is_plain) {
                 match &entry.value.value {
                     Value::Null => {
                         self.problems.push(Problem::new(&source, "has no value; give it one or remove the line"));
                     }
                     value => self.apply(setting, Raw::Value(value), Some(source)),
                 }
-            } else if let Some(group) = setting::group(&key).filter(|_| is_plain) {
+            } else if let Some(group) = keys::group(&key).filter(|_| is_plain) {
                 self.sources.entry(group).or_insert(source.clone());
                 match &entry.value.value {
                     Value::Map(entries) => self.read_entries(path, group, entries),
@@ -156,7 +131,7 @@ impl Layers {
             } else {
                 let message = match nearest(group, &entry.key) {
                     Some(near) => format!("unknown key; did you mean {near}?"),
-                    None => format!("unknown key; known are {}", setting::names_below(group).join(", ")),
+                    None => format!("unknown key; known are {}", keys::names_below(group).join(", ")),
                 };
                 self.problems.push(Problem::new(&source, message));
             }
@@ -165,7 +140,7 @@ impl Layers {
 
     /// Reads a word, or words, of the environment or the command line.
     fn read_word(&mut self, setting: &Setting, raw: Raw<'_>, source: Source) {
-        for group in setting.key.into_iter().flat_map(setting::groups_of) {
+        for group in setting.key.into_iter().flat_map(keys::groups_of) {
             self.sources.entry(group).or_insert(source.clone());
         }
         self.apply(setting, raw, Some(source));

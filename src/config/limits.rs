@@ -1,7 +1,7 @@
 //! Bounds on what one client may cost. Their defaults and bounds are in the table of settings.
 
 use super::network::Network;
-use super::values::settings_struct;
+use super::unset::settings_struct;
 
 settings_struct! {
     /// Bounds on what one client may cost.

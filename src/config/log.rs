@@ -1,6 +1,6 @@
 //! What the configuration says about the log. How an event is written is not known here.
 
-use super::values::settings_struct;
+use super::unset::{Unset, settings_struct};
 
 settings_struct! {
     /// What is logged, and how.
@@ -22,15 +22,20 @@ settings_struct! {
     #[derive(Clone, PartialEq, Eq, Debug)]
     pub struct AccessOptions {
         pub enabled: bool,
-        /// How many of all requests, in parts of [`SAMPLE_ALWAYS`](super::SAMPLE_ALWAYS).
+        /// How many of all requests, in parts of [`SAMPLE_ALWAYS`](super::bounds::SAMPLE_ALWAYS).
         pub sample: u32,
     }
 }
 
 /// How a log line looks.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LogFormat {
-    #[default]
     Text,
     Json,
+}
+
+impl Unset for LogFormat {
+    fn unset() -> Self {
+        Self::Text
+    }
 }

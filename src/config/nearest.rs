@@ -1,6 +1,6 @@
 //! Which key somebody may have meant.
 
-use super::setting::groups_of;
+use super::keys::groups_of;
 use super::table::SETTINGS;
 
 /// Longer keys than this are no slip of the pen, and comparing them takes time.

@@ -1,11 +1,14 @@
 //! The tables of `docs/configuration.md`, made from the table of settings and compared with what is
 //! there.
 //!
+//! The defaults that `docs/api.md` names are compared, too, and are not made.
+//!
 //! `NABU_UPDATE_DOCS=1 cargo test -p nabu-store --lib config` regenerates them. A table stands
 //! between `<!-- settings: GROUP -->` and `<!-- end of settings -->`.
 
 use std::path::Path;
 
+use super::kind::FlagForm;
 use super::setting::{DefaultValue, Setting};
 use super::table::SETTINGS;
 
@@ -34,7 +37,7 @@ fn code(text: &str) -> String {
 fn cells(setting: &Setting) -> [String; 6] {
     let optional = |text: Option<String>| text.map_or_else(|| NOTHING.to_owned(), |text| code(&text));
     let flag = setting.flag.map(|flag| match setting.kind.flag_form() {
-        super::FlagForm::Switch => format!("{}[={}]", flag.name, flag.value_name),
+        FlagForm::Switch => format!("{}[={}]", flag.name, flag.value_name),
         _ => format!("{} {}", flag.name, flag.value_name),
     });
     let default = match setting.default {
@@ -102,6 +105,37 @@ fn the_documentation_has_every_setting_as_the_table_has_it() {
         assert_eq!(is, should_be, "{PAGE} is not what the table says; {UPDATE}=1 with this test writes it anew");
     }
     assert_eq!(page, text, "{PAGE} is not what the table says; {UPDATE}=1 with this test writes it anew");
+}
+
+/// A default as a sentence has it: `10 s`, `16 KiB`, `65,536`.
+fn in_words(key: &str, word: &str) -> String {
+    if key.ends_with("_ms") {
+        let milliseconds: u64 = word.parse().expect("a default is valid");
+        return format!("{} s", milliseconds / 1000);
+    }
+    let digits = word.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = word.split_at(digits);
+    match number.len().checked_sub(3).filter(|thousands| *thousands > 0 && number.len() > 4) {
+        Some(thousands) => format!("{},{}", &number[..thousands], &number[thousands..]),
+        None if unit.is_empty() => number.to_owned(),
+        None => format!("{number} {unit}"),
+    }
+}
+
+#[test]
+fn the_page_of_the_api_names_the_defaults_of_the_table() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/api.md");
+    let page = std::fs::read_to_string(path).expect("the page is there").replace('\n', " ");
+    let mut compared = 0;
+    for setting in SETTINGS {
+        let (Some(key), DefaultValue::Is(word)) = (setting.key, setting.default) else { continue };
+        for (at, _) in page.match_indices(&format!(" (`{key}`)")) {
+            let before = &page[page.floor_char_boundary(at.saturating_sub(40))..at];
+            assert!(before.contains(&format!(" {}", in_words(key, word))), "{key} is {word}, and not: {before}");
+            compared += 1;
+        }
+    }
+    assert!(compared > 5, "only {compared} defaults were found");
 }
 
 #[test]

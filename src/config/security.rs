@@ -3,9 +3,8 @@
 
 use std::path::PathBuf;
 
-use super::layers::Layers;
 use super::number::Number;
-use super::problem::{Problem, Source};
+use super::unset::settings_struct;
 
 /// Requests a second, and how many may come at once.
 pub const REQUESTS: Number = Number::count(1, 1_000_000);
@@ -78,77 +77,19 @@ pub struct JwtOptions {
     pub leeway_seconds: u64,
 }
 
-/// How much a token may ask for; what is `None` is not limited.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct RateLimit {
-    pub requests_per_second: Option<u64>,
-    /// Requests that may come at once; by default those of a second.
-    pub burst: Option<u64>,
-    pub bytes_per_second: Option<u64>,
+settings_struct! {
+    /// How much a token may ask for; what is `None` is not limited.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+    pub struct RateLimit {
+        pub requests_per_second: Option<u64>,
+        /// Requests that may come at once; by default those of a second.
+        pub burst: Option<u64>,
+        pub bytes_per_second: Option<u64>,
+    }
 }
 
 impl RateLimit {
     pub fn is_off(&self) -> bool {
         self.requests_per_second.is_none() && self.bytes_per_second.is_none()
-    }
-}
-
-/// TLS as the settings say together; `None` is plain HTTP.
-pub fn tls(layers: &Layers, problems: &mut Vec<Problem>) -> Option<TlsOptions> {
-    let source = layers.source("tls")?;
-    let values = &layers.values;
-    let mut problem = |source: &Source, message: &str| problems.push(Problem::new(source, message));
-    if values.tls_cert.is_none() {
-        problem(source, "TLS needs a certificate: give tls.cert, NABU_TLS_CERT or --tls-cert too");
-    }
-    if values.tls_key.is_none() {
-        problem(source, "TLS needs a private key: give tls.key, NABU_TLS_KEY or --tls-key too");
-    }
-    let client_auth = match (&values.tls_client_ca, values.tls_client_auth) {
-        (None, None) => ClientAuth::None,
-        (Some(_), None) => ClientAuth::Required,
-        (Some(_), Some(auth)) => auth,
-        (None, Some(auth)) => {
-            if auth != ClientAuth::None {
-                problem(
-                    layers.source("tls.client_auth").expect("it is given, as it has no default"),
-                    "client certificates need the authorities that signed them: give tls.client_ca too",
-                );
-            }
-            auth
-        }
-    };
-    Some(TlsOptions {
-        cert: values.tls_cert.clone()?,
-        key: values.tls_key.clone()?,
-        client_ca: values.tls_client_ca.clone().filter(|_| client_auth != ClientAuth::None),
-        client_auth,
-        kernel: values.tls_kernel,
-    })
-}
-
-/// JWTs as the settings say together; `None` takes none.
-pub fn jwt(layers: &Layers, problems: &mut Vec<Problem>) -> Option<JwtOptions> {
-    let source = layers.source("auth.jwt")?;
-    let values = &layers.values;
-    if values.jwt_keys.is_none() {
-        problems.push(Problem::new(source, "needs the keys that tokens are signed with: give auth.jwt.keys too"));
-    }
-    Some(JwtOptions {
-        keys: values.jwt_keys.clone()?,
-        algorithms: values.jwt_algorithms.clone().unwrap_or_else(|| JwtAlgorithm::ALL.to_vec()),
-        issuers: values.jwt_issuers.clone(),
-        audiences: values.jwt_audiences.clone(),
-        role_claim: values.jwt_role_claim.clone(),
-        leeway_seconds: values.jwt_leeway_seconds,
-    })
-}
-
-/// A burst is one of a rate.
-pub fn check_rate_limit(layers: &Layers, problems: &mut Vec<Problem>) {
-    let source = layers.source("rate_limit.burst");
-    if let (Some(source), None) = (source, layers.values.config.rate_limit.requests_per_second) {
-        let message = "is the burst of a rate that isn't set: give rate_limit.requests_per_second too";
-        problems.push(Problem::new(source, message));
     }
 }

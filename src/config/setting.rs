@@ -1,7 +1,6 @@
-//! One setting: everything that is said about it, as a row of the table ([`SETTINGS`]) says it.
+//! One setting: everything that is said about it, as a row of the table says it.
 
 use super::kind::Kind;
-use super::table::SETTINGS;
 
 /// A row of the table.
 #[derive(Clone, Copy)]
@@ -69,39 +68,4 @@ impl Setting {
     pub fn name(&self) -> &'static str {
         self.key.or(self.flag.map(|flag| flag.name)).expect("a setting can be set")
     }
-}
-
-/// The groups above a key, from the inside: `log.access`, `log` for `log.access.sample`.
-pub fn groups_of(key: &'static str) -> impl Iterator<Item = &'static str> {
-    std::iter::successors(parent(key), |group| parent(group))
-}
-
-fn parent(key: &'static str) -> Option<&'static str> {
-    key.rsplit_once('.').map(|(parent, _)| parent)
-}
-
-/// The setting with this key.
-pub fn with_key(key: &str) -> Option<&'static Setting> {
-    SETTINGS.iter().find(|setting| setting.key == Some(key))
-}
-
-/// The group of this name, if keys lie below it.
-pub fn group(name: &str) -> Option<&'static str> {
-    SETTINGS.iter().filter_map(|setting| setting.key).flat_map(groups_of).find(|group| *group == name)
-}
-
-/// The keys and groups right below a group (`""`: the file itself), by their own names, in the
-/// order of the table.
-pub fn names_below(group: &str) -> Vec<&'static str> {
-    let mut names = Vec::new();
-    for key in SETTINGS.iter().filter_map(|setting| setting.key) {
-        let below =
-            if group.is_empty() { Some(key) } else { key.strip_prefix(group).and_then(|key| key.strip_prefix('.')) };
-        if let Some(name) = below.and_then(|below| below.split('.').next())
-            && !names.contains(&name)
-        {
-            names.push(name);
-        }
-    }
-    names
 }

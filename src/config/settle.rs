@@ -1,12 +1,16 @@
 //! Makes the configuration of a server out of what the layers say: fills in what depends on the
 //! machine or on other settings, and checks how the values relate.
 
+use nabu_engine::store::Missing;
+
 use super::bounds::MEMORY_PER_CORE_MIN;
 use super::layers::Layers;
-use super::problem::{ConfigError, Problem};
-use super::{Config, Limits, Machine, security, size};
-
-use nabu_engine::store::Missing;
+use super::limits::Limits;
+use super::machine::Machine;
+use super::problem::{ConfigError, Problem, Source};
+use super::security::{ClientAuth, JwtAlgorithm, JwtOptions, TlsOptions};
+use super::server::Config;
+use super::size;
 
 /// Where a proxy on this machine comes from, behind which many clients are.
 const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1"];
@@ -21,9 +25,9 @@ pub fn settle(layers: Layers, forget_missing: bool, machine: &Machine) -> Result
     let memory_bytes = memory(&layers, cores, machine, &mut problems);
     check_head(&layers, &mut problems);
     check_ops_listen(&layers, &mut problems);
-    let tls = security::tls(&layers, &mut problems);
-    let jwt = security::jwt(&layers, &mut problems);
-    security::check_rate_limit(&layers, &mut problems);
+    let tls = tls(&layers, &mut problems);
+    let jwt = jwt(&layers, &mut problems);
+    check_rate_limit(&layers, &mut problems);
     if !problems.is_empty() {
         return Err(ConfigError { problems });
     }
@@ -103,5 +107,65 @@ fn check_head(layers: &Layers, problems: &mut Vec<Problem>) {
                 "target_bytes_max ({target}) must be less than head_bytes_max ({head}): the target is a part of the head"
             ),
         ));
+    }
+}
+
+/// TLS as the settings say together; `None` is plain HTTP.
+fn tls(layers: &Layers, problems: &mut Vec<Problem>) -> Option<TlsOptions> {
+    let source = layers.source("tls")?;
+    let values = &layers.values;
+    let mut problem = |source: &Source, message: &str| problems.push(Problem::new(source, message));
+    if values.tls_cert.is_none() {
+        problem(source, "TLS needs a certificate: give tls.cert, NABU_TLS_CERT or --tls-cert too");
+    }
+    if values.tls_key.is_none() {
+        problem(source, "TLS needs a private key: give tls.key, NABU_TLS_KEY or --tls-key too");
+    }
+    let client_auth = match (&values.tls_client_ca, values.tls_client_auth) {
+        (None, None) => ClientAuth::None,
+        (Some(_), None) => ClientAuth::Required,
+        (Some(_), Some(auth)) => auth,
+        (None, Some(auth)) => {
+            if auth != ClientAuth::None {
+                problem(
+                    layers.source("tls.client_auth").expect("it is given, as it has no default"),
+                    "client certificates need the authorities that signed them: give tls.client_ca too",
+                );
+            }
+            auth
+        }
+    };
+    Some(TlsOptions {
+        cert: values.tls_cert.clone()?,
+        key: values.tls_key.clone()?,
+        client_ca: values.tls_client_ca.clone().filter(|_| client_auth != ClientAuth::None),
+        client_auth,
+        kernel: values.tls_kernel,
+    })
+}
+
+/// JWTs as the settings say together; `None` takes none.
+fn jwt(layers: &Layers, problems: &mut Vec<Problem>) -> Option<JwtOptions> {
+    let source = layers.source("auth.jwt")?;
+    let values = &layers.values;
+    if values.jwt_keys.is_none() {
+        problems.push(Problem::new(source, "needs the keys that tokens are signed with: give auth.jwt.keys too"));
+    }
+    Some(JwtOptions {
+        keys: values.jwt_keys.clone()?,
+        algorithms: values.jwt_algorithms.clone().unwrap_or_else(|| JwtAlgorithm::ALL.to_vec()),
+        issuers: values.jwt_issuers.clone(),
+        audiences: values.jwt_audiences.clone(),
+        role_claim: values.jwt_role_claim.clone(),
+        leeway_seconds: values.jwt_leeway_seconds,
+    })
+}
+
+/// A burst is one of a rate.
+fn check_rate_limit(layers: &Layers, problems: &mut Vec<Problem>) {
+    let source = layers.source("rate_limit.burst");
+    if let (Some(source), None) = (source, layers.values.config.rate_limit.requests_per_second) {
+        let message = "is the burst of a rate that isn't set: give rate_limit.requests_per_second too";
+        problems.push(Problem::new(source, message));
     }
 }

@@ -1,9 +1,9 @@
 //! The table of settings: one row says everything about one. The file, the environment and the
 //! flags are read by it, messages, `--help` and `docs/configuration.md` are made from it.
 //!
-//! To add a setting, add its row here and the field of [`Config`](super::Config) that holds its
-//! value, or of `Values` where the value depends on others (`settle` resolves it then). This renews
-//! the documentation: `NABU_UPDATE_DOCS=1 cargo test -p nabu-store --lib config`.
+//! To add a setting, add its row here and the field of [`Config`](super::server::Config) that holds
+//! its value, or of `Values` where the value depends on others (`settle` resolves it then). This
+//! renews the documentation: `NABU_UPDATE_DOCS=1 cargo test -p nabu-store --lib config`.
 //!
 //! Rows of a group stand together, in the order of the documentation. Bounds are what the code can
 //! keep: `bounds` has those with a reason.

@@ -6,6 +6,9 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
+
+use nabu_engine::store::Missing;
 
 use super::bounds::MEMORY_PER_CORE_MIN;
 use super::*;

@@ -4,75 +4,11 @@
 //! depends on the machine or on other settings lead to a field beside it, and `settle` makes of it
 //! what `Config` holds.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use nabu_engine::store::Missing;
-
-use super::Config;
-use super::log::LogFormat;
-use super::security::{ClientAuth, JwtAlgorithm, RateLimit};
-
-/// What a struct of settings holds before the defaults of the table are applied. That is no
-/// configuration, which is why it isn't called `Default`.
-pub trait Unset {
-    fn unset() -> Self;
-}
-
-/// Declares a struct of settings, so that a field of it is written once.
-macro_rules! settings_struct {
-    ($(#[$attribute:meta])* pub struct $name:ident {
-        $($(#[$field_attribute:meta])* pub $field:ident: $kind:ty,)+
-    }) => {
-        $(#[$attribute])*
-        pub struct $name {
-            $($(#[$field_attribute])* pub $field: $kind,)+
-        }
-
-        impl $crate::config::values::Unset for $name {
-            fn unset() -> Self {
-                Self { $($field: $crate::config::values::Unset::unset(),)+ }
-            }
-        }
-    };
-}
-pub(super) use settings_struct;
-
-macro_rules! unset_by_default {
-    ($($kind:ty),+) => {
-        $(impl Unset for $kind {
-            fn unset() -> Self {
-                Self::default()
-            }
-        })+
-    };
-}
-
-unset_by_default!(bool, u16, u32, u64, usize, String, LogFormat, RateLimit);
-
-impl Unset for SocketAddr {
-    fn unset() -> Self {
-        Self::from(([0, 0, 0, 0], 0))
-    }
-}
-
-impl Unset for Missing {
-    fn unset() -> Self {
-        Self::Refuse
-    }
-}
-
-impl<T> Unset for Option<T> {
-    fn unset() -> Self {
-        None
-    }
-}
-
-impl<T> Unset for Vec<T> {
-    fn unset() -> Self {
-        Vec::new()
-    }
-}
+use super::security::{ClientAuth, JwtAlgorithm};
+use super::server::Config;
+use super::unset::settings_struct;
 
 settings_struct! {
     /// The values of all settings, before they are settled.

@@ -402,8 +402,8 @@ impl Client {
     }
 }
 
-/// The labels of an upload of a blob: the same always, and one more in a part of them, which is added
-/// to a blob that is stored. By the time, so that old seeds stay what they were.
+/// The labels of an upload of a blob: the same always, and one more in a part of them, which is
+/// added to a blob that is stored. By the time, so that old seeds stay what they were.
 fn labels(blob: usize, shard: &Shard<SimIo>) -> Vec<(String, String)> {
     let mut labels = vec![("blob".to_string(), blob.to_string())];
     if shard.io().now().0.is_multiple_of(3) {

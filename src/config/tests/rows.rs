@@ -13,7 +13,8 @@ use crate::config::bounds::{
 use crate::config::kind::Kind;
 use crate::config::raw::Raw;
 use crate::config::size;
-use crate::config::values::{Unset, Values};
+use crate::config::unset::Unset;
+use crate::config::values::Values;
 
 /// A machine that bounds nothing.
 const ANY_MACHINE: Machine = Machine { cores: 1, memory_bytes: None };

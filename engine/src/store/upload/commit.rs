@@ -48,8 +48,8 @@ impl<I: Io> State<I> {
             Some(location) => self.present(id, hash, &location).await,
             None => Ok(None),
         };
-        // What is in doubt is written anew, since what is there may be gone at the next start. Until
-        // then it is there for everybody, also where it can't be read for now.
+        // What is in doubt is written anew, since what is there may be gone at the next start.
+        // Until then it is there for everybody, also where it can't be read for now.
         let (present, created) = match present {
             Err(StoreError::ReadFailed { .. }) if acquired.in_doubt => (Ok(None), false),
             present => {
