@@ -4,10 +4,9 @@
 //! server that sends more than it announced breaks the connection. After any error of the
 //! connection itself it is good for nothing but being dropped.
 //!
-//! Bodies are received into one large buffer that is used over and over, and copied nowhere; heads
-//! stand at its beginning.
+//! Bodies are received into one large buffer that is used over and over, and copied nowhere but
+//! where they are decrypted; heads stand at its beginning.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use nabu_engine::io::{AlignedBuf, Body, Clock};
@@ -18,11 +17,15 @@ use nabu_net::http::response_head::{AnswerTo, ResponseFraming, ResponseHead, Res
 
 use super::content::{Contents, TILE_SIZE};
 use super::failure::RequestError;
+use super::session::INCOMING_SIZE_MIN;
+use super::target::Target;
+use super::transport::Transport;
 
 /// The largest buffer of a connection: those of 16 fit a cache together. Four times as much cost
 /// the client a tenth more.
 pub const RECEIVE_SIZE_MAX: usize = 256 << 10;
-/// The smallest: a head fits. Ten thousand connections hold 200 MB.
+/// The smallest: a head fits, and a record of TLS. Ten thousand connections hold 200 MB; over
+/// https:// twice as much, because ciphertext has a buffer of the same size.
 const RECEIVE_SIZE_MIN: usize = 20 << 10;
 const LIMITS: ResponseHeadLimits = ResponseHeadLimits { head_bytes: 16 << 10, fields: 128 };
 /// The most bytes of an answer that is kept.
@@ -32,13 +35,13 @@ const INTERIM_MAX: usize = 8;
 /// Bytes thrown away in one go.
 const DISCARD_SIZE: usize = 64 << 20;
 
-const _: () = assert!(LIMITS.head_bytes <= RECEIVE_SIZE_MIN);
+const _: () = assert!(LIMITS.head_bytes <= RECEIVE_SIZE_MIN && INCOMING_SIZE_MIN <= RECEIVE_SIZE_MIN);
 
 /// What happens with the body of an answer.
 pub enum BodyUse<'b> {
     /// It is received and not looked at.
     Ignore,
-    /// The kernel throws it away.
+    /// The kernel throws it away; over TLS it must be decrypted, so it is only ignored.
     Discard,
     Keep(&'b mut Vec<u8>),
     /// It must be the part of the object that starts at `offset`.
@@ -74,7 +77,7 @@ pub trait Meter {
 /// An open connection.
 pub struct Connection<M> {
     io: RingIo,
-    stream: Stream,
+    transport: Transport,
     parser: ResponseHeadParser,
     /// Taken while the kernel has it.
     input: Option<AlignedBuf>,
@@ -87,21 +90,25 @@ pub struct Connection<M> {
 
 /// What a connection needs to know.
 #[derive(Clone, Copy, Debug)]
-pub struct ConnectionOptions {
-    pub address: SocketAddr,
+pub struct ConnectionOptions<'t> {
+    pub target: &'t Target,
     pub progress_timeout: Duration,
     /// The largest body that is expected; the buffer is no larger than it needs to be.
     pub body_size_max: u64,
 }
 
 impl<M: Meter> Connection<M> {
-    pub async fn open(io: &RingIo, options: &ConnectionOptions, meter: M) -> Result<Self, RequestError> {
-        let stream = Stream::connect(io, options.address).await.map_err(|error| RequestError::of_io(&error, false))?;
+    pub async fn open(io: &RingIo, options: &ConnectionOptions<'_>, meter: M) -> Result<Self, RequestError> {
+        let Target { address, tls, .. } = options.target;
+        let stream = Stream::connect(io, *address).await.map_err(|error| RequestError::of_io(&error, false))?;
         let wanted = options.body_size_max.saturating_add(LIMITS.head_bytes as u64);
         let size = wanted.clamp(RECEIVE_SIZE_MIN as u64, RECEIVE_SIZE_MAX as u64) as usize;
+        stream.set_deadline(Some((io.now().after(options.progress_timeout), Half::Both)));
+        let opened = Transport::open(stream.clone(), tls.as_ref(), size).await;
+        let transport = opened.map_err(|error| RequestError::of_io(&error, stream.timed_out()))?;
         Ok(Self {
             io: io.clone(),
-            stream,
+            transport,
             parser: ResponseHeadParser::new(LIMITS),
             input: Some(AlignedBuf::zeroed(size)),
             output: None,
@@ -120,7 +127,7 @@ impl<M: Meter> Connection<M> {
     /// Sends only the head and receives the answer.
     pub async fn ask(&mut self, to: AnswerTo, body: BodyUse<'_>) -> Result<Answer, RequestError> {
         self.extend_deadline();
-        let (sent, head) = self.stream.send(std::mem::take(&mut self.head)).await;
+        let (sent, head) = self.transport.send(std::mem::take(&mut self.head)).await;
         self.head = head;
         sent.map_err(|error| self.error_of(&error))?;
         self.receive(to, body).await
@@ -141,7 +148,7 @@ impl<M: Meter> Connection<M> {
             self.extend_deadline();
             let count = (size - offset).min(TILE_SIZE as u64) as usize;
             contents.fill(&mut output, object, offset);
-            let (sent, sent_head, body) = self.stream.send_with_head(head, Body::Owned(output), 0..count).await;
+            let (sent, sent_head, body) = self.transport.send_with_head(head, Body::Owned(output), 0..count).await;
             output = body.into_owned().expect("what was given owned comes back owned");
             head = sent_head;
             head.clear();
@@ -207,7 +214,7 @@ impl<M: Meter> Connection<M> {
             }
             (unread, filled) = (0, 0);
             self.extend_deadline();
-            if let (BodyUse::Discard, Some(left)) = (&body, left) {
+            if let (BodyUse::Discard, Some(left), Transport::Plain(_)) = (&body, left, &self.transport) {
                 let count = self.discard(left).await?;
                 answer.body_size += count;
                 continue;
@@ -255,20 +262,20 @@ impl<M: Meter> Connection<M> {
         let input = self.input.take().expect("the buffer is here between receives");
         let space = (input.len() - from) as u64;
         let end = from + left.unwrap_or(space).min(space) as usize;
-        let (received, input) = self.stream.recv_into(input, from..end).await;
+        let (received, input) = self.transport.recv_into(input, from..end).await;
         self.input = Some(input);
         let count = received.map_err(|error| self.error_of(&error))?;
-        if count == 0 && self.stream.timed_out() {
+        if count == 0 && self.transport.stream().timed_out() {
             return Err(RequestError::TimedOut);
         }
         Ok(count)
     }
 
     async fn discard(&mut self, left: u64) -> Result<u64, RequestError> {
-        let count = self.stream.discard(left.min(DISCARD_SIZE as u64) as usize).await;
+        let count = self.transport.stream().discard(left.min(DISCARD_SIZE as u64) as usize).await;
         let count = count.map_err(|error| self.error_of(&error))? as u64;
         match count {
-            0 if self.stream.timed_out() => Err(RequestError::TimedOut),
+            0 if self.transport.stream().timed_out() => Err(RequestError::TimedOut),
             0 => Err(RequestError::ClosedEarly),
             _ => {
                 self.meter.received(count);
@@ -334,11 +341,11 @@ impl<M: Meter> Connection<M> {
 
     /// From now on the connection may be silent for as long as is allowed.
     fn extend_deadline(&self) {
-        self.stream.set_deadline(Some((self.io.now().after(self.progress_timeout), Half::Both)));
+        self.transport.stream().set_deadline(Some((self.io.now().after(self.progress_timeout), Half::Both)));
     }
 
     fn error_of(&self, error: &std::io::Error) -> RequestError {
-        RequestError::of_io(error, self.stream.timed_out())
+        RequestError::of_io(error, self.transport.stream().timed_out())
     }
 }
 

@@ -12,6 +12,8 @@ pub enum RequestError {
     ClosedEarly,
     /// No byte moved for as long as is allowed.
     TimedOut,
+    /// The two sides don't agree on TLS, or the server's certificate isn't trusted; says why.
+    Tls(String),
     /// Another error of the connection.
     Io(io::ErrorKind),
     /// No valid HTTP; says what is wrong.
@@ -26,8 +28,13 @@ pub enum RequestError {
 
 impl RequestError {
     pub fn of_io(error: &io::Error, timed_out: bool) -> Self {
+        if timed_out {
+            return Self::TimedOut;
+        }
+        if let Some(error) = tls_error(error) {
+            return Self::Tls(error.to_string());
+        }
         match error.kind() {
-            _ if timed_out => Self::TimedOut,
             io::ErrorKind::ConnectionRefused => Self::ConnectionRefused,
             io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted => {
                 Self::ConnectionReset
@@ -43,6 +50,11 @@ impl RequestError {
     }
 }
 
+/// The error of TLS that an error of the connection stands for.
+pub fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
+}
+
 impl fmt::Display for RequestError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -50,6 +62,7 @@ impl fmt::Display for RequestError {
             Self::ConnectionReset => formatter.write_str("connection reset"),
             Self::ClosedEarly => formatter.write_str("closed early"),
             Self::TimedOut => formatter.write_str("timed out"),
+            Self::Tls(reason) => write!(formatter, "TLS error: {reason}"),
             Self::Io(kind) => write!(formatter, "{kind}"),
             Self::Protocol(reason) => write!(formatter, "protocol error: {reason}"),
             Self::Status(status) => write!(formatter, "status {status}"),
@@ -75,6 +88,8 @@ mod tests {
             assert_eq!(RequestError::of_io(&kind.into(), false), error);
             assert_eq!(RequestError::of_io(&kind.into(), true), RequestError::TimedOut);
         }
+        let error = io::Error::new(io::ErrorKind::InvalidData, rustls::Error::DecryptError);
+        assert!(matches!(RequestError::of_io(&error, false), RequestError::Tls(_)));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! | `mix`, `sizes`, `popularity`, `content`, `schedule` | what is requested next, and when? |
 //! | `target` | how is that written for this server? |
 //! | `connection` | one connection: a request out, its answer in |
+//! | `transport`, `session` | what carries its bytes: a socket, or TLS over one |
 //! | `prepare`, `worker` | one core: uploading the objects first; then the load |
 //! | `leftovers` | what did the run upload that is still there? |
 //! | `recorder`, `gauges`, `failure` | what happened, counted by one core, and its live display |
@@ -31,8 +32,10 @@ mod recorder;
 pub mod report;
 mod schedule;
 pub mod server_cpu;
+mod session;
 pub mod sizes;
 pub mod target;
+mod transport;
 mod worker;
 
 use std::io;
@@ -45,6 +48,7 @@ use std::time::Duration;
 use nabu_engine::ring::sys;
 use nabu_engine::runtime::{self, RuntimeOptions};
 use nabu_engine::types::BlobId;
+use rustls::ClientConnection;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
@@ -54,7 +58,9 @@ use self::plan::{Plan, ServerProcesses};
 use self::prepare::Preparation;
 use self::recorder::Recorder;
 use self::report::Report;
+use self::target::Target;
 use self::worker::Load;
+use crate::tls;
 
 pub use self::failure::RequestError;
 pub use self::leftovers::Leftovers;
@@ -72,6 +78,11 @@ pub enum BenchError {
         url: String,
         error: io::Error,
     },
+    /// A server answers there, and no secure connection to it comes about.
+    Insecure {
+        url: String,
+        reason: String,
+    },
     /// The CPUs that were asked for can't be used.
     Cpus {
         cpus: Vec<usize>,
@@ -88,6 +99,7 @@ impl std::fmt::Display for BenchError {
             Self::Unreachable { url, error } => {
                 write!(formatter, "no server answers at {url}: {error}; start it, or correct --api or --url")
             }
+            Self::Insecure { url, reason } => formatter.write_str(&tls::insecure(url, reason)),
             Self::Cpus { cpus, error } => write!(
                 formatter,
                 "can't run on the CPUs {cpus:?}: {error}; give --cpus numbers of CPUs that this process may use"
@@ -114,8 +126,7 @@ pub fn run(plan: Plan, leftovers: &Leftovers, is_watched: bool) -> Result<Report
     }
     // Connections are descriptors; where the limit can't be raised, connecting says so.
     drop(sys::raise_limit(sys::Limit::Descriptors));
-    TcpStream::connect_timeout(&plan.target.address, FIRST_CONNECT_TIMEOUT)
-        .map_err(|error| BenchError::Unreachable { url: plan.target.url.clone(), error })?;
+    try_connect(&plan.target)?;
     let contents = Contents::new(plan.seed);
     let ids = if plan.mix.reads() && (plan.prepare || plan.target.is_store()) {
         prepare_objects(&plan, &contents, leftovers, is_watched)?
@@ -123,6 +134,31 @@ pub fn run(plan: Plan, leftovers: &Leftovers, is_watched: bool) -> Result<Report
         Vec::new()
     };
     drive_load(Load::new(plan, contents, ids, leftovers.clone()), is_watched)
+}
+
+/// Connects once, so that a server that isn't there or isn't trusted is reported in one message,
+/// and not as an error of every connection.
+fn try_connect(target: &Target) -> Result<(), BenchError> {
+    let failure = |error: io::Error| match failure::tls_error(&error) {
+        Some(error) => BenchError::Insecure { url: target.url.clone(), reason: error.to_string() },
+        // What a read calls its timeout.
+        None if error.kind() == io::ErrorKind::WouldBlock => {
+            BenchError::Unreachable { url: target.url.clone(), error: io::ErrorKind::TimedOut.into() }
+        }
+        None => BenchError::Unreachable { url: target.url.clone(), error },
+    };
+    let mut socket = TcpStream::connect_timeout(&target.address, FIRST_CONNECT_TIMEOUT).map_err(failure)?;
+    if let Some(tls) = &target.tls {
+        socket.set_read_timeout(Some(FIRST_CONNECT_TIMEOUT)).map_err(failure)?;
+        socket.set_write_timeout(Some(FIRST_CONNECT_TIMEOUT)).map_err(failure)?;
+        let connection = ClientConnection::new(tls.config.clone(), tls.name.clone());
+        let mut connection = connection.map_err(io::Error::other).map_err(failure)?;
+        connection.complete_io(&mut socket).map_err(failure)?;
+        connection.send_close_notify();
+        // A server that has left meanwhile is not missed before the first request.
+        let _ = connection.write_tls(&mut socket);
+    }
+    Ok(())
 }
 
 fn options(plan: &Plan) -> RuntimeOptions {

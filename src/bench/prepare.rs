@@ -182,7 +182,7 @@ impl PrepareWorker {
             None => {
                 let plan = &self.preparation.plan;
                 let options = ConnectionOptions {
-                    address: plan.target.address,
+                    target: &plan.target,
                     progress_timeout: plan.progress_timeout,
                     body_size_max: 0,
                 };

@@ -3,13 +3,16 @@
 
 use std::io::Write as _;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::Path;
 
 use nabu_engine::types::{BlobId, hex};
 
 use super::content::mix;
 use super::mix::Operation;
+use crate::tls::ClientTls;
 
-const PORT_DEFAULT: u16 = 80;
+const HTTP_PORT: u16 = 80;
+const HTTPS_PORT: u16 = 443;
 
 /// One object in a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,6 +30,8 @@ pub struct Target {
     pub address: SocketAddr,
     /// As the user wrote it.
     pub url: String,
+    /// Of https://.
+    pub tls: Option<ClientTls>,
     /// Lines that every head has.
     common_fields: String,
     kind: Kind,
@@ -63,8 +68,19 @@ pub struct Template {
     pub seed: u64,
 }
 
+/// What requests show of the user, and which server the user trusts.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Access<'a> {
+    pub token: Option<&'a str>,
+    /// More header fields.
+    pub fields: &'a [String],
+    /// The certificates to trust with https://; without it those of the system.
+    pub cacert: Option<&'a Path>,
+}
+
 /// The scheme and authority of a URL, and what follows.
 struct Url<'u> {
+    is_https: bool,
     authority: &'u str,
     path: &'u str,
 }
@@ -72,15 +88,24 @@ struct Url<'u> {
 impl<'u> Url<'u> {
     fn parse(url: &'u str) -> Result<Self, String> {
         let lower = url.to_ascii_lowercase();
-        if lower.starts_with("https://") {
-            return Err(format!("{url}: https:// is not supported; measure without TLS, over http://"));
-        }
-        let rest = if lower.starts_with("http://") { &url["http://".len()..] } else { "" };
+        let is_https = lower.starts_with("https://");
+        let scheme = if is_https { "https://" } else { "http://" };
+        let rest = if lower.starts_with(scheme) { &url[scheme.len()..] } else { "" };
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         if authority.is_empty() || authority.starts_with(':') || url.contains(['#', '@', ' ']) || !url.is_ascii() {
-            return Err(format!("{url}: a URL is http://HOST:PORT/PATH, such as http://127.0.0.1:8080/files/{{n}}"));
+            return Err(format!(
+                "{url}: a URL is http://HOST:PORT/PATH or https://HOST:PORT/PATH, such as http://127.0.0.1:8080/files/{{n}}"
+            ));
         }
-        Ok(Self { authority, path })
+        Ok(Self { is_https, authority, path })
+    }
+
+    /// The name or address in the authority.
+    fn host(&self) -> &'u str {
+        match self.authority.strip_prefix('[') {
+            Some(bracketed) => bracketed.split(']').next().unwrap_or(bracketed),
+            None => self.authority.split(':').next().unwrap_or(self.authority),
+        }
     }
 
     fn resolve(&self) -> Result<SocketAddr, String> {
@@ -88,7 +113,7 @@ impl<'u> Url<'u> {
         let looked_up = if has_port {
             self.authority.to_socket_addrs()
         } else {
-            (self.authority.trim_matches(['[', ']']), PORT_DEFAULT).to_socket_addrs()
+            (self.host(), if self.is_https { HTTPS_PORT } else { HTTP_PORT }).to_socket_addrs()
         };
         match looked_up {
             Ok(mut addresses) => addresses.next().ok_or_else(|| format!("{} has no address", self.authority)),
@@ -100,23 +125,24 @@ impl<'u> Url<'u> {
 }
 
 impl Target {
-    /// A store at `http://HOST:PORT[/PREFIX]`.
-    pub fn store(url: &str, token: Option<&str>, fields: &[String]) -> Result<Self, String> {
+    /// A store at `http://HOST:PORT[/PREFIX]`, or the same with `https://`.
+    pub fn store(url: &str, access: Access<'_>) -> Result<Self, String> {
         let parsed = Url::parse(url.trim())?;
         let kind = Kind::Store { prefix: parsed.path.trim_end_matches('/').to_owned() };
-        Self::new(url, &parsed, token, fields, kind)
+        Self::new(url, &parsed, access, kind)
     }
 
     /// Any server; the path of the URL may hold `{n}` (or `{number}`), `{key}` and `{size}`.
-    pub fn template(url: &str, token: Option<&str>, fields: &[String], template: Template) -> Result<Self, String> {
+    pub fn template(url: &str, access: Access<'_>, template: Template) -> Result<Self, String> {
         let parsed = Url::parse(url.trim())?;
         let pieces = parse_pieces(if parsed.path.is_empty() { "/" } else { parsed.path })?;
         let Template { put_method, keys, seed } = template;
         let keys = keys.iter().map(|key| escape_path(key)).collect();
-        Self::new(url, &parsed, token, fields, Kind::Template { pieces, put_method, keys, seed })
+        Self::new(url, &parsed, access, Kind::Template { pieces, put_method, keys, seed })
     }
 
-    fn new(url: &str, parsed: &Url<'_>, token: Option<&str>, fields: &[String], kind: Kind) -> Result<Self, String> {
+    fn new(url: &str, parsed: &Url<'_>, access: Access<'_>, kind: Kind) -> Result<Self, String> {
+        let Access { token, fields, cacert } = access;
         let mut common_fields = format!("Host: {}\r\nUser-Agent: nabu-store-bench\r\n", parsed.authority);
         if let Some(token) = token.map(str::trim).filter(|token| !token.is_empty()) {
             if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -128,7 +154,8 @@ impl Target {
             common_fields.push_str(check_field(field)?);
             common_fields.push_str("\r\n");
         }
-        Ok(Self { address: parsed.resolve()?, url: url.trim().to_owned(), common_fields, kind })
+        let tls = parsed.is_https.then(|| ClientTls::new(parsed.host(), cacert)).transpose()?;
+        Ok(Self { address: parsed.resolve()?, url: url.trim().to_owned(), tls, common_fields, kind })
     }
 
     /// Whether ids come from the contents.
@@ -276,7 +303,11 @@ mod tests {
 
     fn template(url: &str, keys: &[&str]) -> Result<Target, String> {
         let keys = keys.iter().map(|key| (*key).to_owned()).collect();
-        Target::template(url, None, &[], Template { put_method: "PUT", keys, seed: 1 })
+        Target::template(url, Access::default(), Template { put_method: "PUT", keys, seed: 1 })
+    }
+
+    fn shows(token: &str) -> Access<'_> {
+        Access { token: Some(token), ..Access::default() }
     }
 
     fn head(target: &Target, operation: Operation, range: Option<(u64, u64)>) -> String {
@@ -287,7 +318,7 @@ mod tests {
 
     #[test]
     fn a_store_is_asked_with_its_own_api() {
-        let target = Target::store("http://127.0.0.1:7070/base/", Some("secret"), &[]).expect("a target");
+        let target = Target::store("http://127.0.0.1:7070/base/", shows("secret")).expect("a target");
         let id = "ab".repeat(16);
         assert_eq!(
             head(&target, Operation::Range, Some((5, 9))),
@@ -314,6 +345,21 @@ mod tests {
     }
 
     #[test]
+    fn https_has_its_port_and_the_name_of_the_certificate() {
+        for (url, port, name) in [
+            ("https://127.0.0.1/{n}", 443, "127.0.0.1"),
+            ("HTTPS://localhost:8443/{n}", 8443, "localhost"),
+            ("https://[::1]/{n}", 443, "::1"),
+            ("https://[::1]:7070/{n}", 7070, "::1"),
+        ] {
+            let target = template(url, &[]).expect(url);
+            let tls = target.tls.expect("TLS");
+            assert_eq!((target.address.port(), &*tls.name.to_str()), (port, name), "{url}");
+        }
+        assert!(template("http://127.0.0.1/{n}", &[]).expect("a target").tls.is_none());
+    }
+
+    #[test]
     fn keys_of_a_list_are_escaped_and_others_are_made() {
         let mut keys = vec![""; 18];
         keys[17] = "models/a b%\u{e9}.bin";
@@ -327,7 +373,8 @@ mod tests {
     #[test]
     fn wrong_urls_and_headers_are_named_with_the_remedy() {
         for (url, word) in [
-            ("https://h/{n}", "TLS"),
+            ("https://", "https://HOST:PORT"),
+            ("https://under_score+/{n}", "host name"),
             ("ftp://h/{n}", "http://HOST:PORT"),
             ("http://", "http://HOST:PORT"),
             ("http://u@h/", "http://HOST:PORT"),
@@ -339,10 +386,12 @@ mod tests {
             assert!(error.contains(word), "{url}: {error}");
         }
         for field in ["X", "Content-Length: 5", "a b: c", "X: a\r\nY: b", ": x"] {
-            let error = Target::store("http://127.0.0.1:1", None, &[field.to_owned()]).expect_err(field);
+            let fields = [field.to_owned()];
+            let access = Access { fields: &fields, ..Access::default() };
+            let error = Target::store("http://127.0.0.1:1", access).expect_err(field);
             assert!(error.contains("Name: value"), "{error}");
         }
-        assert!(Target::store("http://127.0.0.1:1", Some("a\nb"), &[]).is_err());
+        assert!(Target::store("http://127.0.0.1:1", shows("a\nb")).is_err());
     }
 
     #[test]

@@ -257,7 +257,7 @@ impl Worker {
     async fn open(self: &Rc<Self>) -> Result<Connection<WorkerMeter>, RequestError> {
         let plan = &self.load.plan;
         let options = ConnectionOptions {
-            address: plan.target.address,
+            target: &plan.target,
             progress_timeout: plan.progress_timeout,
             body_size_max: if plan.mix.reads() { plan.sizes.max() } else { 0 },
         };

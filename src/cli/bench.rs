@@ -21,7 +21,7 @@ use crate::bench::plan::{Extent, Pace, Plan, Reading, ServerProcesses};
 use crate::bench::popularity::Popularity;
 use crate::bench::report::Report;
 use crate::bench::sizes::Sizes;
-use crate::bench::target::{Target, Template};
+use crate::bench::target::{Access, Target, Template};
 use crate::bench::{self, BenchError, Leftovers, RequestError, duration};
 use crate::config::{machine, size};
 
@@ -42,7 +42,8 @@ const DURATION_DEFAULT: Duration = Duration::from_secs(10);
 /// Uploads the objects first (what a store has already is skipped), warms up, measures, removes
 /// from a store what it uploaded, and prints a table: requests and bytes a second, latencies of
 /// each operation, errors, and CPU time of the client and of a server on this machine. Without
-/// --url the server is a nabu-store at --api. With --url it is any HTTP server. GB are 10^9 bytes.
+/// --url the server is a nabu-store at --api. With --url it is any HTTP server. Over https:// the
+/// CPU time of the client includes encryption. GB are 10^9 bytes.
 ///
 /// In a closed loop each connection sends its next request when the last one is answered. With
 /// --rate requests are due at fixed times, and latencies count from these times, so a server that
@@ -156,7 +157,7 @@ pub struct Bench {
     verify: bool,
 
     /// Let the kernel throw bodies away without copying them to the client: measures the server
-    /// alone, not a transfer
+    /// alone, not a transfer. Not over https://, where the client must decrypt them
     #[arg(long, display_order = 41)]
     discard: bool,
 
@@ -240,6 +241,11 @@ impl Bench {
 
     fn plan(&self) -> Result<Plan, Failure> {
         let target = self.target()?;
+        if self.discard && target.tls.is_some() {
+            return Err(Failure::usage(
+                "--discard: what comes over https:// must be decrypted, so the kernel can't throw it away; leave --discard out",
+            ));
+        }
         let sizes = match (&self.sizes, &self.profile) {
             (Some(sizes), _) | (None, Some(sizes)) => sizes.clone(),
             (None, None) => Sizes::parse(SIZES_DEFAULT).expect("the default is a size"),
@@ -295,12 +301,13 @@ impl Bench {
 
     fn target(&self) -> Result<Target, Failure> {
         let token = self.api.token.as_deref();
+        let access = Access { token: None, fields: &self.headers, cacert: self.api.cacert.as_deref() };
         let Some(url) = &self.url else {
             let base = address::check(&self.api.api)?;
             if token.is_some_and(|token| !token.trim().is_empty()) {
                 address::refuse_exposed_token(&base, self.api.insecure_http)?;
             }
-            return Target::store(&base, token, &self.headers).map_err(Failure::usage);
+            return Target::store(&base, Access { token, ..access }).map_err(Failure::usage);
         };
         let keys = match &self.path_list {
             None => Vec::new(),
@@ -315,7 +322,7 @@ impl Bench {
         }
         // The token of a store is nobody else's business: another server gets what --header says.
         let template = Template { put_method: self.method_put, keys, seed: self.seed };
-        Target::template(url, None, &self.headers, template).map_err(Failure::usage)
+        Target::template(url, access, template).map_err(Failure::usage)
     }
 
     /// What the exit code says of a run.
@@ -340,6 +347,7 @@ fn failure(error: BenchError) -> Failure {
     let message = error.to_string();
     match error {
         BenchError::Unreachable { .. } => Failure::new(Exit::Unreachable, "no answer", message),
+        BenchError::Insecure { .. } => Failure::new(Exit::Unreachable, "TLS failed", message),
         BenchError::Cpus { .. } => Failure::usage(message),
         BenchError::Runtime(_) => Failure::new(Exit::Failed, "no ring", message),
         BenchError::Prepare(failure) => match failure.error {
@@ -504,8 +512,13 @@ mod tests {
             let error = parse(args).err().unwrap_or_else(|| panic!("{args:?} is taken"));
             assert!(words.iter().all(|word| error.contains(word)), "{args:?}: {error}");
         }
-        for args in [["--duration", "0s"], ["--timeout", "0s"]] {
-            assert_eq!(parse(&args).expect("parses").plan().expect_err("refused").exit, Exit::Usage);
+        for args in [
+            &["--duration", "0s"][..],
+            &["--timeout", "0s"],
+            &["--url", "https://127.0.0.1/{n}", "--discard"],
+            &["--url", "https://127.0.0.1/{n}", "--cacert", "/none"],
+        ] {
+            assert_eq!(parse(args).expect("parses").plan().expect_err("refused").exit, Exit::Usage);
         }
     }
 

@@ -210,37 +210,13 @@ impl Client {
 
 impl Client {
     fn tls_failure(&self, reason: &str) -> Failure {
-        let message = format!("no secure connection to {}: {reason}; {}", self.base, tls_hint(reason));
-        Failure::new(Exit::Unreachable, "TLS failed", message)
-    }
-}
-
-/// What to do about a certificate that is not believed. rustls names its reasons in its own words,
-/// so a hint that is not found here costs no more than the hint.
-fn tls_hint(reason: &str) -> &'static str {
-    let has = |words: &[&str]| words.iter().any(|word| reason.contains(word));
-    if has(&["CaUsedAsEndEntity"]) {
-        "the server shows a CA's certificate as its own, as plain `openssl req -x509` makes them: make it anew with \
-         -addext basicConstraints=critical,CA:FALSE (docs/security.md has the command), or sign one with that CA"
-    } else if has(&["not valid for name", "NotValidForName"]) {
-        "name the server in --api as its certificate does"
-    } else if has(&["expired", "Expired", "not valid yet", "NotValidYet"]) {
-        "renew the server's certificate, or correct the clock"
-    } else if has(&["UnknownIssuer"]) {
-        "if an authority of your own signed its certificate, name that one's with --cacert or NABU_CACERT"
-    } else if has(&["InvalidContentType", "corrupt message"]) {
-        "does the server speak plain HTTP there? Then it is http://"
-    } else {
-        "see docs/security.md for how certificates are made and named"
+        Failure::new(Exit::Unreachable, "TLS failed", tls::insecure(&self.base, reason))
     }
 }
 
 /// Whom to trust: the authorities in a file, or those of the system.
 fn tls_config(cacert: Option<&Path>) -> Result<TlsConfig, Failure> {
-    let trusted: Vec<_> = match cacert {
-        Some(path) => tls::read_certificates(path).map_err(|error| Failure::usage(format!("--cacert: {error}")))?,
-        None => rustls_native_certs::load_native_certs().certs,
-    };
+    let trusted = tls::trusted(cacert).map_err(|error| Failure::usage(format!("--cacert: {error}")))?;
     let trusted: Vec<_> = trusted.iter().map(|certificate| Certificate::from_der(certificate).to_owned()).collect();
     Ok(TlsConfig::builder()
         .provider(TlsProvider::Rustls)

@@ -6,13 +6,17 @@
 //! | this one | which protocol do connections get? |
 //! | `files` | what do the files hold, and what is wrong with them? |
 //! | `validity` | until when is a certificate valid? |
+//! | `client` | which CAs does a client trust, and what does it say when a handshake fails? |
+//! | `records` | how much room do records take? |
 //!
 //! TLS 1.3 and 1.2, with the ciphers in the order that this machine is fastest with, whatever the
 //! client prefers: AES-128-GCM, AES-256-GCM, ChaCha20-Poly1305. Sessions resume by tickets, whose
 //! keys live as long as the certificate that is loaded: after a reload every client shakes hands
 //! anew.
 
+mod client;
 mod files;
+pub mod records;
 mod validity;
 
 use std::path::PathBuf;
@@ -27,7 +31,8 @@ use rustls::{CipherSuite, InconsistentKeys, RootCertStore, ServerConfig};
 
 use crate::config::{ClientAuth, TlsOptions};
 
-pub use self::files::{TlsFileError, read_certificates};
+pub use self::client::{ClientTls, insecure, trusted};
+pub use self::files::TlsFileError;
 
 /// What new connections are accepted with.
 pub struct ServerTls {

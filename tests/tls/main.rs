@@ -1,7 +1,8 @@
 //! HTTPS through the real port of the real program: transfers, handshakes that fail, certificates
-//! of clients, and reloading.
+//! of clients, reloading, and the load generator.
 
 mod authority;
+mod bench;
 mod handshakes;
 mod kernel;
 mod metrics;

@@ -17,24 +17,23 @@ use std::rc::Rc;
 use nabu_engine::io::{AlignedBuf, Spawn, WithBuf};
 use nabu_engine::runtime::Stream;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
-use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic};
+use rustls::unbuffered::{ConnectionState, EncryptError, UnbufferedStatus, WriteTraffic};
 
 use super::GOODBYE_BYTES;
 use crate::http::core::Core;
+use crate::tls::records::{KEY_UPDATE_BYTES, RECORD_BYTES_MAX, RECORD_OVERHEAD, encode, sealed_bytes_max};
 
 /// Plaintext that is encrypted and sent in one turn: sixteen full records.
 pub const SEALED_AT_ONCE: usize = 256 << 10;
 /// The longest head that is encrypted in one turn with the first piece of its body.
 pub const SEALED_HEAD_BYTES_MAX: usize = 8 << 10;
 /// Room for the records of one turn, and a key update before them.
-pub const RECORDS_BYTES: usize =
-    SEALED_AT_ONCE + SEALED_HEAD_BYTES_MAX + (SEALED_AT_ONCE / RECORD_BYTES_MAX + 2) * RECORD_OVERHEAD + 256;
+pub const RECORDS_BYTES: usize = SEALED_AT_ONCE
+    + SEALED_HEAD_BYTES_MAX
+    + (SEALED_AT_ONCE / RECORD_BYTES_MAX + 2) * RECORD_OVERHEAD
+    + KEY_UPDATE_BYTES;
 /// An answer of at most this many bytes is not kept waiting for its turn; it counts all the same.
 const UNBULKY_MAX: usize = 64 << 10;
-/// What a record of at most [`RECORD_BYTES_MAX`] adds to its plaintext, at the most: TLS 1.2 with
-/// AES-GCM (5 header, 8 nonce, 16 tag).
-const RECORD_OVERHEAD: usize = 29;
-const RECORD_BYTES_MAX: usize = 16 << 10;
 
 /// A TLS connection.
 pub struct Session {
@@ -253,19 +252,6 @@ impl State {
     }
 }
 
-/// Puts a record of the handshake, or an alert, behind what is in `outgoing`.
-fn encode(data: &mut EncodeTlsData<'_, ServerConnectionData>, outgoing: &mut Vec<u8>) {
-    let start = outgoing.len();
-    match data.encode(&mut []) {
-        Err(EncodeError::InsufficientSize(size)) => {
-            outgoing.resize(start + size.required_size, 0);
-            let encoded = data.encode(&mut outgoing[start..]);
-            assert_eq!(encoded.ok(), Some(size.required_size), "it fits as it said");
-        }
-        encoded => assert!(matches!(encoded, Ok(0)), "a record is encoded once"),
-    }
-}
-
 /// Whether a record is an alert: by its type, or by its length where TLS 1.3 hides the type (5
 /// header, 2 alert, 1 type, 16 tag); no handshake message is as short as that.
 fn is_alert(record: &[u8]) -> bool {
@@ -277,11 +263,6 @@ fn is_alert(record: &[u8]) -> bool {
         Some(&APPLICATION_DATA) => record.len() == HIDDEN_ALERT_BYTES,
         _ => false,
     }
-}
-
-/// What this much plaintext takes as records, at the most but for a key update before them.
-fn sealed_bytes_max(bytes: usize) -> usize {
-    bytes + bytes.div_ceil(RECORD_BYTES_MAX) * RECORD_OVERHEAD
 }
 
 fn used_up() -> io::Error {
