@@ -18,7 +18,7 @@ use nabu_engine::store::{CommitOptions, Limits, ScrubOptions, StoreOptions};
 
 use super::client::read_range;
 use super::content::Content;
-use super::machine::{self, Shards};
+use super::machine;
 use super::totals::Totals;
 
 const STEPS_MAX: u64 = 1_000_000;
@@ -54,7 +54,7 @@ pub fn run(seed: u64, totals: &mut Totals) -> Result<(), String> {
         limits,
     };
     let mut sim = Sim::new(seed, sim);
-    let shards = open(&mut sim, &options)?;
+    let shards = machine::open_sound(&mut sim, &options)?;
     let every = Duration::from_micros(500 + random.below(4_000));
     machine::start_scrub(&shards, sim.io(cores), ScrubOptions { interval: Some(every), retry_pause: every });
     let acknowledged = Rc::new(RefCell::new(Vec::new()));
@@ -91,7 +91,7 @@ pub fn run(seed: u64, totals: &mut Totals) -> Result<(), String> {
     drop(shards);
     sim = sim.restart(CrashMode::Power);
     sim.set_pauses(Pauses::default());
-    let shards = open(&mut sim, &options)?;
+    let shards = machine::open_sound(&mut sim, &options)?;
     for content in acknowledged.take() {
         let (shard, size) = (shards[0].clone(), content.bytes.len() as u64);
         let read = async move { read_range(&shard, content.id, 0..size, Pace::Fast).await };
@@ -101,11 +101,4 @@ pub fn run(seed: u64, totals: &mut Totals) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-fn open(sim: &mut Sim, options: &StoreOptions) -> Result<Shards, String> {
-    let opening = machine::open(machine::ios(sim, options.cores), options.clone());
-    sim.run_steps(STEPS_MAX, opening)
-        .ok_or("the start hangs")?
-        .map_err(|error| format!("the store does not open on a healthy disk: {error}"))
 }

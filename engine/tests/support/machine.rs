@@ -24,6 +24,8 @@ pub fn dirs(count: usize) -> Vec<PathBuf> {
     (0..count).map(|number| Path::new(ROOT).join(format!("data{number}"))).collect()
 }
 
+/// Steps after which a start counts as hung.
+const STEPS_MAX: u64 = 1_000_000;
 /// The usual size of a segment.
 pub const SEGMENT_SIZE: u64 = 256 << 10;
 
@@ -150,6 +152,14 @@ pub async fn open_with(ios: Vec<SimIo>, options: StoreOptions, on_missing: Missi
         Some(error) => Err(error),
         None => Ok(shards),
     }
+}
+
+/// Opens the store where nothing may keep it from that.
+pub fn open_sound(sim: &mut Sim, options: &StoreOptions) -> Result<Shards, String> {
+    let opening = open(ios(sim, options.cores), options.clone());
+    sim.run_steps(STEPS_MAX, opening)
+        .ok_or("the start hangs")?
+        .map_err(|error| format!("the store does not open on a healthy disk: {error}"))
 }
 
 /// Starts the scrub of an open store, on a core of its own.

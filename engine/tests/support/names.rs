@@ -17,7 +17,7 @@ use nabu_engine::store::{CommitOptions, Limits, ScrubOptions, StoreOptions};
 
 use super::client::read_range;
 use super::content::Content;
-use super::machine::{self, Shards};
+use super::machine;
 use super::totals::Totals;
 
 const STEPS_MAX: u64 = 1_000_000;
@@ -58,7 +58,7 @@ pub fn run(seed: u64, totals: &mut Totals) -> Result<(), String> {
     let every = Duration::from_micros(500 + random.below(4_000));
     let mut sim = Sim::new(seed, sim);
 
-    let shards = open(&mut sim, &options)?;
+    let shards = machine::open_sound(&mut sim, &options)?;
     let keys = (0..1 + random.below(BLOBS_MAX)).map(|number| seed << 16 | number);
     let contents: Vec<_> = keys.map(|key| Content::new(key, 1 + random.index(SIZE_MAX))).collect();
     let storing = async {
@@ -72,7 +72,7 @@ pub fn run(seed: u64, totals: &mut Totals) -> Result<(), String> {
     sim.run_steps(STEPS_MAX, machine::close(shards)).ok_or("closing hangs")?;
     sim = sim.restart(CrashMode::Process);
 
-    let shards = open(&mut sim, &options)?;
+    let shards = machine::open_sound(&mut sim, &options)?;
     machine::start_compaction(&shards, sim.io(3));
     let deleted = Rc::new(RefCell::new(Vec::new()));
     sim.io(0).spawn({
@@ -93,14 +93,14 @@ pub fn run(seed: u64, totals: &mut Totals) -> Result<(), String> {
     drop(shards);
     sim = sim.restart(CrashMode::Process);
 
-    let shards = open(&mut sim, &options)?;
+    let shards = machine::open_sound(&mut sim, &options)?;
     machine::start_scrub(&shards, sim.io(2), ScrubOptions { interval: Some(every), retry_pause: every });
     machine::start_compaction(&shards, sim.io(3));
     sim.run_for(Duration::from_nanos(random.below(LIFE_NS_MAX)));
     drop(shards);
     sim = sim.restart(CrashMode::Power);
 
-    let shards = open(&mut sim, &options)?;
+    let shards = machine::open_sound(&mut sim, &options)?;
     for content in contents {
         let (shard, size) = (shards[0].clone(), content.bytes.len() as u64);
         let read = async move { read_range(&shard, content.id, 0..size, Pace::Fast).await };
@@ -115,11 +115,4 @@ pub fn run(seed: u64, totals: &mut Totals) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-fn open(sim: &mut Sim, options: &StoreOptions) -> Result<Shards, String> {
-    let opening = machine::open(machine::ios(sim, options.cores), options.clone());
-    sim.run_steps(STEPS_MAX, opening)
-        .ok_or("the start hangs")?
-        .map_err(|error| format!("the store does not open on a healthy disk: {error}"))
 }

@@ -57,7 +57,7 @@ pub fn run(seed: u64, totals: &mut Totals) -> Result<(), String> {
         limits: Limits { compaction, ..Limits::default() },
     };
     let mut sim = Sim::new(seed, sim);
-    let shards = open(&mut sim, &options)?;
+    let shards = machine::open_sound(&mut sim, &options)?;
     let kept = match random.chance(0.6) {
         true => {
             totals.pieces_stored += 1;
@@ -68,7 +68,7 @@ pub fn run(seed: u64, totals: &mut Totals) -> Result<(), String> {
     drop(shards);
     sim = sim.restart(CrashMode::Power);
     sim.faults(|faults| *faults = Faults::default());
-    let shards = open(&mut sim, &options)?;
+    let shards = machine::open_sound(&mut sim, &options)?;
     for (number, content) in kept.iter().enumerate() {
         let (shard, size) = (shards[0].clone(), content.bytes.len() as u64);
         let read = async move { read_range(&shard, content.id, 0..size, Pace::Fast).await };
@@ -79,13 +79,6 @@ pub fn run(seed: u64, totals: &mut Totals) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-fn open(sim: &mut Sim, options: &StoreOptions) -> Result<Shards, String> {
-    let opening = machine::open(machine::ios(sim, 1), options.clone());
-    sim.run_steps(STEPS_MAX, opening)
-        .ok_or("the start hangs")?
-        .map_err(|error| format!("the store does not open on a healthy disk: {error}"))
 }
 
 async fn put(shard: &Shard<SimIo>, content: &Content) {
