@@ -41,7 +41,8 @@ impl From<StoreError> for HttpError {
                 507,
                 "insufficient storage",
                 format!(
-                    "{} can't fit: at most {} are free or may come free; delete blobs or add a data directory; reads and deletes go on",
+                    "{} can't fit: at most {} are free or may come free; delete blobs or add a data directory; \
+                     reads and deletes go on",
                     human_size(size),
                     human_size(room)
                 ),
@@ -50,7 +51,8 @@ impl From<StoreError> for HttpError {
                 422,
                 "too many labels",
                 format!(
-                    "blob {id} is stored with labels already, and has at most {LABELS_MAX} of {LABELS_BYTES_MAX} bytes together, names and values; \
+                    "blob {id} is stored with labels already, and has at most {LABELS_MAX} of \
+                     {LABELS_BYTES_MAX} bytes together, names and values; \
                      nothing was changed"
                 ),
             ),

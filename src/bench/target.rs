@@ -94,7 +94,8 @@ impl<'u> Url<'u> {
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         if authority.is_empty() || authority.starts_with(':') || url.contains(['#', '@', ' ']) || !url.is_ascii() {
             return Err(format!(
-                "{url}: a URL is http://HOST:PORT/PATH or https://HOST:PORT/PATH, such as http://127.0.0.1:8080/files/{{n}}"
+                "{url}: a URL is http://HOST:PORT/PATH or https://HOST:PORT/PATH, such as \
+                 http://127.0.0.1:8080/files/{{n}}"
             ));
         }
         Ok(Self { is_https, authority, path })

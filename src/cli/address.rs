@@ -35,7 +35,8 @@ pub fn refuse_exposed_token(address: &str, insecure_http: bool) -> Result<(), Fa
         return Ok(());
     }
     Err(Failure::usage(format!(
-        "a token would travel to {address} in the clear, for everybody on the way to read: use https://, or allow it with --insecure-http or \
+        "a token would travel to {address} in the clear, for everybody on the way to read: use https://, or \
+         allow it with --insecure-http or \
          NABU_INSECURE_HTTP=1 where the network is yours"
     )))
 }

@@ -243,7 +243,8 @@ impl Bench {
         let target = self.target()?;
         if self.discard && target.tls.is_some() {
             return Err(Failure::usage(
-                "--discard: what comes over https:// must be decrypted, so the kernel can't throw it away; leave --discard out",
+                "--discard: what comes over https:// must be decrypted, so the kernel can't throw it away; \
+                 leave --discard out",
             ));
         }
         let sizes = match (&self.sizes, &self.profile) {
@@ -258,7 +259,8 @@ impl Bench {
         };
         if self.connections < u32::from(cores) {
             return Err(Failure::usage(format!(
-                "{cores} threads can't share {} connections: give --connections {cores} or more, or fewer --cores or --cpus",
+                "{cores} threads can't share {} connections: give --connections {cores} or more, or fewer \
+                 --cores or --cpus",
                 self.connections
             )));
         }

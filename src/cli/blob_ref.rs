@@ -39,7 +39,8 @@ impl FromStr for BlobRef {
             Ok(Self::Prefix(text.to_owned()))
         } else {
             Err(format!(
-                "a blob is named by its id (32 lowercase hexadecimal characters), its SHA-256 (64), or the first {PREFIX_CHARS_MIN} or more of its id"
+                "a blob is named by its id (32 lowercase hexadecimal characters), its SHA-256 (64), or the \
+                 first {PREFIX_CHARS_MIN} or more of its id"
             ))
         }
     }

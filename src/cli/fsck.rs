@@ -99,12 +99,15 @@ fn verdict(findings: &[FindingShape]) -> Result<(), Failure> {
     }
     let damaged: Vec<&str> = findings.iter().filter_map(|finding| finding.id.as_deref()).collect();
     let message = if damaged.is_empty() {
-        "damage where nobody can say what lay there; keep a copy of the data directories before anything else, and check the disk".to_owned()
+        "damage where nobody can say what lay there; keep a copy of the data directories before anything else, \
+         and check the disk"
+            .to_owned()
     } else {
         let shown = damaged[..damaged.len().min(SHOWN_MAX)].join(", ");
         let more = if damaged.len() > SHOWN_MAX { " and more, listed above" } else { "" };
         format!(
-            "{} damaged: {shown}{more}; keep a copy of the data directories before anything else, and store them again from their source",
+            "{} damaged: {shown}{more}; keep a copy of the data directories before anything else, and store \
+             them again from their source",
             counted(damaged.len() as u64, "blob")
         )
     };

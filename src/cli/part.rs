@@ -131,7 +131,8 @@ impl Destination for Part {
             return Ok(());
         }
         let message = format!(
-            "no space for {}: {} are missing, and the file system has {} free; make space, or name another place with -o",
+            "no space for {}: {} are missing, and the file system has {} free; make space, or name another \
+             place with -o",
             self.path.display(),
             human_size(missing),
             human_size(space.available)

@@ -160,7 +160,8 @@ fn check(answered: &StoredShape, sent: Stored) -> Result<Stored, Failure> {
         Exit::Verification,
         "wrong content stored",
         format!(
-            "{} bytes with the id {} were sent, but the server stored {} bytes as {:?}: the content was damaged on its way; \
+            "{} bytes with the id {} were sent, but the server stored {} bytes as {:?}: the content was damaged \
+             on its way; \
              delete that blob and try again",
             sent.size, sent.id, answered.size, answered.id
         ),
