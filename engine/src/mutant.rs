@@ -83,6 +83,10 @@ mutants! {
     RecentStays = "recent-stays",
     /// A record is one unit longer when it is counted dead than when it was live.
     AccountWrong = "account-wrong",
+    /// The pieces of a blob that is gone stay live when its list can't be read.
+    ListLost = "list-lost",
+    /// Nobody remembers as which the segments know the pieces of a blob that was moved.
+    TenantsUnknown = "tenants-unknown",
     // Space.
     /// A segment is retired without a look at its tombstones.
     ReclaimEarly = "reclaim-early",

@@ -74,6 +74,8 @@ events! {
     MovedWhileRead,
     /// The pieces of a blob were counted after a disk had refused to tell them.
     CountedLater,
+    /// The list of a blob that is gone could not be read, and its segments told what it had there.
+    PiecesOfNoList,
     /// A segment was taken out of service while somebody used it yet.
     RetiredAfterUse,
     /// The scrub ended a pass; found damage beside what is live; put a blob under quarantine, or

@@ -6,11 +6,13 @@ mod support;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use nabu_engine::io::Clock;
 use nabu_engine::log::header::DATA_START;
 use nabu_engine::log::record::Kind;
 use nabu_engine::probe::{self, Event};
 use nabu_engine::sim::{CrashMode, Faults, SimIo};
 use nabu_engine::store::{CommitOptions, Shard, StoreError};
+use nabu_engine::sync::race;
 use support::anatomy::{self, Meaning, Part};
 use support::content::Content;
 use support::machine::{self, Machine, Shards, put};
@@ -178,30 +180,101 @@ fn what_was_not_counted_of_a_damaged_list_is_not_taken_off_when_it_turns_out_to_
     }
 }
 
-/// What the old list named is known to nobody any more until the next start counts what is live.
-#[test]
-fn pieces_whose_list_is_lost_give_their_space_back_at_the_next_start() {
-    let mut machine = new_machine(1, 1);
-    let shards = machine.open_compacting();
-    let large = Content::new(1, 600_000);
-    machine.put(&shards[0], &large).expect("stored");
-    machine.close(shards);
-    machine.restart(CrashMode::Process);
-    let shards = machine.open_compacting();
-    machine.sim().run_for(A_MINUTE);
-    let (used, old) = (machine.status(&shards).used_bytes, machine.segments());
+/// Flips a byte in the list of pieces of a blob on the disk.
+fn lose_list(machine: &mut Machine, large: &Content) {
     let is_list = |part: &Part| part.meaning == Meaning::Payload(Kind::Blob) && part.id() == Some(large.id);
-    let list = anatomy::parts(machine.sim()).into_iter().find(is_list).expect("its record lists its pieces");
+    // The last is the one that counts: the segment of one before may not be retired yet.
+    let list =
+        anatomy::parts(machine.sim()).into_iter().filter(is_list).next_back().expect("its record lists its pieces");
     machine.flip(&list.path, list.range.start);
-    assert!(machine.put(&shards[0], &large).expect("stored again").created);
-    machine.close(shards);
-    machine.restart(CrashMode::Process);
-    let shards = machine.open_compacting();
-    machine.sim().run_for(A_MINUTE);
-    assert_eq!(machine.status(&shards).used_bytes, used);
-    assert!(machine.holds(&shards[0], &large));
-    let left: Vec<_> = machine.segments().into_iter().filter(|path| old.contains(path)).collect();
-    assert!(left.is_empty(), "{left:?} hold nothing that is in use");
+}
+
+/// The segments know what of them is whose, so nobody needs the list.
+#[test]
+fn pieces_whose_list_is_lost_give_their_space_back() {
+    for seed in 0..3 {
+        let mut machine = new_machine(seed, 1);
+        let shards = machine.open_compacting();
+        let large = Content::new(seed << 32 | 1, 600_000);
+        machine.put(&shards[0], &large).expect("stored");
+        machine.close(shards);
+        machine.restart(CrashMode::Process);
+        let shards = machine.open_compacting();
+        machine.sim().run_for(A_MINUTE);
+        let (used, old) = (machine.status(&shards).used_bytes, machine.segments());
+        lose_list(&mut machine, &large);
+        assert!(machine.put(&shards[0], &large).expect("stored again").created, "seed {seed}");
+        expect_rest(&mut machine, &shards);
+        assert_eq!(machine.status(&shards).used_bytes, used, "seed {seed}");
+        assert!(machine.holds(&shards[0], &large), "seed {seed}");
+        let left: Vec<_> = machine.segments().into_iter().filter(|path| old.contains(path)).collect();
+        assert!(left.is_empty(), "seed {seed}: {left:?} hold nothing that is in use");
+    }
+}
+
+/// The same when compaction has moved some of them.
+#[test]
+fn pieces_that_were_moved_give_their_space_back_without_a_list() {
+    for seed in 0..3 {
+        let mut machine = new_machine(seed, 1);
+        let shards = machine.open_compacting();
+        let before = probe::count_here(Event::PiecesMoved);
+        let larges: Vec<_> = (0..8).map(|number| Content::new(seed << 32 | 1 << 20 | number, 300_000)).collect();
+        for (number, large) in larges.iter().enumerate() {
+            for other in 0..20 {
+                let small = Content::new(seed << 32 | (number as u64 * 20 + other), 30_000);
+                machine.put(&shards[0], &small).expect("stored");
+                if other == 10 {
+                    machine.put(&shards[0], large).expect("stored");
+                }
+                machine.delete(&shards[0], small.id).expect("deleted");
+            }
+        }
+        expect_rest(&mut machine, &shards);
+        assert!(probe::count_here(Event::PiecesMoved) > before, "seed {seed}: the pieces lie where they lay");
+        // More than the cache can hold beside the list, and asked for more often.
+        let others: Vec<_> = (0..120).map(|number| Content::new(1 << 50 | number, 500_000)).collect();
+        for other in &others {
+            machine.put(&shards[0], other).expect("stored");
+        }
+        for other in others.iter().cycle().take(2 * others.len()) {
+            assert!(machine.holds(&shards[0], other), "seed {seed}");
+        }
+        expect_rest(&mut machine, &shards);
+        let used = machine.status(&shards).used_bytes;
+        let before = probe::count_here(Event::PiecesOfNoList);
+        lose_list(&mut machine, &larges[0]);
+        assert!(machine.delete(&shards[0], larges[0].id).expect("deleted"), "seed {seed}");
+        expect_rest(&mut machine, &shards);
+        assert!(probe::count_here(Event::PiecesOfNoList) > before, "seed {seed}: the list was read");
+        let freed = used - machine.status(&shards).used_bytes;
+        assert!((300_000..325_000).contains(&freed), "seed {seed}: {freed} bytes were freed");
+    }
+}
+
+#[test]
+fn an_upload_that_is_given_up_while_it_waits_for_a_write_leaves_nothing_in_use() {
+    for seed in 0..40 {
+        let mut machine = new_machine(seed, 1);
+        let shards = machine.open_compacting();
+        let used = machine.status(&shards).used_bytes;
+        machine.sim().faults(|faults| faults.slow = 1.0);
+        let shard = shards[0].clone();
+        let patience = Duration::from_millis(1 + seed * 3);
+        let io = shard.io().clone();
+        machine.sim().run(async move {
+            let mut upload = shard.upload(None).await.expect("there is memory");
+            let writing = async {
+                loop {
+                    upload.write(&[7; 100_000]).await.expect("written");
+                }
+            };
+            race(writing, io.sleep(patience)).await;
+        });
+        machine.heal();
+        expect_rest(&mut machine, &shards);
+        assert_eq!(machine.status(&shards).used_bytes, used, "seed {seed}");
+    }
 }
 
 /// How many segments are left when all blobs of one are deleted under a fault that ends soon.

@@ -4,7 +4,7 @@
 //! nothing of its former life can pass for a record. Readers hold the segment by its `Arc`, and a
 //! segment is retired only when nobody else does.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use crate::log::open_files::{Handle, OpenFiles};
 use crate::log::record::{Kind, Layout};
 use crate::log::{HEAD_ROOM, PACKED_PAYLOAD_MAX, bytes};
 use crate::mutant::{Mutant, is_planted};
-use crate::types::{BlobId, SegmentId};
+use crate::types::{BlobId, SegmentId, Sequence};
 
 /// The directory of the segments within a data directory.
 pub const SEGMENTS_DIR: &str = "segments";
@@ -111,9 +111,8 @@ pub struct Segment<F> {
     /// Something in here is not as it was written: what is live should go elsewhere.
     pub is_damaged: AtomicBool,
     state: AtomicU8,
-    /// Large blobs with pieces in here, and perhaps some that have gone since: no more than there
-    /// are pieces.
-    tenants: Mutex<HashSet<BlobId>>,
+    /// The bytes of the pieces that large blobs have in here, of those that count as live.
+    tenants: Mutex<HashMap<Tenant, u64>>,
     /// `None` before its first record; of one that was there at the start, until somebody looked at
     /// its footer.
     contents: Mutex<Option<Contents>>,
@@ -124,6 +123,15 @@ pub struct Segment<F> {
     /// Of the table that it is in.
     table: OnceLock<Arc<InTable<F>>>,
     when_unused: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+/// A large blob, as the segments know it that hold its pieces. It stays so when the blob is moved,
+/// and a content that is stored again is another.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Tenant {
+    pub id: BlobId,
+    /// Of its first record in this life of the store.
+    pub since: Sequence,
 }
 
 /// What was written to a segment, dead or live.
@@ -343,20 +351,38 @@ impl<F> Segment<F> {
         is_closed(self.state()) && is_none()
     }
 
-    /// Notes that a large blob has pieces in here.
-    pub fn add_tenant(&self, id: BlobId) {
-        self.tenants.lock().expect("no panic under the lock").insert(id);
+    /// Notes that a large blob has pieces in here, which are counted.
+    pub fn add_tenant(&self, tenant: Tenant, bytes: u64) {
+        *self.tenants.lock().expect("no panic under the lock").entry(tenant).or_default() += bytes;
     }
 
-    /// Every large blob that may have pieces in here.
+    /// Bytes of it are the blob's no longer; they still count as live.
+    pub fn release_tenant(&self, tenant: Tenant, bytes: u64) {
+        let mut tenants = self.tenants.lock().expect("no panic under the lock");
+        let held = tenants.get_mut(&tenant).expect("it has pieces here");
+        *held = held.checked_sub(bytes).expect("no more than it has");
+        if *held == 0 {
+            tenants.remove(&tenant);
+        }
+    }
+
+    /// All bytes that a large blob has in here, which are its no longer. None of one whose pieces
+    /// were never counted.
+    pub fn evict(&self, tenant: Tenant) -> u64 {
+        self.tenants.lock().expect("no panic under the lock").remove(&tenant).unwrap_or(0)
+    }
+
+    /// Every large blob that has pieces in here.
     pub fn tenants(&self) -> Vec<BlobId> {
-        let mut tenants: Vec<_> = self.tenants.lock().expect("no panic under the lock").iter().copied().collect();
+        let mut tenants: Vec<_> =
+            self.tenants.lock().expect("no panic under the lock").keys().map(|tenant| tenant.id).collect();
         // In an order that does not change from run to run.
         tenants.sort();
+        tenants.dedup();
         tenants
     }
 
-    /// Whether large blobs may have pieces in here.
+    /// Whether large blobs have pieces in here.
     pub fn has_tenants(&self) -> bool {
         !self.tenants.lock().expect("no panic under the lock").is_empty()
     }

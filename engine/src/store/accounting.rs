@@ -7,8 +7,10 @@
 //!
 //! Not here: the counting itself ([`super::counting`]).
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 
+use crate::log::segment::Tenant;
 use crate::store::recount::Recount;
 use crate::sync::Notify;
 use crate::types::{BlobId, Sequence};
@@ -24,6 +26,9 @@ pub(super) struct Accounting {
     pub recount: Recount,
     /// What has a higher sequence was counted when it was written.
     start: Sequence,
+    /// Large blobs that were moved, with the sequences that they had before: the segments know
+    /// their pieces by these.
+    moved: RefCell<HashMap<BlobId, Sequence>>,
 }
 
 impl Accounting {
@@ -34,6 +39,7 @@ impl Accounting {
             changed: Notify::default(),
             recount: Recount::default(),
             start,
+            moved: RefCell::default(),
         }
     }
 
@@ -41,6 +47,23 @@ impl Accounting {
     /// could not read everything may have missed.
     pub fn is_of_this_life(&self, sequence: Sequence) -> bool {
         sequence > self.start
+    }
+
+    /// As which the segments know the pieces of a blob of this core.
+    pub fn tenant(&self, id: BlobId, sequence: Sequence) -> Tenant {
+        let since = self.moved.borrow().get(&id).copied().unwrap_or(sequence);
+        Tenant { id, since }
+    }
+
+    /// A large blob was moved.
+    pub fn move_tenant(&self, tenant: Tenant) {
+        self.moved.borrow_mut().insert(tenant.id, tenant.since);
+    }
+
+    /// The same as [`Self::tenant`], of one that leaves the index.
+    pub fn take_tenant(&self, id: BlobId, sequence: Sequence) -> Tenant {
+        let since = self.moved.borrow_mut().remove(&id).unwrap_or(sequence);
+        Tenant { id, since }
     }
 
     /// Whether a blob of this core is counted.

@@ -12,6 +12,7 @@ use crate::log::counters::LogCounters;
 use crate::log::error::LogError;
 use crate::log::footer::FooterEntry;
 use crate::log::record::Head;
+use crate::log::segment::Tenant;
 use crate::store::error::OpenError;
 use crate::store::hash_steps::{HashStep, Piece};
 use crate::types::{BlobId, CoreId, SegmentId, Sequence};
@@ -73,8 +74,8 @@ pub(super) enum Request {
 pub(super) enum Reply {
     Lookup(Option<Location>),
     Located(Vec<Option<Location>>),
-    /// The sequences of those that are held now.
-    Held(Vec<Option<Sequence>>),
+    /// What those that are held now are moved as.
+    Held(Vec<Option<Held>>),
     Moved,
     Settled,
     Acquired(Acquired),
@@ -125,6 +126,15 @@ pub(super) struct Acquired {
     pub sequence: Sequence,
 }
 
+/// A blob that is locked to be moved.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Held {
+    /// Of the new record.
+    pub sequence: Sequence,
+    /// As which the segments know its pieces, if it has any.
+    pub tenant: Tenant,
+}
+
 /// What the owner says to an outcome.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Released {
@@ -133,8 +143,8 @@ pub(super) struct Released {
     pub before: Option<Location>,
     /// Whether the bytes of `before` are counted as live in their segments.
     pub accounted: bool,
-    /// Beside its record: the list of its pieces was damaged when they were to be counted.
-    pub is_lost: bool,
+    /// As which the segments know the pieces of `before`, if it has any.
+    pub tenant: Tenant,
 }
 
 /// One core's part of the status.

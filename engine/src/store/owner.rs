@@ -9,10 +9,12 @@ use std::sync::atomic::Ordering;
 use crate::index::{Entry, Location};
 use crate::io::Io;
 use crate::log::checkpoint::Slice;
+use crate::log::segment::Tenant;
 use crate::mutant::{Mutant, is_planted};
 use crate::probe::{self, Event};
 use crate::store::error::StoreError;
-use crate::store::message::{Acquired, CoreStatus, Outcome, Released, Reply, Request};
+use crate::store::location::has_extents;
+use crate::store::message::{Acquired, CoreStatus, Held, Outcome, Released, Reply, Request};
 use crate::store::ownership::{first_owned, last_owned, successor};
 use crate::store::shard::Shard;
 use crate::types::{BlobId, CoreId, Sequence};
@@ -120,7 +122,7 @@ impl<I: Io> Shard<I> {
     }
 
     /// Locks an id to move its record, if it still lies there and nobody else is at it.
-    fn hold(&self, id: BlobId, location: Location) -> Option<Sequence> {
+    fn hold(&self, id: BlobId, location: Location) -> Option<Held> {
         let is_there = self.0.index.borrow().get(&id) == Some(location);
         if !is_there {
             probe::hit(Event::MoveOvertaken);
@@ -129,7 +131,7 @@ impl<I: Io> Shard<I> {
         if is_there && sequence.is_none() {
             probe::hit(Event::MoveRefused);
         }
-        sequence
+        sequence.map(|sequence| Held { sequence, tenant: self.0.accounting.tenant(id, location.sequence) })
     }
 
     fn acquired(&self, id: BlobId, sequence: Sequence) -> Acquired {
@@ -166,6 +168,9 @@ impl<I: Io> Shard<I> {
         quarantine.moves(&id, to.sequence);
         let released = self.enter(id, Outcome::Insert(to));
         if let Some(before) = released.before {
+            if has_extents(&to) && !is_planted(Mutant::TenantsUnknown) {
+                self.0.accounting.move_tenant(released.tenant);
+            }
             quarantine.moved(&id, before.sequence, to.sequence);
         }
     }
@@ -189,8 +194,11 @@ impl<I: Io> Shard<I> {
             self.0.locks.settle(&id);
         }
         let accounted = before.is_none_or(|before| self.0.accounting.counted(&id, before.sequence));
-        let is_lost = before.is_some_and(|before| self.0.accounting.recount.take_lost(&id, before.sequence));
-        let released = Released { id, before, accounted, is_lost };
+        let tenant = match before {
+            Some(before) => self.0.accounting.take_tenant(id, before.sequence),
+            None => Tenant { id, since: Sequence(0) },
+        };
+        let released = Released { id, before, accounted, tenant };
         if !accounted {
             self.hold_for_readers(released);
         }

@@ -8,9 +8,8 @@
 
 mod commit;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::io::{AlignedBuf, Instant, Io};
@@ -18,7 +17,6 @@ use crate::log::error::LogError;
 use crate::log::extent::{self, EXTENT_SIZE, Extent, PAGE_EXTENTS_MAX};
 use crate::log::open_segment::Placed;
 use crate::log::record::{Head, Kind, checksums};
-use crate::log::segment::Segment;
 use crate::log::writer::Log;
 use crate::log::{CHECK_SIZE, FRAME_SIZE, HEAD_ROOM, RECORD_ALIGN};
 use crate::memory::Frame;
@@ -99,13 +97,15 @@ struct State<I: Io> {
     frame_began: Instant,
     /// Frames being written, in order, each with its length.
     writes: VecDeque<PieceWrite<I::File>>,
+    /// A page being written, of the extents listed so far.
+    page: Option<PieceWrite<I::File>>,
     /// Pieces written since the last page.
     extents: Vec<Extent>,
     pages: Vec<Extent>,
     /// How long it has waited for space.
     waited: Duration,
-    /// Where all the pieces lie.
-    homes: BTreeSet<SegmentId>,
+    /// Where all the pieces lie, with their bytes.
+    homes: BTreeMap<SegmentId, u64>,
     ordinal: u64,
     /// The last piece in each segment that is not durable yet.
     undurable: Vec<Placed<I::File>>,
@@ -151,10 +151,11 @@ impl<I: Io> Shard<I> {
             deferred: false,
             frame_began: self.0.io.now(),
             writes: VecDeque::new(),
+            page: None,
             extents: Vec::new(),
             pages: Vec::new(),
             waited: Duration::ZERO,
-            homes: BTreeSet::new(),
+            homes: BTreeMap::new(),
             ordinal: 0,
             undurable: Vec::new(),
             keeps_pieces: false,
@@ -228,7 +229,7 @@ impl<I: Io> Upload<I> {
 impl<I: Io> Drop for Upload<I> {
     fn drop(&mut self) {
         if let Some(mut state) = self.0.take()
-            && !(state.writes.is_empty() && state.extents.is_empty() && state.pages.is_empty())
+            && !(state.writes.is_empty() && state.page.is_none() && state.homes.is_empty())
         {
             let io = state.shard.0.io.clone();
             io.spawn(async move { state.abandon().await });
@@ -370,10 +371,13 @@ impl<I: Io> State<I> {
         ordinal
     }
 
-    /// Waits for the oldest write, and lists its extent.
+    /// Waits for the oldest write, and lists its extent. Whoever stops waiting leaves it where
+    /// [`State::abandon`] finds it.
     async fn take_write(&mut self) -> Result<(), StoreError> {
-        let (length, promised) = self.writes.pop_front().expect("a write is under way");
-        let placed = promised.await.unwrap_or(Err(LogError::Closed))?;
+        let (length, promised) = self.writes.front_mut().expect("a write is under way");
+        let (length, written) = (*length, promised.await);
+        self.writes.pop_front();
+        let placed = written.unwrap_or(Err(LogError::Closed))?;
         self.extents.push(extent_of(&placed, length, length as u64));
         self.note_undurable(placed);
         if self.extents.len() == PAGE_EXTENTS_MAX {
@@ -386,7 +390,7 @@ impl<I: Io> State<I> {
     /// same time need not lie in their order.
     fn note_undurable(&mut self, placed: Placed<I::File>) {
         let id = placed.segment().id;
-        self.homes.insert(id);
+        *self.homes.entry(id).or_default() += placed.length();
         self.undurable.retain(|other| !other.is_durable());
         match self.undurable.iter_mut().find(|other| other.segment().id == id) {
             Some(other) if other.offset_units > placed.offset_units => {}
@@ -416,10 +420,13 @@ impl<I: Io> State<I> {
             drop(frame);
             result.keep(written);
         });
-        let placed = promised.await.unwrap_or(Err(LogError::Closed))?;
+        let (_, promised) = self.page.insert((length, promised));
+        let written = promised.await;
+        self.page = None;
+        let placed = written.unwrap_or(Err(LogError::Closed))?;
         probe::hit(Event::ExtentPageWritten);
         let content: u64 = self.extents.iter().map(|extent| extent.content_length).sum();
-        self.pages.push(extent_of(&placed, payload.len(), content));
+        self.pages.push(extent_of(&placed, length, content));
         self.extents.clear();
         self.note_undurable(placed);
         Ok(())
@@ -445,30 +452,17 @@ impl<I: Io> State<I> {
     /// Counts everything written as dead.
     async fn abandon(&mut self) {
         self.frame = None;
-        while let Some((length, promised)) = self.writes.pop_front() {
+        let under_way: Vec<_> = self.writes.drain(..).chain(self.page.take()).collect();
+        for (_, promised) in under_way {
             if let Some(Ok(placed)) = promised.await {
-                self.extents.push(extent_of(&placed, length, length as u64));
+                self.shard.count_dead(placed.segment(), placed.length());
             }
         }
-        for (segment, bytes) in self.pieces().await {
-            if let Some(segment) = self.shard.shared().table.get(segment) {
-                self.shard.count_dead(&segment, bytes);
+        for (segment, bytes) in &self.homes {
+            if let Some(segment) = self.shard.shared().table.get(*segment) {
+                self.shard.count_dead(&segment, *bytes);
             }
         }
-    }
-
-    /// Where everything written lies, and its bytes.
-    async fn pieces(&self) -> Vec<(SegmentId, u64)> {
-        // Errors name the upload as its pieces do: the id of the content may not be known yet.
-        let id = Head::piece(Kind::ExtentPage, self.number, 0).id;
-        let mut pieces = Vec::new();
-        let mut note = |segment: &Arc<Segment<I::File>>, bytes| pieces.push((segment.id, bytes));
-        let frames = self.shard.visit_extents(id, &self.extents, false, &mut note).await;
-        let pages = self.shard.visit_extents(id, &self.pages, true, &mut note).await;
-        if let Err(error) = frames.and(pages) {
-            tracing::warn!(%error, "the space of an upload that broke off is known only after a restart");
-        }
-        pieces
     }
 }
 

@@ -110,11 +110,15 @@ impl Machine {
         self.sim().faults(|faults| *faults = Faults::default());
     }
 
-    /// Flips one bit of this byte of a file.
     pub fn flip(&mut self, path: &Path, at: u64) {
-        let byte = self.sim().read_file(path).expect("a file")[at as usize];
-        self.sim().overwrite(path, at, &[byte ^ 4]).expect("within the file");
+        flip(self.sim(), path, at);
     }
+}
+
+/// Flips one bit of this byte of a file.
+pub fn flip(sim: &Sim, path: &Path, at: u64) {
+    let byte = sim.read_file(path).expect("a file")[at as usize];
+    sim.overwrite(path, at, &[byte ^ 4]).expect("within the file");
 }
 
 /// Stores a blob through a shard.

@@ -6,15 +6,18 @@
 //! such that pieces fill segments.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::time::Duration;
 
 use nabu_engine::content::Pace;
 use nabu_engine::io::{Clock, Spawn};
+use nabu_engine::log::record::Kind;
 use nabu_engine::sim::{CrashMode, Faults, Random, Sim, SimIo, SimOptions};
 use nabu_engine::store::{CommitOptions, CompactionLimits, Limits, Shard, StoreOptions};
 use nabu_engine::sync::promise;
 
+use super::anatomy::{self, Meaning, Part};
 use super::client::read_range;
 use super::content::Content;
 use super::machine::{self, Shards};
@@ -78,7 +81,43 @@ pub fn run(seed: u64, totals: &mut Totals) -> Result<(), String> {
             return Err(format!("blob {number} in pieces is not what was acknowledged"));
         }
     }
-    Ok(())
+    sim.run_steps(STEPS_MAX, machine::close(shards)).ok_or("closing hangs")?;
+    delete_without_lists(sim.restart(CrashMode::Process), &options, &kept, &mut random, totals)
+}
+
+/// Deletes everything, in a life in which all was counted and some lists of pieces were damaged
+/// after that: nothing counts as live then.
+fn delete_without_lists(
+    mut sim: Sim,
+    options: &StoreOptions,
+    kept: &[Content],
+    random: &mut Random,
+    totals: &mut Totals,
+) -> Result<(), String> {
+    let shards = machine::open_sound(&mut sim, options)?;
+    sim.run_for(Duration::from_secs(1));
+    let large: HashSet<_> = kept.iter().filter(|one| one.bytes.len() >= LARGE_MIN).map(|one| one.id).collect();
+    let is_list =
+        |part: &Part| part.meaning == Meaning::Payload(Kind::Blob) && part.id().is_some_and(|id| large.contains(&id));
+    for list in anatomy::parts(&sim).into_iter().filter(is_list) {
+        if random.chance(0.5) {
+            machine::flip(&sim, &list.path, list.range.start);
+            totals.lists_damaged += 1;
+        }
+    }
+    let shard = shards[0].clone();
+    let deleting = async {
+        for id in shard.list(None, 1000).await.expect("open").ids {
+            shard.delete(id).await.expect("the disk takes it");
+        }
+    };
+    sim.run_steps(STEPS_MAX, deleting).ok_or("deleting hangs")?;
+    sim.run_for(Duration::from_secs(1));
+    let status = sim.run_steps(STEPS_MAX, async { shards[0].status().await }).ok_or("the status hangs")?;
+    match status.used_bytes {
+        0 => Ok(()),
+        live => Err(format!("{live} bytes are live after all blobs were deleted")),
+    }
 }
 
 async fn put(shard: &Shard<SimIo>, content: &Content) {

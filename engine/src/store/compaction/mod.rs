@@ -43,13 +43,13 @@ use crate::probe::{self, Event};
 use crate::store::error::StoreError;
 use crate::store::limits::CompactionLimits;
 use crate::store::location::{has_extents, record_bytes};
-use crate::store::message::{Reply, Request};
+use crate::store::message::{Held, Reply, Request};
 use crate::store::shard::Shard;
 use crate::store::shared::Store;
 use crate::store::space::Space;
 use crate::store::worker::Worker;
 use crate::sync::race;
-use crate::types::{BlobId, CoreId, SegmentId, Sequence};
+use crate::types::{BlobId, CoreId, SegmentId};
 
 /// After this many tries in vain, each twice as long after the one before, a segment is left alone
 /// until something in it has changed.
@@ -391,17 +391,17 @@ impl<I: Io> Compaction<I> {
         Ok(found)
     }
 
-    /// Locks records to be moved, and gets their sequences, in their order. What is not where it
+    /// Locks records to be moved, in their order. What is not where it
     /// was, or in use, is left alone.
-    async fn hold(&self, records: &[(BlobId, Location)]) -> Result<Vec<Option<Sequence>>, StoreError> {
+    async fn hold(&self, records: &[(BlobId, Location)]) -> Result<Vec<Option<Held>>, StoreError> {
         let mut held = vec![None; records.len()];
         for (core, part) in self.by_owner(records.iter().copied().enumerate(), |(_, (id, _))| *id) {
             let wanted = part.iter().map(|(_, record)| *record).collect();
-            let Some(Reply::Held(sequences)) = self.shard.call(core, Request::Hold(wanted)).await else {
+            let Some(Reply::Held(answers)) = self.shard.call(core, Request::Hold(wanted)).await else {
                 return Err(StoreError::Closed);
             };
-            for ((index, _), sequence) in part.iter().zip(sequences) {
-                held[*index] = sequence;
+            for ((index, _), answer) in part.iter().zip(answers) {
+                held[*index] = answer;
             }
         }
         Ok(held)

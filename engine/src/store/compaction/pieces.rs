@@ -5,7 +5,6 @@
 //! reads the blob by its old record goes on with the old pieces, which are counted as dead when the
 //! last such reader is gone.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -26,6 +25,7 @@ use crate::store::cached::{self, RecordPlace};
 use crate::store::error::StoreError;
 use crate::store::in_use::Condemned;
 use crate::store::location::{has_extents, record_bytes};
+use crate::store::message::Held;
 use crate::types::{BlobId, SegmentId};
 
 /// Copies of pieces on the way.
@@ -246,7 +246,9 @@ impl<I: Io> Compaction<I> {
             Payload::Direct(frame)
         };
         let _hurry = self.hurry();
-        let Some(sequence) = self.hold(&[(id, *from)]).await?.pop().flatten() else { return Ok(None) };
+        let Some(Held { sequence, tenant }) = self.hold(&[(id, *from)]).await?.pop().flatten() else {
+            return Ok(None);
+        };
         let placed = match self.write(&log, decoded, payload, sequence).await.unwrap_or(Err(LogError::Closed)) {
             Ok(placed) => placed,
             Err(error) => {
@@ -264,9 +266,12 @@ impl<I: Io> Compaction<I> {
                 return Err(StoreError::from(error).into());
             }
         };
-        let segments: BTreeSet<SegmentId> = copies.placed.iter().map(|placed| placed.segment().id).collect();
-        for copied_to in segments.iter().filter_map(|id| self.shard.shared().table.get(*id)) {
-            copied_to.add_tenant(id);
+        for placed in &copies.placed {
+            placed.segment().add_tenant(tenant, placed.length());
+        }
+        for (segment, bytes) in &copies.replaced {
+            let segment = self.shard.shared().table.get(*segment).expect("it holds something that counts as live");
+            segment.release_tenant(tenant, *bytes);
         }
         let to = location_of(&placed, true, sequence);
         self.release(vec![(id, Some(to))]).await?;

@@ -20,6 +20,7 @@ use crate::probe::{self, Event};
 use crate::store::cached::{self, RecordPlace};
 use crate::store::error::StoreError;
 use crate::store::location::{has_extents, location_length, record_bytes};
+use crate::store::message::Held;
 use crate::sync::{Promised, promise};
 use crate::types::{BlobId, Sequence};
 
@@ -119,11 +120,11 @@ impl<I: Io> Compaction<I> {
         // Whoever wants one of these blobs waits for this thread: it must not be one that gives way
         // to everybody while they are locked.
         let _hurry = self.hurry();
-        let sequences = self.hold(&wanted).await?;
+        let held = self.hold(&wanted).await?;
         let log = self.log_of(segment);
         let mut writes = Vec::new();
-        for (record, sequence) in moving.into_iter().zip(sequences) {
-            let Some(sequence) = sequence else { continue };
+        for (record, held) in moving.into_iter().zip(held) {
+            let Some(Held { sequence, .. }) = held else { continue };
             writes.push((record.id, record.from, sequence, self.write(&log, record.decoded, record.payload, sequence)));
         }
         let (mut entered, mut dead, mut failure, mut refused) = (Vec::new(), Vec::new(), None, Vec::new());

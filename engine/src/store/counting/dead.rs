@@ -4,51 +4,65 @@
 //! Also here: which operations are not in the index yet. A segment that holds the record of one
 //! stays in the table.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::index::Location;
 use crate::io::Io;
 use crate::log::RECORD_ALIGN;
 use crate::log::segment::Segment;
 use crate::mutant::{Mutant, is_planted};
+use crate::probe;
 use crate::store::event::Event;
 use crate::store::in_use::Condemned;
 use crate::store::location::{has_extents, record_bytes};
 use crate::store::message::Released;
 use crate::store::shard::Shard;
-use crate::types::SegmentId;
+use crate::types::{BlobId, SegmentId};
 
 impl<I: Io> Shard<I> {
     /// Counts what was taken out of the index as dead.
     pub(in crate::store) async fn forget(&self, released: Released) {
-        let Released { before: Some(location), accounted: true, is_lost, id } = released else { return };
+        let Released { before: Some(location), accounted: true, id, tenant } = released else { return };
         if has_extents(&location) {
             let condemned = Condemned::Blob(released);
             if self.shared().in_use.condemn(id, location.sequence, condemned).is_none() {
                 return;
             }
-            let mut pieces = Vec::new();
-            if !is_lost {
-                let read = self.visit_pieces(id, &location, |segment, bytes| pieces.push((segment.clone(), bytes)));
-                match read.await {
-                    Ok(()) => {}
-                    Err(error) if error.is_passing() => return self.count_dead_later(released),
-                    Err(error) => {
-                        // Nobody knows whether those that could be read were counted.
-                        pieces.clear();
-                        tracing::warn!(
-                            %id, %error,
-                            "the pieces of a deleted blob can't be read: their space is known only after a restart"
-                        );
-                    }
+            for segment in self.segments_of_pieces(id, &location).await {
+                let bytes = segment.evict(tenant);
+                if bytes > 0 {
+                    self.count_dead(&segment, bytes);
                 }
-            }
-            for (segment, bytes) in pieces {
-                self.count_dead(&segment, bytes);
             }
         }
         if let Some(segment) = self.segment(&location) {
             let wrong = if is_planted(Mutant::AccountWrong) { RECORD_ALIGN as u64 } else { 0 };
             self.count_dead(&segment, record_bytes(&location) + wrong);
+        }
+    }
+
+    /// The segments in which the pieces of a blob that has left the index may lie: those that it
+    /// lists, or all when its list can't be read.
+    async fn segments_of_pieces(&self, id: BlobId, location: &Location) -> Vec<Arc<Segment<I::File>>> {
+        let mut listed = BTreeMap::new();
+        let visit = |segment: &Arc<Segment<I::File>>, _| drop(listed.insert(segment.id, segment.clone()));
+        let Err(error) = self.visit_pieces(id, location, visit).await else {
+            return listed.into_values().collect();
+        };
+        tracing::info!(%id, %error, "the pieces of a blob that is gone can't be read: each segment is asked for them");
+        probe::hit(probe::Event::PiecesOfNoList);
+        if is_planted(Mutant::ListLost) {
+            return Vec::new();
+        }
+        let mut all = Vec::new();
+        loop {
+            let some = self.shared().table.after(all.last().map(|segment: &Arc<Segment<I::File>>| segment.id));
+            if some.is_empty() {
+                return all;
+            }
+            all.extend(some);
+            self.io().yield_now().await;
         }
     }
 

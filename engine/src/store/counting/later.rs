@@ -8,7 +8,6 @@ use crate::io::Io;
 use crate::probe;
 use crate::store::backoff::Backoff;
 use crate::store::event::Event;
-use crate::store::message::Released;
 use crate::store::recount::Recount;
 use crate::store::shard::{Inner, Shard};
 use crate::sync::race;
@@ -18,12 +17,6 @@ impl<I: Io> Shard<I> {
     pub(in crate::store) fn count_live_later(&self, entry: &Entry) {
         self.shared().uncounted.add();
         self.recounting().live.borrow_mut().insert(entry.id, entry.location);
-        self.start_recount();
-    }
-
-    /// Has a blob that left the index counted as dead later.
-    pub(in crate::store) fn count_dead_later(&self, released: Released) {
-        self.recounting().dead.borrow_mut().push(released);
         self.start_recount();
     }
 
@@ -51,12 +44,6 @@ impl<I: Io> Shard<I> {
                 waiting.live.borrow().iter().map(|(id, location)| Entry { id: *id, location: *location }).collect();
             for entry in live {
                 self.recount_live(entry).await;
-            }
-            for released in waiting.dead.take() {
-                if closing.get() {
-                    return;
-                }
-                self.forget(released).await;
             }
             if waiting.len() == 0 {
                 waiting.is_running.set(false);

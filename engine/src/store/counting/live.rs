@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::index::Entry;
 use crate::io::{Disk, Io};
-use crate::log::segment::Segment;
+use crate::log::segment::{Segment, Tenant};
 use crate::store::error::StoreError;
 use crate::store::event::Event;
 use crate::store::location::{has_extents, record_bytes};
@@ -171,15 +171,15 @@ impl<I: Io> Shard<I> {
             Ok(pieces) => {
                 for (segment, bytes) in pieces {
                     segment.add_live(bytes);
-                    segment.add_tenant(entry.id);
+                    segment.add_tenant(Tenant { id: entry.id, since: entry.location.sequence }, bytes);
                 }
                 true
             }
             // Nobody will ever know which pieces are its: they are as good as dead, and must not
-            // keep all others waiting.
+            // keep all others waiting. Their segments don't know it, so nothing is taken off when
+            // it goes, even if the list can be read then.
             Err(error @ StoreError::Damaged { .. }) => {
                 tracing::error!(id = %entry.id, %error, "the list of a blob's pieces is damaged: the blob is lost");
-                self.0.accounting.recount.lose(entry);
                 true
             }
             Err(error) => {

@@ -10,6 +10,7 @@ use crate::log::extent::{self, EXTENT_SIZE};
 use crate::log::open_segment::Placed;
 use crate::log::packed::PackedPayload;
 use crate::log::record::{Head, Kind, Layout, Shape, checksums};
+use crate::log::segment::Tenant;
 use crate::log::{HEAD_ROOM, PACKED_PAYLOAD_MAX};
 use crate::memory::Frame;
 use crate::probe::{self, Event};
@@ -89,8 +90,11 @@ impl<I: Io> State<I> {
                     sequence: acquired.sequence,
                 };
                 self.keeps_pieces = true;
-                for home in self.homes.iter().filter_map(|home| self.shard.shared().table.get(*home)) {
-                    home.add_tenant(id);
+                let tenant = Tenant { id, since: acquired.sequence };
+                for (home, bytes) in &self.homes {
+                    if let Some(home) = self.shard.shared().table.get(*home) {
+                        home.add_tenant(tenant, *bytes);
+                    }
                 }
                 let released = self.shard.release(id, Outcome::Insert(location)).await?;
                 self.shard.applied(placed.segment());
@@ -115,7 +119,7 @@ impl<I: Io> State<I> {
                 self.keeps_pieces = !in_doubt.is_empty();
                 self.shard.release(id, outcome).await?;
                 if let [segment] = *in_doubt {
-                    let pieces = self.pieces().await;
+                    let pieces: Vec<_> = self.homes.iter().map(|(home, bytes)| (*home, *bytes)).collect();
                     self.shard.hold_pieces(segment, &pieces);
                 }
                 self.shard.applied_in(&in_doubt);
