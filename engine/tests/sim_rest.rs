@@ -180,13 +180,40 @@ fn what_was_not_counted_of_a_damaged_list_is_not_taken_off_when_it_turns_out_to_
     }
 }
 
-/// Flips a byte in the list of pieces of a blob on the disk.
-fn lose_list(machine: &mut Machine, large: &Content) {
+#[test]
+fn what_was_not_counted_of_a_damaged_list_is_stored_anew_when_it_turns_out_to_be_sound() {
+    for seed in 0..3 {
+        let mut machine = new_machine(seed, 1);
+        let shards = machine.open_compacting();
+        // What lies beside keeps its segment from going at once.
+        let kept = Content::new(seed << 32, 60_000);
+        machine.put(&shards[0], &kept).expect("stored");
+        let large = Content::new(seed << 32 | 1, 100_000);
+        machine.put(&shards[0], &large).expect("stored");
+        let used = machine.status(&shards).used_bytes;
+        machine.close(shards);
+        machine.restart(CrashMode::Process);
+        let place = lose_list(&mut machine, &large);
+        let shards = machine.open_compacting();
+        machine.sim().run_for(Duration::from_secs(2));
+        assert!(machine.status(&shards).used_bytes + 100_000 <= used, "seed {seed}: its pieces are counted");
+        machine.flip(&place.0, place.1);
+        assert!(machine.put(&shards[0], &large).expect("stored").created, "seed {seed}");
+        expect_rest(&mut machine, &shards);
+        assert_eq!(machine.status(&shards).used_bytes, used, "seed {seed}");
+        assert!(machine.holds(&shards[0], &kept), "seed {seed}");
+        assert!(machine.holds(&shards[0], &large), "seed {seed}");
+    }
+}
+
+/// Flips a byte in the list of pieces of a blob on the disk. Returns where.
+fn lose_list(machine: &mut Machine, large: &Content) -> (PathBuf, u64) {
     let is_list = |part: &Part| part.meaning == Meaning::Payload(Kind::Blob) && part.id() == Some(large.id);
     // The last is the one that counts: the segment of one before may not be retired yet.
     let list =
         anatomy::parts(machine.sim()).into_iter().filter(is_list).next_back().expect("its record lists its pieces");
     machine.flip(&list.path, list.range.start);
+    (list.path, list.range.start)
 }
 
 /// The segments know what of them is whose, so nobody needs the list.

@@ -372,6 +372,11 @@ impl<F> Segment<F> {
         self.tenants.lock().expect("no panic under the lock").remove(&tenant).unwrap_or(0)
     }
 
+    /// Whether a large blob has pieces in here.
+    pub fn has_tenant(&self, tenant: &Tenant) -> bool {
+        self.tenants.lock().expect("no panic under the lock").contains_key(tenant)
+    }
+
     /// Every large blob that has pieces in here.
     pub fn tenants(&self) -> Vec<BlobId> {
         let mut tenants: Vec<_> =

@@ -8,7 +8,7 @@
 //! Not here: the counting itself ([`super::counting`]).
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use crate::log::segment::Tenant;
 use crate::store::recount::Recount;
@@ -27,8 +27,8 @@ pub(super) struct Accounting {
     /// What has a higher sequence was counted when it was written.
     start: Sequence,
     /// Large blobs that were moved, with the sequences that they had before: the segments know
-    /// their pieces by these.
-    moved: RefCell<HashMap<BlobId, Sequence>>,
+    /// their pieces by these. Not a hash table: one that grows moves all of it at once.
+    moved: RefCell<BTreeMap<BlobId, Sequence>>,
 }
 
 impl Accounting {

@@ -119,6 +119,8 @@ impl Outcome {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Acquired {
     pub current: Option<Location>,
+    /// As which the segments know the pieces of `current`, if it has any and is counted.
+    pub tenant: Option<Tenant>,
     /// What lies on the disk may say something else than `current` at the next start: neither "it
     /// is there" nor "it is not" may be answered without writing it.
     pub in_doubt: bool,

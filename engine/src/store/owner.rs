@@ -140,7 +140,11 @@ impl<I: Io> Shard<I> {
         let is_known = current.is_some_and(|current| self.0.accounting.is_of_this_life(current.sequence));
         let in_doubt = ((self.shared().is_incomplete() && !is_known) || self.0.locks.is_in_doubt(&id))
             && !is_planted(Mutant::DoubtForgotten);
-        Acquired { current, in_doubt, sequence }
+        let accounting = &self.0.accounting;
+        let tenant = current
+            .filter(|current| has_extents(current) && accounting.counted(&id, current.sequence))
+            .map(|current| accounting.tenant(id, current.sequence));
+        Acquired { current, tenant, in_doubt, sequence }
     }
 
     /// Enters an outcome into the index and passes the lock on. What was under quarantine and is

@@ -12,7 +12,7 @@ use crate::io::{BLOCK_SIZE, Io};
 use crate::log::extent::{self, Extent};
 use crate::log::health::taken_out;
 use crate::log::record::{Decoded, Kind, Layout, decode_head};
-use crate::log::segment::Segment;
+use crate::log::segment::{Segment, Tenant};
 use crate::log::{CHECK_SIZE, HEAD_ROOM, REREADS, bytes, units};
 use crate::memory::Frame;
 use crate::probe::{self, Event};
@@ -306,10 +306,16 @@ impl<I: Io> Shard<I> {
         Ok(())
     }
 
-    /// Whether a piece of a blob lies in a segment that is not there.
-    pub(super) async fn lacks_pieces(&self, id: BlobId, record: &Record<I>) -> Result<bool, StoreError> {
-        let table = &self.shared().table;
-        let lacks = |extent: &Extent| table.get(extent.segment).is_none();
+    /// Whether a piece of a blob lies in a segment that is not there, or that does not know it as
+    /// this tenant's: its space may be used for something else any time.
+    pub(super) async fn lacks_pieces(
+        &self,
+        id: BlobId,
+        record: &Record<I>,
+        tenant: Option<Tenant>,
+    ) -> Result<bool, StoreError> {
+        let is_kept = |segment: &Segment<I::File>| tenant.is_none_or(|tenant| segment.has_tenant(&tenant));
+        let lacks = |extent: &Extent| self.shared().table.get(extent.segment).is_none_or(|segment| !is_kept(&segment));
         let extents = self.read_extents(id, record).await?;
         if extents.iter().any(lacks) {
             return Ok(true);

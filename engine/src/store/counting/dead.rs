@@ -10,9 +10,10 @@ use std::sync::Arc;
 use crate::index::Location;
 use crate::io::Io;
 use crate::log::RECORD_ALIGN;
-use crate::log::segment::Segment;
+use crate::log::segment::{Segment, Tenant};
 use crate::mutant::{Mutant, is_planted};
 use crate::probe;
+use crate::store::error::StoreError;
 use crate::store::event::Event;
 use crate::store::in_use::Condemned;
 use crate::store::location::{has_extents, record_bytes};
@@ -29,10 +30,14 @@ impl<I: Io> Shard<I> {
             if self.shared().in_use.condemn(id, location.sequence, condemned).is_none() {
                 return;
             }
-            for segment in self.segments_of_pieces(id, &location).await {
-                let bytes = segment.evict(tenant);
-                if bytes > 0 {
-                    self.count_dead(&segment, bytes);
+            match self.listed_segments(id, &location).await {
+                Ok(listed) => listed.values().for_each(|segment| self.evict(segment, tenant)),
+                Err(error) => {
+                    tracing::info!(
+                        %id, %error,
+                        "the pieces of a blob that is gone can't be read: each segment is asked for them"
+                    );
+                    self.evict_everywhere(tenant).await;
                 }
             }
         }
@@ -42,27 +47,41 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// The segments in which the pieces of a blob that has left the index may lie: those that it
-    /// lists, or all when its list can't be read.
-    async fn segments_of_pieces(&self, id: BlobId, location: &Location) -> Vec<Arc<Segment<I::File>>> {
+    /// The segments in which the pieces lie that a blob lists.
+    async fn listed_segments(
+        &self,
+        id: BlobId,
+        location: &Location,
+    ) -> Result<BTreeMap<SegmentId, Arc<Segment<I::File>>>, StoreError> {
         let mut listed = BTreeMap::new();
         let visit = |segment: &Arc<Segment<I::File>>, _| drop(listed.insert(segment.id, segment.clone()));
-        let Err(error) = self.visit_pieces(id, location, visit).await else {
-            return listed.into_values().collect();
-        };
-        tracing::info!(%id, %error, "the pieces of a blob that is gone can't be read: each segment is asked for them");
+        self.visit_pieces(id, location, visit).await?;
+        Ok(listed)
+    }
+
+    /// Counts the pieces of a blob as dead that has left the index and whose list can't be read.
+    async fn evict_everywhere(&self, tenant: Tenant) {
         probe::hit(probe::Event::PiecesOfNoList);
         if is_planted(Mutant::ListLost) {
-            return Vec::new();
+            return;
         }
-        let mut all = Vec::new();
+        let mut last = None;
         loop {
-            let some = self.shared().table.after(all.last().map(|segment: &Arc<Segment<I::File>>| segment.id));
-            if some.is_empty() {
-                return all;
-            }
-            all.extend(some);
+            // Nothing of it is moved any more, so where it was not it will not be.
+            let some = self.shared().table.after(last);
+            let Some(end) = some.last() else { return };
+            last = Some(end.id);
+            some.iter().for_each(|segment| self.evict(segment, tenant));
+            drop(some);
             self.io().yield_now().await;
+        }
+    }
+
+    /// Counts the pieces of a blob in one segment as dead.
+    fn evict(&self, segment: &Arc<Segment<I::File>>, tenant: Tenant) {
+        let bytes = segment.evict(tenant);
+        if bytes > 0 {
+            self.count_dead(segment, bytes);
         }
     }
 

@@ -18,7 +18,7 @@ impl<I: Io> Shard<I> {
         let lost = match self.segment(&entry.location) {
             None => Ok(false),
             Some(segment) => match self.open_record(entry.id, &entry.location, segment).await {
-                Ok(record) => self.lacks_pieces(entry.id, &record).await,
+                Ok(record) => self.lacks_pieces(entry.id, &record, None).await,
                 Err(error) => Err(error),
             },
         };

@@ -46,7 +46,7 @@ impl<I: Io> State<I> {
         }
         let acquired = self.shard.acquire(id).await?;
         let present = match acquired.current {
-            Some(location) => self.present(id, hash, &location).await,
+            Some(location) => self.present(id, hash, &location, acquired.tenant).await,
             None => Ok(None),
         };
         // What is in doubt is written anew, since what is there may be gone at the next start.
@@ -147,7 +147,13 @@ impl<I: Io> State<I> {
     /// The head of this very content, if it is stored and readable. A damaged record counts as
     /// absent, so that an upload mends it, and so does one that the scrub could not read and that
     /// can't be read now.
-    async fn present(&self, id: BlobId, hash: ContentHash, location: &Location) -> Result<Option<Head>, StoreError> {
+    async fn present(
+        &self,
+        id: BlobId,
+        hash: ContentHash,
+        location: &Location,
+        tenant: Option<Tenant>,
+    ) -> Result<Option<Head>, StoreError> {
         match self.shard.shared().background.quarantine.ailment(&id, location.sequence) {
             None => {}
             Some(Ailment::Damaged) => return Ok(None),
@@ -166,8 +172,9 @@ impl<I: Io> State<I> {
             return Err(StoreError::Collision { id });
         }
         if record.decoded.head.layout != Layout::Inline {
-            // Its pieces may have been lost with a directory that was given up.
-            match self.shard.lacks_pieces(id, &record).await {
+            // Its pieces may have been lost with a directory that was given up, or with the list,
+            // which could not be read when they were to be counted.
+            match self.shard.lacks_pieces(id, &record, tenant).await {
                 Ok(false) => {}
                 Ok(true) | Err(StoreError::Damaged { .. } | StoreError::DirectoryOut { .. }) => return Ok(None),
                 Err(error) => return Err(error),
