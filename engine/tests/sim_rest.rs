@@ -210,8 +210,7 @@ fn what_was_not_counted_of_a_damaged_list_is_stored_anew_when_it_turns_out_to_be
 fn lose_list(machine: &mut Machine, large: &Content) -> (PathBuf, u64) {
     let is_list = |part: &Part| part.meaning == Meaning::Payload(Kind::Blob) && part.id() == Some(large.id);
     // The last is the one that counts: the segment of one before may not be retired yet.
-    let list =
-        anatomy::parts(machine.sim()).into_iter().filter(is_list).next_back().expect("its record lists its pieces");
+    let list = anatomy::parts(machine.sim()).into_iter().rfind(is_list).expect("its record lists its pieces");
     machine.flip(&list.path, list.range.start);
     (list.path, list.range.start)
 }

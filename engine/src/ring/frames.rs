@@ -2,8 +2,9 @@
 //!
 //! A fresh MiB costs some 440 µs in page faults on a small virtual machine, and clearing a used one
 //! some 30 µs, so used frames are kept: *warm* on the thread that freed them (cleared when given
-//! out again), up to [`WARM_MAX`]; beyond that *cold*, in a list that all threads share, after
-//! their pages went back to the kernel, which hands out zeros in their place.
+//! out again), up to [`WARM_MIN`] or what [`keep_warm`] says; beyond that *cold*, in a list that
+//! all threads share, after their pages went back to the kernel, which hands out zeros in their
+//! place.
 //!
 //! A frame that a socket may still read from (its pages were spliced) is never kept warm: its pages
 //! go back to the kernel, which keeps them alive for as long as the socket needs them, and the next
@@ -54,8 +55,9 @@ const READY_TRIES: u32 = 100;
 const GROWTH_MIN: usize = 512 << 20;
 /// The smallest page.
 const PAGE: usize = 4 << 10;
-/// Bytes that a thread keeps warm.
-pub const WARM_MAX: usize = 32 << 20;
+/// Bytes that a thread keeps warm, if nobody says more; and the most.
+const WARM_MIN: usize = 32 << 20;
+const WARM_MAX: usize = 128 << 20;
 const CLASSES: usize = FRAME_MAX / UNIT;
 
 const _: () = assert!(FRAME_MAX.is_multiple_of(UNIT) && UNIT.is_power_of_two());
@@ -81,6 +83,8 @@ static READY_COUNT: AtomicUsize = AtomicUsize::new(0);
 /// Huge pages that were given out and had not been in use before, ready or not: how fast what is in
 /// use grows.
 static GROWN_COUNT: AtomicUsize = AtomicUsize::new(0);
+/// See [`keep_warm`].
+static WARM_BYTES: AtomicUsize = AtomicUsize::new(WARM_MIN);
 /// Whether the first touch of memory costs much; see [`set_first_touch_dear`].
 static FIRST_TOUCH_IS_DEAR: AtomicBool = AtomicBool::new(false);
 /// The threads that make frames ready, told in turn when one is taken.
@@ -196,6 +200,13 @@ pub fn grown_bytes() -> usize {
     GROWN_COUNT.load(Ordering::Relaxed).wrapping_mul(REGION)
 }
 
+/// Has each thread keep this much warm, within the bounds. What comes and goes beyond it is touched
+/// for the first time again and again: where that is dear, 6 ms for a huge page in which the thread
+/// does nothing else.
+pub fn keep_warm(bytes: usize) {
+    WARM_BYTES.store(bytes.clamp(WARM_MIN, WARM_MAX), Ordering::Relaxed);
+}
+
 /// Says whether the first touch of memory costs much, for as long as what is in use grows. Of all
 /// stores of this process: the last word counts.
 pub fn set_first_touch_dear(is_dear: bool) {
@@ -277,7 +288,7 @@ pub(super) unsafe fn give_back(frame: NonNull<u8>, len: usize, spliced: bool) {
     }
     let kept = WARM.try_with(|warm| {
         let mut warm = warm.borrow_mut();
-        let fits = warm.bytes + size <= WARM_MAX;
+        let fits = warm.bytes + size <= WARM_BYTES.load(Ordering::Relaxed);
         if fits {
             warm.bytes += size;
             warm.frames[class].push(Frame(frame));
@@ -369,6 +380,7 @@ impl Drop for Warm {
 
 #[cfg(test)]
 mod tests {
+    use super::keep_warm;
     use crate::ring::buffer::{AlignedBuf, BLOCK_SIZE};
 
     #[test]
@@ -395,6 +407,30 @@ mod tests {
                 buf.fill(0xee);
             }
         }
+    }
+
+    /// Page faults of the calling thread so far.
+    fn page_faults() -> i64 {
+        // SAFETY: plain integers, for which zeros are a value.
+        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+        // SAFETY: `usage` is valid for writes.
+        let result = unsafe { libc::getrusage(libc::RUSAGE_THREAD, &mut usage) };
+        assert_eq!(result, 0);
+        usage.ru_minflt
+    }
+
+    #[test]
+    fn what_is_to_be_kept_warm_is_not_touched_for_the_first_time_again() {
+        keep_warm(100 << 20);
+        let faults_of_a_round = || {
+            let before = page_faults();
+            let mut bufs: Vec<_> = (0..80).map(|_| AlignedBuf::zeroed(1 << 20)).collect();
+            bufs.iter_mut().for_each(|buf| buf.fill(0xee));
+            page_faults() - before
+        };
+        let first = faults_of_a_round();
+        let again = faults_of_a_round();
+        assert!(again < 10, "{again} page faults, and {first} at first");
     }
 
     #[test]

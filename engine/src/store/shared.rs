@@ -14,6 +14,7 @@ use crate::log::superblock::Superblock;
 use crate::log::table::SegmentTable;
 use crate::mailbox::{Receiver, Sender, mailbox};
 use crate::mutant::{Mutant, is_planted};
+use crate::ring::frames;
 use crate::store::background::Background;
 use crate::store::cached::Cache;
 use crate::store::event::Event;
@@ -138,8 +139,10 @@ impl<F: Clone + Send + Sync + fmt::Debug + 'static> Store<F> {
         self.0.health.dirs().map(|dir| dir.overdue()).sum()
     }
 
-    /// Has memory for the cache made ready ahead of its use, for as long as the warmer lives.
+    /// Has memory for the cache made ready ahead of its use, for as long as the warmer lives, and
+    /// keeps what each core has for buffers when it comes free.
     pub fn warm_up(&self) -> Warmer {
+        frames::keep_warm(self.0.options.buffers_per_core());
         Warmer::start(self.0.cache.clone())
     }
 
