@@ -163,16 +163,13 @@ fn what_was_not_counted_of_a_damaged_list_is_not_taken_off_when_it_turns_out_to_
         machine.put(&shards[0], &large).expect("stored");
         machine.close(shards);
         machine.restart(CrashMode::Process);
-        let is_list = |part: &Part| part.meaning == Meaning::Payload(Kind::Blob) && part.id() == Some(large.id);
-        let list = anatomy::parts(machine.sim()).into_iter().find(is_list).expect("its record lists its pieces");
-        let byte = machine.sim().read_file(&list.path).expect("listed")[list.range.start as usize];
-        machine.sim().overwrite(&list.path, list.range.start, &[byte ^ 1]).expect("within the file");
+        let (path, at) = lose_list(&mut machine, &large);
         let shards = machine.open_compacting();
         machine.sim().run_for(A_MINUTE);
         // The record of 600,000 bytes in pieces, and no piece.
         let counted = machine.status(&shards).used_bytes;
         assert!((before + 1..before + 2_000).contains(&counted), "seed {seed}: {counted} after {before}");
-        machine.sim().overwrite(&list.path, list.range.start, &[byte]).expect("within the file");
+        machine.flip(&path, at);
         assert!(machine.delete(&shards[0], large.id).expect("deleted"));
         machine.sim().run_for(A_MINUTE);
         assert_eq!(machine.status(&shards).used_bytes, before, "seed {seed}");
@@ -193,11 +190,11 @@ fn what_was_not_counted_of_a_damaged_list_is_stored_anew_when_it_turns_out_to_be
         let used = machine.status(&shards).used_bytes;
         machine.close(shards);
         machine.restart(CrashMode::Process);
-        let place = lose_list(&mut machine, &large);
+        let (path, at) = lose_list(&mut machine, &large);
         let shards = machine.open_compacting();
         machine.sim().run_for(Duration::from_secs(2));
         assert!(machine.status(&shards).used_bytes + 100_000 <= used, "seed {seed}: its pieces are counted");
-        machine.flip(&place.0, place.1);
+        machine.flip(&path, at);
         assert!(machine.put(&shards[0], &large).expect("stored").created, "seed {seed}");
         expect_rest(&mut machine, &shards);
         assert_eq!(machine.status(&shards).used_bytes, used, "seed {seed}");

@@ -285,23 +285,13 @@ impl<I: Io> Shard<I> {
         let record = self.open_record(id, location, segment).await?;
         let extents = self.read_extents(id, &record).await?;
         let paged = record.decoded.head.layout == Layout::ExtentPages;
-        self.visit_extents(id, &extents, paged, &mut visit).await
-    }
-
-    pub(super) async fn visit_extents(
-        &self,
-        id: BlobId,
-        extents: &[Extent],
-        paged: bool,
-        visit: &mut impl FnMut(&Arc<Segment<I::File>>, u64),
-    ) -> Result<(), StoreError> {
-        for extent in extents {
+        for extent in &extents {
             if paged {
                 for frame in self.read_page(id, extent).await? {
-                    self.visit_extent(&frame, visit);
+                    self.visit_extent(&frame, &mut visit);
                 }
             }
-            self.visit_extent(extent, visit);
+            self.visit_extent(extent, &mut visit);
         }
         Ok(())
     }

@@ -70,6 +70,24 @@ pub fn demand(sim: &mut Sim, shards: &Shards, mut client: Client, options: &Stor
     Err(format!("the store does not come to rest: {before:?}, and {watch:?} later {:?}", rest(sim, shards)?))
 }
 
+/// Where no blob is left, nothing counts as live: without another start, also of those that were
+/// damaged. Returns whether that is so; what lies in a directory that is taken out, or that a start
+/// could not read, is not known.
+pub fn demand_nothing(sim: &mut Sim, shards: &Shards) -> Result<bool, String> {
+    sim.run_for(WATCH);
+    let shard = shards[0].clone();
+    let listed = sim.run_steps(STEPS_MAX, async move { shard.list(None, 1).await }).ok_or("listing hangs")?;
+    let status = status(sim, shards)?;
+    let is_known = !status.is_incomplete && status.failed_dirs == 0;
+    if !is_known || listed.map_or(true, |page| !page.ids.is_empty()) {
+        return Ok(false);
+    }
+    match status.used_bytes {
+        0 => Ok(true),
+        live => Err(format!("{live} bytes are live and no blob is stored")),
+    }
+}
+
 fn status(sim: &mut Sim, shards: &Shards) -> Result<StoreStatus, String> {
     let shard = shards[0].clone();
     sim.run_steps(STEPS_MAX, async move { shard.status().await }).ok_or_else(|| "the status hangs".into())

@@ -20,6 +20,7 @@ use nabu_engine::sync::promise;
 use super::anatomy::{self, Meaning, Part};
 use super::client::read_range;
 use super::content::Content;
+use super::liveness;
 use super::machine::{self, Shards};
 use super::totals::Totals;
 
@@ -112,11 +113,9 @@ fn delete_without_lists(
         }
     };
     sim.run_steps(STEPS_MAX, deleting).ok_or("deleting hangs")?;
-    sim.run_for(Duration::from_secs(1));
-    let status = sim.run_steps(STEPS_MAX, async { shards[0].status().await }).ok_or("the status hangs")?;
-    match status.used_bytes {
-        0 => Ok(()),
-        live => Err(format!("{live} bytes are live after all blobs were deleted")),
+    match liveness::demand_nothing(&mut sim, &shards)? {
+        true => Ok(()),
+        false => Err("not all blobs could be deleted".into()),
     }
 }
 

@@ -695,24 +695,6 @@ impl Scenario {
         liveness::demand(self.sim.as_mut().expect("up"), shards, client, &self.options)
     }
 
-    /// Where no blob is left, nothing counts as live: without another start, also of those that
-    /// were damaged.
-    fn expect_nothing_live(&mut self, shards: &Shards) -> Result<(), String> {
-        self.sim().run_for(Duration::from_secs(5));
-        let shard = shards[0].clone();
-        let found = self.sim().run_steps(STEPS_MAX, async move { (shard.list(None, 1).await, shard.status().await) });
-        let (page, status) = found.ok_or("listing hangs")?;
-        // What lies in a directory that is taken out, or was not found at the start, is not known.
-        let is_known = !status.is_incomplete && status.failed_dirs == 0;
-        if is_known && page.is_ok_and(|page| page.ids.is_empty()) {
-            self.count(|totals| totals.emptied += 1);
-            if status.used_bytes != 0 {
-                return Err(format!("{} bytes are live and no blob is stored", status.used_bytes));
-            }
-        }
-        Ok(())
-    }
-
     /// On a healthy disk with space everything is as it should be, everything can be deleted, and
     /// the space comes back.
     fn finish(&mut self) -> Result<(), String> {
@@ -739,7 +721,8 @@ impl Scenario {
             }
         });
         deleted.ok_or("deleting hangs")?;
-        self.expect_nothing_live(&shards)?;
+        let emptied = liveness::demand_nothing(self.sim(), &shards)?;
+        self.count(|totals| totals.emptied += u64::from(emptied));
         // Lives in which nobody asks for anything: what the store does by itself is cut off
         // anywhere.
         for _ in 0..self.later.below(4) {

@@ -391,8 +391,8 @@ impl<I: Io> Compaction<I> {
         Ok(found)
     }
 
-    /// Locks records to be moved, in their order. What is not where it
-    /// was, or in use, is left alone.
+    /// Locks records to be moved, in their order. What is not where it was, or in use, is left
+    /// alone.
     async fn hold(&self, records: &[(BlobId, Location)]) -> Result<Vec<Option<Held>>, StoreError> {
         let mut held = vec![None; records.len()];
         for (core, part) in self.by_owner(records.iter().copied().enumerate(), |(_, (id, _))| *id) {
