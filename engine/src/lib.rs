@@ -6,7 +6,8 @@
 //! | [`runtime`] | how does one core run its tasks and timers? |
 //! | [`mailbox`] | how does a message reach a core? |
 //! | [`io`] | what may everything above see of disk, clock and scheduler? |
-//! | [`sim`] | the same seam from a seed, with faults |
+//! | [`link`] | what may everything above see of other machines? |
+//! | [`sim`] | the same seams from a seed, with faults |
 //! | [`memory`] | how much memory may frames take, and who waits? |
 //! | [`log`] | how do bytes become durable, and what is found after a crash? |
 //! | [`index`] | where is the blob with this id? |
@@ -29,6 +30,7 @@ pub mod cache;
 pub mod content;
 pub mod index;
 pub mod io;
+pub mod link;
 pub mod log;
 pub mod mailbox;
 pub mod maintenance;

@@ -15,6 +15,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::event::EventId;
+use super::net::link::SimLink;
 use super::operation::{Operation, Outcome, SimFile, Transfer};
 use super::schedule::SimCore;
 use super::state::{Node, State};
@@ -39,6 +40,11 @@ impl SimIo {
     /// Of which machine.
     pub fn node(&self) -> u16 {
         self.place.node
+    }
+
+    /// The seam to the other machines.
+    pub fn link(&self) -> SimLink {
+        SimLink::new(self.state.clone(), self.place.node, self.life)
     }
 
     fn is_alive(&self) -> bool {

@@ -14,19 +14,23 @@
 //!   loses only what was in flight.
 //! - What fails by injection, and how: [`Faults`].
 //!
-//! Machines share the queue of what happens next and the stream of chance, and nothing else: each
-//! has its disk, tasks, clocks, faults and counters ([`SimNode`]), and crashes alone. A test of one
-//! machine uses the methods of [`Sim`] itself, which are those of machine 0.
+//! Machines share the queue of what happens next, the stream of chance and the network between them
+//! ([`SimNetwork`]), and nothing else: each has its disk, tasks, clocks, faults and counters
+//! ([`SimNode`]), and crashes alone. A test of one machine uses the methods of [`Sim`] itself, which
+//! are those of machine 0.
 
+mod agenda;
 mod clock;
 mod crash;
 mod device;
 mod disk;
 mod event;
+mod event_log;
 mod fault;
 mod inode;
 mod io;
 mod late;
+mod net;
 mod node;
 mod operation;
 mod random;
@@ -34,6 +38,7 @@ mod schedule;
 mod state;
 #[cfg(test)]
 mod tests;
+mod turn;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,6 +55,11 @@ pub use crash::CrashMode;
 pub use fault::{Faults, FlippedBit, SLOW_FACTOR, Stats};
 pub use inode::SECTOR_SIZE;
 pub use io::SimIo;
+pub use net::handle::SimNetwork;
+pub use net::host::BACKLOG_MAX;
+pub use net::link::{SimLink, SimReader, SimWriter};
+pub use net::options::{NetOptions, NetStats};
+pub use net::path::{Cut, CutId};
 pub use node::SimNode;
 pub use operation::SimFile;
 pub use random::Random;
@@ -61,6 +71,7 @@ use disk::Disk;
 use event::EventId;
 use fault::FaultMap;
 use late::LateWrites;
+use net::network::Network;
 use schedule::{MAIN_TASK, Scheduler, TaskId, TaskWaker};
 use state::{Fired, Node, State};
 
@@ -93,6 +104,8 @@ pub struct SimOptions {
     /// How the next task is chosen.
     pub schedule: Schedule,
     pub pauses: Pauses,
+    /// The network between the machines.
+    pub network: NetOptions,
     /// Polls and events after which a run counts as a livelock.
     pub steps_max: u64,
 }
@@ -108,6 +121,7 @@ impl Default for SimOptions {
             late_write_ns_max: 0,
             schedule: Schedule::Uniform,
             pauses: Pauses::default(),
+            network: NetOptions::default(),
             steps_max: 20_000_000,
         }
     }
@@ -140,7 +154,8 @@ impl Sim {
         };
         let nodes = (0..options.nodes).map(node).collect();
         let scheduler = Scheduler::new(options.schedule, options.pauses);
-        let state = State::new(Random::new(seed), nodes, scheduler);
+        let network = Network::new(options.network, options.nodes);
+        let state = State::new(Random::new(seed), nodes, network, scheduler);
         Self { seed, steps_max: options.steps_max, state: Rc::new(RefCell::new(state)), actions: RefCell::default() }
     }
 
@@ -154,6 +169,11 @@ impl Sim {
     /// When there are not so many, in what is asked of it.
     pub fn node(&self, node: u16) -> SimNode<'_> {
         SimNode { state: &self.state, node }
+    }
+
+    /// The network between the machines.
+    pub fn network(&self) -> SimNetwork<'_> {
+        SimNetwork { state: &self.state }
     }
 
     /// The seam of a core. Any number of cores exist.
@@ -251,7 +271,10 @@ impl Sim {
         state.yielded.clear();
         let boot = 1 + state.random.below(BOOT_NS_MAX);
         state.now += boot;
-        (0..nodes).for_each(|node| state.schedule_late(node));
+        for node in 0..nodes {
+            state.come_up(node);
+            state.schedule_late(node);
+        }
         drop(state);
         self
     }
@@ -348,6 +371,22 @@ impl Sim {
         self.node(node).stats()
     }
 
+    /// Keeps a line for each event of machines and the network from now on.
+    pub fn keep_log(&self) {
+        self.state.borrow_mut().log.switch_on();
+    }
+
+    /// Adds a line of the test itself, if lines are kept.
+    pub fn note(&self, line: impl FnOnce() -> String) {
+        let State { log, now, .. } = &mut *self.state.borrow_mut();
+        log.note(*now, line);
+    }
+
+    /// The lines that were kept, oldest first, such as `12.345678s n0 dials n2: refused`.
+    pub fn log(&self) -> Vec<String> {
+        self.state.borrow().log.lines()
+    }
+
     /// A hash of everything that happened, in order: equal for equal runs.
     pub fn trace_hash(&self) -> u64 {
         self.state.borrow().trace_hash()
@@ -356,6 +395,7 @@ impl Sim {
     fn finish_event(&self, fired: Fired) {
         match fired {
             Fired::Wake(waker) => waker.into_iter().for_each(Waker::wake),
+            Fired::WakeAll(wakers) => wakers.into_iter().for_each(Waker::wake),
             Fired::Unobserved(outcome) => drop(outcome),
             Fired::Action(event) => {
                 let act = self.actions.borrow_mut().remove(&event);

@@ -31,9 +31,43 @@ impl SimNode<'_> {
 
     /// The machine goes down, and is up again at once: its tasks are gone, its disk has what it
     /// kept, and what begins through a new [`SimNode::io`] is its next life. Others go on.
+    ///
+    /// # Panics
+    /// When it is down.
     pub fn crash(&self, mode: CrashMode) {
+        assert!(!self.is_down(), "n{} is down", self.node);
         self.end_life(mode);
+        self.state.borrow_mut().come_up(self.node);
         self.state.borrow_mut().schedule_late(self.node);
+    }
+
+    /// The machine goes down and stays so. After [`CrashMode::Process`] its kernel still answers:
+    /// connections are closed and dials refused. Without power it is silent.
+    ///
+    /// # Panics
+    /// When it is down.
+    pub fn go_down(&self, mode: CrashMode) {
+        assert!(!self.is_down(), "n{} is down", self.node);
+        self.end_life(mode);
+        let mut state = self.state.borrow_mut();
+        state.stay_down(self.node, mode);
+        state.schedule_late(self.node);
+    }
+
+    /// A machine that went down begins its next life, with what its disk kept. What was taken of it
+    /// while it was down, as [`SimNode::io`], belongs to no life.
+    ///
+    /// # Panics
+    /// When it is up.
+    pub fn come_up(&self) {
+        assert!(self.is_down(), "n{} is up", self.node);
+        let mut state = self.state.borrow_mut();
+        state.node_mut(self.node).device.life += 1;
+        state.come_up(self.node);
+    }
+
+    pub fn is_down(&self) -> bool {
+        self.state.borrow().is_down(self.node)
     }
 
     /// The machine's life ends; what comes late of it is not scheduled yet.
@@ -85,6 +119,12 @@ impl SimNode<'_> {
     /// ends with this one.
     pub fn pause(&self, core: u16, duration: Duration) {
         self.state.borrow_mut().pause(self.place(core), duration.as_nanos() as u64);
+    }
+
+    /// Lets all of its cores run nothing for this long, as a process that is stopped. Its kernel
+    /// goes on: bytes arrive and dials succeed. A pause of all cores that is on ends with this one.
+    pub fn pause_all(&self, duration: Duration) {
+        self.state.borrow_mut().pause_node(self.node, duration.as_nanos() as u64);
     }
 
     pub fn jump_wall_clock(&self, nanoseconds: i64) {

@@ -69,6 +69,8 @@ pub struct Scheduler {
     pub pauses: Pauses,
     /// What ends the pause of each core that pauses.
     paused: BTreeMap<SimCore, EventId>,
+    /// The same of machines of which all cores pause.
+    paused_nodes: BTreeMap<u16, EventId>,
     /// Of the tasks that live, with [`Schedule::Priorities`]; higher goes first.
     priorities: BTreeMap<TaskId, u64>,
     /// Given to the next task that falls behind: lower each time.
@@ -106,6 +108,7 @@ impl Scheduler {
             schedule,
             pauses,
             paused: BTreeMap::new(),
+            paused_nodes: BTreeMap::new(),
             priorities: BTreeMap::new(),
             lowest: PRIORITY_DRAWN_MIN - 1,
             until_change: 0,
@@ -120,11 +123,13 @@ impl Scheduler {
         if ready.is_empty() {
             return None;
         }
-        if self.schedule == Schedule::Uniform && self.paused.is_empty() {
+        if self.schedule == Schedule::Uniform && self.paused.is_empty() && self.paused_nodes.is_empty() {
             let index = random.index(ready.len());
             return Some(ready.swap_remove(index));
         }
-        let may_run = |ready: &Ready| ready.place.is_none_or(|place| !self.paused.contains_key(&place));
+        let is_paused =
+            |place: SimCore| self.paused.contains_key(&place) || self.paused_nodes.contains_key(&place.node);
+        let may_run = |ready: &Ready| !ready.place.is_some_and(is_paused);
         let candidates: Vec<usize> = (0..ready.len()).filter(|index| may_run(&ready[*index])).collect();
         if candidates.is_empty() {
             return None;
@@ -183,8 +188,21 @@ impl Scheduler {
         }
     }
 
+    /// All cores of a machine pause until the event, or until the later one.
+    pub fn pause_node(&mut self, node: u16, until: EventId) {
+        self.paused_nodes.insert(node, until);
+    }
+
+    /// The event ends the pause of all cores of a machine, unless that was extended.
+    pub fn resume_all(&mut self, node: u16, event: EventId) {
+        if self.paused_nodes.get(&node) == Some(&event) {
+            self.paused_nodes.remove(&node);
+        }
+    }
+
     /// The cores of a machine that went down pause no more.
     pub fn resume_node(&mut self, node: u16) {
+        self.paused_nodes.remove(&node);
         self.paused.retain(|place, _| place.node != node);
     }
 }

@@ -4,22 +4,25 @@
 //! Nothing here polls a future or drops one, so that no code of a task ever runs while the state is
 //! borrowed.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Waker;
 
+use super::agenda::Agenda;
 use super::clock::Clock;
 use super::crash::CrashMode;
 use super::device::Device;
 use super::event::EventId;
+use super::event_log::EventLog;
 use super::fault::SLOW_FACTOR;
 use super::late;
+use super::net::network::Network;
 use super::operation::{Operation, Outcome};
 use super::random::Random;
 use super::schedule::{MAIN_TASK, Pauses, ReadyQueue, Scheduler, SimCore, TaskId, TaskWaker};
+use super::turn::Turn;
 
 pub type TaskFuture = Pin<Box<dyn Future<Output = ()>>>;
 
@@ -37,8 +40,11 @@ pub struct State {
     task_next: u64,
     /// Woken when nothing else is ready.
     pub yielded: VecDeque<Waker>,
-    due: BinaryHeap<Reverse<(u64, u64, EventId)>>,
-    event_next: u64,
+    agenda: Agenda,
+    pub network: Network,
+    pub log: EventLog,
+    /// Whom the network wants woken, once the state is not borrowed any more.
+    woken: Vec<Waker>,
     operations: BTreeMap<EventId, InFlight>,
     timers: BTreeMap<EventId, Timer>,
     others: BTreeMap<EventId, Other>,
@@ -51,6 +57,8 @@ pub struct Node {
     pub clock: Clock,
     delay_ns_max: u64,
     late_write_ns_max: u64,
+    /// No life has begun since the last one ended.
+    is_down: bool,
 }
 
 /// A task that runs beside the main one. Its future is away while it is polled.
@@ -87,6 +95,8 @@ enum Other {
     LateWrite(u16),
     /// A core's pause ends.
     Resume(SimCore),
+    /// That of all cores of a machine ends.
+    ResumeNode(u16),
     /// Something that the simulation was told to do.
     Action,
 }
@@ -94,6 +104,7 @@ enum Other {
 /// What an event leaves to do outside the borrow.
 pub enum Fired {
     Wake(Option<Waker>),
+    WakeAll(Vec<Waker>),
     /// To be dropped.
     Unobserved(Outcome),
     /// What the simulation was told to do then.
@@ -102,12 +113,12 @@ pub enum Fired {
 
 impl Node {
     pub fn new(device: Device, clock: Clock, delay_ns_max: u64, late_write_ns_max: u64) -> Self {
-        Self { device, clock, delay_ns_max, late_write_ns_max }
+        Self { device, clock, delay_ns_max, late_write_ns_max, is_down: false }
     }
 }
 
 impl State {
-    pub fn new(random: Random, nodes: Vec<Node>, scheduler: Scheduler) -> Self {
+    pub fn new(random: Random, nodes: Vec<Node>, network: Network, scheduler: Scheduler) -> Self {
         Self {
             random,
             now: 0,
@@ -118,8 +129,10 @@ impl State {
             tasks: BTreeMap::new(),
             task_next: MAIN_TASK.0 + 1,
             yielded: VecDeque::new(),
-            due: BinaryHeap::new(),
-            event_next: 0,
+            agenda: Agenda::default(),
+            network,
+            log: EventLog::default(),
+            woken: Vec::new(),
             operations: BTreeMap::new(),
             timers: BTreeMap::new(),
             others: BTreeMap::new(),
@@ -137,7 +150,15 @@ impl State {
 
     /// Whether a life of a machine is the one it lives now.
     pub fn is_alive(&self, node: u16, life: u64) -> bool {
-        self.node(node).device.life == life
+        let node = self.node(node);
+        node.device.life == life && !node.is_down
+    }
+
+    /// Does something on the network; returns whom to wake outside the borrow.
+    pub fn on_network<T>(&mut self, act: impl FnOnce(&mut Network, &mut Turn<'_>) -> T) -> (T, Vec<Waker>) {
+        let Self { random, now, agenda, network, log, woken, .. } = self;
+        let result = act(network, &mut Turn { now: *now, random, agenda, log, woken });
+        (result, std::mem::take(woken))
     }
 
     /// Takes a task in.
@@ -151,7 +172,7 @@ impl State {
 
     /// Begins an operation of a machine's disk.
     pub fn submit(&mut self, node: u16, operation: Operation) -> EventId {
-        let id = self.event_id();
+        let id = self.agenda.event_id();
         let (is_stuck, is_slow) = self.faults_of_time(node, &operation);
         let in_flight =
             InFlight { node, operation: Some(operation), outcome: None, waker: None, is_orphan: false, is_stuck };
@@ -206,7 +227,7 @@ impl State {
 
     /// Starts a timer that fires when it is so late on the machine.
     pub fn start_timer(&mut self, node: u16, until: u64) -> EventId {
-        let id = self.event_id();
+        let id = self.agenda.event_id();
         let at = self.node(node).clock.when(until);
         self.timers.insert(id, Timer { node, waker: None, until, at });
         self.schedule(id, at);
@@ -253,6 +274,14 @@ impl State {
         self.node_mut(place.node).device.stats.pauses += 1;
     }
 
+    /// Lets all cores of a machine run nothing for this time.
+    pub fn pause_node(&mut self, node: u16, duration_ns: u64) {
+        let event = self.add(Other::ResumeNode(node), duration_ns);
+        self.scheduler.pause_node(node, event);
+        self.node_mut(node).device.stats.pauses += 1;
+        self.log.note(self.now, || format!("n{node} pauses for {} ms", duration_ns / 1_000_000));
+    }
+
     /// Lets a core pause, if chance wants it.
     pub fn pause_by_chance(&mut self, place: SimCore) {
         let Pauses { chance, ns_max } = self.scheduler.pauses;
@@ -277,8 +306,10 @@ impl State {
     }
 
     /// A machine's life ends: what was in flight happens, happens partly or does not, and so on
-    /// with what was not durable. Its tasks must be gone. Hands back what is to be dropped.
+    /// with what was not durable. Its tasks must be gone. The machine is down then. Hands back what
+    /// is to be dropped.
     pub fn end_life(&mut self, node: u16, mode: CrashMode) -> Vec<InFlight> {
+        self.log.note(self.now, || format!("n{node} goes down ({mode:?})"));
         self.timers.retain(|_, timer| timer.node != node);
         self.scheduler.resume_node(node);
         let ids: Vec<EventId> =
@@ -299,7 +330,27 @@ impl State {
         operations.into_iter().for_each(|operation| device.abandon(operation, random));
         device.faults = faults;
         device.end_life(mode, held_back, random);
+        self.node_mut(node).is_down = true;
+        let _ = self.on_network(|network, turn| network.end_life(node, mode, turn));
         ended
+    }
+
+    /// A machine that is down stays so for a while. Without power, nothing reaches it.
+    pub fn stay_down(&mut self, node: u16, mode: CrashMode) {
+        if mode == CrashMode::Power {
+            self.network.fall_silent(node);
+        }
+    }
+
+    /// A machine that is down is up again.
+    pub fn come_up(&mut self, node: u16) {
+        self.node_mut(node).is_down = false;
+        let _ = self.on_network(|network, turn| network.come_up(node, turn));
+        self.log.note(self.now, || format!("n{node} is up"));
+    }
+
+    pub fn is_down(&self, node: u16) -> bool {
+        self.node(node).is_down
     }
 
     /// Lets the late writes of a machine land while it lives again.
@@ -316,14 +367,15 @@ impl State {
     /// When the next event is due that anything depends on.
     pub fn next_due(&mut self) -> Option<u64> {
         loop {
-            let Reverse((at, _, id)) = self.due.peek()?;
-            let is_wanted = self.operations.contains_key(id)
-                || self.timers.get(id).is_some_and(|timer| timer.at == *at)
-                || self.others.contains_key(id);
+            let (at, id) = self.agenda.first()?;
+            let is_wanted = self.operations.contains_key(&id)
+                || self.timers.get(&id).is_some_and(|timer| timer.at == at)
+                || self.network.is_due(id)
+                || self.others.contains_key(&id);
             if is_wanted {
-                return Some(*at);
+                return Some(at);
             }
-            self.due.pop();
+            self.agenda.pop();
         }
     }
 
@@ -333,10 +385,15 @@ impl State {
         if self.next_due()? > self.now {
             return None;
         }
-        let Reverse((_, _, id)) = self.due.pop()?;
+        let id = self.agenda.pop()?;
         self.trace(id.0 << 1);
         if let Some(timer) = self.timers.remove(&id) {
             return Some(Fired::Wake(timer.waker));
+        }
+        if self.network.is_due(id) {
+            let (bytes, woken) = self.on_network(|network, turn| network.fire(id, turn));
+            self.trace(bytes);
+            return Some(Fired::WakeAll(woken));
         }
         if let Some(other) = self.others.remove(&id) {
             return Some(self.fire_other(id, other));
@@ -361,6 +418,10 @@ impl State {
             }
             Other::Resume(place) => {
                 self.scheduler.resume(place, id);
+                Fired::Wake(None)
+            }
+            Other::ResumeNode(node) => {
+                self.scheduler.resume_all(node, id);
                 Fired::Wake(None)
             }
             Other::Action => Fired::Action(id),
@@ -391,13 +452,8 @@ impl State {
         (is_stuck, is_slow)
     }
 
-    fn event_id(&mut self) -> EventId {
-        self.event_next += 1;
-        EventId(self.event_next)
-    }
-
     fn add(&mut self, other: Other, delay_ns: u64) -> EventId {
-        let id = self.event_id();
+        let id = self.agenda.event_id();
         self.others.insert(id, other);
         self.schedule(id, self.now.saturating_add(delay_ns));
         id
@@ -408,9 +464,7 @@ impl State {
         self.schedule(id, self.now + delay);
     }
 
-    /// Events of one instant happen in random order.
     fn schedule(&mut self, id: EventId, at: u64) {
-        let tie = self.random.next_u64();
-        self.due.push(Reverse((at, tie, id)));
+        self.agenda.schedule(id, at, &mut self.random);
     }
 }
