@@ -115,7 +115,7 @@ impl Device {
         }
     }
 
-    fn open(&mut self, path: &Path, mode: OpenMode, random: &mut Random) -> io::Result<SimFile> {
+    pub fn open(&mut self, path: &Path, mode: OpenMode, random: &mut Random) -> io::Result<SimFile> {
         let (inode, open) = match mode {
             // A disk that refuses changes alone can be read.
             OpenMode::Read if self.strikes_path(path, random, |faults| faults.read_error) => {
@@ -130,25 +130,37 @@ impl Device {
 
     fn read(&mut self, transfer: Transfer, random: &mut Random) -> Outcome {
         let Transfer { file, mut buf, range, offset } = transfer;
+        let result = self.read_bytes(file.inode, offset, &mut buf[range], random);
+        Outcome::Read(result, buf)
+    }
+
+    /// Reads up to the end of the file; returns the count.
+    pub fn read_bytes(
+        &mut self,
+        inode: InodeId,
+        offset: u64,
+        bytes: &mut [u8],
+        random: &mut Random,
+    ) -> io::Result<usize> {
         self.stats.reads += 1;
-        if self.strikes(file.inode, random, |faults| faults.read_error) {
+        if self.strikes(inode, random, |faults| faults.read_error) {
             self.stats.read_errors += 1;
-            random.fill(&mut buf[range.start..range.start + BLOCK_SIZE]);
-            return Outcome::Read(Err(errno(libc::EIO)), buf);
+            let scribbled = bytes.len().min(BLOCK_SIZE);
+            random.fill(&mut bytes[..scribbled]);
+            return Err(errno(libc::EIO));
         }
-        let bytes = &mut buf[range];
-        let count = self.disk.inode(file.inode).read(offset, bytes);
+        let count = self.disk.inode(inode).read(offset, bytes);
         self.stats.bytes_read += count as u64;
-        if count > 0 && self.strikes(file.inode, random, |faults| faults.read_flip) {
-            self.misread(file.inode, offset, &mut bytes[..count], random);
+        if count > 0 && self.strikes(inode, random, |faults| faults.read_flip) {
+            self.misread(inode, offset, &mut bytes[..count], random);
         }
-        Outcome::Read(Ok(count), buf)
+        Ok(count)
     }
 
     /// Gives one block of what was read wrongly, unless any of it was read wrongly before.
     fn misread(&mut self, inode: InodeId, offset: u64, bytes: &mut [u8], random: &mut Random) {
         let first = offset / PAGE_SIZE;
-        let pages = first..first + (bytes.len() as u64).div_ceil(PAGE_SIZE);
+        let pages = first..(offset + bytes.len() as u64).div_ceil(PAGE_SIZE);
         if pages.clone().any(|page| self.misread.contains(&(inode, page))) {
             return;
         }
@@ -165,11 +177,15 @@ impl Device {
 
     fn write(&mut self, transfer: Transfer, random: &mut Random) -> Outcome {
         let Transfer { file, buf, range, offset } = transfer;
-        let bytes = &buf[range];
+        let result = self.write_bytes(file.inode, offset, &buf[range], random);
+        Outcome::Write(result, buf)
+    }
+
+    /// Writes all, of any alignment.
+    pub fn write_bytes(&mut self, inode: InodeId, offset: u64, bytes: &[u8], random: &mut Random) -> io::Result<()> {
         self.stats.writes += 1;
         self.stats.bytes_written += bytes.len() as u64;
-        let inode = file.inode;
-        let result = if self.strikes(inode, random, |faults| faults.write_error) {
+        if self.strikes(inode, random, |faults| faults.write_error) {
             self.stats.write_errors += 1;
             self.write_partly(inode, offset, bytes, random);
             Err(errno(libc::EIO))
@@ -188,8 +204,16 @@ impl Device {
             let result = self.disk.write(inode, offset, bytes, || ALL_SECTORS);
             self.stats.no_space += u64::from(result.as_ref().is_err_and(is_no_space));
             result
-        };
-        Outcome::Write(result, buf)
+        }
+    }
+
+    /// Sets the size of a file.
+    pub fn set_len(&mut self, inode: InodeId, size: u64, random: &mut Random) -> io::Result<()> {
+        self.wait_for_late(inode, random);
+        let path = self.disk.inode(inode).path.clone();
+        let result = self.metadata(&path, random, |disk| disk.set_len(inode, size));
+        self.stats.no_space += u64::from(result.as_ref().is_err_and(is_no_space));
+        result
     }
 
     fn write_partly(&mut self, inode: InodeId, offset: u64, bytes: &[u8], random: &mut Random) {
@@ -217,7 +241,7 @@ impl Device {
         }
     }
 
-    fn sync(&mut self, file: &SimFile, up_to: u64, random: &mut Random) -> io::Result<()> {
+    pub fn sync(&mut self, file: &SimFile, up_to: u64, random: &mut Random) -> io::Result<()> {
         self.stats.syncs += 1;
         if self.strikes(file.inode, random, |faults| faults.sync_error) {
             self.stats.sync_errors += 1;

@@ -125,7 +125,8 @@ impl Disk {
         self.inodes.get_mut(&id).expect("an open file keeps its inode")
     }
 
-    /// Writes; extends the file if need be and space allows.
+    /// Writes; extends the file if need be and space allows. What is not whole pages goes with what
+    /// else their pages hold, as through the cache of a kernel.
     pub fn write(
         &mut self,
         id: InodeId,
@@ -139,7 +140,13 @@ impl Disk {
         }
         self.sequence += 1;
         let sequence = self.sequence;
-        self.inode_mut(id).write(sequence, offset, bytes, mask);
+        let inode = self.inode_mut(id);
+        if offset.is_multiple_of(PAGE_SIZE) && end.is_multiple_of(PAGE_SIZE) {
+            inode.write(sequence, offset, bytes, mask);
+        } else {
+            let (offset, pages) = inode.pages_around(offset, bytes);
+            inode.write(sequence, offset, &pages, mask);
+        }
         Ok(())
     }
 
@@ -163,6 +170,17 @@ impl Disk {
         self.sequence += 1;
         let sequence = self.sequence;
         self.inode_mut(id).resize(sequence, size);
+        Ok(())
+    }
+
+    /// Sets the size, whatever it was. What a growth adds reads as zeros, also within a page.
+    pub fn set_len(&mut self, id: InodeId, size: u64) -> io::Result<()> {
+        if size >= self.inode(id).size {
+            return self.allocate(id, size);
+        }
+        self.cut(id, size)?;
+        let sequence = self.sequence;
+        self.inode_mut(id).clear_tail(sequence);
         Ok(())
     }
 

@@ -143,6 +143,31 @@ impl Inode {
         }
     }
 
+    /// The whole pages in which bytes lie, with those bytes over what they hold, and where they
+    /// begin.
+    pub fn pages_around(&self, offset: u64, bytes: &[u8]) -> (u64, Vec<u8>) {
+        let first = offset / PAGE_SIZE;
+        let end = (offset + bytes.len() as u64).div_ceil(PAGE_SIZE);
+        let mut pages = vec![0; ((end - first) * PAGE_SIZE) as usize];
+        for (page, content) in (first..end).zip(pages.chunks_exact_mut(BLOCK_SIZE)) {
+            if let Some(held) = self.visible(page) {
+                content.copy_from_slice(held);
+            }
+        }
+        let within = (offset - first * PAGE_SIZE) as usize;
+        pages[within..within + bytes.len()].copy_from_slice(bytes);
+        (first * PAGE_SIZE, pages)
+    }
+
+    /// Clears what the last page holds behind the end of the file, as not yet durable.
+    pub fn clear_tail(&mut self, sequence: u64) {
+        let behind = self.size.next_multiple_of(PAGE_SIZE) - self.size;
+        if behind > 0 && self.visible(self.size / PAGE_SIZE).is_some() {
+            let (offset, pages) = self.pages_around(self.size, &vec![0; behind as usize]);
+            self.write(sequence, offset, &pages, || ALL_SECTORS);
+        }
+    }
+
     /// Sets the size, as not yet durable. What a cut leaves behind is there again if a power
     /// failure undoes the cut; if the file grows again, it reads as zeros there.
     pub fn resize(&mut self, sequence: u64, size: u64) {
@@ -220,6 +245,14 @@ impl Inode {
         self.size = self.durable_size;
         let pages = self.size.div_ceil(PAGE_SIZE);
         self.durable.retain(|page, _| *page < pages);
+        // A cut may have survived without the clearing of its last page.
+        let within = (self.size % PAGE_SIZE) as usize;
+        if within > 0
+            && let Some(last) = self.durable.get_mut(&(pages - 1))
+            && last[within..].iter().any(|byte| *byte != 0)
+        {
+            Rc::make_mut(last)[within..].fill(0);
+        }
         self.close_all();
     }
 

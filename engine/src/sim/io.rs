@@ -14,6 +14,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::blocking::{self, SimBlockingFile};
 use super::event::EventId;
 use super::net::link::SimLink;
 use super::operation::{Operation, Outcome, SimFile, Transfer};
@@ -40,6 +41,12 @@ impl SimIo {
     /// Of which machine.
     pub fn node(&self) -> u16 {
         self.place.node
+    }
+
+    /// Opens a file for code that can't wait: [`SimBlockingFile`] has the rules. The name of a
+    /// created file is durable after [`Disk::sync_dir`], as ever.
+    pub fn open_blocking(&self, path: &Path, mode: OpenMode) -> io::Result<SimBlockingFile> {
+        blocking::open(&self.state, self.place.node, self.life, path, mode)
     }
 
     /// The seam to the other machines.

@@ -20,6 +20,7 @@
 //! are those of machine 0.
 
 mod agenda;
+mod blocking;
 mod clock;
 mod crash;
 mod device;
@@ -42,7 +43,7 @@ mod turn;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io::Result;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -51,6 +52,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+pub use blocking::SimBlockingFile;
 pub use crash::CrashMode;
 pub use fault::{Faults, FlippedBit, SLOW_FACTOR, Stats};
 pub use inode::SECTOR_SIZE;
@@ -246,10 +248,15 @@ impl Sim {
         None
     }
 
-    /// Runs nothing but what was spawned, for this much virtual time of machine 0.
+    /// Runs nothing but what was spawned, for this much virtual time of machine 0, up or down.
     pub fn run_for(&mut self, duration: Duration) {
-        let io = self.io(0);
-        self.run(async move { crate::io::Clock::sleep(&io, duration).await });
+        let state = self.state.clone();
+        let mut alarm = None;
+        self.run(poll_fn(move |context| {
+            let mut state = state.borrow_mut();
+            let id = *alarm.get_or_insert_with(|| state.start_alarm(0, duration.as_nanos() as u64));
+            if state.poll_alarm(id, context.waker()) { Poll::Ready(()) } else { Poll::Pending }
+        }));
     }
 
     /// Does something after this much virtual time, while tasks run: a crash, a jump of a clock, a
@@ -469,5 +476,7 @@ impl Drop for Sim {
         }
         let left = self.actions.take();
         drop(left);
+        let key = self.state.borrow().blocking_key;
+        key.into_iter().for_each(blocking::forget);
     }
 }

@@ -143,6 +143,18 @@ impl SimNode<'_> {
         self.state.borrow_mut().change_clock(self.node, |clock, now| clock.advance(now, nanoseconds));
     }
 
+    /// Lets `count` more operations on files that block ([`SimIo::open_blocking`]) do what they do,
+    /// until the machine goes down: each further one fails with `EIO` and does nothing. So a crash
+    /// can come at every step of what goes on in one call.
+    pub fn cut_blocking_after(&self, count: u64) {
+        self.state.borrow_mut().node_mut(self.node).blocking_left = Some(count);
+    }
+
+    /// How many operations on files that block there were, over all lives.
+    pub fn blocking_operations(&self) -> u64 {
+        self.state.borrow().node(self.node).blocking_operations
+    }
+
     pub fn flip_bits(&self, count: usize) -> Vec<FlippedBit> {
         let state = &mut *self.state.borrow_mut();
         let device = &mut state.nodes[usize::from(self.node)].device;

@@ -6,6 +6,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
+use std::io;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Waker;
@@ -14,6 +16,7 @@ use super::agenda::Agenda;
 use super::clock::Clock;
 use super::crash::CrashMode;
 use super::device::Device;
+use super::disk::errno;
 use super::event::EventId;
 use super::event_log::EventLog;
 use super::fault::SLOW_FACTOR;
@@ -45,6 +48,8 @@ pub struct State {
     pub log: EventLog,
     /// Whom the network wants woken, once the state is not borrowed any more.
     woken: Vec<Waker>,
+    /// What files that block know the simulation by.
+    pub blocking_key: Option<u64>,
     operations: BTreeMap<EventId, InFlight>,
     timers: BTreeMap<EventId, Timer>,
     others: BTreeMap<EventId, Other>,
@@ -59,6 +64,10 @@ pub struct Node {
     late_write_ns_max: u64,
     /// No life has begun since the last one ended.
     is_down: bool,
+    /// Operations that blocked the machine, over all its lives.
+    pub blocking_operations: u64,
+    /// How many more of them do anything in this life.
+    pub blocking_left: Option<u64>,
 }
 
 /// A task that runs beside the main one. Its future is away while it is polled.
@@ -99,6 +108,8 @@ enum Other {
     ResumeNode(u16),
     /// Something that the simulation was told to do.
     Action,
+    /// A time is over for whoever runs the simulation.
+    Alarm(Option<Waker>),
 }
 
 /// What an event leaves to do outside the borrow.
@@ -113,7 +124,15 @@ pub enum Fired {
 
 impl Node {
     pub fn new(device: Device, clock: Clock, delay_ns_max: u64, late_write_ns_max: u64) -> Self {
-        Self { device, clock, delay_ns_max, late_write_ns_max, is_down: false }
+        Self {
+            device,
+            clock,
+            delay_ns_max,
+            late_write_ns_max,
+            is_down: false,
+            blocking_operations: 0,
+            blocking_left: None,
+        }
     }
 }
 
@@ -133,6 +152,7 @@ impl State {
             network,
             log: EventLog::default(),
             woken: Vec::new(),
+            blocking_key: None,
             operations: BTreeMap::new(),
             timers: BTreeMap::new(),
             others: BTreeMap::new(),
@@ -182,6 +202,28 @@ impl State {
             self.schedule_within(id, self.node(node).delay_ns_max * factor);
         }
         id
+    }
+
+    /// Does something with a machine's disk at once; returns how long that should have taken, too.
+    pub fn perform_blocking<T>(
+        &mut self,
+        node: u16,
+        path: &Path,
+        act: impl FnOnce(&mut Device, &mut Random) -> io::Result<T>,
+    ) -> (io::Result<T>, u64) {
+        let Self { nodes, random, .. } = self;
+        let node = &mut nodes[usize::from(node)];
+        node.blocking_operations += 1;
+        if let Some(left) = &mut node.blocking_left {
+            let Some(fewer) = left.checked_sub(1) else { return (Err(errno(libc::EIO)), 0) };
+            *left = fewer;
+        }
+        let is_slow = random.chance(node.device.faults.rate(path, |faults| faults.slow));
+        node.device.stats.slow_operations += u64::from(is_slow);
+        let delay = (1 + random.below(node.delay_ns_max)) * if is_slow { SLOW_FACTOR } else { 1 };
+        let result = act(&mut node.device, random);
+        self.trace(delay);
+        (result, delay)
     }
 
     /// The outcome, once there; until then the waker is kept.
@@ -267,6 +309,24 @@ impl State {
         self.add(Other::Action, delay_ns)
     }
 
+    /// Starts an alarm that goes off when it is so much later on the machine, whatever becomes of it.
+    pub fn start_alarm(&mut self, node: u16, duration_ns: u64) -> EventId {
+        let clock = &self.node(node).clock;
+        let at = clock.when(clock.local(self.now).saturating_add(duration_ns));
+        self.add(Other::Alarm(None), at.saturating_sub(self.now))
+    }
+
+    /// Whether the alarm has gone off; until then the waker is kept.
+    pub fn poll_alarm(&mut self, id: EventId, waker: &Waker) -> bool {
+        match self.others.get_mut(&id) {
+            Some(Other::Alarm(kept)) => {
+                *kept = Some(waker.clone());
+                false
+            }
+            _ => true,
+        }
+    }
+
     /// Lets a core run nothing for this time.
     pub fn pause(&mut self, place: SimCore, duration_ns: u64) {
         let event = self.add(Other::Resume(place), duration_ns);
@@ -330,7 +390,8 @@ impl State {
         operations.into_iter().for_each(|operation| device.abandon(operation, random));
         device.faults = faults;
         device.end_life(mode, held_back, random);
-        self.node_mut(node).is_down = true;
+        let ended_node = self.node_mut(node);
+        (ended_node.is_down, ended_node.blocking_left) = (true, None);
         let _ = self.on_network(|network, turn| network.end_life(node, mode, turn));
         ended
     }
@@ -425,6 +486,7 @@ impl State {
                 Fired::Wake(None)
             }
             Other::Action => Fired::Action(id),
+            Other::Alarm(waker) => Fired::Wake(waker),
         }
     }
 

@@ -1,5 +1,6 @@
 //! What a simulated machine promises, and that it breaks everything it did not promise.
 
+mod blocking;
 mod crash;
 mod disk;
 mod nodes;
