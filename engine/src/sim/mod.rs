@@ -278,11 +278,9 @@ impl Sim {
         state.yielded.clear();
         let boot = 1 + state.random.below(BOOT_NS_MAX);
         state.now += boot;
-        for node in 0..nodes {
-            state.come_up(node);
-            state.schedule_late(node);
-        }
+        (0..nodes).for_each(|node| state.schedule_late(node));
         drop(state);
+        (0..nodes).for_each(|node| self.node(node).begin_life());
         self
     }
 

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::io::Result;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::task::Waker;
 use std::time::Duration;
 
 use super::crash::CrashMode;
@@ -37,7 +38,7 @@ impl SimNode<'_> {
     pub fn crash(&self, mode: CrashMode) {
         assert!(!self.is_down(), "n{} is down", self.node);
         self.end_life(mode);
-        self.state.borrow_mut().come_up(self.node);
+        self.begin_life();
         self.state.borrow_mut().schedule_late(self.node);
     }
 
@@ -61,9 +62,8 @@ impl SimNode<'_> {
     /// When it is up.
     pub fn come_up(&self) {
         assert!(self.is_down(), "n{} is up", self.node);
-        let mut state = self.state.borrow_mut();
-        state.node_mut(self.node).device.life += 1;
-        state.come_up(self.node);
+        self.state.borrow_mut().node_mut(self.node).device.life += 1;
+        self.begin_life();
     }
 
     pub fn is_down(&self) -> bool {
@@ -73,8 +73,15 @@ impl SimNode<'_> {
     /// The machine's life ends; what comes late of it is not scheduled yet.
     pub(super) fn end_life(&self, mode: CrashMode) {
         self.stop();
-        let ended = self.state.borrow_mut().end_life(self.node, mode);
+        let (ended, woken) = self.state.borrow_mut().end_life(self.node, mode);
         drop(ended);
+        woken.into_iter().for_each(Waker::wake);
+    }
+
+    /// A machine whose life has ended is up again.
+    pub(super) fn begin_life(&self) {
+        let woken = self.state.borrow_mut().come_up(self.node);
+        woken.into_iter().for_each(Waker::wake);
     }
 
     /// Drops the tasks of the machine.

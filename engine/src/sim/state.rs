@@ -367,8 +367,8 @@ impl State {
 
     /// A machine's life ends: what was in flight happens, happens partly or does not, and so on
     /// with what was not durable. Its tasks must be gone. The machine is down then. Hands back what
-    /// is to be dropped.
-    pub fn end_life(&mut self, node: u16, mode: CrashMode) -> Vec<InFlight> {
+    /// is to be dropped and whom to wake.
+    pub fn end_life(&mut self, node: u16, mode: CrashMode) -> (Vec<InFlight>, Vec<Waker>) {
         self.log.note(self.now, || format!("n{node} goes down ({mode:?})"));
         self.timers.retain(|_, timer| timer.node != node);
         self.scheduler.resume_node(node);
@@ -392,8 +392,8 @@ impl State {
         device.end_life(mode, held_back, random);
         let ended_node = self.node_mut(node);
         (ended_node.is_down, ended_node.blocking_left) = (true, None);
-        let _ = self.on_network(|network, turn| network.end_life(node, mode, turn));
-        ended
+        let ((), woken) = self.on_network(|network, turn| network.end_life(node, mode, turn));
+        (ended, woken)
     }
 
     /// A machine that is down stays so for a while. Without power, nothing reaches it.
@@ -403,11 +403,13 @@ impl State {
         }
     }
 
-    /// A machine that is down is up again.
-    pub fn come_up(&mut self, node: u16) {
+    /// A machine that is down is up again. Hands back whom to wake.
+    pub fn come_up(&mut self, node: u16) -> Vec<Waker> {
         self.node_mut(node).is_down = false;
-        let _ = self.on_network(|network, turn| network.come_up(node, turn));
+        // What paused while it was down was nobody.
+        self.scheduler.resume_node(node);
         self.log.note(self.now, || format!("n{node} is up"));
+        self.on_network(|network, turn| network.come_up(node, turn)).1
     }
 
     pub fn is_down(&self, node: u16) -> bool {

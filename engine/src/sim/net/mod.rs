@@ -8,6 +8,9 @@
 //! | `dial` | what becomes of a request to connect? |
 //! | `host` | what does a machine have of the network? |
 //! | `network` | when does what arrive, and what is lost? |
+//! | `handshake` | how do connections come to be? |
+//! | `socket` | what do a process and its kernel do with their end of a connection? |
+//! | `breakage` | how does the network break, and how does it heal? |
 //! | `link` | the seam [`crate::link`] for code that is simulated |
 //! | `handle` | the network as a test sees it |
 //!
@@ -32,11 +35,14 @@
 //! - A machine all of whose cores pause is still answered for by its kernel: dials succeed, and
 //!   bytes arrive until the window is full.
 
+mod breakage;
 pub mod dial;
 pub mod handle;
+mod handshake;
 pub mod host;
 pub mod link;
 pub mod network;
 pub mod options;
 pub mod path;
+mod socket;
 pub mod wire;

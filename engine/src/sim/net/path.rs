@@ -5,6 +5,7 @@
 //! path stays where it is, and is listed here, so that nobody looks for it when the path opens.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use super::wire::EndId;
 use crate::sim::event::EventId;
@@ -71,6 +72,24 @@ impl Cut {
     }
 }
 
+/// As `n0>n1 n1>n0`.
+impl fmt::Display for Cut {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for (from, to) in &self.directions {
+            write!(formatter, "{separator}n{from}>n{to}")?;
+            separator = " ";
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for CutId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "cut {}", self.0)
+    }
+}
+
 #[derive(Clone, Default)]
 struct Path {
     /// Cuts that block it, and machines without power.
@@ -116,14 +135,13 @@ impl Paths {
         self.path_mut(from, to).stalled.push(end);
     }
 
-    pub fn cut(&mut self, cut: Cut) -> CutId {
+    pub fn cut(&mut self, cut: Cut) -> (CutId, &Cut) {
         let id = CutId(self.cut_next);
         self.cut_next += 1;
         for (from, to) in cut.directions() {
             self.block(*from, *to);
         }
-        self.cuts.insert(id, cut);
-        id
+        (id, self.cuts.entry(id).or_insert(cut))
     }
 
     /// Heals a cut; `None` if that was done before, else the ends whose pipes may go on.

@@ -3,6 +3,7 @@
 mod blocking;
 mod crash;
 mod disk;
+mod links;
 mod nodes;
 mod schedule;
 mod scheduler;
