@@ -1,7 +1,8 @@
 //! The seam to other machines: byte streams between a node and its peers.
 //!
-//! [`crate::sim::SimLink`] implements it on a simulated network, [`crate::io::Io`]'s sibling beside
-//! disk and clock. Code above this line is generic over [`Link`] and never sees a socket.
+//! It stands beside [`crate::io`], which is the seam to disk, clock and scheduler.
+//! [`crate::sim::SimLink`] implements it on a simulated network. Code above this line is generic
+//! over [`Link`] and never sees a socket.
 //!
 //! Laws:
 //! - Bytes of one direction arrive in order and unaltered, or not at all. Nothing is said of the

@@ -211,6 +211,25 @@ fn faults_of_the_disk_strike_files_that_block() {
 }
 
 #[test]
+fn every_page_of_a_read_that_gave_wrong_bytes_is_read_rightly_from_then_on() {
+    for seed in 0..50 {
+        let mut sim = sim(seed);
+        let file = create_blocking(&mut sim, "file");
+        file.write(0, &[7; 3 * BLOCK_SIZE]).unwrap();
+        sim.faults(|faults| faults.read_flip = 1.0);
+        let mut across = [0; 200];
+        file.read(BLOCK_SIZE as u64 - 100, &mut across).unwrap();
+        assert_ne!(across, [7; 200], "seed {seed}");
+        for page in 0..2 {
+            let mut again = [0; BLOCK_SIZE];
+            file.read(page * BLOCK_SIZE as u64, &mut again).unwrap();
+            assert_eq!(again, [7; BLOCK_SIZE], "seed {seed}, page {page}");
+        }
+        assert_eq!(sim.stats().flipped_reads, 1);
+    }
+}
+
+#[test]
 fn what_a_failed_sync_gave_up_is_not_made_durable_by_a_later_one() {
     assert!(varies(|seed| {
         let mut sim = sim(seed);

@@ -342,7 +342,8 @@ fn a_machine_that_pauses_is_silent_and_its_kernel_goes_on() {
         let (link, into) = (io.link(), got.clone());
         io.clone().spawn(async move {
             let mut connection = link.accept().await.unwrap();
-            into.borrow_mut().extend(read_all(&mut connection).await.0);
+            let bytes = read_all(&mut connection).await.0;
+            into.borrow_mut().extend(bytes);
         });
         let late = Rc::new(Cell::new(0));
         let (timer, fired, clock) = (sim.io_of(1, 0), late.clone(), sim.io_of(2, 0));
