@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`policy`] | how many copies or shards has a blob, and how many nodes does that take? |
 //! | [`blobs`] | where does a content come from, and where does it go? |
+//! | [`node`] | by which number does the cluster know a node? |
 //!
 //! Everything here is generic over the engine's [`Io`](nabu_engine::io::Io), so that it runs in the
 //! simulation. It knows no HTTP, no sockets, and neither the ring nor the runtime of the engine.
@@ -11,4 +12,5 @@
 #![forbid(unsafe_code)]
 
 pub mod blobs;
+pub mod node;
 pub mod policy;
