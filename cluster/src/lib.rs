@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`policy`] | how many copies or shards has a blob, and how many nodes does that take? |
 //! | [`blobs`] | where does a content come from, and where does it go? |
+//! | [`placement`] | which nodes hold what, and what moves when a node comes or goes? |
 //! | [`node`] | by which number does the cluster know a node? |
 //!
 //! Everything here is generic over the engine's [`Io`](nabu_engine::io::Io), so that it runs in the
@@ -13,4 +14,5 @@
 
 pub mod blobs;
 pub mod node;
+pub mod placement;
 pub mod policy;
