@@ -2,6 +2,11 @@
 //!
 //! | module | the question it answers |
 //! | --- | --- |
+//! | `upgrade` | How does an HTTP/1.1 connection become one between nodes? |
+//! | `secrets` | Which secrets make a node a member, and what does their file hold? |
+//! | `identity` | What does a node say of itself? |
+//! | `version_range` | Which versions do two nodes have in common? |
+//! | `handshake` | How do two nodes prove to each other that they know the secret? |
 //! | `frame` | Where does a frame start and end, and is it whole? |
 //!
 //! Nothing here reads a clock or makes a random number: times and nonces are passed in. What a
@@ -9,5 +14,10 @@
 
 mod codec;
 pub mod frame;
+pub mod handshake;
+pub mod identity;
+pub mod secrets;
+pub mod upgrade;
+pub mod version_range;
 
 pub use codec::{Crc32c, crc32c, crc32c_joined};
