@@ -146,3 +146,13 @@ fn chunked_bodies_keep_their_properties_under_mutation() {
 fn values_keep_their_properties_under_mutation() {
     replay("values", checks::check_values);
 }
+
+#[test]
+fn frames_keep_their_properties_under_mutation() {
+    replay("peer_frame", checks::check_peer_frame);
+}
+
+#[test]
+fn handshakes_keep_their_properties_under_mutation() {
+    replay("peer_handshake", checks::check_peer_handshake);
+}

@@ -6,10 +6,16 @@
 //! failure.
 
 mod chunked;
+mod peer_frame;
+mod peer_handshake;
+#[path = "../peer_support/mod.rs"]
+mod peer_support;
 mod request_head;
 mod values;
 
 pub use chunked::check_chunked;
+pub use peer_frame::check_peer_frame;
+pub use peer_handshake::check_peer_handshake;
 pub use request_head::check_request_head;
 pub use values::check_values;
 
