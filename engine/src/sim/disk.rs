@@ -89,6 +89,21 @@ impl Disk {
         disk
     }
 
+    /// A new disk in place of this one: its directories, durably, and no file.
+    pub fn emptied(&self) -> Self {
+        let dirs = self.durable_names.iter().filter(|(_, node)| matches!(node, Node::Dir));
+        let names: Names = dirs.map(|(path, _)| (path.clone(), Node::Dir)).collect();
+        Self {
+            capacity: self.capacity,
+            file_systems: self.file_systems.clone(),
+            durable_names: names.clone(),
+            names,
+            inode_next: self.inode_next,
+            sequence: self.sequence,
+            ..Self::default()
+        }
+    }
+
     /// Makes a directory a file system of its own, or changes its size.
     pub fn set_capacity_of(&mut self, dir: &Path, bytes: u64) {
         self.file_systems.insert(dir.into(), bytes);

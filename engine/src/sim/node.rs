@@ -150,6 +150,14 @@ impl SimNode<'_> {
         self.state.borrow_mut().change_clock(self.node, |clock, now| clock.advance(now, nanoseconds));
     }
 
+    /// Gives the machine, which is down, an empty disk in place of its own.
+    pub fn wipe(&self) {
+        assert!(self.is_down(), "a disk is replaced while its machine is down");
+        let mut state = self.state.borrow_mut();
+        let device = &mut state.node_mut(self.node).device;
+        device.disk = device.disk.emptied();
+    }
+
     /// Lets `count` more operations on files that block ([`SimIo::open_blocking`]) do what they do,
     /// until the machine goes down: each further one fails with `EIO` and does nothing. So a crash
     /// can come at every step of what goes on in one call.
