@@ -1,0 +1,157 @@
+//! What the leader does unasked: verdicts on who is silent, seats for who has come, and who votes.
+//!
+//! Each is a function of the state, the voters and what the leader has heard; what it proposes is
+//! proposed again after a while if nothing came of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use nabu_engine::io::Instant;
+use raft::prelude::ConfChangeType;
+
+use super::command::{Change, Command};
+use super::group::Group;
+use super::member::{Incarnation, Member, MemberState};
+use super::settings::Patience;
+use super::verdicts::{SILENCE, Verdicts};
+use super::voters::{self, Elector};
+use crate::node::NodeNumber;
+
+/// When a proposal of this kind for this node is repeated.
+const REPEAT_AFTER: Duration = Duration::from_secs(2);
+
+/// Whether a member may be counted on. One without seats gets no verdict.
+fn is_there(node: NodeNumber, member: &Member, verdicts: &Verdicts, now: Instant) -> bool {
+    let has_started = member.incarnation > Incarnation(0);
+    match member.state {
+        MemberState::Active => true,
+        MemberState::Joining => has_started && verdicts.silent_for(node, now) < Some(SILENCE),
+        MemberState::Leaving | MemberState::Offline => false,
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Duty {
+    Activate,
+    Back,
+    Drop,
+    Voters,
+    HandOver,
+}
+
+#[derive(Default)]
+pub struct Duties {
+    proposed: BTreeMap<(Duty, NodeNumber), Instant>,
+}
+
+impl Duties {
+    /// A member was heard, with the newest ring.
+    pub fn heard(&mut self, node: NodeNumber, member: &Member, group: &mut Group, now: Instant) {
+        let incarnation = member.incarnation;
+        let (duty, change) = match member.state {
+            MemberState::Joining => (Duty::Activate, Change::Activate { node, incarnation }),
+            MemberState::Offline => (Duty::Back, Change::Back { node, incarnation }),
+            // It has seen that it is to go, and relies on nothing any more. Nor do others on its vote.
+            MemberState::Leaving if group.votes(node) => return,
+            MemberState::Leaving => (Duty::Drop, Change::Remove { node, is_forced: false }),
+            MemberState::Active => return,
+        };
+        if duty == Duty::Activate && group.state().is_full() {
+            return;
+        }
+        self.propose(duty, node, change, group, now);
+    }
+
+    /// Does what is due.
+    pub fn look(&mut self, group: &mut Group, verdicts: &mut Verdicts, patience: Patience, now: Instant) {
+        self.proposed.retain(|_, at| now.since(*at) < REPEAT_AFTER);
+        for (node, incarnation) in verdicts.due(now, group.state()) {
+            let command = Command { origin: None, change: Change::Offline { node, incarnation } };
+            if group.propose(&command).is_ok() {
+                tracing::warn!(event = "node_silent", node = %node, "the node has not been heard for 10 s");
+                verdicts.proposed(node);
+            }
+        }
+        self.drop_lost(group, verdicts, patience, now);
+        self.change_voters(group, verdicts, patience, now);
+    }
+
+    fn drop_lost(&mut self, group: &mut Group, verdicts: &Verdicts, patience: Patience, now: Instant) {
+        let is_lost = |(node, member): &(&NodeNumber, &Member)| match member.state {
+            MemberState::Joining => verdicts.silent_for(**node, now) >= Some(patience.join_for),
+            MemberState::Leaving => verdicts.silent_for(**node, now) >= Some(SILENCE) && !group.votes(**node),
+            MemberState::Active | MemberState::Offline => false,
+        };
+        let lost: Vec<NodeNumber> = group.state().members.iter().filter(is_lost).map(|(node, _)| *node).collect();
+        for node in lost {
+            self.propose(Duty::Drop, node, Change::Remove { node, is_forced: false }, group, now);
+        }
+    }
+
+    fn change_voters(&mut self, group: &mut Group, verdicts: &Verdicts, patience: Patience, now: Instant) {
+        let me = group.node();
+        let is_changing = group.voters().auto_leave || !group.voters().voters_outgoing.is_empty();
+        if is_changing || group.state().cluster.is_none() {
+            return;
+        }
+        let voting: BTreeSet<NodeNumber> = group.voters().voters.iter().copied().map(NodeNumber).collect();
+        let learning: BTreeSet<NodeNumber> = group.voters().learners.iter().copied().map(NodeNumber).collect();
+        let members: Vec<(NodeNumber, &Member)> = group
+            .state()
+            .members
+            .iter()
+            .filter(|(_, member)| member.store.is_some())
+            .map(|(node, member)| (*node, member))
+            .collect();
+        let electors: Vec<Elector<'_>> = members
+            .iter()
+            .map(|(node, member)| Elector {
+                node: *node,
+                zone: &member.profile.zone,
+                votes: voting.contains(node) && member.state != MemberState::Leaving,
+                // Who lags behind would hold everything up.
+                is_active: is_there(*node, member, verdicts, now) && group.is_caught_up(*node),
+                is_gone: member.state != MemberState::Active
+                    && verdicts.silent_for(*node, now) >= Some(patience.out_after),
+            })
+            .collect();
+        let chosen = voters::choose(&electors, me);
+        if chosen.is_empty() {
+            return;
+        }
+        let known: BTreeSet<NodeNumber> = members.iter().map(|(node, _)| *node).collect();
+        if !chosen.contains(&me) {
+            // It was removed: another must lead before it goes.
+            let heir = voting.iter().copied().find(|node| *node != me && group.is_caught_up(*node));
+            if let Some(heir) = heir.filter(|_| self.is_first(Duty::HandOver, me, now)) {
+                group.hand_over(heir);
+            }
+            if voting.len() > 1 {
+                return;
+            }
+        }
+        let mut changes = Vec::new();
+        changes.extend(chosen.difference(&voting).map(|node| (ConfChangeType::AddNode, *node)));
+        let rest = known.difference(&chosen).filter(|node| !learning.contains(node));
+        changes.extend(rest.map(|node| (ConfChangeType::AddLearnerNode, *node)));
+        let strangers = voting.union(&learning).filter(|node| !known.contains(node));
+        changes.extend(strangers.map(|node| (ConfChangeType::RemoveNode, *node)));
+        if !changes.is_empty() && self.is_first(Duty::Voters, me, now) && group.change_voters(&changes).is_ok() {
+            tracing::info!(event = "voters_changed", voters = ?chosen, "other nodes are to vote");
+        }
+    }
+
+    fn propose(&mut self, duty: Duty, node: NodeNumber, change: Change, group: &mut Group, now: Instant) {
+        if self.is_first(duty, node, now) && group.propose(&Command { origin: None, change }).is_err() {
+            self.proposed.remove(&(duty, node));
+        }
+    }
+
+    /// Whether this was not done a short time ago; it is now.
+    fn is_first(&mut self, duty: Duty, node: NodeNumber, now: Instant) -> bool {
+        let at = self.proposed.entry((duty, node)).or_insert(now);
+        let is_first = *at == now || now.since(*at) >= REPEAT_AFTER;
+        *at = if is_first { now } else { *at };
+        is_first
+    }
+}

@@ -1,0 +1,465 @@
+//! What all nodes agree on: members, ring, settings. A command changes it, the same way everywhere.
+//!
+//! Invariants:
+//! - Nothing here knows the time, chance, or which node it runs on: equal commands in equal order
+//!   make equal states.
+//! - A node number and a store id are never given to another node again.
+//! - No two members have one node id, and no two that are alive one address.
+//! - The ring version grows with every change of what a node may do or where it is; rings of one
+//!   version are equal.
+//!
+//! A state is also a set of pairs of key and value ([`super::pairs`]). Applying a command tells
+//! which of them it changed.
+
+use std::collections::BTreeMap;
+
+use super::command::{Change, Command, Outcome, Refusal, SETTING_NAME_BYTES_MAX, SETTING_VALUE_BYTES_MAX};
+use super::keys::{Write, encoded, key, key_of, outcome_key, setting_key};
+use super::member::{ClusterId, Incarnation, Member, MemberState, Profile, StoreId, name_problem};
+use super::window::{Known, Window};
+use crate::mutant::{Mutant, is_planted};
+use crate::node::NodeNumber;
+use crate::placement::{Candidate, Ring, Synced};
+use crate::probe::{Event, hit};
+
+/// How many members a cluster may have, announced ones included.
+pub const MEMBERS_MAX: usize = 512;
+/// How many stores of removed members are remembered; the oldest go first.
+pub const RETIRED_MAX: usize = 4_096;
+/// The weight of a node in the ring is its capacity in units of a GiB.
+const WEIGHT_UNIT_BITS: u32 = 30;
+/// A ring of more nodes comes with data that moves.
+pub const SEATED_NODES_MAX: usize = 3;
+
+/// A value for all nodes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Setting {
+    /// How often it was set.
+    pub version: u64,
+    pub value: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct State {
+    pub cluster: Option<ClusterId>,
+    /// The number that the last member got.
+    pub last_number: u64,
+    /// How often members or seats have changed.
+    pub ring_version: u64,
+    pub ring: Option<Ring>,
+    pub members: BTreeMap<NodeNumber, Member>,
+    /// The stores of members that were removed.
+    pub retired: BTreeMap<NodeNumber, StoreId>,
+    pub settings: BTreeMap<String, Setting>,
+    pub(super) windows: BTreeMap<NodeNumber, Window>,
+}
+
+/// The seats as they are to be, without a time in which data moves: for a cluster that stores
+/// nothing yet, and for what is lost anyway.
+fn at_once(ring: &Ring) -> Ring {
+    let reports: Vec<Synced> = ring.moving().map(|arc| Synced { arc, since: ring.placement(arc).since }).collect();
+    ring.with_synced(&reports).unwrap_or_else(|| ring.clone())
+}
+
+impl State {
+    /// The member of this name.
+    pub fn member_named(&self, node_id: &str) -> Option<(NodeNumber, &Member)> {
+        self.members.iter().find(|(_, member)| member.node_id == node_id).map(|(node, member)| (*node, member))
+    }
+
+    /// Whether the node has seats in the ring.
+    pub fn is_seated(&self, node: NodeNumber) -> bool {
+        self.ring.as_ref().is_some_and(|ring| ring.nodes().contains(&node))
+    }
+
+    /// Whether the node has seats and no other has.
+    fn is_only_seat(&self, node: NodeNumber) -> bool {
+        self.ring.as_ref().is_some_and(|ring| ring.nodes() == [node])
+    }
+
+    /// Whether the ring takes no more nodes.
+    pub fn is_full(&self) -> bool {
+        self.ring.as_ref().is_some_and(|ring| ring.nodes().len() >= SEATED_NODES_MAX)
+    }
+
+    /// Does what a command says, once.
+    pub fn apply(&mut self, command: &Command, writes: &mut Vec<Write>) -> Outcome {
+        let Some(origin) = command.origin else { return self.change(&command.change, writes) };
+        let Some(member) = self.members.get(&origin.node) else {
+            return Outcome::Refused(Refusal::Unknown { node: origin.node });
+        };
+        if member.incarnation != origin.incarnation && !is_planted(Mutant::OldIncarnation) {
+            hit(Event::OldIncarnationRefused);
+            return Outcome::Refused(Refusal::OldIncarnation { current: member.incarnation });
+        }
+        let window = self.windows.entry(origin.node).or_default();
+        if let Some(forgotten) = window.raise(origin.floor) {
+            let value = encoded(|writer| writer.u64(window.floor));
+            writes.push((key_of(key::WINDOW, origin.node), Some(value)));
+            writes.extend(forgotten.into_iter().map(|sequence| (outcome_key(origin.node, sequence), None)));
+        }
+        match window.look(origin.sequence) {
+            Known::New => {}
+            Known::Applied(_) if is_planted(Mutant::ApplyTwice) => {}
+            Known::Applied(outcome) => {
+                hit(Event::CommandDoubled);
+                return outcome.clone();
+            }
+            Known::GivenUp => {
+                hit(Event::CommandGivenUp);
+                return Outcome::Refused(Refusal::GivenUp);
+            }
+            Known::Full => return Outcome::Refused(Refusal::TooMany),
+        }
+        let outcome = self.change(&command.change, writes);
+        // A command may take away the one whose it is.
+        if let Some(window) = self.windows.get_mut(&origin.node) {
+            window.remember(origin.sequence, outcome.clone());
+            let value = encoded(|writer| outcome.write(writer));
+            writes.push((outcome_key(origin.node, origin.sequence), Some(value)));
+        }
+        outcome
+    }
+
+    fn change(&mut self, change: &Change, writes: &mut Vec<Write>) -> Outcome {
+        // Numbers count from the founder's, whatever reaches its log before it is there itself.
+        if self.cluster.is_none() && !matches!(change, Change::Bootstrap { .. }) {
+            return Outcome::Refused(Refusal::WrongState);
+        }
+        let done = match change {
+            Change::Bootstrap { cluster, node_id, store, profile } => {
+                self.bootstrap(*cluster, node_id, *store, profile, writes)
+            }
+            Change::Join { node_id, store, profile } => self.join(node_id, *store, profile, writes),
+            Change::Start { node, store, nonce, profile } => self.start(*node, *store, *nonce, profile, writes),
+            Change::Activate { node, incarnation } => self.activate(*node, *incarnation, writes),
+            Change::Offline { node, incarnation } => {
+                self.turn(*node, *incarnation, MemberState::Active, MemberState::Offline, writes)
+            }
+            Change::Back { node, incarnation } => {
+                self.turn(*node, *incarnation, MemberState::Offline, MemberState::Active, writes)
+            }
+            Change::Leave { node, is_empty } => self.leave(*node, *is_empty, writes),
+            Change::Remove { node, is_forced } => self.remove(*node, *is_forced, writes),
+            Change::Set { name, value, expected } => self.set(name, value, *expected, writes),
+        };
+        done.unwrap_or_else(Outcome::Refused)
+    }
+
+    fn bootstrap(
+        &mut self,
+        cluster: ClusterId,
+        node_id: &str,
+        store: StoreId,
+        profile: &Profile,
+        writes: &mut Vec<Write>,
+    ) -> Result<Outcome, Refusal> {
+        if self.cluster.is_some() {
+            return Err(Refusal::WrongState);
+        }
+        self.cluster = Some(cluster);
+        let node = self.add(node_id, Some(store), profile, writes)?;
+        self.seat(node, writes);
+        Ok(Outcome::Joined { node })
+    }
+
+    fn join(
+        &mut self,
+        node_id: &str,
+        store: Option<StoreId>,
+        profile: &Profile,
+        writes: &mut Vec<Write>,
+    ) -> Result<Outcome, Refusal> {
+        if let Some(store) = store.filter(|store| self.retired.values().any(|retired| retired == store)) {
+            return Err(Refusal::Retired { store });
+        }
+        let known = store.and_then(|store| self.members.iter().find(|(_, member)| member.store == Some(store)));
+        if let Some((node, member)) = known {
+            let node = *node;
+            return if member.node_id == node_id {
+                Ok(Outcome::Joined { node })
+            } else {
+                Err(Refusal::Conflict { node })
+            };
+        }
+        let namesake = self.member_named(node_id).map(|(node, _)| node);
+        let is_at = |member: &Member| member.is_alive() && member.profile.address == profile.address;
+        let other = self.members.iter().find(|(node, member)| Some(**node) != namesake && is_at(member));
+        if let Some((node, _)) = other {
+            return Err(Refusal::Conflict { node: *node });
+        }
+        let Some(node) = namesake else {
+            return self.add(node_id, store, profile, writes).map(|node| Outcome::Joined { node });
+        };
+        let member = self.members.get_mut(&node).expect("it was found");
+        match (member.store, store) {
+            // It was announced; now it is here, or is announced anew.
+            (None, _) => {
+                member.store = store;
+                member.profile = profile.clone();
+                self.write_member(node, writes);
+                self.count_change(writes);
+            }
+            (Some(_), None) if member.profile.address != profile.address && member.is_alive() => {
+                return Err(Refusal::Conflict { node });
+            }
+            (Some(_), None) => {}
+            // The machine is there with another disk.
+            (Some(_), Some(_)) if member.state == MemberState::Offline => {
+                if self.is_only_seat(node) {
+                    return Err(Refusal::LastNode);
+                }
+                self.take_out(node, writes);
+                return self.add(node_id, store, profile, writes).map(|node| Outcome::Joined { node });
+            }
+            (Some(_), Some(_)) => return Err(Refusal::Conflict { node }),
+        }
+        Ok(Outcome::Joined { node })
+    }
+
+    fn start(
+        &mut self,
+        node: NodeNumber,
+        store: StoreId,
+        nonce: u64,
+        profile: &Profile,
+        writes: &mut Vec<Write>,
+    ) -> Result<Outcome, Refusal> {
+        if profile.problem().is_some() {
+            return Err(Refusal::Invalid);
+        }
+        if self.retired.get(&node) == Some(&store) {
+            return Err(Refusal::Retired { store });
+        }
+        let is_at = |member: &Member| member.is_alive() && member.profile.address == profile.address;
+        if let Some((other, _)) = self.members.iter().find(|(other, member)| **other != node && is_at(member)) {
+            return Err(Refusal::Conflict { node: *other });
+        }
+        let member = self.members.get_mut(&node).filter(|member| member.store == Some(store));
+        let Some(member) = member else { return Err(Refusal::Unknown { node }) };
+        if member.start_nonce != nonce {
+            member.incarnation.0 += 1;
+            member.start_nonce = nonce;
+            let incarnation = member.incarnation;
+            let is_other = member.profile != *profile;
+            member.profile = profile.clone();
+            self.forget_window(node, writes);
+            self.write_member(node, writes);
+            if is_other {
+                self.count_change(writes);
+            }
+            return Ok(Outcome::Started { incarnation });
+        }
+        Ok(Outcome::Started { incarnation: member.incarnation })
+    }
+
+    fn activate(
+        &mut self,
+        node: NodeNumber,
+        incarnation: Incarnation,
+        writes: &mut Vec<Write>,
+    ) -> Result<Outcome, Refusal> {
+        let member = self.current(node, incarnation)?;
+        match member.state {
+            MemberState::Active => return Ok(Outcome::Settled { ring_version: self.ring_version }),
+            MemberState::Leaving | MemberState::Offline => return Err(Refusal::WrongState),
+            MemberState::Joining => {}
+        }
+        if self.is_full() {
+            return Err(Refusal::NoSeat);
+        }
+        self.seat(node, writes);
+        Ok(Outcome::Settled { ring_version: self.ring_version })
+    }
+
+    fn turn(
+        &mut self,
+        node: NodeNumber,
+        incarnation: Incarnation,
+        from: MemberState,
+        to: MemberState,
+        writes: &mut Vec<Write>,
+    ) -> Result<Outcome, Refusal> {
+        let member = self.current(node, incarnation)?;
+        if member.state == from {
+            self.set_state(node, to, writes);
+        } else if member.state != to {
+            return Err(Refusal::WrongState);
+        }
+        Ok(Outcome::Settled { ring_version: self.ring_version })
+    }
+
+    fn leave(&mut self, node: NodeNumber, is_empty: bool, writes: &mut Vec<Write>) -> Result<Outcome, Refusal> {
+        let Some(member) = self.members.get(&node) else { return Err(Refusal::Unknown { node }) };
+        match member.state {
+            MemberState::Joining => self.take_out(node, writes),
+            MemberState::Active => {
+                let is_other =
+                    |(other, member): (&NodeNumber, &Member)| *other != node && member.state == MemberState::Active;
+                if !self.members.iter().any(is_other) {
+                    return Err(Refusal::LastNode);
+                }
+                if !is_empty {
+                    return Err(Refusal::HoldsData);
+                }
+                self.set_state(node, MemberState::Leaving, writes);
+            }
+            MemberState::Leaving => {}
+            MemberState::Offline => return Err(Refusal::WrongState),
+        }
+        Ok(Outcome::Settled { ring_version: self.ring_version })
+    }
+
+    fn remove(&mut self, node: NodeNumber, is_forced: bool, writes: &mut Vec<Write>) -> Result<Outcome, Refusal> {
+        let Some(member) = self.members.get(&node) else { return Err(Refusal::Unknown { node }) };
+        match member.state {
+            MemberState::Joining | MemberState::Leaving => {}
+            MemberState::Offline if is_forced => {}
+            // It may rely on being one, for a while.
+            MemberState::Active | MemberState::Offline => return Err(Refusal::WrongState),
+        }
+        if self.is_only_seat(node) {
+            return Err(Refusal::LastNode);
+        }
+        self.take_out(node, writes);
+        Ok(Outcome::Settled { ring_version: self.ring_version })
+    }
+
+    fn set_state(&mut self, node: NodeNumber, state: MemberState, writes: &mut Vec<Write>) {
+        self.members.get_mut(&node).expect("it is a member").state = state;
+        self.write_member(node, writes);
+        self.count_change(writes);
+    }
+
+    fn set(
+        &mut self,
+        name: &str,
+        value: &[u8],
+        expected: Option<u64>,
+        writes: &mut Vec<Write>,
+    ) -> Result<Outcome, Refusal> {
+        if name.is_empty() || name.len() > SETTING_NAME_BYTES_MAX || value.len() > SETTING_VALUE_BYTES_MAX {
+            return Err(Refusal::Invalid);
+        }
+        let version = self.settings.get(name).map_or(0, |setting| setting.version);
+        if expected.is_some_and(|expected| expected != version) {
+            return Err(Refusal::OtherVersion { version });
+        }
+        let setting = Setting { version: version + 1, value: value.into() };
+        let encoded = encoded(|writer| {
+            writer.u64(setting.version);
+            writer.block(&setting.value);
+        });
+        writes.push((setting_key(name), Some(encoded)));
+        self.settings.insert(name.into(), setting);
+        Ok(Outcome::Set { version: version + 1 })
+    }
+
+    fn current(&mut self, node: NodeNumber, incarnation: Incarnation) -> Result<&mut Member, Refusal> {
+        let Some(member) = self.members.get_mut(&node) else { return Err(Refusal::Unknown { node }) };
+        if member.incarnation != incarnation {
+            return Err(Refusal::OldIncarnation { current: member.incarnation });
+        }
+        Ok(member)
+    }
+
+    /// A new member, which holds nothing yet.
+    fn add(
+        &mut self,
+        node_id: &str,
+        store: Option<StoreId>,
+        profile: &Profile,
+        writes: &mut Vec<Write>,
+    ) -> Result<NodeNumber, Refusal> {
+        if name_problem(node_id).is_some() || profile.problem().is_some() {
+            return Err(Refusal::Invalid);
+        }
+        if self.members.len() >= MEMBERS_MAX {
+            return Err(Refusal::TooMany);
+        }
+        self.last_number += 1;
+        let node = NodeNumber(self.last_number);
+        let member = Member {
+            node_id: node_id.into(),
+            store,
+            profile: profile.clone(),
+            state: MemberState::Joining,
+            incarnation: Incarnation(0),
+            start_nonce: 0,
+        };
+        self.members.insert(node, member);
+        self.write_member(node, writes);
+        self.count_change(writes);
+        Ok(node)
+    }
+
+    /// Gives a member seats.
+    fn seat(&mut self, node: NodeNumber, writes: &mut Vec<Write>) {
+        self.members.get_mut(&node).expect("a member is seated").state = MemberState::Active;
+        let ring = match &self.ring {
+            None => Ring::new(node),
+            Some(ring) => ring.grown(node).expect("there is a seat for it"),
+        };
+        self.write_ring(ring, writes);
+        self.write_member(node, writes);
+        self.count_change(writes);
+    }
+
+    /// Takes a member out for good.
+    fn take_out(&mut self, node: NodeNumber, writes: &mut Vec<Write>) {
+        if self.is_seated(node) {
+            let nodes = self.ring.as_ref().map(Ring::nodes).unwrap_or_default();
+            let rest: Vec<Candidate> =
+                nodes.into_iter().filter(|other| *other != node).map(|other| self.candidate(other)).collect();
+            let ring = self.ring.as_ref().expect("a node is seated").with_change(&rest);
+            self.write_ring(at_once(&ring.expect("others are seated")), writes);
+        }
+        self.forget_window(node, writes);
+        let member = self.members.remove(&node).expect("a member is taken out");
+        writes.push((key_of(key::MEMBER, node), None));
+        if let Some(store) = member.store {
+            self.retired.insert(node, store);
+            writes.push((key_of(key::RETIRED, node), Some(store.0.into())));
+            if self.retired.len() > RETIRED_MAX {
+                let (oldest, _) = self.retired.pop_first().expect("there are many");
+                writes.push((key_of(key::RETIRED, oldest), None));
+            }
+        }
+        self.count_change(writes);
+    }
+
+    fn candidate(&self, node: NodeNumber) -> Candidate {
+        let profile = &self.members[&node].profile;
+        let weight = (profile.capacity_bytes >> WEIGHT_UNIT_BITS).clamp(1, u32::MAX.into()) as u32;
+        Candidate { number: node, weight, zone: profile.zone.clone() }
+    }
+
+    fn forget_window(&mut self, node: NodeNumber, writes: &mut Vec<Write>) {
+        let Some(window) = self.windows.remove(&node) else { return };
+        writes.push((key_of(key::WINDOW, node), None));
+        writes.extend(window.outcomes.keys().map(|sequence| (outcome_key(node, *sequence), None)));
+    }
+
+    pub(super) fn header(&self) -> Vec<u8> {
+        encoded(|writer| {
+            writer.option(self.cluster, |writer, cluster| writer.raw(&cluster.0));
+            writer.u64(self.last_number);
+            writer.u64(self.ring_version);
+        })
+    }
+
+    fn count_change(&mut self, writes: &mut Vec<Write>) {
+        self.ring_version += 1;
+        writes.push((vec![key::HEADER], Some(self.header())));
+    }
+
+    fn write_member(&self, node: NodeNumber, writes: &mut Vec<Write>) {
+        let value = encoded(|writer| self.members[&node].write(writer));
+        writes.push((key_of(key::MEMBER, node), Some(value)));
+    }
+
+    fn write_ring(&mut self, ring: Ring, writes: &mut Vec<Write>) {
+        writes.push((vec![key::RING], Some(ring.encode())));
+        self.ring = Some(ring);
+    }
+}

@@ -1,0 +1,59 @@
+//! Bugs that can be planted in the cluster, so that its simulation can show that it finds them.
+//!
+//! Compiled in with the feature `mutants` alone, and then `NABU_MUTANT` names one. Not an interface
+//! for programs.
+
+use std::sync::LazyLock;
+
+macro_rules! mutants {
+    ($($(#[$doc:meta])* $mutant:ident = $name:literal,)*) => {
+        /// A planted bug.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub enum Mutant {
+            $($(#[$doc])* $mutant,)*
+        }
+
+        impl Mutant {
+            /// All of them with the names by which they are chosen.
+            pub const ALL: &[(Mutant, &str)] = &[$((Mutant::$mutant, $name),)*];
+        }
+    };
+}
+
+mutants! {
+    /// A command that comes twice is applied twice.
+    ApplyTwice = "apply-twice",
+    /// Commands of an earlier start of a node count.
+    OldIncarnation = "old-incarnation",
+    /// A node forgets with its process whom it voted for.
+    VoteForgotten = "vote-forgotten",
+    /// Entries are acknowledged before they are durable.
+    LogUnsynced = "log-unsynced",
+    /// Every read of a node goes by one context.
+    ReadContextReused = "read-context-reused",
+    /// A read is answered from what is applied when the leader answers, not up to its index.
+    ReadUnapplied = "read-unapplied",
+    /// A node counts as offline before its lease of contact must have ended.
+    VerdictEarly = "verdict-early",
+    /// A new leader gives verdicts without waiting first.
+    VerdictAtOnce = "verdict-at-once",
+    /// A leader acknowledges heartbeats without asking whether it leads still.
+    AckUnconfirmed = "ack-unconfirmed",
+    /// A leader acknowledges a heartbeat although the verdict on its node is under way.
+    AckDoomed = "ack-doomed",
+    /// A lease begins when the answer comes, not when the heartbeat was sent.
+    LeaseFromAnswer = "lease-from-answer",
+    /// What is applied is durable before the voters that it says are.
+    VotersForgotten = "voters-forgotten",
+}
+
+static PLANTED: LazyLock<Option<Mutant>> = LazyLock::new(|| {
+    let name = std::env::var("NABU_MUTANT").ok()?;
+    let known = Mutant::ALL.iter().find(|(_, known)| *known == name);
+    Some(known.unwrap_or_else(|| panic!("NABU_MUTANT={name}: there is no such mutant")).0)
+});
+
+/// Whether this bug is planted. False, and nothing at all at run time, without the feature.
+pub(crate) fn is_planted(mutant: Mutant) -> bool {
+    cfg!(feature = "mutants") && *PLANTED == Some(mutant)
+}

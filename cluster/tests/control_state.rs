@@ -1,0 +1,258 @@
+//! The state that the group agrees on: who may join, start, leave, and what lies on disk of it.
+
+use std::collections::BTreeMap;
+
+use nabu_cluster::control::command::{Change, Command, Origin, Outcome, Refusal};
+use nabu_cluster::control::member::{ClusterId, Incarnation, MemberState, Profile, StoreId};
+use nabu_cluster::control::state::State;
+use nabu_cluster::node::NodeNumber;
+use nabu_engine::sim::Random;
+
+const N1: NodeNumber = NodeNumber(1);
+const N2: NodeNumber = NodeNumber(2);
+const N3: NodeNumber = NodeNumber(3);
+
+/// A state, and the pairs that a disk would have of it.
+#[derive(Default)]
+struct Group {
+    state: State,
+    pairs: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+impl Group {
+    fn apply(&mut self, origin: Option<Origin>, change: Change) -> Outcome {
+        let mut writes = Vec::new();
+        let outcome = self.state.apply(&Command { origin, change }, &mut writes);
+        for (key, value) in writes {
+            match value {
+                Some(value) => self.pairs.insert(key, value),
+                None => self.pairs.remove(&key),
+            };
+        }
+        outcome
+    }
+
+    fn change(&mut self, change: Change) -> Outcome {
+        self.apply(None, change)
+    }
+
+    /// A cluster of so many active nodes.
+    fn of(count: u64) -> Self {
+        let mut group = Group::default();
+        let (cluster, store) = (ClusterId([1; 16]), store(1));
+        group.change(Change::Bootstrap { cluster, node_id: "node-1".into(), store, profile: profile(1) });
+        group.start(1, 1);
+        for number in 2..=count {
+            group.join(number);
+            let incarnation = group.start(number, number);
+            group.change(Change::Activate { node: NodeNumber(number), incarnation });
+        }
+        group
+    }
+
+    fn join(&mut self, number: u64) -> Outcome {
+        let node_id = format!("node-{number}");
+        self.change(Change::Join { node_id, store: Some(store(number)), profile: profile(number) })
+    }
+
+    fn start(&mut self, number: u64, nonce: u64) -> Incarnation {
+        let node = NodeNumber(number);
+        match self.change(Change::Start { node, store: store(number), nonce, profile: profile(number) }) {
+            Outcome::Started { incarnation } => incarnation,
+            other => panic!("{node} was told {other:?}"),
+        }
+    }
+
+    fn state_of(&self, node: NodeNumber) -> Option<MemberState> {
+        self.state.members.get(&node).map(|member| member.state)
+    }
+
+    fn incarnation(&self, node: NodeNumber) -> Incarnation {
+        self.state.members[&node].incarnation
+    }
+
+    fn offline(&mut self, node: NodeNumber) {
+        let incarnation = self.incarnation(node);
+        self.change(Change::Offline { node, incarnation });
+        assert_eq!(self.state_of(node), Some(MemberState::Offline));
+    }
+}
+
+fn store(number: u64) -> StoreId {
+    StoreId([number as u8; 16])
+}
+
+fn profile(number: u64) -> Profile {
+    Profile {
+        address: format!("host-{number}:7070"),
+        client_address: format!("host-{number}:7070"),
+        zone: "zone".into(),
+        capacity_bytes: 1 << 40,
+        version: "1".into(),
+        levels: (1, 1),
+    }
+}
+
+fn set(name: &str) -> Change {
+    Change::Set { name: name.into(), value: b"value".into(), expected: None }
+}
+
+#[test]
+fn a_join_that_is_told_twice_gives_one_number() {
+    let mut group = Group::of(1);
+    assert_eq!(group.join(2), Outcome::Joined { node: N2 });
+    let version = group.state.ring_version;
+    assert_eq!(group.join(2), Outcome::Joined { node: N2 });
+    assert_eq!(group.state.ring_version, version, "nothing has changed");
+    assert_eq!(group.join(3), Outcome::Joined { node: N3 });
+}
+
+#[test]
+fn a_living_node_keeps_its_name_and_its_address() {
+    let mut group = Group::of(2);
+    let conflict = Outcome::Refused(Refusal::Conflict { node: N2 });
+    let same_name = Change::Join { node_id: "node-2".into(), store: Some(store(9)), profile: profile(9) };
+    assert_eq!(group.change(same_name.clone()), conflict);
+    let same_address = Change::Join { node_id: "node-9".into(), store: Some(store(9)), profile: profile(2) };
+    assert_eq!(group.change(same_address), conflict);
+    let announced = Change::Join { node_id: "node-2".into(), store: None, profile: profile(9) };
+    assert_eq!(group.change(announced), conflict);
+    group.offline(N2);
+    assert_eq!(group.change(same_name), Outcome::Joined { node: N3 }, "the machine has another disk");
+    assert_eq!(group.state_of(N2), None);
+}
+
+#[test]
+fn a_store_that_was_removed_never_comes_back() {
+    let mut group = Group::of(3);
+    group.offline(N2);
+    assert_eq!(
+        group.change(Change::Remove { node: N2, is_forced: false }),
+        Outcome::Refused(Refusal::WrongState),
+        "only by force"
+    );
+    assert!(matches!(group.change(Change::Remove { node: N2, is_forced: true }), Outcome::Settled { .. }));
+    let retired = Outcome::Refused(Refusal::Retired { store: store(2) });
+    assert_eq!(group.join(2), retired);
+    let start = Change::Start { node: N2, store: store(2), nonce: 99, profile: profile(2) };
+    assert_eq!(group.change(start), retired);
+    assert_eq!(group.state.ring.as_ref().map(|ring| ring.nodes()), Some(vec![N1, N3]));
+}
+
+#[test]
+fn a_node_that_is_active_is_not_removed_and_leaves_in_two_steps() {
+    let mut group = Group::of(2);
+    for is_forced in [false, true] {
+        assert_eq!(group.change(Change::Remove { node: N2, is_forced }), Outcome::Refused(Refusal::WrongState));
+    }
+    let holds_data = Outcome::Refused(Refusal::HoldsData);
+    assert_eq!(group.change(Change::Leave { node: N2, is_empty: false }), holds_data);
+    assert!(matches!(group.change(Change::Leave { node: N2, is_empty: true }), Outcome::Settled { .. }));
+    assert_eq!(group.state_of(N2), Some(MemberState::Leaving));
+    assert!(group.state.is_seated(N2), "it may rely on its seats until it has seen that it is to go");
+    assert!(matches!(group.change(Change::Remove { node: N2, is_forced: false }), Outcome::Settled { .. }));
+    assert_eq!(group.state_of(N2), None);
+    let last = Outcome::Refused(Refusal::LastNode);
+    assert_eq!(group.change(Change::Leave { node: N1, is_empty: true }), last);
+}
+
+#[test]
+fn a_fourth_node_waits_until_there_is_a_seat() {
+    let mut group = Group::of(3);
+    group.join(4);
+    let node = NodeNumber(4);
+    let incarnation = group.start(4, 4);
+    let activate = Change::Activate { node, incarnation };
+    assert_eq!(group.change(activate.clone()), Outcome::Refused(Refusal::NoSeat));
+    assert_eq!(group.state_of(node), Some(MemberState::Joining));
+    group.change(Change::Leave { node: N2, is_empty: true });
+    group.change(Change::Remove { node: N2, is_forced: false });
+    assert!(matches!(group.change(activate), Outcome::Settled { .. }));
+    assert_eq!(group.state_of(node), Some(MemberState::Active));
+}
+
+#[test]
+fn what_an_earlier_start_says_is_refused() {
+    let mut group = Group::of(2);
+    let old = group.incarnation(N2);
+    let current = group.start(2, 77);
+    assert!(current > old);
+    assert_eq!(group.start(2, 77), current, "a start that is told twice counts once");
+    let refused = Outcome::Refused(Refusal::OldIncarnation { current });
+    assert_eq!(group.change(Change::Offline { node: N2, incarnation: old }), refused);
+    let origin = Origin { node: N2, incarnation: old, sequence: 1, floor: 1 };
+    assert_eq!(group.apply(Some(origin), set("name")), refused);
+    let origin = Origin { incarnation: current, ..origin };
+    assert_eq!(group.apply(Some(origin), set("name")), Outcome::Set { version: 1 });
+}
+
+#[test]
+fn a_command_counts_once() {
+    let mut group = Group::of(1);
+    let origin = |sequence, floor| Origin { node: N1, incarnation: Incarnation(1), sequence, floor };
+    assert_eq!(group.apply(Some(origin(1, 1)), set("name")), Outcome::Set { version: 1 });
+    assert_eq!(group.apply(Some(origin(1, 1)), set("name")), Outcome::Set { version: 1 });
+    assert_eq!(group.apply(Some(origin(3, 2)), set("name")), Outcome::Set { version: 2 });
+    assert_eq!(group.apply(Some(origin(1, 1)), set("name")), Outcome::Refused(Refusal::GivenUp));
+    assert_eq!(group.apply(Some(origin(2, 2)), set("name")), Outcome::Set { version: 3 }, "it was only late");
+}
+
+#[test]
+fn nothing_counts_before_the_founder_is_there() {
+    let mut group = Group::default();
+    assert_eq!(group.join(2), Outcome::Refused(Refusal::WrongState));
+    let (cluster, store) = (ClusterId([1; 16]), store(1));
+    let bootstrap = Change::Bootstrap { cluster, node_id: "node-1".into(), store, profile: profile(1) };
+    assert_eq!(group.change(bootstrap.clone()), Outcome::Joined { node: N1 });
+    assert_eq!(group.change(bootstrap), Outcome::Refused(Refusal::WrongState));
+}
+
+#[test]
+fn a_profile_out_of_bounds_is_refused() {
+    let mut group = Group::of(1);
+    for address in ["", "host", "host:0", "host:70000", ":7070", "a b:1"] {
+        let profile = Profile { address: address.into(), ..profile(2) };
+        let join = Change::Join { node_id: "node-2".into(), store: Some(store(2)), profile };
+        assert_eq!(group.change(join), Outcome::Refused(Refusal::Invalid), "{address:?}");
+    }
+    let join = Change::Join { node_id: "a/b".into(), store: Some(store(2)), profile: profile(2) };
+    assert_eq!(group.change(join), Outcome::Refused(Refusal::Invalid));
+}
+
+#[test]
+fn the_pairs_on_disk_are_the_state_after_any_commands() {
+    for seed in 0..30 {
+        let mut random = Random::new(seed);
+        let mut group = Group::of(1 + random.below(3));
+        for step in 0..100 {
+            let number = 1 + random.below(5);
+            let node = NodeNumber(number);
+            let incarnation = group.state.members.get(&node).map_or(Incarnation(1), |member| member.incarnation);
+            let change = match random.below(9) {
+                0 => Change::Join {
+                    node_id: format!("node-{number}"),
+                    store: random.chance(0.7).then(|| store(number + random.below(2) * 8)),
+                    profile: profile(number),
+                },
+                1 => {
+                    let nonce = random.below(4);
+                    Change::Start { node, store: store(number), nonce, profile: profile(number) }
+                }
+                2 => Change::Activate { node, incarnation },
+                3 => Change::Offline { node, incarnation },
+                4 => Change::Back { node, incarnation },
+                5 => Change::Leave { node, is_empty: true },
+                6 => Change::Remove { node, is_forced: random.chance(0.5) },
+                _ => set(&format!("name-{}", random.below(2))),
+            };
+            let sequence = 1 + random.below(20);
+            let origin = Origin { node, incarnation, sequence, floor: sequence.saturating_sub(random.below(8)) };
+            group.apply(random.chance(0.5).then_some(origin), change);
+            let pairs: BTreeMap<_, _> = group.state.pairs().into_iter().collect();
+            assert_eq!(pairs, group.pairs, "seed {seed}, step {step}");
+            let again = State::of_pairs(pairs.iter().map(|(key, value)| (key.as_slice(), value.as_slice())));
+            let again = again.expect("what was written can be read");
+            assert_eq!(again.pairs(), group.state.pairs(), "seed {seed}, step {step}");
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! What must hold at every moment, whatever fails: looked at after each step of each machine.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+
+use nabu_cluster::control::Control;
+use nabu_cluster::control::Pair;
+use nabu_cluster::control::member::{Incarnation, MemberState};
+use nabu_cluster::control::state::State;
+use nabu_cluster::node::NodeNumber;
+use nabu_engine::io::Clock;
+use nabu_engine::sim::SimIo;
+
+use super::history::History;
+
+/// States whose pairs are kept.
+const PAIRS_KEPT: usize = 64;
+
+#[derive(Default)]
+pub struct Oracle {
+    leaders: BTreeMap<u64, NodeNumber>,
+    /// What the members and seats of each ring version are.
+    rings: BTreeMap<u64, u64>,
+    /// What the state is after each entry.
+    states: BTreeMap<u64, u64>,
+    /// And the pairs of the latest of them, to tell how two differ.
+    pairs: BTreeMap<u64, Vec<Pair>>,
+    /// Who votes after each entry.
+    voters: BTreeMap<u64, [Vec<u64>; 2]>,
+    /// The newest state that any machine has come to, and after which entry.
+    newest: Option<(u64, State)>,
+    pub history: History,
+    pub counts: BTreeMap<&'static str, u64>,
+}
+
+/// A control plane that runs, as others may look at it.
+pub struct Running {
+    pub io: SimIo,
+    pub control: RefCell<Control>,
+    /// After which entry its state was looked at last.
+    pub looked_at: Cell<Option<u64>>,
+}
+
+impl Oracle {
+    pub fn count(&mut self, what: &'static str) {
+        *self.counts.entry(what).or_default() += 1;
+    }
+
+    /// Looks at a machine after it has settled, and at the others by what is new there.
+    pub fn look(&mut self, machine: &Running, all: &[&Running]) {
+        let control = machine.control.borrow();
+        let Some(group) = control.group() else { return };
+        if group.is_leader() {
+            let leader = *self.leaders.entry(group.term()).or_insert(group.node());
+            assert_eq!(leader, group.node(), "two leaders of term {}", group.term());
+        }
+        let state = group.state();
+        let applied = group.applied();
+        if machine.looked_at.replace(Some(applied)) == Some(applied) {
+            let (_, newest) = self.newest.as_ref().expect("it was looked at before");
+            check_contact(machine, newest);
+            return;
+        }
+        let hash = hash_of_pairs(state);
+        let known = *self.states.entry(applied).or_insert(hash);
+        self.pairs.entry(applied).or_insert_with(|| state.pairs());
+        if self.pairs.len() > PAIRS_KEPT {
+            self.pairs.pop_first();
+        }
+        if known != hash {
+            let (a, b) = (self.pairs.get(&applied).cloned().unwrap_or_default(), state.pairs());
+            a.iter().filter(|pair| !b.contains(pair)).for_each(|pair| eprintln!("only there: {pair:?}"));
+            b.iter().filter(|pair| !a.contains(pair)).for_each(|pair| eprintln!("only here: {pair:?}"));
+        }
+        assert_eq!(known, hash, "two states after entry {applied}, one on {}", group.node());
+        let conf = group.voters();
+        let mut voters = [conf.voters.clone(), conf.voters_outgoing.clone()];
+        voters.iter_mut().for_each(|voters| voters.sort_unstable());
+        let known = self.voters.entry(applied).or_insert_with(|| voters.clone());
+        assert_eq!(*known, voters, "two sets of voters after entry {applied}");
+        let ring = hash_of_ring(state);
+        let known = *self.rings.entry(state.ring_version).or_insert(ring);
+        assert_eq!(known, ring, "two rings of version {}", state.ring_version);
+        let is_news = self.newest.as_ref().is_none_or(|(newest, _)| applied > *newest);
+        if is_news {
+            check_members(state);
+            for (name, setting) in &state.settings {
+                self.history.saw(name, setting.version, &setting.value);
+            }
+            self.newest = Some((applied, state.clone()));
+        }
+        drop(control);
+        let (_, newest) = self.newest.as_ref().expect("it was set before");
+        let looked_at: &[&Running] = if is_news { all } else { &[machine] };
+        looked_at.iter().for_each(|machine| check_contact(machine, newest));
+    }
+
+    pub fn newest_voters(&self) -> [Vec<u64>; 2] {
+        self.voters.last_key_value().map(|(_, voters)| voters.clone()).unwrap_or_default()
+    }
+
+    pub fn leaders_count(&self) -> u64 {
+        self.leaders.len() as u64
+    }
+
+    pub fn newest(&self) -> Option<&State> {
+        self.newest.as_ref().map(|(_, state)| state)
+    }
+}
+
+/// Who believes to be in contact is active by agreement.
+fn check_contact(machine: &Running, newest: &State) {
+    let control = machine.control.borrow();
+    let now = machine.io.now();
+    let (Some(membership), Some(incarnation)) = (control.membership(), control.incarnation()) else { return };
+    if !control.is_in_contact(now) {
+        return;
+    }
+    let node = membership.node;
+    let member = newest.members.get(&node);
+    let counted: Option<(MemberState, Incarnation)> = member.map(|member| (member.state, member.incarnation));
+    // One that leaves keeps its seats until it has seen that it is to go.
+    assert!(
+        matches!(counted, Some((MemberState::Active | MemberState::Leaving, _))),
+        "{node} is in contact at {now:?}, incarnation {incarnation:?}, and not active by agreement: {counted:?}"
+    );
+}
+
+fn check_members(state: &State) {
+    let mut names: Vec<&str> = state.members.values().map(|member| member.node_id.as_str()).collect();
+    names.sort_unstable();
+    let count = names.len();
+    names.dedup();
+    assert_eq!(names.len(), count, "a member is there twice");
+    let mut stores: Vec<_> = state.members.values().filter_map(|member| member.store).collect();
+    stores.extend(state.retired.values());
+    stores.sort_unstable();
+    let count = stores.len();
+    stores.dedup();
+    assert_eq!(stores.len(), count, "a store is there twice, or was taken back");
+    assert!(state.members.keys().all(|node| node.0 <= state.last_number), "a number was never given");
+}
+
+fn hash_of_pairs(state: &State) -> u64 {
+    let mut hash = Hash::default();
+    for (key, value) in state.pairs() {
+        hash.add(&key);
+        hash.add(&value);
+    }
+    hash.0
+}
+
+/// Of what the ring version counts.
+fn hash_of_ring(state: &State) -> u64 {
+    let mut hash = Hash::default();
+    for (node, member) in &state.members {
+        hash.add(&node.0.to_le_bytes());
+        hash.add(member.node_id.as_bytes());
+        hash.add(member.profile.address.as_bytes());
+        hash.add(member.state.name().as_bytes());
+    }
+    hash.add(&state.ring.as_ref().map(nabu_cluster::placement::Ring::encode).unwrap_or_default());
+    hash.0
+}
+
+/// FNV-1a.
+struct Hash(u64);
+
+impl Default for Hash {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Hash {
+    fn add(&mut self, bytes: &[u8]) {
+        for byte in bytes.len().to_le_bytes().iter().chain(bytes) {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! What runs on a machine: its control plane in a loop, with its file, its messages and its clients.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::time::Duration;
+
+use nabu_cluster::control::member::StoreId;
+use nabu_cluster::control::message::Sender;
+use nabu_cluster::control::store::Store;
+use nabu_cluster::control::{Answer, Control, Failure, Input, Output, Request, RequestId, Settings, TICK};
+use nabu_engine::io::{Clock, Instant, Randomness, Spawn};
+use nabu_engine::sim::SimIo;
+use nabu_engine::sync::{Either, Promise, Promised, promise, race};
+
+use super::backend::Backend;
+use super::oracle::{Oracle, Running};
+use super::post::{Inbox, Post};
+
+/// What a client is told, and what it sees in the state at that moment.
+pub type Told = (Result<Answer, Failure>, BTreeMap<String, u64>);
+
+/// All machines, as they are seen from outside.
+pub struct World {
+    pub slots: Vec<Slot>,
+    pub oracle: RefCell<Oracle>,
+    /// Tells what happens, for a person, with the time of a machine that nothing happens to.
+    pub log: Option<SimIo>,
+}
+
+/// The place of one machine.
+pub struct Slot {
+    pub settings: RefCell<Settings>,
+    pub process: RefCell<Option<Rc<Process>>>,
+    /// Its process ended because its file failed.
+    pub has_failed: Cell<bool>,
+}
+
+pub struct Process {
+    address: String,
+    pub running: Running,
+    inbox: Rc<Inbox>,
+    requests: RefCell<VecDeque<(RequestId, Request)>>,
+    waiting: RefCell<BTreeMap<RequestId, Promise<Told>>>,
+    last_request: Cell<u64>,
+    is_over: Cell<bool>,
+}
+
+impl World {
+    pub fn new(settings: Vec<Settings>, log: Option<SimIo>) -> Rc<World> {
+        let slot = |settings| Slot {
+            settings: RefCell::new(settings),
+            process: RefCell::default(),
+            has_failed: Cell::new(false),
+        };
+        Rc::new(World { slots: settings.into_iter().map(slot).collect(), oracle: RefCell::default(), log })
+    }
+
+    pub fn process(&self, machine: usize) -> Option<Rc<Process>> {
+        self.slots[machine].process.borrow().clone()
+    }
+
+    pub fn note(&self, what: impl FnOnce() -> String) {
+        if let Some(io) = &self.log {
+            eprintln!("{:12.6} {}", io.now().0 as f64 / 1e9, what());
+        }
+    }
+
+    /// The machine went down.
+    pub fn stopped(&self, machine: usize) {
+        if let Some(process) = self.slots[machine].process.take() {
+            // Nobody answers those who wait, and they learn that.
+            process.is_over.set(true);
+            process.waiting.take();
+        }
+        self.slots[machine].has_failed.set(false);
+    }
+}
+
+impl Process {
+    pub fn request(&self, request: Request) -> Promised<Told> {
+        self.last_request.set(self.last_request.get() + 1);
+        let id = RequestId(self.last_request.get());
+        let (promise, promised) = promise();
+        if self.is_over.get() {
+            return promised;
+        }
+        self.waiting.borrow_mut().insert(id, promise);
+        self.requests.borrow_mut().push_back((id, request));
+        self.inbox.arrived.notify();
+        promised
+    }
+
+    /// Sends messages, and tells clients what they wait for.
+    fn hand_out(&self, outputs: Vec<Output>, post: &Post, store: StoreId) {
+        let control = self.running.control.borrow();
+        let membership = control.membership();
+        let from = Sender {
+            address: self.address.clone(),
+            cluster: membership.map(|membership| membership.cluster),
+            node: membership.map(|membership| membership.node),
+            store,
+        };
+        for output in outputs {
+            match output {
+                Output::Send { to, message } => post.send(&to, &from, &message),
+                Output::Answer(id, answer) => {
+                    if let Some(promise) = self.waiting.borrow_mut().remove(&id) {
+                        let settings = control.state().map(|state| &state.settings).into_iter().flatten();
+                        let versions = settings.map(|(name, setting)| (name.clone(), setting.version)).collect();
+                        promise.keep((answer, versions));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Starts what runs on a machine that has just come up.
+pub fn start(world: &Rc<World>, machine: usize, io: &SimIo) {
+    let (world, task_io) = (world.clone(), io.clone());
+    io.spawn(async move {
+        if let Err(error) = run(&world, machine, task_io.clone()).await {
+            world.note(|| format!("n{machine} its file fails: {error}"));
+            world.oracle.borrow_mut().count("failures of a file");
+            world.stopped(machine);
+            world.slots[machine].has_failed.set(true);
+        }
+    });
+}
+
+async fn run(world: &Rc<World>, machine: usize, io: SimIo) -> Result<(), String> {
+    let backend = Backend::open(&io).await.map_err(|error| error.to_string())?;
+    let mut new_store = [0; 16];
+    new_store[..8].copy_from_slice(&io.random_u64().to_le_bytes());
+    new_store[8] = machine as u8;
+    let (store, saved) = Store::open(backend.clone(), StoreId(new_store)).map_err(|error| error.to_string())?;
+    let store_id = saved.store;
+    let settings = {
+        let mut settings = world.slots[machine].settings.borrow_mut();
+        settings.nonce = io.random_u64();
+        settings.clone()
+    };
+    let address = settings.profile.address.clone();
+    let (post, inbox) = Post::open(&io);
+    let control = RefCell::new(Control::new(settings, store, saved));
+    let process = Rc::new(Process {
+        address,
+        running: Running { io: io.clone(), control, looked_at: Cell::new(None) },
+        inbox: inbox.clone(),
+        requests: RefCell::default(),
+        waiting: RefCell::default(),
+        last_request: Cell::new(0),
+        is_over: Cell::new(false),
+    });
+    *world.slots[machine].process.borrow_mut() = Some(process.clone());
+    let mut next_tick = io.now();
+    loop {
+        let outputs = step(world, machine, &process, &mut next_tick).map_err(|error| error.to_string())?;
+        // What the disk took, everybody waits for.
+        let delay = backend.take_delay();
+        if delay > Duration::ZERO {
+            io.sleep(delay).await;
+        }
+        process.hand_out(outputs, &post, store_id);
+        let until = next_tick.since(io.now());
+        let has_work = || {
+            let is_idle = inbox.messages.borrow().is_empty() && process.requests.borrow().is_empty();
+            (!is_idle).then_some(())
+        };
+        match race(inbox.arrived.wait_for(has_work), io.sleep(until)).await {
+            Either::First(()) | Either::Second(()) => {}
+        }
+    }
+}
+
+/// Takes in all that is there, and settles once.
+fn step(
+    world: &World,
+    machine: usize,
+    process: &Process,
+    next_tick: &mut Instant,
+) -> Result<Vec<Output>, nabu_cluster::control::store::StoreError> {
+    let now = process.running.io.now();
+    let mut outputs = Vec::new();
+    let mut control = process.running.control.borrow_mut();
+    let messages: Vec<_> = process.inbox.messages.borrow_mut().drain(..).collect();
+    for (sender, message) in messages {
+        world.note(|| format!("    {machine} from {}: {message:?}", sender.address));
+        control.take(now, Input::Message(sender, message), &mut outputs)?;
+    }
+    for address in process.inbox.unreachable.take() {
+        control.take(now, Input::Unreachable(address), &mut outputs)?;
+    }
+    for (id, request) in process.requests.borrow_mut().drain(..) {
+        control.take(now, Input::Request(id, request), &mut outputs)?;
+    }
+    if now >= *next_tick {
+        control.take(now, Input::Tick, &mut outputs)?;
+        *next_tick = now.after(TICK);
+    }
+    control.settle(now, &mut outputs)?;
+    drop(control);
+    let processes: Vec<Rc<Process>> = world.slots.iter().filter_map(|slot| slot.process.borrow().clone()).collect();
+    let all: Vec<&Running> = processes.iter().map(|process| &process.running).collect();
+    world.oracle.borrow_mut().look(&process.running, &all);
+    Ok(outputs)
+}

@@ -1,0 +1,532 @@
+//! What a seed makes happen to a cluster: how many machines there are, what fails when, and what
+//! clients and administrators want meanwhile. At its end everything heals, and the cluster has to
+//! be whole again without help.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::time::Duration;
+
+use nabu_cluster::control::command::{Change, Outcome, Refusal};
+use nabu_cluster::control::member::{ClusterId, MemberState, Profile};
+use nabu_cluster::control::{Answer, Bootstrap, Failure, Patience, Request, Settings};
+use nabu_cluster::node::NodeNumber;
+use nabu_cluster::probe::{self, Event};
+use nabu_engine::io::{Clock, Instant};
+use nabu_engine::sim::{CrashMode, Cut, NetOptions, Random, Schedule, Sim, SimIo, SimOptions};
+
+use super::process::{self, World};
+
+/// How long things go wrong, in virtual time.
+const TROUBLE: Duration = Duration::from_secs(90);
+/// How long a healed cluster may take until it is whole.
+const HEALING_MAX: Duration = Duration::from_secs(120);
+const NAMES: u64 = 3;
+
+/// What a seed draws.
+struct Draw {
+    machines: u16,
+    random: Random,
+    /// How rough it is, from 0 to 1.
+    roughness: f64,
+}
+
+/// Runs a seed, and gives what happened.
+///
+/// # Panics
+/// When something does not hold.
+pub fn run(seed: u64, is_verbose: bool) -> BTreeMap<&'static str, u64> {
+    let before: Vec<u64> = Event::ALL.iter().map(|event| probe::count_here(*event)).collect();
+    let mut random = Random::new(seed ^ 0xc1a5_7e12);
+    let machines = [1, 2, 3, 3, 3, 4, 5, 5][random.index(8)];
+    let roughness = random.below(101) as f64 / 100.0;
+    let schedule = if random.chance(0.3) { Schedule::draw(&mut random) } else { Schedule::Uniform };
+    let options = SimOptions {
+        nodes: machines + 1,
+        schedule,
+        delay_ns_max: 1 + random.below(5_000_000),
+        steps_max: 50_000_000,
+        network: NetOptions::draw(&mut random),
+        ..SimOptions::default()
+    };
+    let mut sim = Sim::new(seed, options);
+    let mut draw = Draw { machines, random, roughness };
+    let world = World::new(draw.settings(), is_verbose.then(|| sim.io_of(machines, 0)));
+    for machine in 0..machines {
+        // Some are there from the beginning, others come later.
+        let at = if draw.random.chance(0.6) { 0 } else { draw.random.below(20_000) };
+        let world = world.clone();
+        sim.after(Duration::from_millis(at), move |sim| start(&world, sim, machine));
+    }
+    draw.trouble(&mut sim, &world);
+    let io = sim.io_of(machines, 0);
+    let client_seeds: Vec<u64> = (0..3).map(|_| draw.random.next_u64()).collect();
+    let clients = client_seeds.into_iter().map(|seed| client(io.clone(), world.clone(), machines, seed));
+    sim.run(join_all(clients.collect()));
+    heal(&mut sim, &world, machines);
+    wait_until_whole(&mut sim, &world, machines);
+    use_all(&mut sim, &world, machines);
+    let mut oracle = world.oracle.borrow_mut();
+    let state = oracle.newest().expect("there is a cluster at the end").clone();
+    for name in oracle.history.names().map(String::from).collect::<Vec<_>>() {
+        oracle.history.end(&name, state.settings.get(&name).map_or(0, |setting| setting.version));
+    }
+    let mut counts = std::mem::take(&mut oracle.counts);
+    counts.insert("sets", oracle.history.sets_acknowledged);
+    counts.insert("sets in doubt", oracle.history.sets_in_doubt);
+    counts.insert("reads", oracle.history.reads);
+    counts.insert("reads failed", oracle.history.reads_failed);
+    counts.insert("leaders", oracle.leaders_count());
+    for (event, before) in Event::ALL.iter().zip(before) {
+        counts.insert(name_of(*event), probe::count_here(*event) - before);
+    }
+    counts.retain(|_, count| *count > 0);
+    counts
+}
+
+fn name_of(event: Event) -> &'static str {
+    match event {
+        Event::CommandDoubled => "commands doubled",
+        Event::CommandGivenUp => "commands given up",
+        Event::OldIncarnationRefused => "old incarnations refused",
+        Event::SnapshotRestored => "snapshots",
+        Event::SnapshotLost => "snapshots lost",
+        Event::LogCut => "logs cut",
+        Event::ReadRepeated => "reads repeated",
+        Event::ConfirmationLost => "confirmations lost",
+        Event::DoomedHeard => "doomed heard",
+        Event::LeaderStalled => "leaders stalled",
+        Event::VerdictProposed => "verdicts",
+        Event::VotersJoint => "voters changed",
+    }
+}
+
+fn address(machine: u16) -> String {
+    format!("n{machine}:7070")
+}
+
+fn start(world: &Rc<World>, sim: &Sim, machine: u16) {
+    if sim.node(machine).is_down() {
+        sim.node(machine).come_up();
+    }
+    if world.process(machine.into()).is_none() {
+        let io = sim.node(machine).io(0);
+        world.note(|| format!("n{machine} starts"));
+        world.slots[usize::from(machine)].has_failed.set(false);
+        process::start(world, machine.into(), &io);
+    }
+}
+
+impl Draw {
+    fn settings(&mut self) -> Vec<Settings> {
+        let zones = 1 + self.random.below(3);
+        // Any of them may be told to found the cluster, if each is told of the others.
+        let all_alike = self.random.chance(0.3);
+        let patience = Patience {
+            out_after: Duration::from_secs(20 + self.random.below(40)),
+            join_for: Duration::from_secs(60 + self.random.below(60)),
+        };
+        let settings = (0..self.machines).map(|machine| {
+            let others: Vec<String> = (0..self.machines).filter(|other| *other != machine).map(address).collect();
+            let is_founder = all_alike || machine == 0;
+            let bootstrap = Bootstrap { expect: 1, cluster: ClusterId([machine as u8 + 1; 16]) };
+            let seeds = match machine {
+                _ if all_alike => (0..self.machines).map(address).collect(),
+                0 if self.random.chance(0.5) => others,
+                0 => Vec::new(),
+                _ if self.random.chance(0.5) => others,
+                _ => vec![address(0)],
+            };
+            Settings {
+                node_id: format!("node-{machine}"),
+                profile: Profile {
+                    address: address(machine),
+                    client_address: address(machine),
+                    zone: format!("zone-{}", u64::from(machine) % zones),
+                    capacity_bytes: 1 << 40,
+                    version: "0.0.0".into(),
+                    levels: (1, 1),
+                },
+                seeds,
+                bootstrap: is_founder.then_some(bootstrap),
+                patience,
+                nonce: 0,
+            }
+        });
+        settings.collect()
+    }
+
+    /// When something happens.
+    fn moment(&mut self) -> Duration {
+        Duration::from_millis(self.random.below(TROUBLE.as_millis() as u64))
+    }
+
+    fn many(&mut self, most: f64) -> u64 {
+        self.random.below((most * self.roughness) as u64 + 1)
+    }
+
+    /// Plans what goes wrong.
+    fn trouble(&mut self, sim: &mut Sim, world: &Rc<World>) {
+        let machines = self.machines;
+        for machine in 0..machines {
+            // Clocks go up to a tenth faster or slower, which is worse than any that is sold.
+            sim.node(machine).set_clock_rate(self.random.below(200_001) as i32 - 100_000);
+            let jump = Duration::from_millis(self.random.below(10_000_000));
+            sim.node(machine).advance_clock(jump);
+        }
+        for _ in 0..self.many(8.0) {
+            self.plan_cut(sim, world);
+        }
+        for _ in 0..self.many(8.0) {
+            self.plan_crash(sim, world);
+        }
+        for _ in 0..self.many(6.0) {
+            let (at, machine) = (self.moment(), self.random.below(machines.into()) as u16);
+            let duration = Duration::from_millis(1 + self.random.below(18_000));
+            let world = world.clone();
+            sim.after(at, move |sim| {
+                world.note(|| format!("n{machine} pauses for {duration:?}"));
+                world.oracle.borrow_mut().count("pauses");
+                sim.node(machine).pause_all(duration);
+            });
+        }
+        for _ in 0..self.many(6.0) {
+            let (at, one, other) =
+                (self.moment(), self.random.below(machines.into()), self.random.below(machines.into()));
+            if one != other {
+                sim.after(at, move |sim| {
+                    sim.network().reset(one as u16, other as u16);
+                });
+            }
+        }
+        for _ in 0..self.many(4.0) {
+            let (at, from, to) =
+                (self.moment(), self.random.below(machines.into()), self.random.below(machines.into()));
+            let duration = Duration::from_millis(self.random.below(15_000));
+            sim.after(at, move |sim| sim.network().clog(from as u16, to as u16));
+            sim.after(at + duration, move |sim| sim.network().unclog(from as u16, to as u16));
+        }
+        self.plan_lost_disk(sim, world);
+        self.plan_administration(sim, world);
+        // Somebody looks after processes that ended.
+        for second in 0..TROUBLE.as_secs() {
+            let world = world.clone();
+            sim.after(Duration::from_secs(second), move |sim| supervise(&world, sim, machines));
+        }
+    }
+
+    fn plan_cut(&mut self, sim: &mut Sim, world: &Rc<World>) {
+        if self.machines < 2 {
+            return;
+        }
+        let (at, cut) = (self.moment(), Cut::draw(&mut self.random, self.machines));
+        let duration = Duration::from_millis(self.random.below(25_000));
+        let world = world.clone();
+        sim.after(at, move |sim| {
+            world.oracle.borrow_mut().count("cuts");
+            world.note(|| format!("cut {:?} for {duration:?}", cut.directions()));
+            let cut = sim.network().cut(cut);
+            sim.after(duration, move |sim| sim.network().heal(cut));
+        });
+    }
+
+    fn plan_crash(&mut self, sim: &mut Sim, world: &Rc<World>) {
+        let (at, machine) = (self.moment(), self.random.below(self.machines.into()) as u16);
+        let down = if self.random.chance(0.5) { self.random.below(1_000) } else { self.random.below(40_000) };
+        let down = Duration::from_millis(down);
+        let mode = if self.random.chance(0.5) { CrashMode::Power } else { CrashMode::Process };
+        // Often in the middle of a commit, wherever that is.
+        let operations = self.random.chance(0.5).then(|| self.random.below(60));
+        let what = match (mode, operations) {
+            (_, Some(_)) => "crashes within a commit",
+            (CrashMode::Power, None) => "crashes by power",
+            (_, None) => "crashes by kill",
+        };
+        let world = world.clone();
+        sim.after(at, move |sim| {
+            if sim.node(machine).is_down() {
+                return;
+            }
+            world.oracle.borrow_mut().count(what);
+            if let Some(operations) = operations {
+                sim.node(machine).cut_blocking_after(operations);
+            }
+            // Time for the operations until then.
+            let delay = operations.map_or(Duration::ZERO, |_| Duration::from_millis(500));
+            sim.after(delay, move |sim| {
+                if sim.node(machine).is_down() {
+                    return;
+                }
+                world.note(|| format!("n{machine} {what} ({mode:?}), down for {down:?}"));
+                sim.node(machine).go_down(mode);
+                world.stopped(machine.into());
+                sim.after(down, move |sim| start(&world, sim, machine));
+            });
+        });
+    }
+
+    /// A machine loses its disk: the others have to make do, and it comes back as another node.
+    fn plan_lost_disk(&mut self, sim: &mut Sim, world: &Rc<World>) {
+        if self.machines < 3 || !self.random.chance(0.3) {
+            return;
+        }
+        let (at, machine) = (self.moment(), 1 + self.random.below(u64::from(self.machines) - 1) as u16);
+        let down = Duration::from_millis(self.random.below(20_000));
+        let world = world.clone();
+        sim.after(at, move |sim| {
+            if sim.node(machine).is_down() || !may_lose_disk(&world, machine) {
+                return;
+            }
+            world.oracle.borrow_mut().count("disks lost");
+            world.note(|| format!("n{machine} loses its disk, down for {down:?}"));
+            sim.node(machine).go_down(CrashMode::Power);
+            world.stopped(machine.into());
+            empty_disk(&world, sim, machine);
+            sim.after(down, move |sim| start(&world, sim, machine));
+        });
+    }
+
+    /// Somebody removes nodes that are offline, announces some that don't exist, and so on.
+    fn plan_administration(&mut self, sim: &mut Sim, world: &Rc<World>) {
+        let machines = self.machines;
+        for _ in 0..self.many(3.0) {
+            let (at, at_machine) = (self.moment(), self.random.below(machines.into()) as u16);
+            let kind = self.random.below(3);
+            let which = self.random.next_u64();
+            let world = world.clone();
+            sim.after(at, move |_| {
+                let Some(process) = world.process(at_machine.into()) else { return };
+                let Some(change) = administration(&process.running.control.borrow(), kind, which) else { return };
+                if matches!(change, Change::Remove { .. } | Change::Leave { .. }) {
+                    world.oracle.borrow_mut().count("removals");
+                }
+                world.note(|| format!("n{at_machine} is asked for {change:?}"));
+                drop(process.request(Request::Change { change, timeout: Duration::from_secs(10) }));
+            });
+        }
+    }
+}
+
+fn administration(control: &nabu_cluster::control::Control, kind: u64, which: u64) -> Option<Change> {
+    let state = control.state()?;
+    let nodes: Vec<NodeNumber> = state.members.keys().copied().collect();
+    let node = *nodes.get(which as usize % nodes.len().max(1))?;
+    Some(match kind {
+        0 => Change::Leave { node, is_empty: true },
+        1 => Change::Remove { node, is_forced: true },
+        _ => {
+            let profile = Profile { address: "nobody:7070".into(), ..state.members[&node].profile.clone() };
+            Change::Join { node_id: "nobody".into(), store: None, profile }
+        }
+    })
+}
+
+/// Whether the others can do without what a machine has: it doesn't vote, or is one of three or
+/// more that do.
+fn may_lose_disk(world: &World, machine: u16) -> bool {
+    let Some(process) = world.process(machine.into()) else { return false };
+    let control = process.running.control.borrow();
+    let (Some(membership), Some(group)) = (control.membership(), control.group()) else { return true };
+    let oracle = world.oracle.borrow();
+    let [voters, outgoing] = oracle.newest_voters();
+    let is_needed = voters.len() < 3 || !outgoing.is_empty() || group.is_leader();
+    !is_needed || !(voters.contains(&membership.node.0) || outgoing.contains(&membership.node.0))
+}
+
+fn empty_disk(world: &World, sim: &Sim, machine: u16) {
+    sim.node(machine).wipe();
+    // A founder that was told of nobody would found another cluster.
+    let mut settings = world.slots[usize::from(machine)].settings.borrow_mut();
+    if settings.seeds.is_empty() {
+        let others = (0..world.slots.len() as u16).filter(|other| *other != machine);
+        settings.seeds = others.map(address).collect();
+    }
+}
+
+/// Starts processes anew that ended by themselves.
+fn supervise(world: &Rc<World>, sim: &Sim, machines: u16) {
+    for machine in 0..machines {
+        let slot = &world.slots[usize::from(machine)];
+        if slot.has_failed.get() && !sim.node(machine).is_down() {
+            sim.node(machine).crash(CrashMode::Process);
+            world.stopped(machine.into());
+            start(world, sim, machine);
+        }
+        let is_removed =
+            world.process(machine.into()).is_some_and(|process| process.running.control.borrow().is_removed());
+        if is_removed {
+            // An administrator empties its disk, and it joins as another node.
+            world.note(|| format!("n{machine} was removed, and its disk is emptied"));
+            world.oracle.borrow_mut().count("removed nodes emptied");
+            sim.node(machine).go_down(CrashMode::Power);
+            world.stopped(machine.into());
+            empty_disk(world, sim, machine);
+            start(world, sim, machine);
+        }
+    }
+}
+
+async fn join_all(futures: Vec<impl Future<Output = ()>>) {
+    let mut futures: Vec<_> = futures.into_iter().map(|future| Some(Box::pin(future))).collect();
+    std::future::poll_fn(|context| {
+        for slot in &mut futures {
+            if slot.as_mut().is_some_and(|future| future.as_mut().poll(context).is_ready()) {
+                *slot = None;
+            }
+        }
+        if futures.iter().all(Option::is_none) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await
+}
+
+/// Sets and reads through any machine, one after the other, until the trouble is over.
+async fn client(io: SimIo, world: Rc<World>, machines: u16, seed: u64) {
+    let mut random = Random::new(seed);
+    let end = io.now().after(TROUBLE);
+    let mut count = 0_u64;
+    while io.now() < end {
+        io.sleep(Duration::from_millis(random.below(1_000))).await;
+        let machine = random.below(machines.into()) as usize;
+        let Some(process) = world.process(machine) else { continue };
+        let name = format!("name-{}", random.below(NAMES));
+        let timeout = Duration::from_millis(200 + random.below(8_000));
+        count += 1;
+        if random.chance(0.5) {
+            let value = format!("{seed}-{count}").into_bytes();
+            set(&world, &process, &name, value, timeout).await;
+        } else {
+            read(&world, &process, &name, timeout).await;
+        }
+    }
+}
+
+/// Sets a name; whether it was acknowledged.
+async fn set(world: &World, process: &process::Process, name: &str, value: Vec<u8>, timeout: Duration) -> bool {
+    let begun = world.oracle.borrow_mut().history.begin(name, true);
+    let change = Change::Set { name: name.into(), value, expected: None };
+    let told = process.request(Request::Change { change, timeout }).await;
+    let history = &mut world.oracle.borrow_mut().history;
+    match told {
+        Some((Ok(Answer::Outcome(Outcome::Set { version })), _)) => {
+            history.was_set(&begun, version);
+            return true;
+        }
+        Some((Err(Failure::NoCluster | Failure::Busy), _)) => {}
+        // Nothing was done.
+        Some((Ok(Answer::Outcome(Outcome::Refused(Refusal::TooMany))), _)) => {}
+        // A refusal may be that of a second sending: the node was another incarnation by then.
+        Some((Ok(Answer::Outcome(Outcome::Refused(_))) | Err(Failure::TimedOut), _)) | None => {
+            history.is_in_doubt(&begun);
+        }
+        Some((Ok(other), _)) => panic!("a set was told {other:?}"),
+    }
+    false
+}
+
+async fn read(world: &World, process: &process::Process, name: &str, timeout: Duration) -> bool {
+    let begun = world.oracle.borrow_mut().history.begin(name, false);
+    let told = process.request(Request::Read { timeout }).await;
+    let history = &mut world.oracle.borrow_mut().history;
+    match told {
+        Some((Ok(Answer::Read), versions)) => {
+            history.was_read(&begun, versions.get(name).copied().unwrap_or_default());
+            true
+        }
+        _ => {
+            history.reads_failed += 1;
+            false
+        }
+    }
+}
+
+fn heal(sim: &mut Sim, world: &Rc<World>, machines: u16) {
+    world.note(|| "all is healed".into());
+    sim.network().heal_all();
+    sim.network().change(|options| {
+        (options.slow, options.reset, options.reset_on_heal, options.clog) = (0.0, 0.0, 0.0, 0.0);
+    });
+    // A little later, since some are down for a while yet.
+    let io = sim.io_of(machines, 0);
+    sim.run(async move { io.sleep(Duration::from_secs(45)).await });
+    for machine in 0..machines {
+        sim.node(machine).faults(|faults| *faults = nabu_engine::sim::Faults::default());
+        start(world, sim, machine);
+    }
+    for second in 0..HEALING_MAX.as_secs() {
+        let world = world.clone();
+        sim.after(Duration::from_secs(second), move |sim| supervise(&world, sim, machines));
+    }
+}
+
+/// Waits until the cluster is as it should be, all by itself.
+fn wait_until_whole(sim: &mut Sim, world: &Rc<World>, machines: u16) {
+    let io = sim.io_of(machines, 0);
+    let (world, seed) = (world.clone(), sim.seed());
+    sim.run(async move {
+        let end = io.now().after(HEALING_MAX);
+        loop {
+            let missing = missing(&world, machines);
+            let Some(missing) = missing else { return };
+            assert!(io.now() < end, "after healing, {missing}, seed {seed}");
+            io.sleep(Duration::from_millis(500)).await;
+        }
+    });
+}
+
+/// What is not yet as it should be.
+fn missing(world: &World, machines: u16) -> Option<String> {
+    let mut nodes = BTreeSet::new();
+    let mut versions = BTreeSet::new();
+    let mut leaders = BTreeSet::new();
+    for machine in 0..machines {
+        let Some(process) = world.process(machine.into()) else { return Some(format!("n{machine} is not there")) };
+        let control = process.running.control.borrow();
+        let now: Instant = process.running.io.now();
+        let (Some(membership), Some(state)) = (control.membership(), control.state()) else {
+            return Some(format!("n{machine} belongs to no cluster"));
+        };
+        nodes.insert(membership.node);
+        versions.insert((state.ring_version, control.group().map(|group| group.applied())));
+        leaders.insert(control.leader());
+        let Some(member) = state.members.get(&membership.node) else {
+            return Some(format!("n{machine} knows nothing of itself"));
+        };
+        if control.incarnation() != Some(member.incarnation) {
+            return Some(format!("n{machine} has no incarnation"));
+        }
+        match member.state {
+            MemberState::Active if control.is_in_contact(now) => {}
+            MemberState::Active => return Some(format!("n{machine} is active and not in contact")),
+            MemberState::Joining if state.is_full() => {}
+            other => return Some(format!("n{machine} is {}", other.name())),
+        }
+    }
+    if versions.len() > 1 {
+        return Some(format!("versions differ: {versions:?}"));
+    }
+    if leaders.len() > 1 || leaders.contains(&None) {
+        return Some(format!("leaders differ: {leaders:?}"));
+    }
+    let process = world.process(0)?;
+    let control = process.running.control.borrow();
+    let conf = control.group()?.voters();
+    let voters: BTreeSet<NodeNumber> = conf.voters.iter().copied().map(NodeNumber).collect();
+    let expected = if nodes.len().is_multiple_of(2) { nodes.len() - 1 } else { nodes.len() };
+    if !conf.voters_outgoing.is_empty() || voters.len() != expected || !voters.is_subset(&nodes) {
+        return Some(format!("of {nodes:?} vote {conf:?}"));
+    }
+    None
+}
+
+/// Every machine can be used for everything.
+fn use_all(sim: &mut Sim, world: &Rc<World>, machines: u16) {
+    let (world, seed) = (world.clone(), sim.seed());
+    sim.run(async move {
+        for machine in 0..machines {
+            let process = world.process(machine.into()).expect("all are there");
+            let timeout = Duration::from_secs(10);
+            let is_set = set(&world, &process, "name-0", vec![machine as u8], timeout).await;
+            assert!(is_set, "n{machine} can't set, seed {seed}");
+            assert!(read(&world, &process, "name-0", timeout).await, "n{machine} can't read, seed {seed}");
+        }
+    });
+}
