@@ -404,7 +404,7 @@ impl Exchange {
 
     /// Sends what is left to send, and brings the connection to where the next request starts, or
     /// to its end.
-    async fn finish(mut self) -> Finished {
+    async fn finish(&mut self) -> Finished {
         assert_ne!(self.answer, Answer::None, "a handler answers, or fails");
         self.flush().await;
         self.report(self.answer == Answer::Begun);
@@ -414,13 +414,13 @@ impl Exchange {
             keep = false;
         } else if !self.body.is_finished() {
             if keep {
-                keep = self.drain_body().await;
+                keep = Box::pin(self.drain_body()).await;
             } else {
-                linger(&self.core, &self.stream).await;
+                Box::pin(linger(&self.core, &self.stream)).await;
             }
             self.charge(self.core.io.now(), 0);
         }
-        let mut input = self.input;
+        let mut input = std::mem::take(&mut self.input);
         if keep {
             input.drain(..self.cursor);
         } else {

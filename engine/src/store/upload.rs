@@ -76,7 +76,7 @@ pub struct Stored {
 
 /// A blob on its way in. Dropping it before [`Upload::commit`] leaves nothing visible, and its
 /// space is reclaimed.
-pub struct Upload<I: Io>(Option<State<I>>);
+pub struct Upload<I: Io>(Option<Box<State<I>>>);
 
 /// The length of a piece, and the record that its write will have made.
 type PieceWrite<F> = (usize, Promised<Result<Placed<F>, LogError>>);
@@ -139,7 +139,7 @@ impl<I: Io> Shard<I> {
         };
         let number = self.0.uploads.get();
         self.0.uploads.set(number + 1);
-        Ok(Upload(Some(State {
+        Ok(Upload(Some(Box::new(State {
             shard: self.clone(),
             log: self.pick_log(),
             hash: UploadHash::new(self, number),
@@ -160,7 +160,7 @@ impl<I: Io> Shard<I> {
             undurable: Vec::new(),
             keeps_pieces: false,
             failed: None,
-        })))
+        }))))
     }
 }
 
@@ -214,15 +214,15 @@ impl<I: Io> Upload<I> {
     pub async fn commit(mut self, options: CommitOptions) -> Result<Stored, StoreError> {
         let mut state = self.0.take().expect("committed once");
         let shard = state.shard.clone();
-        shard
-            .detached(async move {
-                let result = state.commit(options).await;
-                if !state.keeps_pieces {
-                    state.abandon().await;
-                }
-                result
-            })
-            .await
+        // Boxed here: it is large, and moves several times on its way into a task.
+        let operation = Box::pin(async move {
+            let result = state.commit(options).await;
+            if !state.keeps_pieces {
+                state.abandon().await;
+            }
+            result
+        });
+        shard.detached(operation).await
     }
 }
 
