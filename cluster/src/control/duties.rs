@@ -51,7 +51,8 @@ impl Duties {
         let (duty, change) = match member.state {
             MemberState::Joining => (Duty::Activate, Change::Activate { node, incarnation }),
             MemberState::Offline => (Duty::Back, Change::Back { node, incarnation }),
-            // It has seen that it is to go, and relies on nothing any more. Nor do others on its vote.
+            // It has seen that it is to go, and relies on nothing any more. Nor do others on its
+            // vote.
             MemberState::Leaving if group.votes(node) => return,
             MemberState::Leaving => (Duty::Drop, Change::Remove { node, is_forced: false }),
             MemberState::Active => return,
@@ -68,7 +69,7 @@ impl Duties {
         for (node, incarnation) in verdicts.due(now, group.state()) {
             let command = Command { origin: None, change: Change::Offline { node, incarnation } };
             if group.propose(&command).is_ok() {
-                tracing::warn!(event = "node_silent", node = %node, "the node has not been heard for 10 s");
+                tracing::warn!(node = %node, "the node has not been heard for 10 s");
                 verdicts.proposed(node);
             }
         }
@@ -137,7 +138,7 @@ impl Duties {
         let strangers = voting.union(&learning).filter(|node| !known.contains(node));
         changes.extend(strangers.map(|node| (ConfChangeType::RemoveNode, *node)));
         if !changes.is_empty() && self.is_first(Duty::Voters, me, now) && group.change_voters(&changes).is_ok() {
-            tracing::info!(event = "voters_changed", voters = ?chosen, "other nodes are to vote");
+            tracing::info!(voters = ?chosen, "the voters of the cluster are to change");
         }
     }
 

@@ -1,10 +1,10 @@
-//! How a node that belongs to no cluster comes to one: it finds others, and founds a cluster only if
-//! none of them knows of one.
+//! How a node that belongs to no cluster comes to one: it finds others, and founds a cluster only
+//! if none of them knows of one.
 //!
 //! Invariants:
-//! - A node founds a cluster only when every seed has said that it belongs to none, and of the nodes
-//!   that might found one as well this has the lowest store id: two nodes that ask each other never
-//!   both do.
+//! - A node founds a cluster only when every seed has said that it belongs to none, and of the
+//!   nodes that might found one as well this has the lowest store id: two nodes that ask each other
+//!   never both do.
 //! - A seed that can't be asked may belong to a cluster: without its answer none is founded.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -110,7 +110,7 @@ impl Entry {
             Message::Joined(Err(NotJoined::NotNow)) => {}
             Message::Joined(Err(NotJoined::Refused(refusal))) => {
                 if self.refusal.as_ref() != Some(&refusal) {
-                    tracing::error!(event = "join_refused", reason = %refusal, "the cluster does not take this node");
+                    tracing::error!(reason = %refusal, "the cluster does not take this node");
                 }
                 self.refusal = Some(refusal);
             }

@@ -3,8 +3,8 @@
 //!
 //! [`Group::settle`] does what the library asks for, in its order: new entries, votes and whatever
 //! was applied become durable in one transaction, and only then leaves what depends on it. All the
-//! library's traps are handled here: its random election timeouts, snapshots that got lost, messages
-//! that would make it panic.
+//! library's traps are handled here: its random election timeouts, snapshots that got lost,
+//! messages that would make it panic.
 //!
 //! Invariants:
 //! - Nothing that a message promises is less than durable.
@@ -195,11 +195,7 @@ impl Group {
         // The library would panic: it takes for granted that a follower never loses its log.
         let is_heartbeat = message.get_msg_type() == MessageType::MsgHeartbeat;
         if is_heartbeat && message.commit > self.raft.raft.raft_log.last_index() {
-            tracing::error!(
-                event = "raft_log_behind",
-                commit = message.commit,
-                "the leader counts on entries that this node does not have"
-            );
+            tracing::error!(commit = message.commit, "the leader counts on entries that this node does not have");
             return;
         }
         // An error says that the message is not for this node in its state.

@@ -2,8 +2,8 @@
 //!
 //! A node sends the leader heartbeats. An answer to one gives a lease that began when the heartbeat
 //! left, since the leader gives its verdict only [`super::verdicts::SILENCE`] after the last
-//! heartbeat that it answered. So the lease has ended before the verdict, whatever messages were late,
-//! as long as no clock goes twice as fast as another.
+//! heartbeat that it answered. So the lease has ended before the verdict, whatever messages were
+//! late, as long as no clock goes twice as fast as another.
 //!
 //! Times are of a clock that goes on while the machine sleeps (`CLOCK_BOOTTIME`).
 

@@ -109,8 +109,8 @@ impl Participant {
         self.verdicts.loads()
     }
 
-    /// Time has passed: so many ticks are to be made up for. A node that was stopped for long trusts
-    /// nothing that it heard before.
+    /// Time has passed: so many ticks are to be made up for. A node that was stopped for long
+    /// trusts nothing that it heard before.
     pub fn tick(
         &mut self,
         now: Instant,
@@ -238,8 +238,8 @@ impl Participant {
                 Message::NotProposed { leader: leader.and_then(|leader| self.address_of(leader)) }
             }
             Message::NotProposed { leader } => {
-                // Without a hint, or told twice in a short time, it waits for the next attempt: nodes
-                // that know no leader would send it to and fro.
+                // Without a hint, or told twice in a short time, it waits for the next attempt:
+                // nodes that know no leader would send it to and fro.
                 let is_told = self.hint.as_ref().is_some_and(|(_, at)| now.since(*at) < RETRY_AFTER);
                 if let Some(leader) = leader.filter(|_| !is_told) {
                     self.hint = Some((leader, now));
@@ -280,10 +280,13 @@ impl Participant {
         match answer.standing {
             Heard::Member(MemberState::Active) => self.lease.answered(&answer, now),
             Heard::Member(_) => self.lease.end(),
-            // A start of this process, told late, counted as another one; or somebody runs on a copy
-            // of this node's disk.
+            // A start of this process, told late, counted as another one; or somebody runs on a
+            // copy of this node's disk.
             Heard::Old { current } if self.incarnation.is_some_and(|mine| mine < current) => {
-                tracing::warn!(event = "incarnation_old", current = current.0, "the group counts a later start");
+                tracing::warn!(
+                    current = current.0,
+                    "the cluster counts a later start of this node: it asks for a new incarnation"
+                );
                 self.lease.end();
                 self.incarnation = None;
                 let abandoned = requests.abandon_commands();
@@ -305,7 +308,7 @@ impl Participant {
 
     fn removed(&mut self) {
         if !self.is_removed {
-            tracing::error!(event = "node_removed", "the cluster has removed this node for good");
+            tracing::error!("the cluster has removed this node for good");
             self.is_removed = true;
         }
     }
@@ -469,7 +472,7 @@ impl Participant {
         self.led_term = led_term;
         self.verdicts.follow();
         if let Some(term) = led_term {
-            tracing::info!(event = "leader", term, "this node leads");
+            tracing::info!(term, "this node leads the cluster");
             self.verdicts.lead(now);
         }
     }

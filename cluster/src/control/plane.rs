@@ -173,7 +173,7 @@ impl Control {
                 (membership, Group::found(store, saved, membership, self.settings.nonce)?)
             }
         };
-        tracing::info!(event = "cluster_entered", cluster = %membership.cluster, node = %membership.node);
+        tracing::info!(cluster = %membership.cluster, node = %membership.node, "this node belongs to a cluster");
         self.place = Place::Inside(Box::new(Participant::new(membership, self.store_id, group)));
         Ok(())
     }

@@ -1,8 +1,10 @@
-//! What this node wants of the group: commands and reads under way, each with a deadline of its own.
+//! What this node wants of the group: commands and reads under way, each with a deadline of its
+//! own.
 //!
-//! Nothing tells a node that its request was lost, so each is sent again until it is answered or its
-//! time is up. A command counts once whatever became of earlier sendings ([`super::window`]). A read
-//! gets a new context for each attempt: an answer to an earlier one may be older than the request.
+//! Nothing tells a node that its request was lost, so each is sent again until it is answered or
+//! its time is up. A command counts once whatever became of earlier sendings ([`super::window`]). A
+//! read gets a new context for each attempt: an answer to an earlier one may be older than the
+//! request.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

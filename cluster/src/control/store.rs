@@ -1,4 +1,5 @@
-//! What a node keeps on disk for the group: raft's log and votes, and the state, in one `redb` file.
+//! What a node keeps on disk for the group: raft's log and votes, and the state, in one `redb`
+//! file.
 //!
 //! All that a round changes is one durable transaction, so that no crash takes log and state apart.
 //!

@@ -3,8 +3,8 @@
 //! Invariants, on which leases of contact rest ([`super::lease`]):
 //! - A heartbeat is answered only after a majority has confirmed, since it came, that this node
 //!   leads.
-//! - A verdict comes [`SILENCE`] after the last heartbeat of the node that was answered, and as long
-//!   after this node began to lead or was stopped for a while.
+//! - A verdict comes [`SILENCE`] after the last heartbeat of the node that was answered, and as
+//!   long after this node began to lead or was stopped for a while.
 //! - From the moment that a verdict is proposed, its node is not answered before it is applied.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -128,7 +128,8 @@ impl Verdicts {
         let state = group.state();
         let Waiting { node, address, heartbeat } = waiting;
         let standing = match state.members.get(&node) {
-            // It was removed; told so, somebody may empty its disk, which must not hold a vote then.
+            // It was removed; told so, somebody may empty its disk, which must not hold a vote
+            // then.
             None if group.votes(node) => return None,
             None => Heard::Unknown,
             Some(member) if member.incarnation != heartbeat.incarnation && !is_planted(Mutant::OldIncarnation) => {

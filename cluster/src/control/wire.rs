@@ -1,8 +1,8 @@
 //! Messages and entries of raft in bytes: on the wire and in the log on disk.
 //!
-//! The library's own format is protobuf, whose parser is not made for bytes of a network. So nothing
-//! that was received is ever parsed by it; a change of the voters is taken apart here and put
-//! together again.
+//! The library's own format is protobuf, whose parser is not made for bytes of a network. So
+//! nothing that was received is ever parsed by it; a change of the voters is taken apart here and
+//! put together again.
 
 use protobuf::Message as _;
 use raft::prelude::{

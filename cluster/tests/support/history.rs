@@ -1,9 +1,9 @@
 //! Whether what clients were told is linearizable.
 //!
-//! Every command sets a setting and is told the version that it made; every read is told the version
-//! that it saw. Versions count up by one. So a history of one name is linearizable exactly if each
-//! operation's version fits what had ended before it began: a command's is above all of those, a
-//! read's not below any.
+//! Every command sets a setting and is told the version that it made; every read is told the
+//! version that it saw. Versions count up by one. So a history of one name is linearizable exactly
+//! if each operation's version fits what had ended before it began: a command's is above all of
+//! those, a read's not below any.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,5 @@
-//! What runs on a machine: its control plane in a loop, with its file, its messages and its clients.
+//! What runs on a machine: its control plane in a loop, with its file, its messages and its
+//! clients.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
