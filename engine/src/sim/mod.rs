@@ -16,8 +16,8 @@
 //!
 //! Machines share the queue of what happens next, the stream of chance and the network between them
 //! ([`SimNetwork`]), and nothing else: each has its disk, tasks, clocks, faults and counters
-//! ([`SimNode`]), and crashes alone. A test of one machine uses the methods of [`Sim`] itself, which
-//! are those of machine 0.
+//! ([`SimNode`]), and crashes alone. A test of one machine uses the methods of [`Sim`] itself,
+//! which are those of machine 0.
 
 mod agenda;
 mod blocking;

@@ -309,7 +309,8 @@ impl State {
         self.add(Other::Action, delay_ns)
     }
 
-    /// Starts an alarm that goes off when it is so much later on the machine, whatever becomes of it.
+    /// Starts an alarm that goes off when it is so much later on the machine, whatever becomes of
+    /// it.
     pub fn start_alarm(&mut self, node: u16, duration_ns: u64) -> EventId {
         let clock = &self.node(node).clock;
         let at = clock.when(clock.local(self.now).saturating_add(duration_ns));
