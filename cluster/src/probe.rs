@@ -17,6 +17,10 @@ macro_rules! events {
 }
 
 events! {
+    /// On each node: a node joined, started, was active again after it was offline.
+    Joined,
+    Started,
+    Returned,
     /// A command that had been applied came again.
     CommandDoubled,
     /// A command came that its node had given up.

@@ -250,6 +250,9 @@ fn the_pairs_on_disk_are_the_state_after_any_commands() {
             group.apply(random.chance(0.5).then_some(origin), change);
             let pairs: BTreeMap<_, _> = group.state.pairs().into_iter().collect();
             assert_eq!(pairs, group.pairs, "seed {seed}, step {step}");
+            let ring = group.state.ring.as_ref().expect("somebody has seats");
+            let seated = group.state.members.keys().copied().filter(|node| group.state.is_seated(*node));
+            assert_eq!(ring.nodes(), seated.collect::<Vec<_>>(), "seed {seed}, step {step}");
             let again = State::of_pairs(pairs.iter().map(|(key, value)| (key.as_slice(), value.as_slice())));
             let again = again.expect("what was written can be read");
             assert_eq!(again.pairs(), group.state.pairs(), "seed {seed}, step {step}");

@@ -1,5 +1,7 @@
 //! The state as pairs of key and value, which is how it lies on disk and in a snapshot.
 
+use std::sync::Arc;
+
 use super::command::Outcome;
 use super::keys::{encoded, key, key_of, outcome_key, setting_key};
 use super::member::{ClusterId, Member, StoreId};
@@ -11,8 +13,15 @@ use crate::placement::Ring;
 pub type Pair = (Vec<u8>, Vec<u8>);
 
 impl State {
-    /// All pairs, in the order of their keys.
+    /// All pairs.
     pub fn pairs(&self) -> Vec<Pair> {
+        let mut pairs = self.pairs_beside_ring();
+        pairs.extend(self.ring.iter().map(|ring| (vec![key::RING], ring.encode())));
+        pairs
+    }
+
+    /// All pairs but the ring, which is larger than the others together and seldom changes.
+    pub fn pairs_beside_ring(&self) -> Vec<Pair> {
         let mut pairs = Vec::new();
         if *self != State::default() {
             pairs.push((vec![key::HEADER], self.header()));
@@ -25,7 +34,6 @@ impl State {
                 pairs.push((outcome_key(*node, *sequence), encoded(|writer| outcome.write(writer))));
             }
         }
-        pairs.extend(self.ring.iter().map(|ring| (vec![key::RING], ring.encode())));
         for (name, setting) in &self.settings {
             let value = encoded(|writer| {
                 writer.u64(setting.version);
@@ -69,7 +77,7 @@ impl State {
             }
             key::RING => {
                 let bytes = value.rest();
-                self.ring = Some(Ring::decode(bytes).map_err(|_| value.malformed("ring"))?);
+                self.ring = Some(Arc::new(Ring::decode(bytes).map_err(|_| value.malformed("ring"))?));
             }
             key::SETTING => {
                 let name = std::str::from_utf8(key.rest()).map_err(|_| key.malformed("name of a setting"))?;

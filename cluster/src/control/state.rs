@@ -12,6 +12,7 @@
 //! which of them it changed.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::command::{Change, Command, Outcome, Refusal, SETTING_NAME_BYTES_MAX, SETTING_VALUE_BYTES_MAX};
 use super::keys::{Write, encoded, key, key_of, outcome_key, setting_key};
@@ -46,7 +47,7 @@ pub struct State {
     pub last_number: u64,
     /// How often members or seats have changed.
     pub ring_version: u64,
-    pub ring: Option<Ring>,
+    pub ring: Option<Arc<Ring>>,
     pub members: BTreeMap<NodeNumber, Member>,
     /// The stores of members that were removed.
     pub retired: BTreeMap<NodeNumber, StoreId>,
@@ -67,19 +68,25 @@ impl State {
         self.members.iter().find(|(_, member)| member.node_id == node_id).map(|(node, member)| (*node, member))
     }
 
+    /// The members that have seats in the ring: all but those that are joining.
+    fn seated(&self) -> impl Iterator<Item = NodeNumber> {
+        let seated = self.members.iter().filter(|(_, member)| member.state != MemberState::Joining);
+        seated.map(|(node, _)| *node)
+    }
+
     /// Whether the node has seats in the ring.
     pub fn is_seated(&self, node: NodeNumber) -> bool {
-        self.ring.as_ref().is_some_and(|ring| ring.nodes().contains(&node))
+        self.members.get(&node).is_some_and(|member| member.state != MemberState::Joining)
     }
 
     /// Whether the node has seats and no other has.
     fn is_only_seat(&self, node: NodeNumber) -> bool {
-        self.ring.as_ref().is_some_and(|ring| ring.nodes() == [node])
+        self.is_seated(node) && self.seated().count() == 1
     }
 
     /// Whether the ring takes no more nodes.
     pub fn is_full(&self) -> bool {
-        self.ring.as_ref().is_some_and(|ring| ring.nodes().len() >= SEATED_NODES_MAX)
+        self.seated().count() >= SEATED_NODES_MAX
     }
 
     /// Does what a command says, once.
@@ -238,6 +245,7 @@ impl State {
         let member = self.members.get_mut(&node).filter(|member| member.store == Some(store));
         let Some(member) = member else { return Err(Refusal::Unknown { node }) };
         if member.start_nonce != nonce {
+            hit(Event::Started);
             member.incarnation.0 += 1;
             member.start_nonce = nonce;
             let incarnation = member.incarnation;
@@ -282,6 +290,9 @@ impl State {
     ) -> Result<Outcome, Refusal> {
         let member = self.current(node, incarnation)?;
         if member.state == from {
+            if to == MemberState::Active {
+                hit(Event::Returned);
+            }
             self.set_state(node, to, writes);
         } else if member.state != to {
             return Err(Refusal::WrongState);
@@ -377,6 +388,7 @@ impl State {
         if self.members.len() >= MEMBERS_MAX {
             return Err(Refusal::TooMany);
         }
+        hit(Event::Joined);
         self.last_number += 1;
         let node = NodeNumber(self.last_number);
         let member = Member {
@@ -408,9 +420,8 @@ impl State {
     /// Takes a member out for good.
     fn take_out(&mut self, node: NodeNumber, writes: &mut Vec<Write>) {
         if self.is_seated(node) {
-            let nodes = self.ring.as_ref().map(Ring::nodes).unwrap_or_default();
-            let rest: Vec<Candidate> =
-                nodes.into_iter().filter(|other| *other != node).map(|other| self.candidate(other)).collect();
+            let rest = self.seated().filter(|other| *other != node);
+            let rest: Vec<Candidate> = rest.map(|other| self.candidate(other)).collect();
             let ring = self.ring.as_ref().expect("a node is seated").with_change(&rest);
             self.write_ring(at_once(&ring.expect("others are seated")), writes);
         }
@@ -460,6 +471,6 @@ impl State {
 
     fn write_ring(&mut self, ring: Ring, writes: &mut Vec<Write>) {
         writes.push((vec![key::RING], Some(ring.encode())));
-        self.ring = Some(ring);
+        self.ring = Some(Arc::new(ring));
     }
 }

@@ -2,12 +2,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use nabu_cluster::control::Control;
 use nabu_cluster::control::Pair;
 use nabu_cluster::control::member::{Incarnation, MemberState};
 use nabu_cluster::control::state::State;
 use nabu_cluster::node::NodeNumber;
+use nabu_cluster::placement::Ring;
 use nabu_engine::io::Clock;
 use nabu_engine::sim::SimIo;
 
@@ -39,6 +41,24 @@ pub struct Running {
     pub control: RefCell<Control>,
     /// After which entry its state was looked at last.
     pub looked_at: Cell<Option<u64>>,
+    /// The table of its ring, and the hash of it: it is large, and seldom another.
+    pub table: RefCell<Option<(Arc<Ring>, u64)>>,
+}
+
+impl Running {
+    fn hash_of_table(&self, ring: Option<&Arc<Ring>>) -> u64 {
+        let Some(ring) = ring else { return 0 };
+        let mut table = self.table.borrow_mut();
+        match &*table {
+            Some((known, hash)) if Arc::ptr_eq(known, ring) => *hash,
+            _ => {
+                let mut hash = Hash::default();
+                hash.add(&ring.encode());
+                *table = Some((ring.clone(), hash.0));
+                hash.0
+            }
+        }
+    }
 }
 
 impl Oracle {
@@ -61,16 +81,17 @@ impl Oracle {
             check_contact(machine, newest);
             return;
         }
-        let hash = hash_of_pairs(state);
+        let table = machine.hash_of_table(state.ring.as_ref());
+        let pairs = state.pairs_beside_ring();
+        let hash = hash_of_pairs(&pairs, table);
         let known = *self.states.entry(applied).or_insert(hash);
-        self.pairs.entry(applied).or_insert_with(|| state.pairs());
+        let first = self.pairs.entry(applied).or_insert_with(|| pairs.clone());
+        if known != hash {
+            first.iter().filter(|pair| !pairs.contains(pair)).for_each(|pair| eprintln!("only there: {pair:?}"));
+            pairs.iter().filter(|pair| !first.contains(pair)).for_each(|pair| eprintln!("only here: {pair:?}"));
+        }
         if self.pairs.len() > PAIRS_KEPT {
             self.pairs.pop_first();
-        }
-        if known != hash {
-            let (a, b) = (self.pairs.get(&applied).cloned().unwrap_or_default(), state.pairs());
-            a.iter().filter(|pair| !b.contains(pair)).for_each(|pair| eprintln!("only there: {pair:?}"));
-            b.iter().filter(|pair| !a.contains(pair)).for_each(|pair| eprintln!("only here: {pair:?}"));
         }
         assert_eq!(known, hash, "two states after entry {applied}, one on {}", group.node());
         let conf = group.voters();
@@ -78,7 +99,7 @@ impl Oracle {
         voters.iter_mut().for_each(|voters| voters.sort_unstable());
         let known = self.voters.entry(applied).or_insert_with(|| voters.clone());
         assert_eq!(*known, voters, "two sets of voters after entry {applied}");
-        let ring = hash_of_ring(state);
+        let ring = hash_of_ring(state, table);
         let known = *self.rings.entry(state.ring_version).or_insert(ring);
         assert_eq!(known, ring, "two rings of version {}", state.ring_version);
         let is_news = self.newest.as_ref().is_none_or(|(newest, _)| applied > *newest);
@@ -141,17 +162,18 @@ fn check_members(state: &State) {
     assert!(state.members.keys().all(|node| node.0 <= state.last_number), "a number was never given");
 }
 
-fn hash_of_pairs(state: &State) -> u64 {
+fn hash_of_pairs(pairs: &[Pair], table: u64) -> u64 {
     let mut hash = Hash::default();
-    for (key, value) in state.pairs() {
-        hash.add(&key);
-        hash.add(&value);
+    for (key, value) in pairs {
+        hash.add(key);
+        hash.add(value);
     }
+    hash.add(&table.to_le_bytes());
     hash.0
 }
 
 /// Of what the ring version counts.
-fn hash_of_ring(state: &State) -> u64 {
+fn hash_of_ring(state: &State, table: u64) -> u64 {
     let mut hash = Hash::default();
     for (node, member) in &state.members {
         hash.add(&node.0.to_le_bytes());
@@ -159,7 +181,7 @@ fn hash_of_ring(state: &State) -> u64 {
         hash.add(member.profile.address.as_bytes());
         hash.add(member.state.name().as_bytes());
     }
-    hash.add(&state.ring.as_ref().map(nabu_cluster::placement::Ring::encode).unwrap_or_default());
+    hash.add(&table.to_le_bytes());
     hash.0
 }
 

@@ -147,7 +147,7 @@ async fn run(world: &Rc<World>, machine: usize, io: SimIo) -> Result<(), String>
     let control = RefCell::new(Control::new(settings, store, saved));
     let process = Rc::new(Process {
         address,
-        running: Running { io: io.clone(), control, looked_at: Cell::new(None) },
+        running: Running { io: io.clone(), control, looked_at: Cell::new(None), table: RefCell::default() },
         inbox: inbox.clone(),
         requests: RefCell::default(),
         waiting: RefCell::default(),

@@ -85,6 +85,9 @@ pub fn run(seed: u64, is_verbose: bool) -> BTreeMap<&'static str, u64> {
 
 fn name_of(event: Event) -> &'static str {
     match event {
+        Event::Joined => "joins",
+        Event::Started => "starts",
+        Event::Returned => "returns",
         Event::CommandDoubled => "commands doubled",
         Event::CommandGivenUp => "commands given up",
         Event::OldIncarnationRefused => "old incarnations refused",
