@@ -26,6 +26,8 @@ use crate::probe::{Event, hit};
 const STARTS_BEFORE_ASKING: u64 = 4;
 /// Nodes that take part in raft and are no members, or not yet as far as is known here.
 const HEARD_AT_MAX: usize = 2 * VOTERS_MAX;
+/// How long a node goes by what another has said of the leader.
+const HINT_FOR: Duration = Duration::from_secs(2);
 /// Nodes that wait to be told whether they may join.
 const JOINS_MAX: usize = 64;
 /// How long a node that asks to join is kept waiting.
@@ -157,16 +159,23 @@ impl Participant {
         member.map(|member| member.profile.address.clone()).or_else(|| self.heard_at.get(&node).cloned())
     }
 
+    /// Where the leader is that this node knows, unless that is itself.
+    fn leader_elsewhere(&self) -> Option<String> {
+        let leader = self.group.leader().filter(|leader| *leader != self.me());
+        leader.and_then(|leader| self.address_of(leader))
+    }
+
     /// Where the leader is; if none is known, one of those who might know.
     fn leader_or_other(&mut self, settings: &Settings, now: Instant) -> Option<String> {
         let me = self.me();
-        let leader = self.group.leader().filter(|leader| *leader != me);
-        if let Some(address) = leader.and_then(|leader| self.address_of(leader)) {
-            return Some(address);
-        }
-        let hint = self.hint.as_ref().filter(|(_, at)| now.since(*at) < RETRY_AFTER);
+        // A hint came because what this node believed was wrong: one that is not told anything any
+        // more believes for ever in the leader that it had.
+        let hint = self.hint.as_ref().filter(|(_, at)| now.since(*at) < HINT_FOR);
         if let Some((hint, _)) = hint {
             return Some(hint.clone());
+        }
+        if let Some(address) = self.leader_elsewhere() {
+            return Some(address);
         }
         let members = self.group.state().members.iter().filter(|(node, _)| **node != me);
         let mut others: Vec<&str> = members.map(|(_, member)| member.profile.address.as_str()).collect();
@@ -234,8 +243,7 @@ impl Participant {
                 if !is_member || self.group.propose(&command) == Ok(()) {
                     return;
                 }
-                let leader = self.group.leader().filter(|leader| *leader != self.me());
-                Message::NotProposed { leader: leader.and_then(|leader| self.address_of(leader)) }
+                Message::NotProposed { leader: self.leader_elsewhere() }
             }
             Message::NotProposed { leader } => {
                 // Without a hint, or told twice in a short time, it waits for the next attempt:
@@ -248,6 +256,13 @@ impl Participant {
                     self.joining.iter_mut().for_each(|joining| joining.sent = None);
                 }
                 return;
+            }
+            Message::Heartbeat(_) if !self.group.is_leader() => {
+                let leader = self.leader_elsewhere();
+                if leader.is_none() || sender.cluster != Some(self.membership.cluster) {
+                    return;
+                }
+                Message::NotProposed { leader }
             }
             Message::Heartbeat(heartbeat) => {
                 if let Some(node) = sender.node.filter(|node| self.is_genuine(&sender, *node) || self.is_unknown(*node))
@@ -459,6 +474,10 @@ impl Participant {
             self.send_answers(answers, now, requests, outputs);
         }
         self.verdicts.retain(self.group.state());
+        let is_retired = self.group.state().retired.get(&self.me()) == Some(&self.store);
+        if is_retired && !self.group.votes(self.me()) {
+            self.removed();
+        }
         let members = &self.group.state().members;
         self.heard_at.retain(|node, _| !members.contains_key(node));
         Ok(())
