@@ -309,6 +309,8 @@ impl Group {
                         hit(Event::VotersJoint);
                     }
                     self.raft.mut_store().conf = conf.clone();
+                    // A node refuses a snapshot of a time before it was there.
+                    self.raft.store().offer_snapshot(None);
                     self.unsaved.conf = Some(conf).filter(|_| !is_planted(Mutant::VotersForgotten));
                 }
             }
