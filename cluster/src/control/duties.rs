@@ -70,7 +70,7 @@ impl Duties {
             let command = Command { origin: None, change: Change::Offline { node, incarnation } };
             if group.propose(&command).is_ok() {
                 tracing::warn!(node = %node, "the node has not been heard for 10 s");
-                verdicts.proposed(node);
+                verdicts.proposed(node, incarnation);
             }
         }
         self.drop_lost(group, verdicts, patience, now);

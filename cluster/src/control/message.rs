@@ -111,6 +111,9 @@ impl Message {
 
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(bytes);
+        if bytes.len() > MESSAGE_BYTES_MAX {
+            return Err(reader.malformed("message that is too long"));
+        }
         let message = Self::read(&mut reader)?;
         reader.end("message")?;
         Ok(message)

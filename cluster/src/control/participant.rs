@@ -239,7 +239,8 @@ impl Participant {
                 }
             }
             Message::Forward(command) => {
-                let is_member = sender.cluster == Some(self.membership.cluster);
+                let is_its_own = command.origin.is_none_or(|origin| Some(origin.node) == sender.node);
+                let is_member = sender.cluster == Some(self.membership.cluster) && is_its_own;
                 if !is_member || self.group.propose(&command) == Ok(()) {
                     return;
                 }
@@ -532,7 +533,7 @@ impl Participant {
             return;
         }
         match (&command.change, &outcome) {
-            (Change::Offline { node, .. }, _) => self.verdicts.decided(*node),
+            (Change::Offline { node, incarnation }, _) => self.verdicts.decided(*node, *incarnation),
             (Change::Activate { node, .. } | Change::Back { node, .. }, Outcome::Settled { .. }) => {
                 self.verdicts.turned_active(*node, now);
             }

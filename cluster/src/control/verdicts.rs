@@ -7,7 +7,7 @@
 //!   long after this node began to lead or was stopped for a while.
 //! - From the moment that a verdict is proposed, its node is not answered before it is applied.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use nabu_engine::io::Instant;
@@ -56,7 +56,7 @@ pub struct Verdicts {
     since: Option<Instant>,
     heard: BTreeMap<NodeNumber, Instant>,
     /// Their verdict is proposed.
-    doomed: BTreeSet<NodeNumber>,
+    doomed: BTreeMap<NodeNumber, Incarnation>,
     waiting: Vec<Waiting>,
     /// A read that confirms that this node leads, when it was asked for, and whom it is for.
     confirming: Option<(Vec<u8>, Instant, Vec<Waiting>)>,
@@ -136,7 +136,7 @@ impl Verdicts {
                 hit(Event::OldIncarnationRefused);
                 Heard::Old { current: member.incarnation }
             }
-            Some(_) if self.doomed.contains(&node) && !is_planted(Mutant::AckDoomed) => {
+            Some(_) if self.doomed.contains_key(&node) && !is_planted(Mutant::AckDoomed) => {
                 hit(Event::DoomedHeard);
                 return None;
             }
@@ -163,15 +163,17 @@ impl Verdicts {
         self.heard.entry(node).or_insert(now);
     }
 
-    /// What was proposed about a member is decided.
-    pub fn decided(&mut self, node: NodeNumber) {
-        self.doomed.remove(&node);
+    /// A verdict on a member is decided; one on another start of it says nothing of this one.
+    pub fn decided(&mut self, node: NodeNumber, incarnation: Incarnation) {
+        if self.doomed.get(&node) == Some(&incarnation) {
+            self.doomed.remove(&node);
+        }
     }
 
     /// A verdict on a member has been proposed.
-    pub fn proposed(&mut self, node: NodeNumber) {
+    pub fn proposed(&mut self, node: NodeNumber, incarnation: Incarnation) {
         hit(Event::VerdictProposed);
-        self.doomed.insert(node);
+        self.doomed.insert(node, incarnation);
     }
 
     /// Who has been silent for too long.
@@ -179,7 +181,7 @@ impl Verdicts {
         let silence = if is_planted(Mutant::VerdictEarly) { SILENCE / 4 } else { SILENCE };
         let active = state.members.iter().filter(|(_, member)| member.state == MemberState::Active);
         active
-            .filter(|(node, _)| !self.doomed.contains(node) && self.silent_for(**node, now) >= Some(silence))
+            .filter(|(node, _)| !self.doomed.contains_key(node) && self.silent_for(**node, now) >= Some(silence))
             .map(|(node, member)| (*node, member.incarnation))
             .collect()
     }
@@ -203,6 +205,6 @@ impl Verdicts {
     pub fn retain(&mut self, state: &State) {
         self.heard.retain(|node, _| state.members.contains_key(node));
         self.loads.retain(|node, _| state.members.contains_key(node));
-        self.doomed.retain(|node| state.members.contains_key(node));
+        self.doomed.retain(|node, _| state.members.contains_key(node));
     }
 }
