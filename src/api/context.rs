@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use nabu_engine::runtime::RingIo;
 
 use crate::auth::CoreAuthority;
+use crate::control::Handle;
 use crate::http::HttpError;
 use crate::metrics::collector::Collector;
 
@@ -25,6 +26,8 @@ pub struct Node {
     pub address: OnceLock<SocketAddr>,
     pub started_at: SystemTime,
     pub collector: Collector,
+    /// The way to the control plane, once it runs; `None` on a standalone node.
+    pub cluster: Option<OnceLock<Handle>>,
 }
 
 /// What the handlers of one core work with.

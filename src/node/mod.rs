@@ -96,6 +96,7 @@ pub fn run(config: Config, security: Security) -> Result<(), String> {
             address: OnceLock::new(),
             started_at: SystemTime::now(),
             collector: Collector::new(cores),
+            cluster: None,
         }),
         config,
         security,

@@ -64,8 +64,8 @@ impl Lease {
         self.sent.clear();
     }
 
-    /// Whether the node is in contact, with the ring that it has.
-    pub fn holds(&self, now: Instant, ring_version: u64) -> bool {
-        ring_version >= self.ring_version && self.until.is_some_and(|until| now < until)
+    /// Until when the node is in contact, with the ring that it has.
+    pub fn until(&self, ring_version: u64) -> Option<Instant> {
+        self.until.filter(|_| ring_version >= self.ring_version)
     }
 }

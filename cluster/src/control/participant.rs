@@ -145,13 +145,13 @@ impl Participant {
         self.membership.node
     }
 
-    /// Whether the group surely counts this node as active now.
-    pub fn is_in_contact(&self, now: Instant) -> bool {
+    /// Until when the group surely counts this node as active, as far as is known now.
+    pub fn contact_until(&self) -> Option<Instant> {
         let state = self.group.state();
         let member = state.members.get(&self.me());
         let is_active = member
             .is_some_and(|member| member.state == MemberState::Active && Some(member.incarnation) == self.incarnation);
-        is_active && self.lease.holds(now, state.ring_version)
+        self.lease.until(state.ring_version).filter(|_| is_active)
     }
 
     fn address_of(&self, node: NodeNumber) -> Option<String> {

@@ -123,7 +123,12 @@ impl Control {
 
     /// Whether the group surely counts this node as active now.
     pub fn is_in_contact(&self, now: Instant) -> bool {
-        self.inside().is_some_and(|inside| inside.is_in_contact(now))
+        self.contact_until().is_some_and(|until| now < until)
+    }
+
+    /// Until when the group surely counts this node as active, as far as is known now.
+    pub fn contact_until(&self) -> Option<Instant> {
+        self.inside().and_then(Participant::contact_until)
     }
 
     /// How full each node was when it was last heard of.

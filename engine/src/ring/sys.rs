@@ -1,6 +1,6 @@
 //! Plain system calls that the standard library does not wrap: sockets with `SO_REUSEPORT`, CPU
 //! affinity, priorities, limits, syncs that are not repeated, `statvfs`, `uname` and event
-//! descriptors.
+//! descriptors, and the clock that goes on while the machine sleeps.
 //!
 //! Every function here is safe to call: it passes the kernel only memory that it owns for the
 //! length of the call.
@@ -14,6 +14,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
+
+use crate::io::Instant;
 
 /// Connections that the kernel completes ahead of `accept`; it caps this by `net.core.somaxconn`.
 pub const LISTEN_BACKLOG: i32 = 4096;
@@ -356,6 +358,15 @@ pub fn sync_data(file: &File) -> io::Result<()> {
 pub fn sync_all(file: &File) -> io::Result<()> {
     // SAFETY: `fsync` takes no pointers.
     check(unsafe { libc::fsync(file.as_raw_fd()) }).map(drop)
+}
+
+/// The time since the machine was started. Other than the clock of the runtime it goes on while the
+/// machine sleeps.
+pub fn boot_time() -> Instant {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes one `timespec`; it knows this clock, so it does not fail.
+    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut time) };
+    Instant(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
 }
 
 /// The size and the free space of the file system that holds `path`.

@@ -1,0 +1,89 @@
+//! The file that the control plane keeps: in the first data directory, for its owner alone.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use nabu_cluster::control::member::StoreId;
+use nabu_cluster::control::store::{Saved, Store};
+use redb::backends::FileBackend;
+
+/// Its name in the first data directory.
+pub const FILE_NAME: &str = "control.redb";
+
+/// Whether a data directory holds the file: it is one of a node of a cluster.
+pub fn has_file(dir: &Path) -> bool {
+    dir.join(FILE_NAME).exists()
+}
+
+/// Opens the file, or makes it for a new store of this id. The directory is locked by this process.
+///
+/// # Errors
+/// A message that names the file.
+pub fn open_or_make(path: &Path, new_store: StoreId) -> Result<(Store, Saved), String> {
+    open(path, Some(new_store))
+}
+
+/// Opens a file that was open before. It isn't made anew: a node that has lost it is another one.
+///
+/// # Errors
+/// A message that names the file.
+pub fn reopen(path: &Path) -> Result<(Store, Saved), String> {
+    open(path, None)
+}
+
+fn open(path: &Path, new_store: Option<StoreId>) -> Result<(Store, Saved), String> {
+    let named = |error: &dyn std::fmt::Display| format!("the file of the control plane {}: {error}", path.display());
+    let is_new = new_store.is_some() && !path.exists();
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(is_new).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    let file = options.open(path).map_err(|error| named(&error))?;
+    if is_new {
+        sync_parent(path).map_err(|error| named(&error))?;
+    }
+    let backend = FileBackend::new(file).map_err(|error| named(&error))?;
+    Store::open(backend, new_store.unwrap_or(StoreId([0; 16]))).map_err(|error| named(&error))
+}
+
+fn sync_parent(path: &Path) -> std::io::Result<()> {
+    let parent: PathBuf = path.parent().map_or_else(|| PathBuf::from("."), Path::to_owned);
+    std::fs::File::open(parent)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn it_is_made_private_and_found_again_with_its_store() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join(FILE_NAME);
+        assert!(!has_file(dir.path()));
+        let (store, saved) = open_or_make(&path, StoreId([7; 16])).expect("made");
+        assert_eq!((saved.store, saved.membership), (StoreId([7; 16]), None));
+        drop(store);
+        assert!(has_file(dir.path()));
+        assert_eq!(std::fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
+        let (store, saved) = open_or_make(&path, StoreId([8; 16])).expect("there already");
+        assert_eq!(saved.store, StoreId([7; 16]), "the first id stays");
+        drop(store);
+        assert_eq!(reopen(&path).expect("there").1.store, StoreId([7; 16]));
+        std::fs::remove_file(&path).expect("removed");
+        assert!(reopen(&path).is_err() && !path.exists(), "one that is gone is not made");
+    }
+
+    #[test]
+    fn what_is_no_such_file_is_refused_by_name() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join(FILE_NAME);
+        std::fs::write(&path, [5; 9000]).expect("written");
+        let message = open_or_make(&path, StoreId([7; 16])).err().expect("no database");
+        assert!(message.contains(&*path.to_string_lossy()), "{message}");
+        let link = dir.path().join("link");
+        symlink(dir.path().join("elsewhere"), &link).expect("linked");
+        assert!(open_or_make(&link, StoreId([7; 16])).is_err(), "a planted link is not followed");
+        assert!(!dir.path().join("elsewhere").exists());
+    }
+}
