@@ -17,9 +17,10 @@
 //! | `words` | is this one value, which is no number, right? |
 //! | `values` | which field holds the value while the layers are read? |
 //! | `server` | what does a server run with? |
-//! | `limits`, `log`, `security` | what does a part of that hold? |
+//! | `limits`, `log`, `security`, `cluster` | what does a part of that hold? |
 //! | `unset` | what does a field hold before anything is read? |
-//! | `number`, `size`, `network` | is this one number, size or network right? |
+//! | `number`, `size`, `span` | is this one number, size or span of time right? |
+//! | `network`, `node_address` | is this one network, or address of a node, right? |
 //! | `machine` | what does this machine have? |
 //! | `effective` | what is each setting, and by what? |
 //! | `problem` | what is wrong, and where? |
@@ -31,6 +32,7 @@
 //! this file.
 
 mod bounds;
+mod cluster;
 mod document;
 mod effective;
 mod flags;
@@ -42,6 +44,7 @@ mod log;
 pub(crate) mod machine;
 mod nearest;
 mod network;
+mod node_address;
 mod number;
 mod problem;
 mod raw;
@@ -50,12 +53,14 @@ mod server;
 mod setting;
 mod settle;
 pub(crate) mod size;
+mod span;
 mod table;
 mod unset;
 mod values;
 mod words;
 
 pub use bounds::SAMPLE_ALWAYS;
+pub use cluster::{ClusterOptions, StaleReads};
 pub use effective::Effective;
 pub use flags::{Environment, Flags};
 pub use kind::FlagForm;
@@ -63,6 +68,7 @@ pub use limits::Limits;
 pub use log::{AccessOptions, LogFormat, LogOptions};
 pub use machine::Machine;
 pub use network::Network;
+pub use node_address::NodeAddress;
 pub use problem::{ConfigError, Problem, Source};
 pub use security::{ClientAuth, JwtAlgorithm, JwtOptions, RateLimit, TlsOptions};
 pub use server::Config;

@@ -3,6 +3,9 @@
 
 use nabu_engine::log;
 use nabu_net::http::head;
+use nabu_net::peer::identity;
+
+use super::span::Span;
 
 /// The most cores.
 pub const CORES_MAX: u16 = 1024;
@@ -54,6 +57,15 @@ pub const LOG_FILTER_BYTES_MAX: usize = 1024;
 pub const NAMES_MAX: usize = 64;
 /// The most bytes of such a name, and of the name of a claim.
 pub const TEXT_BYTES_MAX: usize = 1024;
+
+/// The most addresses of other nodes; with this one among them, the most nodes that can be waited
+/// for before a cluster is founded.
+pub const JOIN_MAX: usize = 64;
+/// The most bytes of the name of a node or a zone.
+pub const NAME_BYTES_MAX: usize = identity::NODE_ID_BYTES_MAX;
+/// How long a node may be offline before its seats are filled anew. Shorter than a restart takes,
+/// every restart would move data.
+pub const OUT_AFTER: Span = Span { seconds_min: 60, seconds_max: 7 * 86_400 };
 
 pub const SECOND_MS: u64 = 1_000;
 pub const HOUR_MS: u64 = 3600 * SECOND_MS;

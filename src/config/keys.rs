@@ -22,6 +22,12 @@ pub fn group(name: &str) -> Option<&'static str> {
     SETTINGS.iter().filter_map(|setting| setting.key).flat_map(groups_of).find(|group| *group == name)
 }
 
+/// The keys below a group, in the order of the table.
+pub fn below(group: &str) -> impl Iterator<Item = &'static str> {
+    let keys = SETTINGS.iter().filter_map(|setting| setting.key);
+    keys.filter(move |key| groups_of(key).any(|above| above == group))
+}
+
 /// The keys and groups right below a group (`""`: the file itself), by their own names, in the
 /// order of the table.
 pub fn names_below(group: &str) -> Vec<&'static str> {

@@ -5,11 +5,16 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::bounds::{DATA_DIRS_MAX, LOG_FILTER_BYTES_MAX, NAMES_MAX, PATH_BYTES_MAX, SCRUB_DAYS_MAX, TEXT_BYTES_MAX};
+use super::bounds::{
+    DATA_DIRS_MAX, JOIN_MAX, LOG_FILTER_BYTES_MAX, NAME_BYTES_MAX, NAMES_MAX, PATH_BYTES_MAX, SCRUB_DAYS_MAX,
+    TEXT_BYTES_MAX,
+};
 use super::network::Network;
+use super::node_address::NodeAddress;
 use super::number::{Number, Unit};
 use super::raw::Raw;
 use super::security::JwtAlgorithm;
+use super::span::Span;
 use super::values::{Field, Values};
 use super::words;
 
@@ -28,6 +33,7 @@ pub enum Kind {
     Part(Field<u32>),
     /// A duration, or `off`.
     Interval(Field<Option<Duration>>),
+    Duration(Span, Field<Duration>),
     Switch(Field<bool>),
     Choice(&'static [Choice]),
     Path(Field<PathBuf>),
@@ -38,6 +44,10 @@ pub enum Kind {
     Texts(Field<Vec<String>>),
     Algorithms(Field<Vec<JwtAlgorithm>>),
     Networks(Field<Vec<Network>>),
+    NodeAddress(Field<NodeAddress>),
+    NodeAddresses(Field<Vec<NodeAddress>>),
+    /// Of a node or a zone.
+    Name(Field<String>),
 }
 
 /// How a flag is written.
@@ -77,6 +87,7 @@ impl Kind {
             Self::Number(number, field) => put(field, number.read(raw)?),
             Self::Part(field) => put(field, words::part(raw)?),
             Self::Interval(field) => put(field, words::interval(raw)?),
+            Self::Duration(bounds, field) => put(field, words::duration(raw, bounds)?),
             Self::Switch(field) => put(field, words::switch(raw)?),
             Self::Choice(choices) => {
                 let word = words::choice(raw, choices.iter().map(|(word, _)| *word))?;
@@ -91,6 +102,9 @@ impl Kind {
             Self::Texts(field) => put(field, words::texts(raw)?),
             Self::Algorithms(field) => put(field, words::algorithms(raw)?),
             Self::Networks(field) => put(field, words::networks(raw)?),
+            Self::NodeAddress(field) => put(field, words::node_address(raw)?),
+            Self::NodeAddresses(field) => put(field, words::node_addresses(raw)?),
+            Self::Name(field) => put(field, words::name(raw)?),
         })
     }
 
@@ -100,6 +114,7 @@ impl Kind {
             Self::Number(number, _) => number.bounds(),
             Self::Part(_) => "0, or 0.000001..1".to_owned(),
             Self::Interval(_) => format!("off, or 1s..{SCRUB_DAYS_MAX}d in s, m, h or d"),
+            Self::Duration(bounds, _) => format!("{bounds} in s, m, h or d"),
             Self::Switch(_) => "true, false".to_owned(),
             Self::Choice(choices) => choices.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", "),
             Self::Path(_) => format!("a path of 1..{PATH_BYTES_MAX} bytes"),
@@ -113,6 +128,9 @@ impl Kind {
             Self::Texts(_) => format!("one or a list of 1..{NAMES_MAX}, each of 1..{TEXT_BYTES_MAX} bytes"),
             Self::Algorithms(_) => format!("one or a list of {}", JwtAlgorithm::names()),
             Self::Networks(_) => format!("one or a list of 1..{NAMES_MAX} addresses or networks"),
+            Self::NodeAddress(_) => "HOST:PORT, a port of 1..65535".to_owned(),
+            Self::NodeAddresses(_) => format!("1..{JOIN_MAX} different HOST:PORT, a port of 1..65535"),
+            Self::Name(_) => format!("1..{NAME_BYTES_MAX} of `A-Z`, `a-z`, `0-9`, `.`, `_` and `-`"),
         }
     }
 
@@ -130,14 +148,14 @@ impl Kind {
 
     /// Whether the name of the value alone, such as `FILE`, says what it may be.
     pub fn explains_itself(&self) -> bool {
-        self.is_path() || matches!(self, Self::Listen(_))
+        self.is_path() || matches!(self, Self::Listen(_) | Self::NodeAddress(_) | Self::NodeAddresses(_))
     }
 
     pub fn flag_form(&self) -> FlagForm {
         match self {
             Self::Number(..) | Self::Part(_) => FlagForm::SignedValue,
             Self::Switch(_) => FlagForm::Switch,
-            Self::Paths(_) => FlagForm::Repeated,
+            Self::Paths(_) | Self::NodeAddresses(_) => FlagForm::Repeated,
             _ => FlagForm::Value,
         }
     }

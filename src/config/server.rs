@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use nabu_engine::store::Missing;
 
+use super::cluster::ClusterOptions;
 use super::effective::Effective;
 use super::limits::Limits;
 use super::log::LogOptions;
@@ -39,6 +40,8 @@ settings_struct! {
         /// `None` takes no JWTs.
         pub jwt: Option<JwtOptions>,
         pub rate_limit: RateLimit,
+        /// `None` is a node that stands alone.
+        pub cluster: Option<ClusterOptions>,
         /// What each setting is and by what, for the log.
         pub effective: Vec<Effective>,
     }

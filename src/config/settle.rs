@@ -4,9 +4,12 @@
 use nabu_engine::store::Missing;
 
 use super::bounds::MEMORY_PER_CORE_MIN;
+use super::cluster::{ClusterOptions, node_id_of};
+use super::keys;
 use super::layers::Layers;
 use super::limits::Limits;
 use super::machine::Machine;
+use super::node_address::NodeAddress;
 use super::problem::{ConfigError, Problem, Source};
 use super::security::{ClientAuth, JwtAlgorithm, JwtOptions, TlsOptions};
 use super::server::Config;
@@ -28,6 +31,7 @@ pub fn settle(layers: Layers, forget_missing: bool, machine: &Machine) -> Result
     let tls = tls(&layers, &mut problems);
     let jwt = jwt(&layers, &mut problems);
     check_rate_limit(&layers, &mut problems);
+    let cluster = cluster(&layers, &mut problems);
     if !problems.is_empty() {
         return Err(ConfigError { problems });
     }
@@ -50,6 +54,7 @@ pub fn settle(layers: Layers, forget_missing: bool, machine: &Machine) -> Result
         },
         tls,
         jwt,
+        cluster,
         effective: layers.effective,
         ..layers.values.config
     })
@@ -166,6 +171,85 @@ fn check_rate_limit(layers: &Layers, problems: &mut Vec<Problem>) {
     let source = layers.source("rate_limit.burst");
     if let (Some(source), None) = (source, layers.values.config.rate_limit.requests_per_second) {
         let message = "is the burst of a rate that isn't set: give rate_limit.requests_per_second too";
+        problems.push(Problem::new(source, message));
+    }
+}
+
+/// The cluster as the settings say together; `None` is a node that stands alone.
+fn cluster(layers: &Layers, problems: &mut Vec<Problem>) -> Option<ClusterOptions> {
+    let group = layers.source("cluster")?;
+    let values = &layers.values;
+    let Some(secret_file) = values.cluster_secret_file.clone() else {
+        let given = keys::below("cluster").find_map(|key| layers.source(key));
+        let message = "is for a node of a cluster, which has a secret: give cluster.secret_file, \
+                       NABU_CLUSTER_SECRET_FILE or --cluster-secret-file too; `nabu-store cluster secret` makes one";
+        problems.push(Problem::new(given.unwrap_or(group), message));
+        return None;
+    };
+    check_bootstrap(layers, problems);
+    check_reachable(layers, problems);
+    Some(ClusterOptions {
+        secret_file,
+        bootstrap_expect: values.cluster_bootstrap_expect.or(values.cluster_bootstrap.then_some(1)),
+        join: values.cluster_join.clone(),
+        advertise: values.cluster_advertise.clone(),
+        advertise_client: values.cluster_advertise_client.clone(),
+        zone: values.cluster_zone.clone(),
+        node_id: values.cluster_node_id.as_ref().map(|name| name.parse().expect("the same bounds, checked before")),
+        allow_plaintext: values.cluster_allow_plaintext,
+        out_after: values.cluster_out_after,
+        stale_reads: values.cluster_stale_reads,
+    })
+}
+
+/// A node that waits for more nodes than it asks would wait for ever.
+fn check_bootstrap(layers: &Layers, problems: &mut Vec<Problem>) {
+    let Some(source) = layers.source("cluster.bootstrap_expect") else { return };
+    let values = &layers.values;
+    if let (Some(bootstrap), false) = (layers.source("cluster.bootstrap"), values.cluster_bootstrap) {
+        let message = "must not be false beside cluster.bootstrap_expect, which bootstraps: remove one of them";
+        problems.push(Problem::new(bootstrap, message).got(false));
+    }
+    let (expected, asked) = (values.cluster_bootstrap_expect.unwrap_or(1), values.cluster_join.len());
+    if expected > asked + 1 {
+        let requirement = format!(
+            "must be at most {}: this node, and {asked} to ask at cluster.join; name the others there (--join)",
+            asked + 1
+        );
+        problems.push(Problem::new(source, requirement).got(expected));
+    }
+}
+
+/// Other nodes must find the node at the address that it tells them.
+fn check_reachable(layers: &Layers, problems: &mut Vec<Problem>) {
+    const REMEDY: &str = "give cluster.advertise, NABU_CLUSTER_ADVERTISE or --advertise HOST:PORT, the address by \
+                          which they reach this one";
+    let values = &layers.values;
+    if let (Some(address), None) = (&values.cluster_advertise, &values.cluster_node_id)
+        && node_id_of(address).is_none()
+    {
+        let source = layers.source("cluster.advertise").expect("it is given, as it has no default");
+        let message = "is too long to name the node after: give cluster.node_id, NABU_CLUSTER_NODE_ID or --node-id too";
+        problems.push(Problem::new(source, message).got(address));
+    }
+    if values.cluster_advertise.is_some() {
+        return;
+    }
+    let listen = values.config.listen;
+    if let (true, Some(source)) = (listen.ip().is_unspecified(), layers.source("listen")) {
+        problems
+            .push(Problem::new(source, format!("is no address that other nodes can connect to: {REMEDY}")).got(listen));
+    }
+    let is_elsewhere = |peer: &&NodeAddress| peer.ip().is_some_and(|ip| !ip.is_loopback());
+    if let (true, Some(peer), Some(source)) = (
+        listen.ip().is_loopback(),
+        values.cluster_join.iter().find(is_elsewhere),
+        layers.source("listen").or(layers.source("cluster.join")),
+    ) {
+        let message = format!(
+            "{peer} is on another network than {listen}, where this node listens and nobody there reaches it: \
+                     listen on an address of that network, or {REMEDY}"
+        );
         problems.push(Problem::new(source, message));
     }
 }

@@ -11,9 +11,11 @@
 use nabu_engine::store::BLOB_SIZE_MAX;
 
 use super::bounds::{
-    ANSWER_RATE_MIN_MAX, CORES_MAX, DAY_MS, HEAD_BYTES_MAX, HEAD_BYTES_MIN, HOUR_MS, MEMORY_MAX, MEMORY_PER_CORE_MIN,
-    SECOND_MS, SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN, SEGMENT_SIZE_STEP, TARGET_BYTES_MAX, TARGET_BYTES_MIN,
+    ANSWER_RATE_MIN_MAX, CORES_MAX, DAY_MS, HEAD_BYTES_MAX, HEAD_BYTES_MIN, HOUR_MS, JOIN_MAX, MEMORY_MAX,
+    MEMORY_PER_CORE_MIN, OUT_AFTER, SECOND_MS, SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN, SEGMENT_SIZE_STEP, TARGET_BYTES_MAX,
+    TARGET_BYTES_MIN,
 };
+use super::cluster::StaleReads;
 use super::kind::Kind;
 use super::log::LogFormat;
 use super::number::Number;
@@ -270,4 +272,86 @@ pub static SETTINGS: &[Setting] = &[
     )
     .default_described("off")
     .help("Bytes of each token in a second, in both directions"),
+    Setting::new("cluster.secret_file", Kind::Path(|values| &mut values.cluster_secret_file))
+        .variable("NABU_CLUSTER_SECRET_FILE")
+        .flag("--cluster-secret-file", "FILE")
+        .default_described("the server stands alone")
+        .help(
+            "The file with the secret that the nodes of a cluster have in common, as `nabu-store cluster secret` \
+             makes it. With it the server is a node of a cluster; SIGHUP reads it again",
+        ),
+    Setting::new("cluster.bootstrap", Kind::Switch(|values| &mut values.cluster_bootstrap))
+        .variable("NABU_CLUSTER_BOOTSTRAP")
+        .flag("--bootstrap", "BOOL")
+        .default("false")
+        .help(
+            "Found a cluster if this node belongs to none, and if none of those at `cluster.join` does. A node \
+             that belongs to one stays in it",
+        ),
+    Setting::new(
+        "cluster.bootstrap_expect",
+        Kind::count(1, JOIN_MAX as u64, |values| &mut values.cluster_bootstrap_expect),
+    )
+    .variable("NABU_CLUSTER_BOOTSTRAP_EXPECT")
+    .flag("--bootstrap-expect", "N")
+    .default_described("1 with `cluster.bootstrap`")
+    .help(
+        "For machines that are all told the same: found a cluster when this many nodes, this one included, have \
+         said that they belong to none. One of them does, the others join it",
+    ),
+    Setting::new("cluster.join", Kind::NodeAddresses(|values| &mut values.cluster_join))
+        .variable("NABU_CLUSTER_JOIN")
+        .flag("--join", "HOST:PORT")
+        .default_described("none")
+        .help(
+            "Other nodes of the cluster to ask at the start: a few of them are enough. The flag may be repeated, \
+             the variable takes `,` between them, the file a list. Names are looked up at each connect",
+        ),
+    Setting::new("cluster.advertise", Kind::NodeAddress(|values| &mut values.cluster_advertise))
+        .variable("NABU_CLUSTER_ADVERTISE")
+        .flag("--advertise", "HOST:PORT")
+        .default_described("the address that it listens on")
+        .help("Where other nodes reach this one. Needed where it listens on all addresses"),
+    Setting::new("cluster.advertise_client", Kind::NodeAddress(|values| &mut values.cluster_advertise_client))
+        .variable("NABU_CLUSTER_ADVERTISE_CLIENT")
+        .flag("--advertise-client", "HOST:PORT")
+        .default_described("where other nodes reach it")
+        .help("Where clients reach this node, if they take another way than nodes"),
+    Setting::new("cluster.zone", Kind::Name(|values| &mut values.cluster_zone))
+        .variable("NABU_CLUSTER_ZONE")
+        .flag("--zone", "NAME")
+        .default("default")
+        .help("What fails together with this node: a rack, a power supply, a site. Copies lie in different zones"),
+    Setting::new("cluster.node_id", Kind::Name(|values| &mut values.cluster_node_id))
+        .variable("NABU_CLUSTER_NODE_ID")
+        .flag("--node-id", "NAME")
+        .default_described("where other nodes reach it, with `-` for what no name has: `10.0.0.1-7070`")
+        .help("The name of this node, which no other node of the cluster has and which stays as it is"),
+    Setting::new("cluster.allow_plaintext", Kind::Switch(|values| &mut values.cluster_allow_plaintext))
+        .variable("NABU_CLUSTER_ALLOW_PLAINTEXT")
+        .flag("--cluster-allow-plaintext", "BOOL")
+        .default("false")
+        .help(
+            "Let nodes talk without TLS on other networks than loopback, where whoever stands in between can read \
+             and change everything",
+        ),
+    Setting::new("cluster.out_after", Kind::Duration(OUT_AFTER, |values| &mut values.cluster_out_after))
+        .variable("NABU_CLUSTER_OUT_AFTER")
+        .flag("--cluster-out-after", "TIME")
+        .default("15m")
+        .help("How long a node may be away before other nodes get what it holds"),
+    Setting::new(
+        "cluster.stale_reads",
+        Kind::Choice(&[
+            ("serve", |values| values.cluster_stale_reads = StaleReads::Serve),
+            ("refuse", |values| values.cluster_stale_reads = StaleReads::Refuse),
+        ]),
+    )
+    .variable("NABU_CLUSTER_STALE_READS")
+    .flag("--stale-reads", "WHETHER")
+    .default("serve")
+    .help(
+        "Whether a node that reaches no majority serves what it holds itself, with `Warning: 110`, or answers \
+         `503`",
+    ),
 ];

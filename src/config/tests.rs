@@ -1,5 +1,6 @@
 //! Layers, and the exact words of every message. Bounds are the matter of `rows`.
 
+mod cluster;
 mod rows;
 
 use std::collections::HashMap;

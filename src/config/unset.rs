@@ -4,6 +4,7 @@
 //! noun is.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use nabu_engine::store::Missing;
 
@@ -42,7 +43,7 @@ macro_rules! unset_by_default {
     };
 }
 
-unset_by_default!(bool, u16, u32, u64, usize, String);
+unset_by_default!(bool, u16, u32, u64, usize, String, Duration);
 
 impl Unset for SocketAddr {
     fn unset() -> Self {

@@ -5,7 +5,10 @@
 //! what `Config` holds.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use super::cluster::StaleReads;
+use super::node_address::NodeAddress;
 use super::security::{ClientAuth, JwtAlgorithm};
 use super::server::Config;
 use super::unset::settings_struct;
@@ -31,6 +34,17 @@ settings_struct! {
         pub jwt_audiences: Vec<String>,
         pub jwt_role_claim: String,
         pub jwt_leeway_seconds: u64,
+        pub cluster_secret_file: Option<PathBuf>,
+        pub cluster_bootstrap: bool,
+        pub cluster_bootstrap_expect: Option<usize>,
+        pub cluster_join: Vec<NodeAddress>,
+        pub cluster_advertise: Option<NodeAddress>,
+        pub cluster_advertise_client: Option<NodeAddress>,
+        pub cluster_zone: String,
+        pub cluster_node_id: Option<String>,
+        pub cluster_allow_plaintext: bool,
+        pub cluster_out_after: Duration,
+        pub cluster_stale_reads: StaleReads,
     }
 }
 
@@ -68,6 +82,12 @@ impl Slot<u64> for usize {
 }
 
 impl Slot<u64> for Option<u32> {
+    fn put(&mut self, value: u64) {
+        *self = Some(value.try_into().expect("the bounds of a setting fit its field"));
+    }
+}
+
+impl Slot<u64> for Option<usize> {
     fn put(&mut self, value: u64) {
         *self = Some(value.try_into().expect("the bounds of a setting fit its field"));
     }

@@ -10,12 +10,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::bounds::{
-    DATA_DIRS_MAX, LOG_FILTER_BYTES_MAX, NAMES_MAX, PATH_BYTES_MAX, SAMPLE_ALWAYS, SCRUB_DAYS_MAX, TEXT_BYTES_MAX,
+    DATA_DIRS_MAX, JOIN_MAX, LOG_FILTER_BYTES_MAX, NAME_BYTES_MAX, NAMES_MAX, PATH_BYTES_MAX, SAMPLE_ALWAYS,
+    SCRUB_DAYS_MAX, TEXT_BYTES_MAX,
 };
 use super::document::Value;
 use super::network::Network;
+use super::node_address::{InvalidNodeAddress, NodeAddress};
 use super::raw::Raw;
 use super::security::JwtAlgorithm;
+use super::span::{self, Span};
 
 /// The levels that a log filter knows.
 pub const LOG_LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
@@ -102,18 +105,59 @@ pub fn listen(raw: Raw<'_>) -> Result<SocketAddr, String> {
 
 /// `14d`, `12h`, `30m`, `10s`, or `off`.
 pub fn interval(raw: Raw<'_>) -> Result<Option<Duration>, String> {
-    const UNITS: [(&str, u64); 4] = [("s", 1), ("m", 60), ("h", 3600), ("d", 86_400)];
+    const BOUNDS: Span = Span { seconds_min: 1, seconds_max: SCRUB_DAYS_MAX * 86_400 };
     let text = raw.text_or_off().map(str::trim).unwrap_or_default();
     if text == "off" {
         return Ok(None);
     }
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let unit = UNITS.iter().find(|(name, _)| *name == text[digits..].trim_start());
-    let seconds = unit.and_then(|(_, factor)| text[..digits].parse::<u64>().ok()?.checked_mul(*factor));
-    match seconds.filter(|seconds| (1..=SCRUB_DAYS_MAX * 86_400).contains(seconds)) {
-        Some(seconds) => Ok(Some(Duration::from_secs(seconds))),
-        None => Err(format!("must be off, or 1s..{SCRUB_DAYS_MAX}d with s, m, h or d behind the number, such as 14d")),
+    match span::parse(text).filter(|interval| BOUNDS.contains(*interval)) {
+        Some(interval) => Ok(Some(interval)),
+        None => Err(format!("must be off, or {BOUNDS} with s, m, h or d behind the number, such as 14d")),
     }
+}
+
+/// `15m`, within bounds.
+pub fn duration(raw: Raw<'_>, bounds: Span) -> Result<Duration, String> {
+    let duration = raw.text().and_then(|text| span::parse(text.trim())).filter(|duration| bounds.contains(*duration));
+    duration.ok_or_else(|| format!("must be {bounds} with s, m, h or d behind the number, such as 15m"))
+}
+
+/// The address of a node.
+pub fn node_address(raw: Raw<'_>) -> Result<NodeAddress, String> {
+    raw.text().unwrap_or_default().parse().map_err(|error: InvalidNodeAddress| format!("must be {error}"))
+}
+
+/// Addresses of nodes: one or a list of them in a file, with commas between them elsewhere.
+pub fn node_addresses(raw: Raw<'_>) -> Result<Vec<NodeAddress>, String> {
+    let texts: Option<Vec<&str>> = match raw {
+        Raw::Words(words) => words.iter().map(|word| word.to_str()).collect(),
+        Raw::Value(Value::List(nodes)) => nodes.iter().map(|node| Raw::Value(&node.value).text()).collect(),
+        raw => raw.text().map(|text| vec![text]),
+    };
+    let texts = texts.filter(|texts| !texts.is_empty());
+    let texts = texts.ok_or_else(|| format!("must be {}, or a list of such addresses", InvalidNodeAddress::Form))?;
+    let mut addresses = Vec::new();
+    for text in texts.into_iter().flat_map(|text| text.split(',')) {
+        let address: NodeAddress =
+            text.parse().map_err(|error: InvalidNodeAddress| format!("must be {error}; {text:?} isn't"))?;
+        if addresses.contains(&address) {
+            return Err(format!("must name each node once; {address} is there twice"));
+        }
+        addresses.push(address);
+    }
+    if addresses.len() > JOIN_MAX {
+        return Err(format!("must be at most {JOIN_MAX} addresses, not {}", addresses.len()));
+    }
+    Ok(addresses)
+}
+
+/// The name of a node or a zone.
+pub fn name(raw: Raw<'_>) -> Result<String, String> {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let is_name = |text: &&str| (1..=NAME_BYTES_MAX).contains(&text.len()) && text.bytes().all(is_allowed);
+    let name = raw.text().map(str::trim).filter(is_name);
+    name.map(str::to_owned)
+        .ok_or_else(|| format!("must be a name of 1..{NAME_BYTES_MAX} letters, digits, dots, underscores and hyphens"))
 }
 
 /// `info`, or `warn,nabu_store=debug`.

@@ -7,8 +7,9 @@ use nabu_net::http::head::{HeadLimits, HeadParser};
 
 use super::*;
 use crate::config::bounds::{
-    DATA_DIRS_MAX, HEAD_BYTES_MAX, HEAD_BYTES_MIN, LOG_FILTER_BYTES_MAX, MEMORY_DEFAULT_MAX, MEMORY_DEFAULT_MIN,
-    NAMES_MAX, PATH_BYTES_MAX, SCRUB_DAYS_MAX, TARGET_BYTES_MAX, TARGET_BYTES_MIN, TEXT_BYTES_MAX,
+    DATA_DIRS_MAX, HEAD_BYTES_MAX, HEAD_BYTES_MIN, JOIN_MAX, LOG_FILTER_BYTES_MAX, MEMORY_DEFAULT_MAX,
+    MEMORY_DEFAULT_MIN, NAME_BYTES_MAX, NAMES_MAX, PATH_BYTES_MAX, SCRUB_DAYS_MAX, TARGET_BYTES_MAX, TARGET_BYTES_MIN,
+    TEXT_BYTES_MAX,
 };
 use crate::config::kind::Kind;
 use crate::config::raw::Raw;
@@ -20,7 +21,7 @@ use crate::config::values::Values;
 const ANY_MACHINE: Machine = Machine { cores: 1, memory_bytes: None };
 
 /// What other settings must be so that each value of one may be tried.
-const COMPANIONS: [(&str, &str); 9] = [
+const COMPANIONS: [(&str, &str); 12] = [
     ("cores", "1"),
     ("limits.head_bytes_max", "64KiB"),
     ("limits.target_bytes_max", "256"),
@@ -30,7 +31,17 @@ const COMPANIONS: [(&str, &str); 9] = [
     ("auth.jwt.keys", "/keys"),
     ("rate_limit.requests_per_second", "1"),
     ("data", "/data"),
+    ("cluster.secret_file", "/secret"),
+    ("cluster.node_id", "node"),
+    // As many as may be waited for.
+    ("cluster.join", PEERS),
 ];
+
+/// The most addresses to ask.
+const PEERS: &str = "[a0:1, a1:1, a2:1, a3:1, a4:1, a5:1, a6:1, a7:1, b0:1, b1:1, b2:1, b3:1, b4:1, b5:1, b6:1, b7:1, \
+    c0:1, c1:1, c2:1, c3:1, c4:1, c5:1, c6:1, c7:1, d0:1, d1:1, d2:1, d3:1, d4:1, d5:1, d6:1, d7:1, e0:1, e1:1, e2:1, \
+    e3:1, e4:1, e5:1, e6:1, e7:1, f0:1, f1:1, f2:1, f3:1, f4:1, f5:1, f6:1, f7:1, g0:1, g1:1, g2:1, g3:1, g4:1, g5:1, \
+    g6:1, g7:1, h0:1, h1:1, h2:1, h3:1, h4:1, h5:1, h6:1, h7:1]";
 
 /// Values at the bounds of a setting, as a variable or a flag has them, and values just beyond.
 struct Edges {
@@ -73,6 +84,13 @@ fn edges(kind: &Kind) -> Edges {
             let beyond = [format!("{}d", SCRUB_DAYS_MAX + 1), format!("{}s", seconds + 1)];
             Edges::of(&["off", "1s", &max[0], &max[1]], &["0s", "14", "-1s", &beyond[0], &beyond[1]])
         }
+        Kind::Duration(bounds, _) => {
+            let (min, max) = (bounds.seconds_min, bounds.seconds_max);
+            let [accepted, refused] = [[min, max], [min - 1, max + 1]].map(|edges| edges.map(|at| format!("{at}s")));
+            let mut refused: Vec<String> = refused.into();
+            refused.extend(["off", "90", "-1m"].map(str::to_owned));
+            Edges { accepted: accepted.into(), refused }
+        }
         Kind::Switch(_) => Edges::of(&["true", "false"], &["1", "perhaps"]),
         Kind::Choice(choices) => {
             let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
@@ -87,6 +105,14 @@ fn edges(kind: &Kind) -> Edges {
         }
         Kind::Text(_) | Kind::Texts(_) => Edges::of_lengths("x", [1, TEXT_BYTES_MAX], TEXT_BYTES_MAX + 1),
         Kind::Algorithms(_) => Edges::of(&["HS256", "EdDSA"], &["none", "RS512"]),
+        Kind::NodeAddress(_) | Kind::NodeAddresses(_) => {
+            Edges::of(&["a:1", "node-1.example:65535"], &["a:0", "a:65536", "a", "0.0.0.0:1", "http://a:1"])
+        }
+        Kind::Name(_) => {
+            let mut edges = Edges::of_lengths("x", [1, NAME_BYTES_MAX], NAME_BYTES_MAX + 1);
+            edges.refused.extend(["a b", "a/b", "ä"].map(str::to_owned));
+            edges
+        }
         Kind::Networks(_) => Edges::of(&["0.0.0.0/0", "::1", "10.0.0.0/32"], &["10.0.0.0/33", "::/129", "host"]),
     }
 }
@@ -173,7 +199,9 @@ fn each_setting_is_taken_at_its_bounds_and_refused_beyond_them_in_every_layer() 
                 let named = match layer {
                     "file" => format!(": {}: must ", setting.name()),
                     "variable" => format!("{}={word}: must ", setting.variable.expect("a variable")),
-                    _ if matches!(setting.kind, Kind::Paths(_)) => "--data: must ".to_owned(),
+                    _ if setting.kind.flag_form() == FlagForm::Repeated => {
+                        format!("{}: must ", setting.flag.expect("a flag").name)
+                    }
                     _ => format!("{} {word}: must ", setting.flag.expect("a flag").name),
                 };
                 assert!(error.contains(&named), "{named} in {error}");
@@ -227,12 +255,15 @@ fn lists_are_bounded_too() {
         let names: Vec<String> = (0..count).map(|number| format!("{start}{number}")).collect();
         format!("[{}]", names.join(", "))
     };
-    for (key, start, max) in
-        [("data", "/", DATA_DIRS_MAX), ("auth.jwt.issuer", "i", NAMES_MAX), ("auth.jwt.audience", "a", NAMES_MAX)]
-    {
+    for (key, start, max) in [
+        ("data", "/", DATA_DIRS_MAX),
+        ("auth.jwt.issuer", "i", NAMES_MAX),
+        ("auth.jwt.audience", "a", NAMES_MAX),
+        ("cluster.join", "a:1", JOIN_MAX),
+    ] {
         for (count, is_taken) in [(1, true), (max, true), (max + 1, false), (0, false)] {
             let value = list(count, start);
-            let settings = [("auth.jwt.keys", "/keys"), (key, value.as_str())];
+            let settings = [("auth.jwt.keys", "/keys"), ("cluster.secret_file", "/secret"), (key, value.as_str())];
             assert_eq!(outcome(&Given::file(&file_of(&settings))).is_ok(), is_taken, "{count} of {key}");
         }
     }
