@@ -6,6 +6,7 @@
 //! | [`blobs`] | where does a content come from, and where does it go? |
 //! | [`placement`] | which nodes hold what, and what moves when a node comes or goes? |
 //! | [`control`] | what do the nodes agree on, and how? |
+//! | [`peer`] | how do the messages of control planes get from node to node? |
 //! | [`node`] | by which number does the cluster know a node? |
 //! | [`bytes`] | how do numbers and texts become bytes and come back? |
 //!
@@ -20,6 +21,7 @@ pub mod control;
 #[doc(hidden)]
 pub mod mutant;
 pub mod node;
+pub mod peer;
 pub mod placement;
 pub mod policy;
 #[doc(hidden)]

@@ -45,6 +45,14 @@ mutants! {
     LeaseFromAnswer = "lease-from-answer",
     /// What is applied is durable before the voters that it says are.
     VotersForgotten = "voters-forgotten",
+
+    // The lane; its own tests look for these.
+    /// Whom a message is from says the address that its sender claims, not its own handshake.
+    SenderUnbound = "lane-sender-unbound",
+    /// Pieces are put together to a message of any length.
+    PiecesUnbounded = "lane-pieces-unbounded",
+    /// A connection goes on although what it proved is old.
+    OutdatedConnection = "lane-outdated-connection",
 }
 
 static PLANTED: LazyLock<Option<Mutant>> = LazyLock::new(|| {

@@ -1,18 +1,12 @@
 //! What the group knows of a node: who it is, where it is, and whether it is there.
 
-use std::fmt;
-
 use crate::bytes::{Malformed, Reader, Writer};
 use crate::node::NodeNumber;
 
-/// Names the cluster; random, made when it is bootstrapped.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ClusterId(pub [u8; 16]);
-
-/// Names what a node has on disk for the group, and is lost with it: a node that lost its disk is
-/// another one. Random, made with the file of the control plane.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StoreId(pub [u8; 16]);
+/// `ClusterId` names the cluster; random, made when it is bootstrapped. `StoreId` names what a node
+/// has on disk for the group, and is lost with it: a node that lost its disk is another one. Random,
+/// made with the file of the control plane. Nodes prove both to one another in the handshake.
+pub use nabu_net::peer::identity::{ClusterId, NodeId, StoreId};
 
 /// Which start of a node: counted by the group, 0 before the first. What an earlier one still says
 /// is refused.
@@ -26,7 +20,7 @@ pub struct Membership {
     pub node: NodeNumber,
 }
 
-/// The longest id of a node, zone, version and address, in bytes.
+/// The longest zone, version and address, in bytes.
 pub const NAME_BYTES_MAX: usize = 64;
 pub const ADDRESS_BYTES_MAX: usize = 255 + 6;
 
@@ -143,7 +137,7 @@ impl Profile {
     }
 }
 
-/// What is wrong with the name of a node, zone or version, if anything is.
+/// What is wrong with the name of a zone or version, if anything is.
 pub fn name_problem(name: &str) -> Option<&'static str> {
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-+".contains(&byte);
     match name {
@@ -154,7 +148,8 @@ pub fn name_problem(name: &str) -> Option<&'static str> {
     }
 }
 
-fn address_problem(address: &str) -> Option<&'static str> {
+/// What is wrong with an address, if anything is.
+pub fn address_problem(address: &str) -> Option<&'static str> {
     let Some((host, port)) = address.rsplit_once(':') else { return Some("is not host:port") };
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-[]:%".contains(&byte);
     if host.is_empty() || !host.bytes().all(is_allowed) || address.len() > ADDRESS_BYTES_MAX {
@@ -192,25 +187,3 @@ impl Member {
         })
     }
 }
-
-fn hex(bytes: &[u8], formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-    bytes.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
-}
-
-macro_rules! shown_as_hex {
-    ($($id:ty),*) => {$(
-        impl fmt::Display for $id {
-            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                hex(&self.0, formatter)
-            }
-        }
-
-        impl fmt::Debug for $id {
-            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                hex(&self.0, formatter)
-            }
-        }
-    )*};
-}
-
-shown_as_hex!(ClusterId, StoreId);

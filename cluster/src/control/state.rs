@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use super::command::{Change, Command, Outcome, Refusal, SETTING_NAME_BYTES_MAX, SETTING_VALUE_BYTES_MAX};
 use super::keys::{Write, encoded, key, key_of, outcome_key, setting_key};
-use super::member::{ClusterId, Incarnation, Member, MemberState, Profile, StoreId, name_problem};
+use super::member::{ClusterId, Incarnation, Member, MemberState, NodeId, Profile, StoreId};
 use super::window::{Known, Window};
 use crate::mutant::{Mutant, is_planted};
 use crate::node::NodeNumber;
@@ -382,7 +382,7 @@ impl State {
         profile: &Profile,
         writes: &mut Vec<Write>,
     ) -> Result<NodeNumber, Refusal> {
-        if name_problem(node_id).is_some() || profile.problem().is_some() {
+        if node_id.parse::<NodeId>().is_err() || profile.problem().is_some() {
             return Err(Refusal::Invalid);
         }
         if self.members.len() >= MEMBERS_MAX {

@@ -3,7 +3,8 @@
 //! | file | question it answers |
 //! | --- | --- |
 //! | `backend` | how does `redb` lie on a simulated disk? |
-//! | `post` | how do messages get from one machine to another? |
+//! | `host` | what does the lane between machines know of a node? |
+//! | `members` | what talks by the lane alone, and what must hold of it? |
 //! | `process` | what runs on a machine? |
 //! | `oracle` | what must hold at every moment? |
 //! | `history` | is what clients were told linearizable? |
@@ -14,8 +15,9 @@
 
 pub mod backend;
 pub mod history;
+pub mod host;
+pub mod members;
 pub mod oracle;
-pub mod post;
 pub mod process;
 pub mod scenario;
 pub mod totals;

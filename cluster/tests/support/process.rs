@@ -7,16 +7,19 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use nabu_cluster::control::member::StoreId;
-use nabu_cluster::control::message::Sender;
 use nabu_cluster::control::store::Store;
 use nabu_cluster::control::{Answer, Control, Failure, Input, Output, Request, RequestId, Settings, TICK};
+use nabu_cluster::peer::{Limits, Peers};
 use nabu_engine::io::{Clock, Instant, Randomness, Spawn};
-use nabu_engine::sim::SimIo;
+use nabu_engine::sim::{SimIo, SimLink};
 use nabu_engine::sync::{Either, Promise, Promised, promise, race};
+use nabu_net::peer::identity::Identity;
+use nabu_net::peer::secrets::Secrets;
+use nabu_net::peer::version_range::VersionRange;
 
 use super::backend::Backend;
+use super::host::{self, SimHost};
 use super::oracle::{Oracle, Running};
-use super::post::{Inbox, Post};
 
 /// What a client is told, and what it sees in the state at that moment.
 pub type Told = (Result<Answer, Failure>, BTreeMap<String, u64>);
@@ -25,6 +28,8 @@ pub type Told = (Result<Answer, Failure>, BTreeMap<String, u64>);
 pub struct World {
     pub slots: Vec<Slot>,
     pub oracle: RefCell<Oracle>,
+    /// How much the lanes may hold.
+    pub limits: Limits,
     /// Tells what happens, for a person, with the time of a machine that nothing happens to.
     pub log: Option<SimIo>,
 }
@@ -32,15 +37,18 @@ pub struct World {
 /// The place of one machine.
 pub struct Slot {
     pub settings: RefCell<Settings>,
+    pub secrets: RefCell<Secrets>,
     pub process: RefCell<Option<Rc<Process>>>,
     /// Its process ended because its file failed.
     pub has_failed: Cell<bool>,
 }
 
 pub struct Process {
-    address: String,
     pub running: Running,
-    inbox: Rc<Inbox>,
+    pub host: SimHost,
+    pub peers: Peers<SimIo, SimLink, SimHost>,
+    /// The version of the ring by whose members connections are held.
+    kept: Cell<Option<u64>>,
     requests: RefCell<VecDeque<(RequestId, Request)>>,
     waiting: RefCell<BTreeMap<RequestId, Promise<Told>>>,
     last_request: Cell<u64>,
@@ -48,13 +56,14 @@ pub struct Process {
 }
 
 impl World {
-    pub fn new(settings: Vec<Settings>, log: Option<SimIo>) -> Rc<World> {
+    pub fn new(settings: Vec<Settings>, limits: Limits, log: Option<SimIo>) -> Rc<World> {
         let slot = |settings| Slot {
             settings: RefCell::new(settings),
+            secrets: RefCell::new(host::secrets(1, None)),
             process: RefCell::default(),
             has_failed: Cell::new(false),
         };
-        Rc::new(World { slots: settings.into_iter().map(slot).collect(), oracle: RefCell::default(), log })
+        Rc::new(World { slots: settings.into_iter().map(slot).collect(), oracle: RefCell::default(), limits, log })
     }
 
     pub fn process(&self, machine: usize) -> Option<Rc<Process>> {
@@ -88,23 +97,31 @@ impl Process {
         }
         self.waiting.borrow_mut().insert(id, promise);
         self.requests.borrow_mut().push_back((id, request));
-        self.inbox.arrived.notify();
+        self.host.notify();
         promised
     }
 
-    /// Sends messages, and tells clients what they wait for.
-    fn hand_out(&self, outputs: Vec<Output>, post: &Post, store: StoreId) {
+    /// Tells the lane who the node is by now, and whom it should stay connected to.
+    fn introduce(&self) {
         let control = self.running.control.borrow();
-        let membership = control.membership();
-        let from = Sender {
-            address: self.address.clone(),
-            cluster: membership.map(|membership| membership.cluster),
-            node: membership.map(|membership| membership.node),
-            store,
-        };
+        let (membership, incarnation) = (control.membership(), control.incarnation());
+        self.host.change(|identity, _| {
+            identity.cluster = membership.map(|membership| membership.cluster);
+            identity.node_number = membership.map(|membership| membership.node.0);
+            identity.incarnation = incarnation.map_or(0, |incarnation| incarnation.0);
+        });
+        let Some(state) = control.state() else { return };
+        if self.kept.replace(Some(state.ring_version)) != Some(state.ring_version) {
+            self.peers.keep(state.members.values().map(|member| member.profile.address.as_str()));
+        }
+    }
+
+    /// Sends messages, and tells clients what they wait for.
+    fn hand_out(&self, outputs: Vec<Output>) {
+        let control = self.running.control.borrow();
         for output in outputs {
             match output {
-                Output::Send { to, message } => post.send(&to, &from, &message),
+                Output::Send { to, message } => self.peers.send(&to, message.encode()),
                 Output::Answer(id, answer) => {
                     if let Some(promise) = self.waiting.borrow_mut().remove(&id) {
                         let settings = control.state().map(|state| &state.settings).into_iter().flatten();
@@ -142,13 +159,25 @@ async fn run(world: &Rc<World>, machine: usize, io: SimIo) -> Result<(), String>
         settings.nonce = io.random_u64();
         settings.clone()
     };
-    let address = settings.profile.address.clone();
-    let (post, inbox) = Post::open(&io);
+    let (oldest, newest) = settings.profile.levels;
+    let identity = Identity {
+        cluster: None,
+        node_number: None,
+        node: settings.node_id.parse().expect("the id of a node"),
+        store: store_id,
+        incarnation: 0,
+        levels: VersionRange::new(oldest, newest).expect("a range of levels"),
+    };
+    let secrets = world.slots[machine].secrets.borrow().clone();
+    let host = SimHost::new(&settings.profile.address, identity, secrets);
+    let peers = Peers::with_limits(io.clone(), io.link(), host.clone(), world.limits);
+    io.spawn(peers.clone().accept_all());
     let control = RefCell::new(Control::new(settings, store, saved));
     let process = Rc::new(Process {
-        address,
         running: Running { io: io.clone(), control, looked_at: Cell::new(None), table: RefCell::default() },
-        inbox: inbox.clone(),
+        host: host.clone(),
+        peers,
+        kept: Cell::new(None),
         requests: RefCell::default(),
         waiting: RefCell::default(),
         last_request: Cell::new(0),
@@ -163,13 +192,11 @@ async fn run(world: &Rc<World>, machine: usize, io: SimIo) -> Result<(), String>
         if delay > Duration::ZERO {
             io.sleep(delay).await;
         }
-        process.hand_out(outputs, &post, store_id);
+        process.introduce();
+        process.hand_out(outputs);
         let until = next_tick.since(io.now());
-        let has_work = || {
-            let is_idle = inbox.messages.borrow().is_empty() && process.requests.borrow().is_empty();
-            (!is_idle).then_some(())
-        };
-        match race(inbox.arrived.wait_for(has_work), io.sleep(until)).await {
+        let has_work = || !host.is_empty() || !process.requests.borrow().is_empty();
+        match race(host.wait_until(has_work), io.sleep(until)).await {
             Either::First(()) | Either::Second(()) => {}
         }
     }
@@ -185,12 +212,11 @@ fn step(
     let now = process.running.io.now();
     let mut outputs = Vec::new();
     let mut control = process.running.control.borrow_mut();
-    let messages: Vec<_> = process.inbox.messages.borrow_mut().drain(..).collect();
-    for (sender, message) in messages {
+    for (sender, message) in process.host.take_messages() {
         world.note(|| format!("    {machine} from {}: {message:?}", sender.address));
         control.take(now, Input::Message(sender, message), &mut outputs)?;
     }
-    for address in process.inbox.unreachable.take() {
+    for address in process.host.take_unreachable() {
         control.take(now, Input::Unreachable(address), &mut outputs)?;
     }
     for (id, request) in process.requests.borrow_mut().drain(..) {

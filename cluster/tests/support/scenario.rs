@@ -10,6 +10,7 @@ use nabu_cluster::control::command::{Change, Outcome, Refusal};
 use nabu_cluster::control::member::{ClusterId, MemberState, Profile};
 use nabu_cluster::control::{Answer, Bootstrap, Failure, Patience, Request, Settings};
 use nabu_cluster::node::NodeNumber;
+use nabu_cluster::peer::Limits;
 use nabu_cluster::probe::{self, Event};
 use nabu_engine::io::{Clock, Instant};
 use nabu_engine::sim::{CrashMode, Cut, NetOptions, Random, Schedule, Sim, SimIo, SimOptions};
@@ -50,7 +51,9 @@ pub fn run(seed: u64, is_verbose: bool) -> BTreeMap<&'static str, u64> {
     };
     let mut sim = Sim::new(seed, options);
     let mut draw = Draw { machines, random, roughness };
-    let world = World::new(draw.settings(), is_verbose.then(|| sim.io_of(machines, 0)));
+    // A snapshot has one ring, of some 64 KiB: in some seeds it comes in many pieces.
+    let limits = Limits { piece_bytes: 1 << (10 + draw.random.below(8)), ..Limits::DEFAULT };
+    let world = World::new(draw.settings(), limits, is_verbose.then(|| sim.io_of(machines, 0)));
     for machine in 0..machines {
         // Some are there from the beginning, others come later.
         let at = if draw.random.chance(0.6) { 0 } else { draw.random.below(20_000) };

@@ -40,7 +40,7 @@ fn write_hex(bytes: &[u8], formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
 }
 
 /// Which cluster.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClusterId(pub [u8; 16]);
 
 impl fmt::Display for ClusterId {
@@ -55,8 +55,8 @@ impl fmt::Debug for ClusterId {
     }
 }
 
-/// Which store: the number in the superblocks of its directories.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// Which store: what the node has on disk for the cluster, and loses with it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StoreId(pub [u8; 16]);
 
 impl fmt::Display for StoreId {
