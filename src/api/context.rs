@@ -14,6 +14,8 @@ use crate::metrics::collector::Collector;
 
 /// Why a server that runs may not be ready.
 pub const NOT_READY_REASON: &str = "the store is being recovered; try again";
+/// The same, of a node of a cluster.
+pub const CONTROL_NOT_READY_REASON: &str = "the control plane is being started; try again";
 
 /// All contents, as one core reaches them.
 pub type Blobs = nabu_cluster::blobs::Blobs<RingIo>;
@@ -56,6 +58,15 @@ impl Context {
     /// All contents, if the store is recovered.
     pub fn blobs(&self) -> Option<Blobs> {
         self.blobs.borrow().clone()
+    }
+
+    /// The way to the control plane; `None` on a standalone node.
+    ///
+    /// # Errors
+    /// 503 until it runs.
+    pub fn cluster(&self) -> Result<Option<&Handle>, HttpError> {
+        let starting = || HttpError::unavailable("not ready", CONTROL_NOT_READY_REASON);
+        self.node.cluster.as_ref().map(|handle| handle.get().ok_or_else(starting)).transpose()
     }
 
     /// All contents.

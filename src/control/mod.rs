@@ -19,11 +19,13 @@
 mod file;
 mod handle;
 mod links;
+#[cfg(test)]
+pub mod sample;
 mod thread;
 mod view;
 
 pub use file::{FILE_NAME, has_file};
-pub use handle::{Handle, Outgoing};
+pub use handle::{Counters, Handle, Outgoing};
 pub use links::LinkStatus;
 pub use thread::{ControlThread, Options, start};
 pub use view::View;

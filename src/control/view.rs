@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use nabu_cluster::control::member::{Incarnation, Member, MemberState, Membership, StoreId};
 use nabu_cluster::control::message::Load;
@@ -33,6 +34,8 @@ pub struct View {
     pub voters: BTreeSet<NodeNumber>,
     /// Until when the group surely counts this node as active, by `CLOCK_BOOTTIME`.
     pub contact_until: Option<Instant>,
+    /// The same as of when it was last known: the end of the last contact that this node had.
+    pub last_contact_until: Option<Instant>,
     pub ring_version: u64,
     pub ring: Option<Arc<Ring>>,
     pub members: Arc<BTreeMap<NodeNumber, Member>>,
@@ -42,7 +45,7 @@ pub struct View {
 }
 
 impl View {
-    pub(super) fn new(settings: &Settings, store: StoreId) -> Self {
+    pub fn new(settings: &Settings, store: StoreId) -> Self {
         Self {
             node_id: settings.node_id.clone(),
             address: settings.profile.address.clone(),
@@ -55,6 +58,7 @@ impl View {
             applied: 0,
             voters: BTreeSet::new(),
             contact_until: None,
+            last_contact_until: None,
             ring_version: 0,
             ring: None,
             members: Arc::default(),
@@ -71,6 +75,7 @@ impl View {
             is_removed: control.is_removed(),
             leader: control.leader(),
             contact_until: control.contact_until(),
+            last_contact_until: control.contact_until().or(self.last_contact_until),
             loads: control.loads().collect(),
             ..self.clone()
         };
@@ -112,6 +117,12 @@ impl View {
     /// Whether the group surely counts this node as active at that time.
     pub fn is_in_contact(&self, now: Instant) -> bool {
         self.contact_until.is_some_and(|until| now < until)
+    }
+
+    /// For how long this node has been out of contact at that time; `None` if it never was in
+    /// contact.
+    pub fn out_of_contact_for(&self, now: Instant) -> Option<Duration> {
+        self.last_contact_until.map(|until| now.since(until))
     }
 
     /// How many members are in this state.

@@ -5,6 +5,7 @@
 //! older server; a key that comes twice is refused, because the two readers of such a document
 //! could disagree.
 
+pub mod body;
 pub mod split;
 mod syntax;
 
@@ -45,8 +46,30 @@ impl<'i> Document<'i> {
     /// A value that must be there and be a string.
     pub fn required_string(&self, key: &str) -> Result<&'i str, HttpError> {
         match self.get(key) {
-            None => Err(HttpError::new(400, "missing field", format!("the field `{key}` is missing"))),
+            None => Err(missing(key)),
             Some(value) => value.into_string().ok_or_else(|| wrong_type(key, "a string", value)),
+        }
+    }
+
+    /// A string; `None` when the key is absent or null.
+    pub fn optional_string(&self, key: &str) -> Result<Option<&'i str>, HttpError> {
+        match self.get(key).filter(|value| !value.is_null()) {
+            None => Ok(None),
+            Some(value) => value.into_string().map(Some).ok_or_else(|| wrong_type(key, "a string", value)),
+        }
+    }
+
+    /// A value that must be there and be a whole number from 0 on, as far as a `u64` reaches.
+    pub fn required_count(&self, key: &str) -> Result<u64, HttpError> {
+        let value = self.get(key).ok_or_else(|| missing(key))?;
+        value.as_u64().ok_or_else(|| wrong_type(key, "a whole number from 0 to 18446744073709551615", value))
+    }
+
+    /// A boolean; `None` when the key is absent or null.
+    pub fn optional_boolean(&self, key: &str) -> Result<Option<bool>, HttpError> {
+        match self.get(key).filter(|value| !value.is_null()) {
+            None => Ok(None),
+            Some(value) => value.as_bool().map(Some).ok_or_else(|| wrong_type(key, "true or false", value)),
         }
     }
 
@@ -119,6 +142,10 @@ pub fn unprocessable(message: impl Into<String>) -> HttpError {
     HttpError::new(422, "unprocessable value", message)
 }
 
+fn missing(key: &str) -> HttpError {
+    HttpError::new(400, "missing field", format!("the field `{key}` is missing"))
+}
+
 fn wrong_type(key: &str, expected: &str, value: Value<'_, '_>) -> HttpError {
     let found = match value.value_type() {
         ValueType::Null => "null",
@@ -157,6 +184,21 @@ mod tests {
     }
 
     #[test]
+    fn counts_reach_from_0_to_the_largest_u64_and_what_is_optional_may_be_null() {
+        let mut body = br#"{"least":0,"most":18446744073709551615,"on":true,"name":"a","last":null}"#.to_vec();
+        let document = Document::parse(&mut body).unwrap();
+        assert_eq!(document.required_count("least"), Ok(0));
+        assert_eq!(document.required_count("most"), Ok(u64::MAX));
+        assert_eq!(document.optional_boolean("on"), Ok(Some(true)));
+        assert_eq!(document.optional_string("name"), Ok(Some("a")));
+        for absent in ["last", "absent"] {
+            assert_eq!(document.optional_boolean(absent), Ok(None));
+            assert_eq!(document.optional_string(absent), Ok(None));
+        }
+        assert_eq!(document.required_count("absent").unwrap_err().error, "missing field");
+    }
+
+    #[test]
     fn malformed_text_is_400_with_the_byte_offset() {
         let error = error_of(r#"{"data": }"#, |_| Ok(()));
         assert_eq!(error.status, 400);
@@ -170,6 +212,11 @@ mod tests {
             (error_of(r#"{"data":null}"#, |d| d.required_string("data").map(drop)), "`data`"),
             (error_of(r#"{"policy":"3"}"#, |d| d.optional_integer("policy").map(drop)), "`policy`"),
             (error_of(r#"{"policy":1.5}"#, |d| d.optional_integer("policy").map(drop)), "`policy`"),
+            (error_of(r#"{"size":-1}"#, |d| d.required_count("size").map(drop)), "`size`"),
+            (error_of(r#"{"size":1.5}"#, |d| d.required_count("size").map(drop)), "`size`"),
+            (error_of(r#"{"size":null}"#, |d| d.required_count("size").map(drop)), "`size`"),
+            (error_of(r#"{"force":"yes"}"#, |d| d.optional_boolean("force").map(drop)), "`force`"),
+            (error_of(r#"{"zone":7}"#, |d| d.optional_string("zone").map(drop)), "`zone`"),
             (error_of(r#"{"labels":["a"]}"#, |d| d.optional_strings("labels").map(drop)), "`labels`"),
             (error_of(r#"{"labels":{"env":1}}"#, |d| d.optional_strings("labels").map(drop)), "`labels.env`"),
         ];
