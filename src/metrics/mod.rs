@@ -9,6 +9,7 @@
 //! | [`process`] | what the kernel knows of this process |
 //! | [`text`] | the Prometheus text format |
 //! | [`render`] | every family, its type and its meaning |
+//! | [`cluster`] | those of a node of a cluster |
 //!
 //! **Counting costs the hot path nothing shared.** Each core has a recorder of its own in plain
 //! `Cell`s, without atomics or locks, and no other core reads it: who answers a scrape asks every
@@ -23,6 +24,7 @@
 //!
 //! [docs/operations.md](../../docs/operations.md) lists every family; a test compares the two.
 
+pub mod cluster;
 pub mod collector;
 pub mod latency;
 pub mod process;

@@ -1,11 +1,12 @@
 //! Every family: its name, its type and its meaning. One more is a line here and a row in
-//! `docs/operations.md`.
+//! `docs/operations.md`. Those of a cluster are in [`super::cluster`].
 
 use std::collections::BTreeMap;
 
 use nabu_engine::store::StoreStatus;
 use nabu_engine::types::CoreId;
 
+use super::cluster::{ClusterSnapshot, render_cluster};
 use super::latency::{BOUNDS_US, Buckets};
 use super::process::Process;
 use super::recorder::{CoreSnapshot, LatencyCount};
@@ -18,6 +19,8 @@ pub struct Snapshot {
     pub cores: Vec<(CoreId, Option<CoreSnapshot>)>,
     /// `None` until the store is recovered.
     pub store: Option<StoreStatus>,
+    /// `None` on a standalone node.
+    pub cluster: Option<ClusterSnapshot>,
     pub process: Process,
     pub is_ready: bool,
     pub connections_max: u64,
@@ -34,6 +37,9 @@ pub fn render(snapshot: &Snapshot) -> Vec<u8> {
         render_log(&mut text, store);
         render_cache(&mut text, store);
         render_background(&mut text, store);
+    }
+    if let Some(cluster) = &snapshot.cluster {
+        render_cluster(&mut text, cluster);
     }
     render_process(&mut text, &snapshot.process);
     text.into_bytes()
@@ -52,7 +58,7 @@ impl Snapshot {
 fn render_server(text: &mut Text, snapshot: &Snapshot) {
     text.family(Kind::Gauge, "nabu_build_info", "Always 1; the version is a label.")
         .sample(&[("version", env!("CARGO_PKG_VERSION"))], true);
-    text.gauge("nabu_ready", "Whether the store is recovered and the server is not shutting down.", snapshot.is_ready);
+    text.gauge("nabu_ready", "Whether the node is ready for blobs, as /readyz has it.", snapshot.is_ready);
     text.gauge("nabu_connections_max", "Connections that may be open at once.", snapshot.connections_max);
     let refused = snapshot.sum(|core| core.connections_refused);
     text.counter("nabu_connections_refused_total", "Connections over the limit, turned away.", refused);

@@ -1,20 +1,38 @@
 //! The text of a scrape, read by a strict reader, and beside its documentation.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use nabu_cluster::node::NodeNumber;
 use nabu_engine::store::StoreStatus;
 use nabu_engine::types::CoreId;
 use nabu_net::http::head::Method;
 
+use super::cluster::{ClusterSnapshot, Counts};
 use super::process::Process;
 use super::recorder::{Ended, Recorder};
 use super::render::{Snapshot, render, slug};
 use super::route::RouteId;
+use crate::control::{View, sample};
 
 #[path = "../../tests/support/exposition.rs"]
 mod exposition;
 
 use exposition::{Exposition, check_documented};
+
+fn cluster() -> ClusterSnapshot {
+    let counts = Counts {
+        commands: 5,
+        commands_failed: 1,
+        command_ns: 250_000_000,
+        reads: 4,
+        reads_failed: 2,
+        received: 900,
+        lost: 3,
+        file_failures: 1,
+    };
+    ClusterSnapshot { view: Arc::new(sample::view()), links: Arc::new(sample::links()), counts, is_in_contact: true }
+}
 
 /// Two cores that served the same and a third that does not answer.
 fn snapshot() -> Snapshot {
@@ -49,6 +67,7 @@ fn snapshot() -> Snapshot {
     Snapshot {
         cores: vec![core(0), core(1), (CoreId(2), None)],
         store: Some(store),
+        cluster: Some(cluster()),
         process,
         is_ready: true,
         connections_max: 9,
@@ -83,6 +102,63 @@ fn the_cores_are_added_up_and_one_that_is_silent_shows() {
 }
 
 #[test]
+fn a_node_of_a_cluster_shows_what_it_sees_of_it() {
+    let scrape = parsed(&snapshot());
+    for (state, count) in [("joining", 1.0), ("active", 1.0), ("leaving", 0.0), ("offline", 1.0)] {
+        assert_eq!(scrape.find("nabu_cluster_members", &[("state", state)]), Some(count), "{state}");
+    }
+    for (name, value) in [
+        ("in_contact", 1.0),
+        ("is_leader", 1.0),
+        ("has_leader", 1.0),
+        ("voters", 2.0),
+        ("term", 2.0),
+        ("applied_index", 31.0),
+        ("ring_version", 4.0),
+        ("moving_arcs", 4096.0),
+        ("incarnation", 7.0),
+        ("command_seconds_total", 0.25),
+        ("messages_received_total", 900.0),
+        ("messages_dropped_total", 3.0),
+        ("file_failures_total", 1.0),
+    ] {
+        assert_eq!(scrape.find(&format!("nabu_cluster_{name}"), &[]), Some(value), "{name}");
+    }
+    assert_eq!(scrape.value("nabu_cluster_commands_total", &[("result", "decided")]), 5.0);
+    assert_eq!(scrape.value("nabu_cluster_commands_total", &[("result", "failed")]), 1.0);
+    assert_eq!(scrape.value("nabu_cluster_reads_total", &[("result", "answered")]), 4.0);
+    assert_eq!(scrape.value("nabu_cluster_reads_total", &[("result", "failed")]), 2.0);
+    let (known, stranger) = ([("node_id", "node-west-2"), ("address", "10.0.1.22:7070")], "10.0.1.99:7070");
+    assert_eq!(scrape.find("nabu_cluster_link_up", &known), Some(0.0));
+    assert_eq!(scrape.value("nabu_cluster_link_up", &[("node_id", ""), ("address", stranger)]), 1.0);
+    assert_eq!(scrape.value("nabu_cluster_sent_bytes_total", &known), 5000.0);
+    assert_eq!(scrape.value("nabu_cluster_messages_sent_total", &known), 40.0);
+    assert_eq!(scrape.value("nabu_cluster_messages_lost_total", &known), 3.0);
+}
+
+#[test]
+fn a_follower_and_a_node_without_a_cluster_do_not_lead() {
+    let shown = |view| {
+        let cluster = ClusterSnapshot { view: Arc::new(view), is_in_contact: false, ..cluster() };
+        parsed(&Snapshot { cluster: Some(cluster), ..snapshot() })
+    };
+    let follower = shown(View { leader: Some(NodeNumber(2)), ..sample::view() });
+    assert_eq!(follower.find("nabu_cluster_is_leader", &[]), Some(0.0));
+    assert_eq!(follower.find("nabu_cluster_has_leader", &[]), Some(1.0));
+    let newcomer = shown(sample::newcomer());
+    for name in ["is_leader", "has_leader", "in_contact", "ring_version", "moving_arcs", "incarnation"] {
+        assert_eq!(newcomer.find(&format!("nabu_cluster_{name}"), &[]), Some(0.0), "{name}");
+    }
+}
+
+#[test]
+fn a_standalone_node_says_nothing_of_a_cluster() {
+    let scrape = parsed(&Snapshot { cluster: None, ..snapshot() });
+    assert!(!scrape.0.keys().any(|name| name.starts_with("nabu_cluster")));
+    check_documented(&scrape);
+}
+
+#[test]
 fn before_recovery_nothing_is_said_of_the_store() {
     let scrape = parsed(&Snapshot { store: None, is_ready: false, ..snapshot() });
     assert_eq!(scrape.find("nabu_ready", &[]), Some(0.0));
@@ -95,6 +171,7 @@ fn a_server_that_has_served_nothing_gives_a_valid_scrape() {
     let snapshot = Snapshot {
         cores: vec![(CoreId(0), Some(Recorder::new(&["unknown", "/v1/blobs/{id}", "/v1/blobs"]).snapshot(CoreId(0))))],
         store: None,
+        cluster: None,
         process: Process::read(SystemTime::now()),
         is_ready: false,
         connections_max: 1,

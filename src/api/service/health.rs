@@ -1,9 +1,12 @@
 //! `/healthz`, `/livez` and `/readyz`: open to all, and answered from the moment that the port is
 //! bound, also where there are too many connections.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
-use crate::api::context::{Context, NOT_READY_REASON};
+use super::readiness::reasons;
+use crate::api::context::Context;
 use crate::api::json;
 use crate::api::route::PathValues;
 use crate::http::{Exchange, HttpError, RETRY_AFTER_SECONDS};
@@ -23,7 +26,7 @@ struct NotReady {
     code: u16,
     error: &'static str,
     message: String,
-    reasons: Vec<&'static str>,
+    reasons: Vec<Cow<'static, str>>,
 }
 
 pub async fn health(exchange: &mut Exchange, _: &Context, _: &PathValues) -> Result<(), HttpError> {
@@ -32,13 +35,7 @@ pub async fn health(exchange: &mut Exchange, _: &Context, _: &PathValues) -> Res
 }
 
 pub async fn readiness(exchange: &mut Exchange, context: &Context, _: &PathValues) -> Result<(), HttpError> {
-    let mut reasons = Vec::new();
-    if context.blobs().is_none() {
-        reasons.push(NOT_READY_REASON);
-    }
-    if exchange.core.is_stopping() {
-        reasons.push("the server is shutting down");
-    }
+    let reasons = reasons(context, exchange.core.is_stopping());
     if reasons.is_empty() {
         json::answer(exchange, 200, &[], &Ready { ready: true });
     } else {

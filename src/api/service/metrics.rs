@@ -1,9 +1,13 @@
 //! `GET /metrics`: the counters of all cores in Prometheus text format. Not open to all: the role
 //! `metrics` is for who may see nothing else.
 
+use nabu_engine::ring::sys::boot_time;
+
+use super::readiness::reasons;
 use crate::api::context::Context;
 use crate::api::route::PathValues;
 use crate::http::{Exchange, HttpError};
+use crate::metrics::cluster::ClusterSnapshot;
 use crate::metrics::collector::in_time;
 use crate::metrics::process::Process;
 use crate::metrics::render::{Snapshot, render};
@@ -20,8 +24,9 @@ pub async fn metrics(exchange: &mut Exchange, context: &Context, _: &PathValues)
             None => None,
             Some(blobs) => in_time(io, blobs.status()).await,
         },
+        cluster: context.cluster().ok().flatten().map(|handle| ClusterSnapshot::of(handle, boot_time())),
         process: Process::read(context.node.started_at),
-        is_ready: blobs.is_some() && !exchange.core.is_stopping(),
+        is_ready: reasons(context, exchange.core.is_stopping()).is_empty(),
         connections_max: exchange.core.limits().connections_max.into(),
     };
     exchange.answer_bytes(200, text::CONTENT_TYPE, &[("Cache-Control", "no-store")], &render(&snapshot));

@@ -2,6 +2,7 @@
 
 mod health;
 mod metrics;
+mod readiness;
 
 use nabu_net::http::head::Method;
 
