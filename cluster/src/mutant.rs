@@ -45,6 +45,8 @@ mutants! {
     LeaseFromAnswer = "lease-from-answer",
     /// What is applied is durable before the voters that it says are.
     VotersForgotten = "voters-forgotten",
+    /// A node that is about to stop goes on relying on its lease.
+    StopInContact = "stop-in-contact",
 
     // The lane; its own tests look for these.
     /// Whom a message is from says the address that its sender claims, not its own handshake.

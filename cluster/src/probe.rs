@@ -45,6 +45,9 @@ events! {
     VerdictProposed,
     /// Voters were changed, through two groups of voters at once.
     VotersJoint,
+    /// A node stopped, and the others counted it as offline by then, or it gave up waiting for that.
+    StopAgreed,
+    StopUnagreed,
 }
 
 thread_local! {

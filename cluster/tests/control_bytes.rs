@@ -7,7 +7,7 @@ use std::path::Path;
 
 use nabu_cluster::control::command::{Change, Command, Origin, Refusal};
 use nabu_cluster::control::member::{ClusterId, Incarnation, MemberState, Membership, Profile, StoreId};
-use nabu_cluster::control::message::{Heard, Heartbeat, HeartbeatAnswer, Load, Message, NotJoined};
+use nabu_cluster::control::message::{Heard, Heartbeat, HeartbeatAnswer, Load, MESSAGE_BYTES_MAX, Message, NotJoined};
 use nabu_cluster::control::wire;
 use nabu_cluster::node::NodeNumber;
 use nabu_engine::sim::Random;
@@ -175,4 +175,16 @@ fn decoders_keep_their_properties_under_mutation() {
         }
         run(&input);
     }
+}
+
+#[test]
+fn a_message_beyond_the_longest_is_refused_before_it_is_read() {
+    let message = |bytes: usize| {
+        let change = Change::Set { name: "k".into(), value: vec![7; bytes], expected: None };
+        Message::Forward(Command { origin: None, change }).encode()
+    };
+    let head_bytes = message(0).len();
+    assert!(Message::decode(&message(MESSAGE_BYTES_MAX - head_bytes)).is_ok());
+    let error = Message::decode(&message(MESSAGE_BYTES_MAX - head_bytes + 1)).expect_err("it is too long");
+    assert_eq!(error.what, "message that is too long");
 }

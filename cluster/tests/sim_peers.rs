@@ -291,7 +291,8 @@ fn secrets_are_replaced_in_two_steps_while_messages_flow_and_then_shut_out_who_l
                 let pairs: Vec<(u16, u16)> = vec![(1, 2), (2, 3), (3, 1), (2, 1), (4, 1)];
                 for (from, to) in pairs {
                     let letter = talking[&from].send(to, 10);
-                    // A connection that is made anew may lose what is under way; the next gets there.
+                    // A connection that is made anew may lose what is under way; the next gets
+                    // there.
                     let _ = letter;
                 }
                 io.sleep(Duration::from_millis(100)).await;

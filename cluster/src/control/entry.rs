@@ -5,6 +5,7 @@
 //! - A node founds a cluster only when every seed has said that it belongs to none, and of the
 //!   nodes that might found one as well this has the lowest store id: two nodes that ask each other
 //!   never both do.
+//! - A node that holds blobs of its own never asks to join.
 //! - A seed that can't be asked may belong to a cluster: without its answer none is founded.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +16,7 @@ use nabu_engine::io::Instant;
 use super::command::Refusal;
 use super::member::{ClusterId, Membership, StoreId};
 use super::message::{Message, NotJoined, Sender};
-use super::ports::Output;
+use super::ports::{Output, Problem};
 use super::settings::{Bootstrap, Settings};
 
 /// Between two rounds of questions.
@@ -46,6 +47,8 @@ pub struct Entry {
     turn: usize,
     /// Why the cluster does not take this node, as it said last.
     refusal: Option<Refusal>,
+    /// There is a cluster where this seed leads to, and this node must not join it.
+    forbidden: Option<(ClusterId, String)>,
 }
 
 impl Entry {
@@ -66,7 +69,7 @@ impl Entry {
         }
         self.asked = Some(now);
         self.turn += 1;
-        let asked = self.inside.get(self.turn % self.inside.len().max(1));
+        let asked = self.inside.get(self.turn % self.inside.len().max(1)).filter(|_| !settings.holds_blobs);
         match asked {
             Some(to) => {
                 let message = Message::Join { node_id: settings.node_id.clone(), profile: settings.profile.clone() };
@@ -85,6 +88,17 @@ impl Entry {
         self.refusal.as_ref()
     }
 
+    /// Why it doesn't come to be inside, as far as somebody can do something about it.
+    pub fn problem(&self) -> Option<Problem> {
+        let forbidden = self.forbidden.clone().map(|(cluster, seed)| Problem::HoldsBlobs { cluster, seed });
+        forbidden.or_else(|| {
+            self.refusal.clone().map(|refusal| match refusal {
+                Refusal::Retired { .. } => Problem::Removed,
+                refusal => Problem::Refused(refusal),
+            })
+        })
+    }
+
     fn may_found(&self, bootstrap: &Bootstrap, settings: &Settings, store: StoreId) -> bool {
         let have_all_said_so = settings.seeds.iter().all(|seed| self.outside.contains_key(seed));
         let stores: BTreeSet<StoreId> = self.outside.values().map(|said| said.store).chain([store]).collect();
@@ -98,13 +112,20 @@ impl Entry {
             Message::Probed { asked, cluster: None, may_found } if settings.seeds.contains(&asked) => {
                 self.outside.insert(asked, Said { at: now, store: sender.store, may_found });
             }
-            Message::Probed { asked, cluster: Some(_), .. }
+            Message::Probed { asked, cluster: Some(cluster), .. }
                 if settings.seeds.contains(&asked) && !self.inside.contains(&asked) =>
             {
+                if settings.holds_blobs && self.forbidden.is_none() {
+                    tracing::error!(
+                        %cluster, seed = %asked,
+                        "this node holds blobs of its own, so it must not join the cluster that it found"
+                    );
+                    self.forbidden = Some((cluster, asked.clone()));
+                }
                 self.inside.push(asked);
                 self.asked = None;
             }
-            Message::Joined(Ok(membership)) => return Some(Step::Enter(membership)),
+            Message::Joined(Ok(membership)) if !settings.holds_blobs => return Some(Step::Enter(membership)),
             // It lost its cluster since.
             Message::Joined(Err(NotJoined::NoCluster)) => self.inside.retain(|inside| *inside != sender.address),
             Message::Joined(Err(NotJoined::NotNow)) => {}

@@ -16,10 +16,13 @@
 //! | [`requests`] | what does this node want of the group? |
 //! | [`lease`] | may a node rely on being counted as active? |
 //! | [`verdicts`] | whom has the leader heard, and who counts as offline? |
+//! | [`recovery`] | how does a cluster go on that has lost its majority for good? |
+//! | [`departure`] | how does a node stop without being missed? |
 //! | [`duties`], [`voters`] | what does the leader do unasked, and who votes? |
 //! | [`message`], [`wire`] | what do nodes say to each other, and in which bytes? |
 
 pub mod command;
+pub mod departure;
 mod duties;
 mod entry;
 pub mod group;
@@ -32,6 +35,7 @@ mod pairs;
 mod participant;
 pub mod plane;
 pub mod ports;
+pub mod recovery;
 mod requests;
 pub mod settings;
 pub mod state;
@@ -43,5 +47,6 @@ pub mod wire;
 
 pub use pairs::Pair;
 pub use plane::{Control, TICK};
-pub use ports::{Answer, Failure, Input, Output, Request, RequestId};
+pub use ports::{Answer, Failure, Input, Output, Problem, Request, RequestId};
+pub use recovery::recover;
 pub use settings::{Bootstrap, Patience, Settings};

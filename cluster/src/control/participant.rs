@@ -7,6 +7,7 @@ use std::time::Duration;
 use nabu_engine::io::Instant;
 
 use super::command::{Change, Command, Outcome, Refusal};
+use super::departure::{Departure, Next};
 use super::duties::Duties;
 use super::group::{Group, NotProposed};
 use super::lease::Lease;
@@ -65,6 +66,8 @@ pub struct Participant {
     /// It was removed by the others.
     is_removed: bool,
     led_term: Option<u64>,
+    /// It is about to stop.
+    departure: Option<Departure>,
 }
 
 impl Participant {
@@ -86,6 +89,7 @@ impl Participant {
             turn: 0,
             is_removed: false,
             led_term: None,
+            departure: None,
         }
     }
 
@@ -138,6 +142,33 @@ impl Participant {
         let node = members.find(|(_, member)| member.profile.address == address).map(|(node, _)| *node);
         if let Some(node) = node {
             self.group.unreachable(node);
+        }
+    }
+
+    /// The node is to stop. Whatever comes of it, from now on it relies on nothing.
+    pub fn stop(&mut self, now: Instant) {
+        if self.departure.is_none() {
+            self.departure = Some(Departure::new(now));
+            if !is_planted(Mutant::StopInContact) {
+                self.lease.end();
+            }
+        }
+    }
+
+    /// Goes on with the stop, if the node is to.
+    fn depart(&mut self, now: Instant, settings: &Settings, outputs: &mut Vec<Output>) {
+        let Some(departure) = &mut self.departure else { return };
+        match departure.next(&self.group, self.incarnation, now) {
+            Next::Wait => {}
+            Next::HandOver(heir) => self.group.hand_over(heir),
+            Next::Declare(incarnation) => {
+                let change = Change::Offline { node: self.me(), incarnation };
+                self.forward(Command { origin: None, change }, settings, now, outputs);
+            }
+            Next::Over { is_agreed } => {
+                hit(if is_agreed { Event::StopAgreed } else { Event::StopUnagreed });
+                outputs.push(Output::Stopped { is_agreed });
+            }
         }
     }
 
@@ -352,11 +383,13 @@ impl Participant {
     ) {
         self.found(settings);
         self.start(now, settings, outputs);
+        self.depart(now, settings, outputs);
         if let Some(incarnation) = self.incarnation {
             for command in requests.commands_due(self.me(), incarnation, now) {
                 self.forward(command, settings, now, outputs);
             }
-            if self.lease.next().is_none_or(|next| now >= next) {
+            let is_leaving = self.departure.is_some();
+            if !is_leaving && self.lease.next().is_none_or(|next| now >= next) {
                 self.send_heartbeat(incarnation, now, load, settings, outputs);
             }
         }
@@ -394,7 +427,7 @@ impl Participant {
 
     /// Asks the group which start of this node this is.
     fn start(&mut self, now: Instant, settings: &Settings, outputs: &mut Vec<Output>) {
-        if self.incarnation.is_some() || self.is_removed {
+        if self.incarnation.is_some() || self.is_removed || self.departure.is_some() {
             return;
         }
         let (node, store) = (self.me(), self.store);

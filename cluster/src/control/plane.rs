@@ -17,7 +17,7 @@ use super::group::Group;
 use super::member::{Incarnation, Membership, StoreId};
 use super::message::{Load, Message, NotJoined, Sender};
 use super::participant::Participant;
-use super::ports::{Failure, Input, Output, Request, RequestId};
+use super::ports::{Failure, Input, Output, Problem, Request, RequestId};
 use super::requests::Requests;
 use super::settings::Settings;
 use super::state::State;
@@ -73,6 +73,10 @@ impl Control {
             Input::Request(id, request) => self.request(now, id, request, outputs),
             Input::Unreachable(address) => self.unreachable(&address),
             Input::Load(load) => self.load = load,
+            Input::Stop => match &mut self.place {
+                Place::Inside(inside) => inside.stop(now),
+                _ => outputs.push(Output::Stopped { is_agreed: true }),
+            },
         }
         Ok(())
     }
@@ -118,6 +122,16 @@ impl Control {
             Place::Outside(_, entry) => matches!(entry.refusal(), Some(Refusal::Retired { .. })),
             Place::Inside(inside) => inside.is_removed(),
             Place::Between => false,
+        }
+    }
+
+    /// Why this node doesn't belong to the cluster that it should, if that is so: it goes on asking,
+    /// and somebody has to do something.
+    pub fn problem(&self) -> Option<Problem> {
+        match &self.place {
+            Place::Outside(_, entry) => entry.problem(),
+            Place::Inside(inside) => inside.is_removed().then_some(Problem::Removed),
+            Place::Between => None,
         }
     }
 

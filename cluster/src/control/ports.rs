@@ -1,9 +1,38 @@
 //! What goes into a node's control plane, and what comes out of it.
 
+use std::fmt;
 use std::time::Duration;
 
-use super::command::{Change, Outcome};
+use super::command::{Change, Outcome, Refusal};
+use super::member::ClusterId;
 use super::message::{Load, Message, Sender};
+
+/// Why a node doesn't belong to the cluster that it should, so that somebody has to do something.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Problem {
+    /// There is a cluster where this seed leads to, and this node holds blobs of its own.
+    HoldsBlobs { cluster: ClusterId, seed: String },
+    /// The cluster does not take it.
+    Refused(Refusal),
+    /// The cluster has removed it for good.
+    Removed,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::HoldsBlobs { cluster, seed } => write!(
+                formatter,
+                "this node holds blobs of its own, and {seed} belongs to cluster {cluster}: a node joins with an \
+                 empty store only; copy its blobs to the cluster and empty its disks, or remove {seed} from the seeds"
+            ),
+            Self::Refused(refusal) => write!(formatter, "the cluster does not take this node: {refusal}"),
+            Self::Removed => formatter.write_str(
+                "the cluster has removed this node for good: empty its disks, and it may join as a new node",
+            ),
+        }
+    }
+}
 
 /// Names a request of this process.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -18,6 +47,8 @@ pub enum Input {
     Unreachable(String),
     /// How full this node is.
     Load(Load),
+    /// The node is to stop. It goes on until [`Output::Stopped`].
+    Stop,
 }
 
 pub enum Request {
@@ -28,8 +59,15 @@ pub enum Request {
 }
 
 pub enum Output {
-    Send { to: String, message: Message },
+    Send {
+        to: String,
+        message: Message,
+    },
     Answer(RequestId, Result<Answer, Failure>),
+    /// The node may end now. `is_agreed`: the others count it as offline, or never counted on it.
+    Stopped {
+        is_agreed: bool,
+    },
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]

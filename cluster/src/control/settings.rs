@@ -14,6 +14,9 @@ pub struct Settings {
     /// How a cluster begins that doesn't exist yet; `None` if others begin it.
     pub bootstrap: Option<Bootstrap>,
     pub patience: Patience,
+    /// It holds blobs of its own, from a time without a cluster. It may found one, which has them
+    /// then, but never joins one.
+    pub holds_blobs: bool,
     /// A number that no other start of this node has.
     pub nonce: u64,
 }

@@ -439,6 +439,25 @@ impl State {
         self.count_change(writes);
     }
 
+    /// Goes on without these members, on the word of this one, and with numbers and versions that
+    /// nobody can have seen before ([`super::recovery`]). All pairs may be others then.
+    pub(super) fn recover(&mut self, me: NodeNumber, lost: &[NodeNumber], leap: u64) {
+        let mut writes = Vec::new();
+        self.last_number += leap;
+        self.ring_version += leap;
+        self.settings.values_mut().for_each(|setting| setting.version += leap);
+        // A process that runs on asks for its incarnation anew, and what it sent before counts no
+        // more.
+        self.members.values_mut().for_each(|member| member.incarnation.0 += leap);
+        self.windows.clear();
+        let own = self.members.get_mut(&me).expect("it is a member");
+        if own.state == MemberState::Leaving {
+            own.state = MemberState::Active;
+        }
+        lost.iter().for_each(|node| self.take_out(*node, &mut writes));
+        self.count_change(&mut writes);
+    }
+
     fn candidate(&self, node: NodeNumber) -> Candidate {
         let profile = &self.members[&node].profile;
         let weight = (profile.capacity_bytes >> WEIGHT_UNIT_BITS).clamp(1, u32::MAX.into()) as u32;

@@ -15,8 +15,8 @@ pub trait Host: Clone + 'static {
     /// Where other nodes reach it, as `host:port`.
     fn address(&self) -> String;
 
-    /// Another number whenever [`Host::local`] or [`Host::address`] says something else than before.
-    /// It is asked often.
+    /// Another number whenever [`Host::local`] or [`Host::address`] says something else than
+    /// before. It is asked often.
     fn generation(&self) -> u64;
 
     /// A message has come. The host bounds what it holds of them: those beyond it may drop, as a

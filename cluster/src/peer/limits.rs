@@ -21,7 +21,8 @@ pub struct Limits {
     pub addresses: usize,
     /// Accepted connections whose handshake is not over; of more the oldest goes.
     pub handshakes: usize,
-    /// Accepted connections whose handshake is over; of more the one goes that was quiet the longest.
+    /// Accepted connections whose handshake is over; of more the one goes that was quiet the
+    /// longest.
     pub incoming: usize,
     /// The same, of one store: more than one only while a new one replaces an old one.
     pub incoming_of_store: usize,

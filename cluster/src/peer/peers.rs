@@ -49,7 +49,8 @@ impl<I: LaneIo, L: Link, H: Host> Peers<I, L, H> {
     }
 
     /// Sends an encoded message to whoever is at this address. What can't be sent is lost, and
-    /// [`Host::unreachable`] is called. The node's own address leads back to it without a connection.
+    /// [`Host::unreachable`] is called. The node's own address leads back to it without a
+    /// connection.
     ///
     /// # Panics
     /// When the message is longer than [`crate::control::message::MESSAGE_BYTES_MAX`].
@@ -100,8 +101,8 @@ impl<I: LaneIo, L: Link, H: Host> Peers<I, L, H> {
         }
     }
 
-    /// Ends all connections, after a word to each peer. Nothing is sent or accepted any more, and all
-    /// tasks of the lane end within [`super::limits::PARTING_WITHIN`] or little more.
+    /// Ends all connections, after a word to each peer. Nothing is sent or accepted any more, and
+    /// all tasks of the lane end within [`super::limits::PARTING_WITHIN`] or little more.
     pub fn stop(&self) {
         self.0.lane.stop.give();
         self.0.outgoings.borrow().values().for_each(|outgoing| outgoing.forget());

@@ -116,7 +116,8 @@ pub struct Assembly {
 }
 
 impl Assembly {
-    /// Takes a payload; `None` as long as a message is not complete. After an error it is of no use.
+    /// Takes a payload; `None` as long as a message is not complete. After an error it is of no
+    /// use.
     pub fn take(&mut self, payload: &[u8]) -> Result<Option<Received>, PieceError> {
         let (kind, rest) = payload.split_first().ok_or(PieceError::Empty)?;
         if (*kind == ADDRESS) == self.has_address {

@@ -4,11 +4,13 @@
 //! | --- | --- |
 //! | `backend` | how does `redb` lie on a simulated disk? |
 //! | `host` | what does the lane between machines know of a node? |
+//! | `memory` | what is a file of the control plane for a test without disks? |
 //! | `members` | what talks by the lane alone, and what must hold of it? |
 //! | `process` | what runs on a machine? |
 //! | `oracle` | what must hold at every moment? |
 //! | `history` | is what clients were told linearizable? |
 //! | `scenario` | what does a seed make happen, and what must hold at its end? |
+//! | `stranger` | what does a machine say that keeps to no protocol? |
 //! | `totals` | what has happened, over all seeds? |
 
 #![allow(dead_code, reason = "each test uses a part")]
@@ -17,7 +19,9 @@ pub mod backend;
 pub mod history;
 pub mod host;
 pub mod members;
+pub mod memory;
 pub mod oracle;
 pub mod process;
 pub mod scenario;
+pub mod stranger;
 pub mod totals;

@@ -53,6 +53,9 @@ pub struct Process {
     waiting: RefCell<BTreeMap<RequestId, Promise<Told>>>,
     last_request: Cell<u64>,
     is_over: Cell<bool>,
+    is_stopping: Cell<bool>,
+    /// It may end, and whether the others know.
+    pub stopped: Cell<Option<bool>>,
 }
 
 impl World {
@@ -101,6 +104,12 @@ impl Process {
         promised
     }
 
+    /// Asks it to stop; it says so when it has.
+    pub fn stop(&self) {
+        self.is_stopping.set(true);
+        self.host.notify();
+    }
+
     /// Tells the lane who the node is by now, and whom it should stay connected to.
     fn introduce(&self) {
         let control = self.running.control.borrow();
@@ -122,6 +131,7 @@ impl Process {
         for output in outputs {
             match output {
                 Output::Send { to, message } => self.peers.send(&to, message.encode()),
+                Output::Stopped { is_agreed } => self.stopped.set(Some(is_agreed)),
                 Output::Answer(id, answer) => {
                     if let Some(promise) = self.waiting.borrow_mut().remove(&id) {
                         let settings = control.state().map(|state| &state.settings).into_iter().flatten();
@@ -182,6 +192,8 @@ async fn run(world: &Rc<World>, machine: usize, io: SimIo) -> Result<(), String>
         waiting: RefCell::default(),
         last_request: Cell::new(0),
         is_over: Cell::new(false),
+        is_stopping: Cell::new(false),
+        stopped: Cell::new(None),
     });
     *world.slots[machine].process.borrow_mut() = Some(process.clone());
     let mut next_tick = io.now();
@@ -195,7 +207,7 @@ async fn run(world: &Rc<World>, machine: usize, io: SimIo) -> Result<(), String>
         process.introduce();
         process.hand_out(outputs);
         let until = next_tick.since(io.now());
-        let has_work = || !host.is_empty() || !process.requests.borrow().is_empty();
+        let has_work = || !host.is_empty() || !process.requests.borrow().is_empty() || process.is_stopping.get();
         match race(host.wait_until(has_work), io.sleep(until)).await {
             Either::First(()) | Either::Second(()) => {}
         }
@@ -221,6 +233,9 @@ fn step(
     }
     for (id, request) in process.requests.borrow_mut().drain(..) {
         control.take(now, Input::Request(id, request), &mut outputs)?;
+    }
+    if process.is_stopping.take() {
+        control.take(now, Input::Stop, &mut outputs)?;
     }
     if now >= *next_tick {
         control.take(now, Input::Tick, &mut outputs)?;

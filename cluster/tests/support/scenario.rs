@@ -103,6 +103,8 @@ fn name_of(event: Event) -> &'static str {
         Event::LeaderStalled => "leaders stalled",
         Event::VerdictProposed => "verdicts",
         Event::VotersJoint => "voters changed",
+        Event::StopAgreed => "stops agreed",
+        Event::StopUnagreed => "stops not agreed",
     }
 }
 
@@ -155,6 +157,7 @@ impl Draw {
                 seeds,
                 bootstrap: is_founder.then_some(bootstrap),
                 patience,
+                holds_blobs: false,
                 nonce: 0,
             }
         });
@@ -210,6 +213,9 @@ impl Draw {
             let duration = Duration::from_millis(self.random.below(15_000));
             sim.after(at, move |sim| sim.network().clog(from as u16, to as u16));
             sim.after(at + duration, move |sim| sim.network().unclog(from as u16, to as u16));
+        }
+        for _ in 0..self.many(4.0) {
+            self.plan_stop(sim, world);
         }
         self.plan_lost_disk(sim, world);
         self.plan_administration(sim, world);
@@ -267,6 +273,17 @@ impl Draw {
                 world.stopped(machine.into());
                 sim.after(down, move |sim| start(&world, sim, machine));
             });
+        });
+    }
+
+    /// Somebody stops a node in good order, and starts it again later ([`supervise`] ends it).
+    fn plan_stop(&mut self, sim: &mut Sim, world: &Rc<World>) {
+        let (at, machine) = (self.moment(), self.random.index(self.machines.into()));
+        let world = world.clone();
+        sim.after(at, move |_| {
+            let Some(process) = world.process(machine) else { return };
+            world.note(|| format!("n{machine} is to stop"));
+            process.stop();
         });
     }
 
@@ -357,6 +374,10 @@ fn supervise(world: &Rc<World>, sim: &Sim, machines: u16) {
             world.stopped(machine.into());
             start(world, sim, machine);
         }
+        let stopped = world.process(machine.into()).and_then(|process| process.stopped.get());
+        if let Some(is_agreed) = stopped {
+            end_stopped(world, sim, machine, is_agreed);
+        }
         let is_removed =
             world.process(machine.into()).is_some_and(|process| process.running.control.borrow().is_removed());
         if is_removed {
@@ -369,6 +390,30 @@ fn supervise(world: &Rc<World>, sim: &Sim, machines: u16) {
             start(world, sim, machine);
         }
     }
+}
+
+/// Ends a process that said that it may end.
+fn end_stopped(world: &Rc<World>, sim: &Sim, machine: u16, is_agreed: bool) {
+    let process = world.process(machine.into()).expect("it said so");
+    let mut oracle = world.oracle.borrow_mut();
+    oracle.count("stops");
+    let control = process.running.control.borrow();
+    let membership = control.membership().filter(|_| is_agreed);
+    if let (Some(membership), Some(newest)) = (membership, oracle.newest()) {
+        let member = newest.members.get(&membership.node);
+        let is_counted_on = member.is_some_and(|member| {
+            member.state == MemberState::Active && Some(member.incarnation) == control.incarnation()
+        });
+        assert!(!is_counted_on, "n{machine} has stopped, and the others count on it, seed {}", sim.seed());
+    }
+    drop((control, oracle));
+    world.note(|| format!("n{machine} has stopped; agreed: {is_agreed}"));
+    process.peers.stop();
+    sim.node(machine).go_down(CrashMode::Process);
+    world.stopped(machine.into());
+    let down = Duration::from_millis(machine as u64 * 3_700);
+    let world = world.clone();
+    sim.after(down, move |sim| start(&world, sim, machine));
 }
 
 async fn join_all(futures: Vec<impl Future<Output = ()>>) {

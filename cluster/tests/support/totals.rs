@@ -38,6 +38,8 @@ pub const EXPECTED: &[&str] = &[
     "removals",
     "snapshots",
     "commands doubled",
+    "stops agreed",
+    "stops not agreed",
 ];
 
 impl Totals {
