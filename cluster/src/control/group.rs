@@ -272,10 +272,6 @@ impl Group {
             self.raft.mut_store().append(&entries);
             if ready.must_sync() {
                 self.unsaved.entries = entries;
-                if is_planted(Mutant::LogUnsynced) {
-                    let messages = ready.take_persisted_messages();
-                    messages.into_iter().for_each(&mut *send);
-                }
                 self.save()?;
             }
             ready.take_persisted_messages().into_iter().for_each(&mut *send);

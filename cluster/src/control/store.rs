@@ -18,6 +18,7 @@ use super::member::{ClusterId, Membership, StoreId};
 use super::state::State;
 use super::wire;
 use crate::bytes::{Malformed, Reader, Writer};
+use crate::mutant::{Mutant, is_planted};
 use crate::node::NodeNumber;
 
 const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
@@ -183,7 +184,8 @@ impl Store {
     /// Makes a round durable.
     pub fn write(&self, round: &Round) -> Result<(), StoreError> {
         let mut transaction = self.database.begin_write()?;
-        transaction.set_durability(Durability::Immediate)?;
+        let is_unsynced = is_planted(Mutant::LogUnsynced) && !round.entries.is_empty();
+        transaction.set_durability(if is_unsynced { Durability::None } else { Durability::Immediate })?;
         {
             let mut notes = transaction.open_table(NOTES)?;
             let mut put = |name: &str, bytes: Vec<u8>| notes.insert(name, bytes.as_slice()).map(drop);

@@ -14,6 +14,8 @@ pub struct History {
     pub sets_in_doubt: u64,
     pub reads: u64,
     pub reads_failed: u64,
+    /// A cluster that had lost its majority was recovered: what it had acknowledged may be lost.
+    pub is_recovered: bool,
 }
 
 #[derive(Default)]
@@ -42,7 +44,9 @@ impl History {
         Begun { name: name.into(), above: entry.highest }
     }
 
-    pub fn was_set(&mut self, begun: &Begun, version: u64) {
+    /// A set was acknowledged: the version is its own, and has its value.
+    pub fn was_set(&mut self, begun: &Begun, version: u64, value: &[u8]) {
+        self.saw(&begun.name, version, value);
         let name = self.names.get_mut(&begun.name).expect("it was begun");
         assert!(version > begun.above, "{}: set made version {version} after {} was there", begun.name, begun.above);
         assert!(name.set.insert(version), "{}: two commands made version {version}", begun.name);
@@ -72,7 +76,7 @@ impl History {
     /// The versions at the end are as many as commands were applied: each acknowledged one once,
     /// and of the others some.
     pub fn end(&self, name: &str, version: u64) {
-        let Some(entry) = self.names.get(name) else { return };
+        let Some(entry) = self.names.get(name).filter(|_| !self.is_recovered) else { return };
         let least = entry.set.len() as u64;
         let most = least + entry.in_doubt;
         assert!((least..=most).contains(&version), "{name}: version {version} after {least} to {most} commands");

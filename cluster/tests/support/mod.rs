@@ -11,11 +11,13 @@
 //! | `history` | is what clients were told linearizable? |
 //! | `scenario` | what does a seed make happen, and what must hold at its end? |
 //! | `stranger` | what does a machine say that keeps to no protocol? |
+//! | `focus` | which seeds are aimed at something, and at what? |
 //! | `totals` | what has happened, over all seeds? |
 
 #![allow(dead_code, reason = "each test uses a part")]
 
 pub mod backend;
+pub mod focus;
 pub mod history;
 pub mod host;
 pub mod members;

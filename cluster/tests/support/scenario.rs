@@ -15,10 +15,11 @@ use nabu_cluster::probe::{self, Event};
 use nabu_engine::io::{Clock, Instant};
 use nabu_engine::sim::{CrashMode, Cut, NetOptions, Random, Schedule, Sim, SimIo, SimOptions};
 
+use super::focus::Focus;
 use super::process::{self, World};
 
 /// How long things go wrong, in virtual time.
-const TROUBLE: Duration = Duration::from_secs(90);
+pub const TROUBLE: Duration = Duration::from_secs(90);
 /// How long a healed cluster may take until it is whole.
 const HEALING_MAX: Duration = Duration::from_secs(120);
 const NAMES: u64 = 3;
@@ -38,7 +39,8 @@ struct Draw {
 pub fn run(seed: u64, is_verbose: bool) -> BTreeMap<&'static str, u64> {
     let before: Vec<u64> = Event::ALL.iter().map(|event| probe::count_here(*event)).collect();
     let mut random = Random::new(seed ^ 0xc1a5_7e12);
-    let machines = [1, 2, 3, 3, 3, 4, 5, 5][random.index(8)];
+    let focus = Focus::of(seed);
+    let machines = focus.machines().unwrap_or([1, 2, 3, 3, 3, 4, 5, 5][random.index(8)]);
     let roughness = random.below(101) as f64 / 100.0;
     let schedule = if random.chance(0.3) { Schedule::draw(&mut random) } else { Schedule::Uniform };
     let options = SimOptions {
@@ -46,7 +48,7 @@ pub fn run(seed: u64, is_verbose: bool) -> BTreeMap<&'static str, u64> {
         schedule,
         delay_ns_max: 1 + random.below(5_000_000),
         steps_max: 50_000_000,
-        network: NetOptions::draw(&mut random),
+        network: focus.network(&mut random).unwrap_or_else(|| NetOptions::draw(&mut random)),
         ..SimOptions::default()
     };
     let mut sim = Sim::new(seed, options);
@@ -56,14 +58,20 @@ pub fn run(seed: u64, is_verbose: bool) -> BTreeMap<&'static str, u64> {
     let world = World::new(draw.settings(), limits, is_verbose.then(|| sim.io_of(machines, 0)));
     for machine in 0..machines {
         // Some are there from the beginning, others come later.
-        let at = if draw.random.chance(0.6) { 0 } else { draw.random.below(20_000) };
+        let at = if draw.random.chance(0.6) || focus != Focus::Mixture { 0 } else { draw.random.below(20_000) };
         let world = world.clone();
         sim.after(Duration::from_millis(at), move |sim| start(&world, sim, machine));
     }
-    draw.trouble(&mut sim, &world);
+    match focus {
+        Focus::Mixture => draw.trouble(&mut sim, &world),
+        _ => focus.trouble(&sim, &world, &mut draw.random),
+    }
+    plan_supervision(&sim, &world, machines, TROUBLE);
     let io = sim.io_of(machines, 0);
+    // Where starts are short, clients are quick, so that each start has some commands.
+    let pause_ms = if focus == Focus::Restarts { 200 } else { 1_000 };
     let client_seeds: Vec<u64> = (0..3).map(|_| draw.random.next_u64()).collect();
-    let clients = client_seeds.into_iter().map(|seed| client(io.clone(), world.clone(), machines, seed));
+    let clients = client_seeds.into_iter().map(|seed| client(io.clone(), world.clone(), machines, seed, pause_ms));
     sim.run(join_all(clients.collect()));
     heal(&mut sim, &world, machines);
     wait_until_whole(&mut sim, &world, machines);
@@ -112,7 +120,7 @@ fn address(machine: u16) -> String {
     format!("n{machine}:7070")
 }
 
-fn start(world: &Rc<World>, sim: &Sim, machine: u16) {
+pub fn start(world: &Rc<World>, sim: &Sim, machine: u16) {
     if sim.node(machine).is_down() {
         sim.node(machine).come_up();
     }
@@ -219,11 +227,6 @@ impl Draw {
         }
         self.plan_lost_disk(sim, world);
         self.plan_administration(sim, world);
-        // Somebody looks after processes that ended.
-        for second in 0..TROUBLE.as_secs() {
-            let world = world.clone();
-            sim.after(Duration::from_secs(second), move |sim| supervise(&world, sim, machines));
-        }
     }
 
     fn plan_cut(&mut self, sim: &mut Sim, world: &Rc<World>) {
@@ -355,7 +358,7 @@ fn may_lose_disk(world: &World, machine: u16) -> bool {
     !is_needed || !(voters.contains(&membership.node.0) || outgoing.contains(&membership.node.0))
 }
 
-fn empty_disk(world: &World, sim: &Sim, machine: u16) {
+pub fn empty_disk(world: &World, sim: &Sim, machine: u16) {
     sim.node(machine).wipe();
     // A founder that was told of nobody would found another cluster.
     let mut settings = world.slots[usize::from(machine)].settings.borrow_mut();
@@ -430,12 +433,12 @@ async fn join_all(futures: Vec<impl Future<Output = ()>>) {
 }
 
 /// Sets and reads through any machine, one after the other, until the trouble is over.
-async fn client(io: SimIo, world: Rc<World>, machines: u16, seed: u64) {
+async fn client(io: SimIo, world: Rc<World>, machines: u16, seed: u64, pause_ms: u64) {
     let mut random = Random::new(seed);
     let end = io.now().after(TROUBLE);
     let mut count = 0_u64;
     while io.now() < end {
-        io.sleep(Duration::from_millis(random.below(1_000))).await;
+        io.sleep(Duration::from_millis(random.below(pause_ms))).await;
         let machine = random.below(machines.into()) as usize;
         let Some(process) = world.process(machine) else { continue };
         let name = format!("name-{}", random.below(NAMES));
@@ -453,17 +456,21 @@ async fn client(io: SimIo, world: Rc<World>, machines: u16, seed: u64) {
 /// Sets a name; whether it was acknowledged.
 async fn set(world: &World, process: &process::Process, name: &str, value: Vec<u8>, timeout: Duration) -> bool {
     let begun = world.oracle.borrow_mut().history.begin(name, true);
-    let change = Change::Set { name: name.into(), value, expected: None };
+    let change = Change::Set { name: name.into(), value: value.clone(), expected: None };
     let told = process.request(Request::Change { change, timeout }).await;
     let history = &mut world.oracle.borrow_mut().history;
     match told {
         Some((Ok(Answer::Outcome(Outcome::Set { version })), _)) => {
-            history.was_set(&begun, version);
+            history.was_set(&begun, version, &value);
             return true;
         }
         Some((Err(Failure::NoCluster | Failure::Busy), _)) => {}
         // Nothing was done.
         Some((Ok(Answer::Outcome(Outcome::Refused(Refusal::TooMany))), _)) => {}
+        // A node gives up only what nobody waits for.
+        Some((Ok(Answer::Outcome(Outcome::Refused(Refusal::GivenUp))), _)) => {
+            panic!("{name}: a set that is waited for was given up")
+        }
         // A refusal may be that of a second sending: the node was another incarnation by then.
         Some((Ok(Answer::Outcome(Outcome::Refused(_))) | Err(Failure::TimedOut), _)) | None => {
             history.is_in_doubt(&begun);
@@ -502,7 +509,12 @@ fn heal(sim: &mut Sim, world: &Rc<World>, machines: u16) {
         sim.node(machine).faults(|faults| *faults = nabu_engine::sim::Faults::default());
         start(world, sim, machine);
     }
-    for second in 0..HEALING_MAX.as_secs() {
+    plan_supervision(sim, world, machines, HEALING_MAX);
+}
+
+/// Somebody looks after processes that ended, each second.
+fn plan_supervision(sim: &Sim, world: &Rc<World>, machines: u16, time: Duration) {
+    for second in 0..time.as_secs() {
         let world = world.clone();
         sim.after(Duration::from_secs(second), move |sim| supervise(&world, sim, machines));
     }
