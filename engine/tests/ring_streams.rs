@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
 use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,6 +15,7 @@ use nabu_engine::mailbox::mailbox;
 use nabu_engine::ring::provided::BUFFER_COUNT;
 use nabu_engine::ring::{ACCEPTED_MAX, sys};
 use nabu_engine::runtime::{Half, Listener, RingIo, RuntimeOptions, Stream, run};
+use nabu_engine::sync::{Either, race};
 use nabu_engine::types::CoreId;
 
 /// Of Linux: too many open files.
@@ -121,6 +123,50 @@ fn a_core_connects_to_itself() {
         drop(listener);
         until_idle(&io, 0).await;
         assert_eq!(Stream::connect(&io, nobody).await.err().unwrap().kind(), ErrorKind::ConnectionRefused);
+    });
+}
+
+#[test]
+fn a_connect_that_nobody_answers_ends_when_it_is_dropped() {
+    on_ring(|io| async move {
+        let listener = std::net::TcpListener::bind(any_port()).unwrap();
+        let address = listener.local_addr().unwrap();
+        // SAFETY: `listen` takes no pointers. Room for one connection that nobody accepts: the
+        // kernel drops the packets of those behind it.
+        assert_eq!(unsafe { libc::listen(listener.as_raw_fd(), 0) }, 0);
+        let _queued = TcpStream::connect(address).unwrap();
+        let idle = io.operations_in_flight();
+        let mut connecting = Box::pin(Stream::connect(&io, address));
+        poll_once_pending(&mut connecting).await;
+        // Long enough for an answer that came.
+        assert!(matches!(race(&mut connecting, io.sleep(Duration::from_millis(50))).await, Either::Second(())));
+        drop(connecting);
+        until_idle(&io, idle).await;
+        assert_eq!(io.open_connections(), 0);
+    });
+}
+
+#[test]
+fn vectors_are_received_into_from_their_front_and_come_back() {
+    on_ring(|io| async move {
+        let (stream, mut client) = pair(&io).await;
+        client.write_all(b"hello").unwrap();
+        let (count, bytes) = stream.recv_bytes(vec![7; 3]).await;
+        assert_eq!((count.unwrap(), &bytes[..]), (3, &b"hel"[..]));
+        let (count, bytes) = stream.recv_bytes(vec![7; 9]).await;
+        assert_eq!((count.unwrap(), &bytes[..]), (2, &b"lo\x07\x07\x07\x07\x07\x07\x07"[..]));
+        drop(client);
+        assert_eq!(stream.recv_bytes(bytes).await.0.unwrap(), 0);
+    });
+}
+
+#[test]
+fn a_connection_that_is_to_be_reset_at_its_close_does_not_end_but_break() {
+    on_ring(|io| async move {
+        let (stream, mut client) = pair(&io).await;
+        stream.reset_at_close();
+        drop(stream);
+        assert_eq!(client.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
     });
 }
 

@@ -216,6 +216,13 @@ impl Request {
         Self::new(entry, Resource::Aligned(buf), stream_guard(stream))
     }
 
+    /// Receives into `bytes`, as many as it holds.
+    pub fn receive_bytes(stream: &Rc<TcpStream>, mut bytes: Vec<u8>) -> Self {
+        let len = u32::try_from(bytes.len()).unwrap_or(1 << 30);
+        let entry = opcode::Recv::new(fd(stream.as_ref()), bytes.as_mut_ptr(), len).build();
+        Self::new(entry, Resource::Bytes(bytes), stream_guard(stream))
+    }
+
     /// Takes up to `len` bytes off the stream and throws them away: TCP does that without copying
     /// them.
     pub fn receive_discarding(stream: &Rc<TcpStream>, len: usize) -> Self {

@@ -119,7 +119,8 @@ impl Stream {
         }))
     }
 
-    /// Connects to a listener.
+    /// Connects to a listener. It may take as long as the kernel goes on trying, some two minutes;
+    /// dropping the future ends the try.
     pub async fn connect(io: &RingIo, address: SocketAddr) -> io::Result<Stream> {
         let stream = Stream::new(io, sys::unconnected(address)?);
         let request = Request::connect(&stream.0.socket, RawAddress::new(address));
@@ -198,6 +199,32 @@ impl Stream {
                 return completion.value();
             }
         }
+    }
+
+    /// Receives at least one byte into the front of `bytes`, and hands the vector back; 0 means end
+    /// of stream.
+    pub async fn recv_bytes(&self, bytes: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
+        let Socket { io, socket, receiving, drained, .. } = &*self.0;
+        let _busy = Busy::new(receiving, "receive");
+        assert!(!bytes.is_empty(), "a receive of no bytes could not be told from the end of the stream");
+        let mut bytes = bytes;
+        let mut retries = Retries::default();
+        loop {
+            let mut completion = io.ring().submit(Request::receive_bytes(socket, bytes)).await;
+            bytes = match std::mem::replace(&mut completion.resource, Resource::None) {
+                Resource::Bytes(bytes) => bytes,
+                _ => unreachable!("a receive gives its bytes back"),
+            };
+            if !retries.again(&completion) {
+                drained.set(!completion.socket_has_more);
+                return (completion.value(), bytes);
+            }
+        }
+    }
+
+    /// Whether a send is in flight.
+    pub fn is_sending(&self) -> bool {
+        self.0.sending.get()
     }
 
     /// Sends all of `bytes`, and hands the vector back for reuse.
@@ -332,6 +359,11 @@ impl Stream {
     /// operations in flight end.
     pub fn abort(&self) {
         abort(&self.0.socket);
+    }
+
+    /// Has the closing of the connection reset it, so that the peer doesn't take what it got for all.
+    pub fn reset_at_close(&self) {
+        sys::discard_at_close(&self.0.socket);
     }
 
     /// From `deadline` on, `half` is shut down (both of them as by [`Stream::abort`]) and
