@@ -12,6 +12,7 @@ pub mod http;
 pub mod metrics;
 pub mod node;
 mod origin;
+pub mod peer;
 mod private_file;
 mod reloadable;
 mod text;

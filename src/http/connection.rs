@@ -3,7 +3,7 @@
 //! Its task is small, and it holds no buffer while it waits for a request: what serving a request
 //! takes lives in a boxed future that goes with it. Pipelined requests are answered in their order.
 
-use std::future::Future;
+use std::future::{Future, ready};
 use std::pin::Pin;
 use std::rc::Rc;
 
@@ -12,13 +12,15 @@ use nabu_engine::runtime::{Half, Stream};
 use nabu_net::http::head::{HeadLimits, HeadParser};
 use nabu_net::http::target::split_query;
 
-use super::client::Client;
-use super::connections::Slot;
+use super::client::{Client, Port};
 use super::core::Core;
 use super::error::HttpError;
-use super::exchange::{Exchange, Finished, refuse, turn_away};
+use super::exchange::{Exchange, Finished, refuse, run, turn_away};
+use super::membership::Membership;
 use super::transport::{self, GOODBYE_BYTES, Refused, Transport};
 use super::unfinished::HANDSHAKE_BYTES;
+use super::upgrade::{Asked, Upgrades, upgrade};
+use crate::tls::PEER_PROTOCOL;
 
 /// How long a connection that there is no room for has to say what it wants.
 const REFUSED_HEAD_MS: u64 = 1_000;
@@ -28,37 +30,10 @@ const REFUSED_HEAD_BYTES_MAX: usize = 2 << 10;
 /// A request being served, or refused.
 pub type Serving = Pin<Box<dyn Future<Output = Finished>>>;
 
-/// A connection's membership in its core; leaves when dropped.
-struct Membership {
-    core: Rc<Core>,
-    slot: Slot,
-    client: Rc<Client>,
-}
-
-impl Membership {
-    fn new(core: Rc<Core>, stream: Stream, client: Rc<Client>) -> Self {
-        let slot = core.connections.add(stream, client.clone());
-        Self { core, slot, client }
-    }
-
-    /// It holds this many bytes of what is not finished.
-    fn hold_unfinished(&self, bytes: usize) {
-        self.core.hold_unfinished(self.slot, &self.client, bytes);
-    }
-}
-
-impl Drop for Membership {
-    fn drop(&mut self) {
-        self.core.unfinished.release(self.slot);
-        self.core.connections.remove(self.slot);
-        self.core.shared.admission(self.client.port).leave(&self.client);
-    }
-}
-
 /// Serves a connection that was counted already, until its end.
 pub fn serve(core: Rc<Core>, stream: Stream, client: Rc<Client>) -> impl Future<Output = ()> {
-    let membership = Membership::new(core.clone(), stream.clone(), client);
-    serve_member(core, stream, membership)
+    let membership = Membership::new(core, stream.clone(), client);
+    serve_member(stream, membership)
 }
 
 /// Serves a connection over the limit: answers its request if that asks for health, and refuses it
@@ -68,8 +43,9 @@ pub fn serve_refused(core: Rc<Core>, stream: Stream, client: Rc<Client>, error: 
     serve_refused_member(core, stream, membership, error)
 }
 
-async fn serve_member(core: Rc<Core>, stream: Stream, membership: Membership) {
-    let stream = match secure(&core, &stream, &membership) {
+/// It has the core from the membership alone: whatever is an argument lies in the task twice.
+async fn serve_member(stream: Stream, membership: Membership) {
+    let mut stream = match secure(&membership.core, &stream, &membership) {
         None => Transport::Plain(stream),
         Some(securing) => match securing.await {
             Some(transport) => transport,
@@ -77,54 +53,70 @@ async fn serve_member(core: Rc<Core>, stream: Stream, membership: Membership) {
         },
     };
     // Made here, as an argument would lie in the task twice.
-    let mut parser = HeadParser::new(core.head_limits());
+    let mut parser = HeadParser::new(membership.core.head_limits());
     let mut input = Vec::new();
     // Whether the deadline of the head that is coming in is set.
     let mut head_begun = false;
-    loop {
-        if let Some(serving) = begin(&core, &stream, &membership.client, &mut parser, &mut input) {
+    // What a plain connection begins with may be the TLS of a node.
+    let mut may_be_hello = matches!(stream, Transport::Plain(_));
+    let upgraded = loop {
+        let hello = may_be_hello.then(|| hello_of_node(&membership.core, &membership.client, &input)).flatten();
+        if let Some(is_complete) = hello {
+            if is_complete {
+                may_be_hello = false;
+                head_begun = false;
+                match secure_link(&membership.core, &stream, &membership, std::mem::take(&mut input)).await {
+                    Some(transport) => stream = transport,
+                    None => return,
+                }
+            }
+        } else if let Some(serving) = begin(&membership.core, &stream, &membership.client, &mut parser, &mut input) {
             stream.set_deadline(None);
-            core.unfinished.release(membership.slot);
+            membership.core.unfinished.release(membership.slot);
             let finished = serving.await;
             input = finished.input;
             head_begun = false;
+            may_be_hello = false;
             if !finished.keep {
-                break;
+                break finished.upgrade;
             }
             continue;
         }
-        if core.is_stopping() {
-            break;
+        if membership.core.is_stopping() {
+            break None;
         }
         if input.is_empty() {
-            core.recycle(std::mem::take(&mut input));
-            core.set_deadline(&stream, core.limits().idle_timeout_ms, Half::Read);
+            membership.core.recycle(std::mem::take(&mut input));
+            membership.core.set_deadline(&stream, membership.core.limits().idle_timeout_ms, Half::Read);
         } else {
             if !head_begun {
                 head_begun = true;
-                core.set_deadline(&stream, core.limits().head_timeout_ms, Half::Read);
+                membership.core.set_deadline(&stream, membership.core.limits().head_timeout_ms, Half::Read);
             }
             membership.hold_unfinished(input.capacity());
         }
-        core.connections.set_waiting(membership.slot, true);
+        membership.core.connections.set_waiting(membership.slot, true);
         let received = stream.recv().await;
-        core.connections.set_waiting(membership.slot, false);
+        membership.core.connections.set_waiting(membership.slot, false);
         match received {
             Ok(bytes) if !bytes.is_empty() => {
                 if input.capacity() == 0 {
-                    input = core.vector();
+                    input = membership.core.vector();
                 }
                 input.extend_from_slice(&bytes);
             }
             Ok(_) if !input.is_empty() && stream.timed_out() => {
-                refuse_late_head(&core, &stream).await;
-                break;
+                refuse_late_head(&membership.core, &stream).await;
+                break None;
             }
-            _ => break,
+            _ => break None,
         }
+    };
+    if let Some(place) = upgraded {
+        return upgrade(&stream, membership, input, place).await;
     }
-    core.recycle(input);
-    core.set_send_deadline(&stream, core.io.now(), GOODBYE_BYTES);
+    membership.core.recycle(input);
+    membership.core.set_send_deadline(&stream, membership.core.io.now(), GOODBYE_BYTES);
     stream.say_goodbye().await;
 }
 
@@ -155,7 +147,10 @@ async fn serve_refused_member(core: Rc<Core>, stream: Stream, membership: Member
         }
         match parser.parse(&input) {
             Ok(None) if input.len() < REFUSED_HEAD_BYTES_MAX => {}
-            Ok(Some(head)) if (core.service.is_always_answered)(split_query(head.target(&input)).0) => {
+            Ok(Some(head))
+                if stream.binding().is_none()
+                    && (core.service.is_always_answered)(split_query(head.target(&input)).0) =>
+            {
                 stream.set_deadline(None);
                 let client = membership.client.clone();
                 let mut exchange = Exchange::new(core.clone(), stream.clone(), client, input, head);
@@ -179,11 +174,34 @@ fn secure(
     membership: &Membership,
 ) -> Option<Pin<Box<dyn Future<Output = Option<Transport>>>>> {
     let tls = core.shared.tls.as_ref()?.current();
+    let peers = upgrades(core, &membership.client).map(|upgrades| upgrades.tls.clone());
+    let shaking = transport::accept(core.clone(), stream.clone(), tls, peers);
+    Some(shake_hands(core, stream, membership, shaking))
+}
+
+/// The same for a node that speaks TLS on a port of plain HTTP, and has sent `received`.
+fn secure_link(
+    core: &Rc<Core>,
+    stream: &Stream,
+    membership: &Membership,
+    received: Vec<u8>,
+) -> Pin<Box<dyn Future<Output = Option<Transport>>>> {
+    let upgrades = core.upgrades.as_ref().expect("a hello of a node is looked for where nodes may connect");
+    let shaking = transport::accept_link(core.clone(), stream.clone(), upgrades.tls.clone(), received);
+    shake_hands(core, stream, membership, shaking)
+}
+
+fn shake_hands(
+    core: &Rc<Core>,
+    stream: &Stream,
+    membership: &Membership,
+    shaking: impl Future<Output = Result<Transport, Refused>> + 'static,
+) -> Pin<Box<dyn Future<Output = Option<Transport>>>> {
     let (core, stream, slot) = (core.clone(), stream.clone(), membership.slot);
     membership.hold_unfinished(HANDSHAKE_BYTES);
     core.connections.set_waiting(slot, true);
-    Some(Box::pin(async move {
-        let accepted = transport::accept(core.clone(), stream.clone(), tls).await;
+    Box::pin(async move {
+        let accepted = shaking.await;
         core.connections.set_waiting(slot, false);
         core.unfinished.release(slot);
         core.recorder.handshake_ended(accepted.is_ok());
@@ -203,7 +221,24 @@ fn secure(
                 None
             }
         }
-    }))
+    })
+}
+
+/// What takes connections between nodes from this client.
+fn upgrades<'c>(core: &'c Core, client: &Client) -> Option<&'c Upgrades> {
+    core.upgrades.as_ref().filter(|_| client.port == Port::Main)
+}
+
+/// Whether `input`, the first that came, is the hello of a node, and if it can be one, whether it
+/// is complete.
+fn hello_of_node(core: &Core, client: &Client, input: &[u8]) -> Option<bool> {
+    upgrades(core, client)?;
+    match transport::offers(input, PEER_PROTOCOL) {
+        None if input.is_empty() => None,
+        None => Some(false),
+        Some(true) => Some(true),
+        Some(false) => None,
+    }
 }
 
 /// Starts to serve the request at the start of `input`, which it takes; `None` when the head is not
@@ -221,8 +256,21 @@ fn begin(
     match parser.parse(input) {
         Ok(None) => None,
         Ok(Some(head)) => {
-            let exchange = Exchange::new(core.clone(), stream.clone(), client.clone(), std::mem::take(input), head);
-            Some((core.service.dispatch)(exchange))
+            let asked = upgrades(core, client)
+                .map_or(Asked::Nothing, |upgrades| upgrades.judge(&head, input, stream, core.is_stopping()));
+            if let Asked::Granted(place) = asked {
+                let input = input.split_off(head.size());
+                let finished = Finished { input, keep: false, upgrade: Some(place) };
+                return Some(Box::pin(ready(finished)));
+            }
+            let mut exchange = Exchange::new(core.clone(), stream.clone(), client.clone(), std::mem::take(input), head);
+            match asked {
+                Asked::Refused(error) => {
+                    exchange.close_after();
+                    Some(Box::pin(run(exchange, async move |_| Err(error))))
+                }
+                _ => Some((core.service.dispatch)(exchange)),
+            }
         }
         Err(error) => {
             core.recycle(std::mem::take(input));
@@ -245,7 +293,7 @@ mod tests {
     /// The most bytes of the task of a connection that waits.
     const IDLE_TASK_BYTES_MAX: usize = 768;
 
-    fn size_of_future<A, B, C, Task>(_: impl Fn(A, B, C) -> Task) -> usize {
+    fn size_of_future<A, B, Task>(_: impl Fn(A, B) -> Task) -> usize {
         size_of::<Task>()
     }
 

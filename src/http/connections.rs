@@ -4,7 +4,7 @@
 //! gone. Where there are too many, strangers that wait make room: a part is so kept for those who
 //! have shown a good credential.
 
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -33,6 +33,8 @@ struct Connection {
     waiting: bool,
     /// There was no room for it, so it may be ended at any time.
     is_refused: bool,
+    /// It serves no requests any more, and nobody waits for its end.
+    has_left: bool,
 }
 
 /// The connections of one core.
@@ -49,12 +51,23 @@ struct State {
     strangers: BTreeMap<(Port, u64), usize>,
     /// Those that there was no room for, and those to another port than the main one.
     uncounted: usize,
+    /// Those that serve no requests any more.
+    left: usize,
     emptied: Option<Waker>,
 }
 
 impl State {
     fn count(&self) -> usize {
-        self.slots.len() - self.free.len()
+        self.slots.len() - self.free.len() - self.left
+    }
+}
+
+/// Wakes who waits until no connection is left, if that is so.
+fn wake_if_empty(mut state: RefMut<'_, State>) {
+    let emptied = if state.count() == 0 { state.emptied.take() } else { None };
+    drop(state);
+    if let Some(waker) = emptied {
+        waker.wake();
     }
 }
 
@@ -65,7 +78,7 @@ impl Connections {
         state.uncounted += usize::from(is_refused || client.port != Port::Main);
         let number = state.next;
         state.next += 1;
-        let connection = Some(Connection { stream, client, number, waiting: false, is_refused });
+        let connection = Some(Connection { stream, client, number, waiting: false, is_refused, has_left: false });
         match state.free.pop() {
             Some(index) => {
                 state.slots[index] = connection;
@@ -81,14 +94,25 @@ impl Connections {
     pub fn remove(&self, slot: Slot) {
         let mut state = self.0.borrow_mut();
         let connection = state.slots[slot.0].take().expect("a connection is removed once");
-        state.uncounted -= usize::from(connection.is_refused || connection.client.port != Port::Main);
+        if connection.has_left {
+            state.left -= 1;
+        } else {
+            state.uncounted -= usize::from(connection.is_refused || connection.client.port != Port::Main);
+        }
         state.strangers.remove(&(connection.client.port, connection.number));
         state.free.push(slot.0);
-        let emptied = if state.count() == 0 { state.emptied.take() } else { None };
-        drop(state);
-        if let Some(waker) = emptied {
-            waker.wake();
-        }
+        wake_if_empty(state);
+    }
+
+    /// The connection serves no requests any more, and nobody waits for its end.
+    pub fn leave_http(&self, slot: Slot) {
+        let mut state = self.0.borrow_mut();
+        let connection = state.slots[slot.0].as_mut().expect("a connection that was added");
+        assert!(!std::mem::replace(&mut connection.has_left, true), "a connection leaves once");
+        let was_uncounted = connection.is_refused || connection.client.port != Port::Main;
+        state.uncounted -= usize::from(was_uncounted);
+        state.left += 1;
+        wake_if_empty(state);
     }
 
     /// Notes whether the connection waits for a request, so that it may be ended at any time.
@@ -116,7 +140,7 @@ impl Connections {
         Some(connection.client.clone())
     }
 
-    /// All that are open.
+    /// All that are open and serve requests.
     pub fn count(&self) -> usize {
         self.0.borrow().count()
     }
@@ -125,6 +149,12 @@ impl Connections {
     pub fn admitted(&self) -> usize {
         let state = self.0.borrow();
         state.count() - state.uncounted
+    }
+
+    /// Those that serve no requests any more, of whom nobody knows yet who speaks.
+    #[cfg(test)]
+    pub fn strangers(&self) -> usize {
+        self.0.borrow().left
     }
 
     /// Ends the reading of those that wait for a request, which wakes them.

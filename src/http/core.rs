@@ -1,6 +1,7 @@
 //! What the connections of one core share, and what the cores share of it.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ use super::report::AccessLog;
 use super::request_id::RequestIds;
 use super::transport::RECORDS_BYTES;
 use super::unfinished::Unfinished;
+use super::upgrade::Upgrades;
+use super::vectors::Vectors;
 use crate::config::{Limits, LogOptions};
 use crate::metrics::{CoreSnapshot, Recorder};
 use crate::reloadable::Reloadable;
@@ -29,9 +32,6 @@ use crate::tls::ServerTls;
 
 /// Header fields that one request may carry.
 const HEAD_FIELDS_MAX: usize = 128;
-/// Byte vectors that a core keeps for reuse, and the largest it keeps.
-const POOL_VECTORS_MAX: usize = 64;
-const POOL_VECTOR_BYTES_MAX: usize = 64 << 10;
 /// Buffers for records that are out at one time, each for a large answer that is encrypted; more
 /// large answers are copied in small pieces.
 const RECORDS_OUT_MAX: usize = 256;
@@ -92,6 +92,9 @@ pub struct Core {
     pub io: RingIo,
     pub shared: Arc<Shared>,
     pub service: Service,
+    /// What takes connections between nodes; `None` where there are none, as in a store of one
+    /// node.
+    pub upgrades: Option<Upgrades>,
     pub connections: Connections,
     pub unfinished: Unfinished,
     pub held: Held,
@@ -102,7 +105,7 @@ pub struct Core {
     /// A request that takes the server longer than this is logged.
     pub slow_request_ns: u64,
     stopping: Cell<bool>,
-    vectors: RefCell<Vec<Vec<u8>>>,
+    vectors: Rc<Vectors>,
     records: RefCell<Vec<AlignedBuf>>,
     records_out: Cell<usize>,
     bodies_bytes: Cell<u64>,
@@ -122,15 +125,21 @@ impl Core {
             io,
             shared,
             service,
+            upgrades: None,
             connections: Connections::default(),
             unfinished,
             held,
             stopping: Cell::new(false),
-            vectors: RefCell::new(Vec::new()),
+            vectors: Rc::default(),
             records: RefCell::new(Vec::new()),
             records_out: Cell::new(0),
             bodies_bytes: Cell::new(0),
         }
+    }
+
+    /// The same, which takes connections between nodes.
+    pub fn with_upgrades(self, upgrades: Upgrades) -> Self {
+        Self { upgrades: Some(upgrades), ..self }
     }
 
     pub fn limits(&self) -> &Limits {
@@ -162,18 +171,19 @@ impl Core {
         self.stopping.set(true);
     }
 
+    /// The vectors that are kept for reuse.
+    pub fn vectors(&self) -> &Rc<Vectors> {
+        &self.vectors
+    }
+
     /// An empty vector with some capacity, from those that came back.
     pub fn vector(&self) -> Vec<u8> {
-        self.vectors.borrow_mut().pop().unwrap_or_default()
+        self.vectors.take()
     }
 
     /// Takes a vector back, whatever it holds.
-    pub fn recycle(&self, mut vector: Vec<u8>) {
-        let mut vectors = self.vectors.borrow_mut();
-        if (1..=POOL_VECTOR_BYTES_MAX).contains(&vector.capacity()) && vectors.len() < POOL_VECTORS_MAX {
-            vector.clear();
-            vectors.push(vector);
-        }
+    pub fn recycle(&self, vector: Vec<u8>) {
+        self.vectors.give_back(vector);
     }
 
     /// A buffer for the records of a large answer, from those that came back, with its place; it

@@ -28,6 +28,7 @@ use super::pace::Slack;
 use super::phases::{Phase, Phases};
 use super::report::report_unread;
 use super::transport::{GOODBYE_BYTES, Transport};
+use super::upgrade::Place;
 use crate::auth::rate::Bucket;
 use crate::metrics::RouteId;
 
@@ -95,6 +96,8 @@ pub struct Finished {
     /// Received bytes that belong to later requests.
     pub input: Vec<u8>,
     pub keep: bool,
+    /// Where the connection goes on as one between nodes.
+    pub upgrade: Option<Place>,
 }
 
 impl Exchange {
@@ -426,7 +429,7 @@ impl Exchange {
         } else {
             input.clear();
         }
-        Finished { input, keep }
+        Finished { input, keep, upgrade: None }
     }
 }
 
@@ -479,7 +482,7 @@ async fn answer_and_end(core: Rc<Core>, stream: Transport, error: HttpError, is_
     if result.is_ok() && !stream.timed_out() {
         linger(&core, &stream).await;
     }
-    Finished { input: Vec::new(), keep: false }
+    Finished { input: Vec::new(), keep: false, upgrade: None }
 }
 
 /// For how long a closing connection reads what the peer still sends, in all and without any

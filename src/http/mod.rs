@@ -7,6 +7,8 @@
 //! | [`accept`] | the loop that takes connections in |
 //! | [`connection`] | one connection, from its first byte to its end |
 //! | [`connections`] | those of one core |
+//! | [`membership`] | what a connection is counted as while it lives |
+//! | [`upgrade`] | how a connection becomes one between nodes |
 //! | [`client`] | who is at the other end, and by which port |
 //! | [`admission`] | how many there may be, in all and of one address |
 //! | [`unfinished`] | the memory of those that have not finished asking |
@@ -22,6 +24,7 @@
 //! | [`audit`] | who changed what, and who was refused |
 //! | [`phases`], [`report`] | where the time of a request goes, and what is said of it |
 //! | [`request_id`] | the id that answers and log lines carry |
+//! | [`vectors`] | byte vectors that are kept for reuse |
 
 mod accept;
 mod admission;
@@ -37,14 +40,17 @@ mod encrypting;
 mod error;
 mod exchange;
 mod held;
+mod membership;
 mod pace;
 mod phases;
 mod report;
 mod request_id;
 mod sending;
 mod streaming;
-mod transport;
+pub(crate) mod transport;
 mod unfinished;
+mod upgrade;
+mod vectors;
 mod watch;
 
 pub use self::accept::accept_loop;
@@ -56,6 +62,9 @@ pub use self::connection::Serving;
 pub use self::core::{Core, Service, Shared};
 pub use self::error::{HttpError, RETRY_AFTER_SECONDS, Render};
 pub use self::exchange::{Exchange, run};
+pub use self::membership::Membership;
 pub use self::phases::Phase;
 pub use self::sending::send;
 pub use self::streaming::PIECE_BYTES_MAX;
+pub use self::upgrade::{Place, Upgraded, Upgrades};
+pub use self::vectors::Vectors;

@@ -7,6 +7,8 @@
 //! | `files` | what do the files hold, and what is wrong with them? |
 //! | `validity` | until when is a certificate valid? |
 //! | `client` | which CAs does a client trust, and what does it say when a handshake fails? |
+//! | `peer` | how do nodes encrypt what they say to each other? |
+//! | `exporter` | what binds a handshake of nodes to its TLS connection? |
 //! | `records` | how much room do records take? |
 //!
 //! TLS 1.3 and 1.2, with the ciphers in the order that this machine is fastest with, whatever the
@@ -15,7 +17,9 @@
 //! anew.
 
 mod client;
+mod exporter;
 mod files;
+mod peer;
 pub mod records;
 mod validity;
 
@@ -32,7 +36,9 @@ use rustls::{CipherSuite, InconsistentKeys, RootCertStore, ServerConfig};
 use crate::config::{ClientAuth, TlsOptions};
 
 pub use self::client::{ClientTls, insecure, trusted};
+pub use self::exporter::{Binding, Exporter};
 pub use self::files::TlsFileError;
+pub use self::peer::{PEER_PROTOCOL, PeerTls};
 
 /// What new connections are accepted with.
 pub struct ServerTls {

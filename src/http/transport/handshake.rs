@@ -6,7 +6,6 @@
 //! has one deadline. Its cryptography takes a turn like other bulk work, so that a storm of
 //! handshakes does not hold up the requests of those who are in.
 
-use std::fmt;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,75 +17,69 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::{ConnectionTrafficSecrets, ProtocolVersion};
 
 use super::Transport;
+use super::hello::{HANDSHAKE, HEADER_BYTES, RECORD_BYTES_MAX, offers};
 use super::kernel::{KernelSession, kernel_keys};
-use super::session::{Session, State};
+use super::link::linked;
+use super::refused::Refused;
+use super::session::Session;
+use super::state::{Protocol, State};
 use crate::http::core::Core;
-use crate::tls::ServerTls;
-
-/// A record's type, version and length.
-const HEADER_BYTES: usize = 5;
-/// The type of the records that a handshake begins with.
-const HANDSHAKE: u8 = 22;
-/// The most bytes of a record behind its header (RFC 8446, section 5.2; RFC 5246, section 6.2.3).
-const RECORD_BYTES_MAX: usize = (16 << 10) + 2048;
+use crate::tls::{Exporter, PEER_PROTOCOL, PeerTls, ServerTls};
 /// The most records of a client's side: certificates may take several.
 const RECORDS_MAX: usize = 64;
 /// What the cryptography of a handshake counts as, in bytes of other bulk work: some 100 to 700 µs.
-const BULK_BYTES: usize = 256 << 10;
+pub const BULK_BYTES: usize = 256 << 10;
 
-/// Why a connection did not become one.
-#[derive(Debug)]
-pub enum Refused {
-    /// The client speaks plain HTTP.
-    PlainHttp,
-    /// The client speaks something else.
-    NoTls,
-    /// The client left, or took too long.
-    Gone(io::Error),
-    /// The two did not agree; the client was told by an alert.
-    Protocol(rustls::Error),
-    /// The kernel took the connection half over.
-    Kernel(io::Error),
-}
-
-impl fmt::Display for Refused {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::PlainHttp => formatter.write_str("the client speaks plain HTTP"),
-            Self::NoTls => formatter.write_str("what the client sent is no TLS"),
-            Self::Gone(error) if error.kind() == io::ErrorKind::TimedOut => {
-                formatter.write_str("the TLS handshake took too long")
-            }
-            Self::Gone(error) => write!(formatter, "the client left in the TLS handshake: {error}"),
-            Self::Protocol(error) => write!(formatter, "the TLS handshake failed: {error}"),
-            Self::Kernel(error) => write!(formatter, "kernel TLS failed: {error}"),
-        }
-    }
-}
-
-/// Shakes hands with a client.
-pub async fn accept(core: Rc<Core>, stream: Stream, tls: Arc<ServerTls>) -> Result<Transport, Refused> {
+/// Shakes hands with a client, or with another node where `peers` says how nodes do that.
+pub async fn accept(
+    core: Rc<Core>,
+    stream: Stream,
+    tls: Arc<ServerTls>,
+    peers: Option<Arc<PeerTls>>,
+) -> Result<Transport, Refused> {
     core.set_deadline(&stream, core.limits().head_timeout_ms, Half::Both);
-    let shaken = shake_hands(&core, &stream, &tls).await;
+    let shaken = shake_hands(&core, &stream, &tls, peers.as_deref()).await;
     stream.set_deadline(None);
-    let state = shaken.map_err(|refused| match refused {
-        Refused::Gone(_) if stream.timed_out() => Refused::Gone(io::ErrorKind::TimedOut.into()),
-        refused => refused,
-    })?;
+    let (state, exporter) = shaken.map_err(|refused| refused.or_late(&stream))?;
+    if let Some(exporter) = exporter {
+        return linked(core.io.clone(), core.vectors().clone(), stream, state, &exporter);
+    }
     // Bytes that are left would be lost to the kernel. A client sends none before it has our
     // answer, or more than it may.
     if tls.offload.is_on()
         && !state.holds_bytes()
-        && state.connection.protocol_version() == Some(ProtocolVersion::TLSv1_3)
+        && state.protocol.protocol_version() == Some(ProtocolVersion::TLSv1_3)
     {
-        return hand_over(core, stream, state, &tls);
+        return hand_over(&core, stream, state, &tls);
     }
-    Ok(Transport::Tls(Rc::new(Session::new(core, stream, state))))
+    Ok(in_this_process(&core, stream, state))
 }
 
-async fn shake_hands(core: &Core, stream: &Stream, tls: &ServerTls) -> Result<State, Refused> {
-    let connection = UnbufferedServerConnection::new(tls.config.clone()).map_err(Refused::Protocol)?;
-    let mut state = State::new(connection);
+fn in_this_process(core: &Core, stream: Stream, state: State) -> Transport {
+    Transport::Tls(Rc::new(Session::new(core.io.clone(), core.vectors().clone(), stream, state, None)))
+}
+
+/// The protocol of a connection by the first record that came, and the exporter of a node's.
+fn begin(
+    hello: &[u8],
+    tls: &ServerTls,
+    peers: Option<&PeerTls>,
+) -> Result<(UnbufferedServerConnection, Option<Exporter>), rustls::Error> {
+    match peers {
+        Some(peers) if offers(hello, PEER_PROTOCOL) == Some(true) => {
+            peers.accept().map(|(connection, exporter)| (connection, Some(exporter)))
+        }
+        _ => Ok((UnbufferedServerConnection::new(tls.config.clone())?, None)),
+    }
+}
+
+async fn shake_hands(
+    core: &Core,
+    stream: &Stream,
+    tls: &ServerTls,
+    peers: Option<&PeerTls>,
+) -> Result<(State, Option<Exporter>), Refused> {
+    let mut begun = None;
     let mut buf = AlignedBuf::zeroed(1);
     for record in 0..RECORDS_MAX {
         buf = receive(stream, buf, 0, HEADER_BYTES).await.map_err(Refused::Gone)?;
@@ -110,18 +103,21 @@ async fn shake_hands(core: &Core, stream: &Stream, tls: &ServerTls) -> Result<St
         if length > 0 {
             buf = receive(stream, buf, HEADER_BYTES, total).await.map_err(Refused::Gone)?;
         }
-        state.incoming.extend_from_slice(&buf[..total]);
         if record == 0 {
             core.io.bulk_turn(BULK_BYTES).await;
+            let (connection, exporter) = begin(&buf[..total], tls, peers).map_err(Refused::Protocol)?;
+            begun = Some((State::new(Protocol::Server(connection)), exporter));
         }
+        let (state, _) = begun.as_mut().expect("it begins with the first record");
+        state.incoming.extend_from_slice(&buf[..total]);
         let mut outgoing = Vec::new();
         let advanced = state.advance(&mut outgoing);
         if !outgoing.is_empty() {
             stream.send(outgoing).await.0.map_err(Refused::Gone)?;
         }
         advanced.map_err(Refused::Protocol)?;
-        if !state.connection.is_handshaking() {
-            return Ok(state);
+        if !state.protocol.is_handshaking() {
+            return Ok(begun.expect("it has begun"));
         }
     }
     Err(Refused::NoTls)
@@ -144,12 +140,13 @@ async fn receive(stream: &Stream, mut buf: AlignedBuf, mut from: usize, to: usiz
 /// in this process: a client that has ended its sending is served here, since the kernel takes
 /// established connections alone (`ENOTCONN`). After that there is no way back, as rustls gives the
 /// keys away with the connection.
-fn hand_over(core: Rc<Core>, stream: Stream, state: State, tls: &ServerTls) -> Result<Transport, Refused> {
+fn hand_over(core: &Core, stream: Stream, state: State, tls: &ServerTls) -> Result<Transport, Refused> {
     if let Err(error) = stream.attach_tls() {
         tls.offload.refused(&error);
-        return Ok(Transport::Tls(Rc::new(Session::new(core, stream, state))));
+        return Ok(in_this_process(core, stream, state));
     }
-    let (secrets, connection) = state.connection.dangerous_into_kernel_connection().map_err(Refused::Protocol)?;
+    let Protocol::Server(connection) = state.protocol else { unreachable!("this side is the server") };
+    let (secrets, connection) = connection.dangerous_into_kernel_connection().map_err(Refused::Protocol)?;
     let give = |direction, (sequence, secrets): &(u64, ConnectionTrafficSecrets)| {
         let given = match kernel_keys(*sequence, secrets) {
             Some(keys) => stream.give_keys(direction, &keys),

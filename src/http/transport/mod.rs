@@ -5,7 +5,11 @@
 //! | --- | --- |
 //! | this one | the choice, once per connection, and what an exchange may do with each kind |
 //! | `handshake` | from an accepted socket to a transport |
+//! | `hello` | what a TLS client asks for first |
+//! | `link` | TLS of connections between nodes |
+//! | `refused` | why a connection has no transport |
 //! | `session` | TLS in this process: encrypting, decrypting, ending |
+//! | `state` | the protocol of TLS without its I/O |
 //! | `kernel` | TLS in the kernel: the records that are no application data |
 //!
 //! Plain and kernel transports send and receive plaintext on the socket itself, so everything that
@@ -16,8 +20,12 @@
 //! bytes only to throw them away.
 
 mod handshake;
+mod hello;
 mod kernel;
+mod link;
+mod refused;
 mod session;
+mod state;
 
 use std::io;
 use std::ops::{Deref, Range};
@@ -26,9 +34,13 @@ use std::rc::Rc;
 use nabu_engine::io::{AlignedBuf, Body, WithBuf};
 use nabu_engine::runtime::{Half, ReceivedBytes, Splice, Stream};
 
-pub use self::handshake::{Refused, accept};
+pub use self::handshake::accept;
+pub use self::hello::offers;
 use self::kernel::KernelSession;
+pub use self::link::{accept_link, connect_link};
+pub use self::refused::Refused;
 pub use self::session::{RECORDS_BYTES, SEALED_AT_ONCE, SEALED_HEAD_BYTES_MAX, Session};
+use crate::tls::Binding;
 
 /// What saying goodbye takes at most, for its deadline.
 pub const GOODBYE_BYTES: usize = 64;
@@ -83,6 +95,12 @@ impl Transport {
         }
     }
 
+    /// What binds a handshake of nodes to this connection, where it speaks the TLS of nodes. Such a
+    /// connection has shown no client certificate, and so is good for nothing else.
+    pub fn binding(&self) -> Option<&Binding> {
+        self.session().and_then(|session| session.binding())
+    }
+
     /// Receives what is there, as [`Stream::recv`].
     pub async fn recv(&self) -> io::Result<Received> {
         match self {
@@ -100,6 +118,17 @@ impl Transport {
             Transport::Plain(stream) => stream.recv_into(buf, range).await,
             Transport::Tls(session) => Box::pin(session.recv_into(buf, range)).await,
             Transport::Kernel(session) => Box::pin(session.recv_into(buf, range)).await,
+        }
+    }
+
+    /// Receives at least one byte into the front of `bytes`, as [`Stream::recv_bytes`]; for a
+    /// connection between nodes, which is never in the kernel. Under TLS an end that the peer has
+    /// not announced is an error.
+    pub async fn recv_bytes(&self, bytes: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
+        match self {
+            Transport::Plain(stream) => stream.recv_bytes(bytes).await,
+            Transport::Tls(session) => session.recv_bytes(bytes).await,
+            Transport::Kernel(_) => unreachable!("no connection between nodes is given to the kernel"),
         }
     }
 
