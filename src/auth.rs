@@ -239,6 +239,42 @@ impl Tokens {
         Some(TokenRef { role: entry.role, name: &entry.name, bucket: entry.bucket.as_ref() })
     }
 
+    /// Adds the administrator's token of the cluster, of which this is the SHA-256. It may be there
+    /// already.
+    pub fn admit(&mut self, hash: [u8; 32], name: &str, default: RateLimit) {
+        if self.find(&hash).is_none() {
+            let bucket = Bucket::new(effective(RateLimit::default(), default));
+            self.entries.push(Entry {
+                hash,
+                role: Role::Admin,
+                name: name.to_owned(),
+                rate: RateLimit::default(),
+                bucket,
+            });
+        }
+    }
+
+    /// The SHA-256 of the only token, if there is just one.
+    pub fn only_hash(&self) -> Option<[u8; 32]> {
+        match self.entries.as_slice() {
+            [only] => Some(only.hash),
+            _ => None,
+        }
+    }
+
+    /// Equal for equal tokens with equal roles, whatever their order and names; nobody learns a
+    /// token from it.
+    pub fn digest(&self) -> [u8; 32] {
+        let mut all: Vec<([u8; 32], Role)> = self.entries.iter().map(|entry| (entry.hash, entry.role)).collect();
+        all.sort_unstable();
+        let mut digest = Sha256::new();
+        for (hash, role) in all {
+            digest.update(hash);
+            digest.update([role as u8]);
+        }
+        digest.finalize().into()
+    }
+
     /// How many tokens there are.
     pub fn len(&self) -> usize {
         self.entries.len()

@@ -23,6 +23,11 @@ impl<T> Reloadable<T> {
         self.current.lock().expect("no holder of this lock panics").clone()
     }
 
+    /// How often the value was replaced.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
     pub fn replace(&self, value: T) {
         *self.current.lock().expect("no holder of this lock panics") = Arc::new(value);
         self.version.fetch_add(1, Ordering::Release);

@@ -15,7 +15,7 @@ use crate::reloadable::{Known, Reloadable};
 pub struct Access {
     pub tokens: Tokens,
     /// `None` takes no JWTs.
-    pub jwts: Option<Jwts>,
+    pub jwts: Option<Arc<Jwts>>,
 }
 
 /// What all cores share of it.

@@ -57,10 +57,6 @@ impl Start {
         let config = config::load(&flags, &|name| std::env::var_os(name), &Machine::this())
             .map_err(|error| Failure::new(Exit::Usage, "invalid configuration", error.to_string()))?;
         start_log(&config.log)?;
-        if config.cluster.is_some() {
-            let message = "this version reads the settings of a cluster, and can't form one yet: leave out cluster.secret_file";
-            return Err(Failure::new(Exit::Usage, "not supported", message));
-        }
         for setting in &config.effective {
             tracing::debug!("{setting}");
         }

@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use nabu_cluster::control::member::StoreId;
+use nabu_cluster::control::member::{ClusterId, StoreId};
 use nabu_cluster::control::store::{Saved, Store};
 use redb::backends::FileBackend;
 
@@ -12,8 +12,20 @@ use redb::backends::FileBackend;
 pub const FILE_NAME: &str = "control.redb";
 
 /// Whether a data directory holds the file: it is one of a node of a cluster.
-pub fn has_file(dir: &Path) -> bool {
+fn has_file(dir: &Path) -> bool {
     dir.join(FILE_NAME).exists()
+}
+
+/// The cluster that the store in this directory belongs to, if any. Nobody else has the file open.
+///
+/// # Errors
+/// A message that names the file.
+pub fn cluster_of(dir: &Path) -> Result<Option<ClusterId>, String> {
+    if !has_file(dir) {
+        return Ok(None);
+    }
+    let (_store, saved) = reopen(&dir.join(FILE_NAME))?;
+    Ok(saved.membership.map(|membership| membership.cluster))
 }
 
 /// Opens the file, or makes it for a new store of this id. The directory is locked by this process.

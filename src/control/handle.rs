@@ -32,6 +32,7 @@ pub(super) enum Call {
     Load(Load),
     Request(Request, mailbox::Sender<Result<Answer, Failure>>),
     Stop(mailbox::Sender<()>),
+    End,
 }
 
 /// A message for another node.
@@ -185,6 +186,12 @@ impl Handle {
         if self.tell(Call::Stop(reply)) {
             race(stopped.recv(), io.sleep(timeout)).await;
         }
+    }
+
+    /// Ends the thread.
+    pub fn end(&self) {
+        // It has ended already.
+        let _ = self.queue.send(Call::End);
     }
 
     async fn request(&self, io: &impl Clock, request: Request, timeout: Duration) -> Result<Answer, Failure> {

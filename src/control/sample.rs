@@ -57,6 +57,7 @@ pub fn newcomer() -> View {
         seeds: Vec::new(),
         bootstrap: None,
         patience: Patience::default(),
+        holds_blobs: false,
         nonce: 0,
     };
     View::new(&settings, StoreId([1; 16]))

@@ -35,7 +35,7 @@ pub struct Options {
     pub settings: Settings,
 }
 
-/// The thread; it ends when every handle is gone.
+/// The thread; it ends when it is told to ([`Handle::end`]), or when every handle is gone.
 pub struct ControlThread(JoinHandle<()>);
 
 impl ControlThread {
@@ -68,6 +68,7 @@ pub fn start(mut options: Options, core: Sender<Outgoing>) -> Result<(Handle, Co
         shared: shared.clone(),
         waiting: BTreeMap::new(),
         last_request: 0,
+        stopping: Vec::new(),
     };
     let run = move || worker.run(store, saved);
     let thread = thread::Builder::new().name("control".to_owned()).spawn(run);
@@ -89,6 +90,8 @@ struct Worker {
     /// Who waits for an answer.
     waiting: BTreeMap<RequestId, Sender<Result<Answer, Failure>>>,
     last_request: u64,
+    /// Who waits until this node has left the others in good order.
+    stopping: Vec<Sender<()>>,
 }
 
 impl Worker {
@@ -129,15 +132,15 @@ impl Worker {
         let end = boot_time().after(time);
         loop {
             match self.calls.recv_timeout(end.since(boot_time())) {
+                Ok(Call::End) | Err(RecvTimeoutError::Disconnected) => return true,
                 // Whoever waits for an answer learns that there is none.
                 Ok(_) => {}
                 Err(RecvTimeoutError::Timeout) => return false,
-                Err(RecvTimeoutError::Disconnected) => return true,
             }
         }
     }
 
-    /// Serves until every handle is gone.
+    /// Serves until this is the end.
     fn serve(&mut self, control: &mut Control) -> Result<(), StoreError> {
         let mut next_tick = boot_time();
         loop {
@@ -150,8 +153,9 @@ impl Worker {
             let mut outputs = Vec::new();
             let rest: Vec<Call> = self.calls.try_iter().take(BATCH_MAX).collect();
             for call in first.into_iter().chain(rest) {
-                if let Some(input) = self.input(call) {
-                    control.take(now, input, &mut outputs)?;
+                match self.input(call) {
+                    Some(input) => control.take(now, input, &mut outputs)?,
+                    None => return Ok(()),
                 }
             }
             if now >= next_tick {
@@ -164,6 +168,7 @@ impl Worker {
         }
     }
 
+    /// What the control plane is to take in; `None` at the end.
     fn input(&mut self, call: Call) -> Option<Input> {
         match call {
             Call::Message(sender, message) => Some(Input::Message(sender, message)),
@@ -175,11 +180,11 @@ impl Worker {
                 self.waiting.insert(id, reply);
                 Some(Input::Request(id, request))
             }
-            // There is nothing to wait for yet.
             Call::Stop(reply) => {
-                let _ = reply.send(());
-                None
+                self.stopping.push(reply);
+                Some(Input::Stop)
             }
+            Call::End => None,
         }
     }
 
@@ -195,6 +200,15 @@ impl Worker {
                 Output::Send { to, message } => {
                     if !self.outbox.send(to, &message) {
                         self.shared.counters.lost.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+                Output::Stopped { is_agreed } => {
+                    if !is_agreed {
+                        tracing::warn!("this node stops, and the others could not be told: they notice by its silence");
+                    }
+                    // Who asked may have lost patience.
+                    for reply in self.stopping.drain(..) {
+                        let _ = reply.send(());
                     }
                 }
                 Output::Answer(id, answer) => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use nabu_cluster::control::member::{Incarnation, Member, MemberState, Membership, StoreId};
 use nabu_cluster::control::message::Load;
 use nabu_cluster::control::state::Setting;
-use nabu_cluster::control::{Control, Settings};
+use nabu_cluster::control::{Control, Problem, Settings};
 use nabu_cluster::node::NodeNumber;
 use nabu_cluster::placement::Ring;
 use nabu_engine::io::Instant;
@@ -25,8 +25,12 @@ pub struct View {
     pub membership: Option<Membership>,
     /// Which start of this node this is, once the group has said so.
     pub incarnation: Option<Incarnation>,
+    /// Grows when the membership or the incarnation changes.
+    pub generation: u64,
     /// The others have removed this node for good.
     pub is_removed: bool,
+    /// Why this node doesn't belong to the cluster that it should.
+    pub problem: Option<Problem>,
     pub leader: Option<NodeNumber>,
     pub term: u64,
     /// The last entry of the log that is in what follows.
@@ -52,7 +56,9 @@ impl View {
             store,
             membership: None,
             incarnation: None,
+            generation: 0,
             is_removed: false,
+            problem: None,
             leader: None,
             term: 0,
             applied: 0,
@@ -73,12 +79,16 @@ impl View {
             membership: control.membership(),
             incarnation: control.incarnation(),
             is_removed: control.is_removed(),
+            problem: control.problem(),
             leader: control.leader(),
             contact_until: control.contact_until(),
             last_contact_until: control.contact_until().or(self.last_contact_until),
             loads: control.loads().collect(),
             ..self.clone()
         };
+        if (next.membership, next.incarnation) != (self.membership, self.incarnation) {
+            next.generation += 1;
+        }
         if let Some(group) = control.group() {
             next.term = group.term();
             next.voters = group.voters().voters.iter().copied().map(NodeNumber).collect();

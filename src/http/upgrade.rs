@@ -7,14 +7,12 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use nabu_engine::io::Clock;
 use nabu_net::http::head::{BodyFraming, Method, RequestHead};
 use nabu_net::peer::upgrade::{UPGRADE_ANSWER, UPGRADE_PROTOCOL, UPGRADE_TARGET, is_upgrade};
 
-use super::core::Core;
 use super::error::HttpError;
 use super::membership::Membership;
 use super::transport::Transport;

@@ -19,6 +19,7 @@ use nabu_engine::store::{ScrubOptions, Shard, Store};
 use nabu_engine::sync::{Either, race};
 use nabu_engine::types::CoreId;
 
+use super::cluster::{self, Cluster};
 use super::maintenance::{self, Control};
 use super::security::Security;
 use super::shutdown::Gate;
@@ -26,6 +27,7 @@ use crate::api::{self, Context};
 use crate::auth::CoreAuthority;
 use crate::config::Config;
 use crate::http::{self, Port};
+use crate::peer::RingLink;
 
 /// How long connections that were broken off at the end of a shutdown get to notice it.
 const BREAK_OFF_MS: u64 = 1_000;
@@ -40,11 +42,13 @@ const BIND_RETRY_MS: u64 = 50;
 /// What all cores share.
 pub struct Shared {
     pub config: Config,
-    pub security: Security,
+    pub security: Arc<Security>,
+    /// `None` on a standalone node.
+    pub cluster: Option<Arc<Cluster>>,
     pub store: Store<<RingIo as Disk>::File>,
     pub http: Arc<http::Shared>,
     pub node: Arc<api::Node>,
-    pub gate: Gate,
+    pub gate: Arc<Gate>,
     pub maintenance: Control,
     /// The first reason to end in failure.
     pub failure: Mutex<Option<String>>,
@@ -56,6 +60,8 @@ pub struct Shared {
 struct Core {
     http: Rc<http::Core>,
     context: Rc<Context>,
+    /// To the other nodes of a cluster.
+    link: Option<RingLink>,
     /// Once it is open.
     shard: RefCell<Option<Shard<RingIo>>>,
 }
@@ -115,10 +121,15 @@ impl Core {
     fn new(id: CoreId, io: &RingIo, shared: &Shared) -> Self {
         let authority = CoreAuthority::new(shared.security.authority.clone());
         let context = Rc::new(Context::new(shared.node.clone(), authority));
-        let http = Rc::new(http::Core::new(id, io.clone(), shared.http.clone(), api::serve(context.clone())));
+        let http = http::Core::new(id, io.clone(), shared.http.clone(), api::serve(context.clone()));
+        let link = shared.cluster.as_ref().map(|cluster| cluster.link(io));
+        let http = Rc::new(match &link {
+            Some(link) => http.with_upgrades(link.upgrades()),
+            None => http,
+        });
         let counted = http.clone();
         shared.node.collector.serve(id, io, move || counted.snapshot());
-        Self { http, context, shard: RefCell::new(None) }
+        Self { http, context, link, shard: RefCell::new(None) }
     }
 }
 
@@ -138,6 +149,9 @@ pub async fn core_main(shared: Arc<Shared>, mailboxes: Mailboxes, id: CoreId, io
     };
     if !opened {
         shared.gate.step(|steps| steps.abandoned += 1);
+    }
+    if id == CoreId(0) {
+        cluster::part(&shared.node, &io).await;
     }
     core.http.stop();
     drain(&core.http).await;
@@ -292,13 +306,24 @@ fn fail(shared: &Shared, mailboxes: &Mailboxes, message: String) {
 }
 
 /// Opens the shard and waits until the server is to stop; true when the shard is open.
-async fn serve(shared: &Shared, core: &Core, mailboxes: &Mailboxes, mail: &mut Receiver<CoreMessage>) -> bool {
+async fn serve(shared: &Arc<Shared>, core: &Core, mailboxes: &Mailboxes, mail: &mut Receiver<CoreMessage>) -> bool {
     let io = &core.http.io;
     let started = io.now();
     let opening = shared.store.open(core.http.id, io.clone());
     match race(opening, stopped(mail)).await {
         Either::First(Ok(shard)) => {
             core.context.open(Blobs::Local(shard.clone()));
+            if let (Some(cluster), Some(link)) = (shared.cluster.clone(), core.link.clone()) {
+                let blobs = Blobs::Local(shard.clone());
+                let (node, gate) = (shared.node.clone(), shared.gate.clone());
+                let serving = cluster::serve(cluster, node, gate, core.http.id, io.clone(), link, blobs);
+                let (shared, mailboxes) = (shared.clone(), mailboxes.clone());
+                io.spawn(async move {
+                    if let Err(message) = serving.await {
+                        fail(&shared, &mailboxes, message);
+                    }
+                });
+            }
             *core.shard.borrow_mut() = Some(shard);
             if shared.gate.step(|steps| steps.opened += 1).opened == shared.config.cores {
                 let milliseconds = io.now().since(started).as_millis() as u64;

@@ -4,16 +4,20 @@
 //! | --- | --- |
 //! | this one | a run, from the locks on the directories to the end of the last thread |
 //! | [`cores`] | what each core does: bind, open its shard, serve, drain, close |
+//! | [`cluster`] | its part in a cluster: what it says of itself, and its links to the others |
+//! | [`tokens`] | which tokens are good on all nodes of the cluster |
 //! | [`lock`] | the lock on each data directory |
 //! | [`maintenance`] | the thread of the work in the background |
 //! | [`security`] | certificates, tokens and keys, and how they are read again |
 //! | [`shutdown`] | the signals, and the steps that all cores take together |
 
+mod cluster;
 mod cores;
 pub(crate) mod lock;
 mod maintenance;
 mod security;
 mod shutdown;
+mod tokens;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -24,13 +28,15 @@ use nabu_engine::ring::sys;
 use nabu_engine::runtime::{self, RuntimeOptions};
 use nabu_engine::store::{Limits, Missing, Store, StoreOptions};
 
+use self::cluster::Cluster;
 use self::cores::{CoreMessage, Mailboxes, Shared, core_main, scrub_options};
 use self::lock::DirectoryLocks;
 use self::maintenance::{Control, Maintenance};
 pub use self::security::Security;
-use self::shutdown::{Gate, SignalThread};
+use self::shutdown::SignalThread;
 use crate::api;
 use crate::config::Config;
+use crate::control::FILE_NAME;
 use crate::http::{self, Admission, Port};
 use crate::metrics::collector::Collector;
 
@@ -45,7 +51,7 @@ const STALLED_BYTES_MIN: u64 = 64 << 20;
 
 /// The files in the data directories that are this program's and not the store's ([`lock`], and the
 /// command line's `start`).
-const OWN_FILES: [&str; 3] = ["lock", "admin.token", "admin.token.new"];
+const OWN_FILES: [&str; 4] = ["lock", "admin.token", "admin.token.new", FILE_NAME];
 /// The part of the descriptors of the process that files of segments may take beside those that are
 /// written to: the others are for connections.
 const OPEN_FILES_DIVISOR: u64 = 4;
@@ -79,6 +85,8 @@ pub fn run(config: Config, security: Security) -> Result<(), String> {
         limits: Limits { disk_timeout: patience, open_files_max: open_files_max(), ..Limits::default() },
     });
     store.set_on_missing(config.on_missing);
+    let security = Arc::new(security);
+    let cluster = Cluster::prepare(&config, security.clone())?.map(Arc::new);
     let shared = Arc::new(Shared {
         http: Arc::new(http::Shared {
             limits: config.limits.clone(),
@@ -96,12 +104,13 @@ pub fn run(config: Config, security: Security) -> Result<(), String> {
             address: OnceLock::new(),
             started_at: SystemTime::now(),
             collector: Collector::new(cores),
-            cluster: None,
+            cluster: cluster.as_ref().map(|_| OnceLock::new()),
         }),
         config,
         security,
+        cluster,
         store,
-        gate: Gate::default(),
+        gate: Arc::default(),
         maintenance: Control::default(),
         failure: Mutex::new(None),
         is_left_open: AtomicBool::new(false),
@@ -121,7 +130,9 @@ pub fn run(config: Config, security: Security) -> Result<(), String> {
     };
     let signals = SignalThread::start(stop, {
         let shared = shared.clone();
-        move || security::reload(&shared.security, &shared.config)
+        move || {
+            security::reload(&shared.security, shared.cluster.as_ref().map(|cluster| &*cluster.secrets), &shared.config)
+        }
     })
     .map_err(|error| format!("can't watch for signals: {error}"))?;
     let result = {
@@ -138,6 +149,11 @@ pub fn run(config: Config, security: Security) -> Result<(), String> {
         drop(maintenance);
     } else {
         maintenance.end(&shared.maintenance);
+        if let Some((cluster, handle)) = shared.cluster.as_ref().zip(shared.node.cluster.as_ref())
+            && let Some(handle) = handle.get()
+        {
+            cluster.end(handle);
+        }
     }
     result.map_err(|error| format!("can't run the cores: {error}"))?;
     match shared.failure.lock().expect("no holder panics").take() {

@@ -73,6 +73,8 @@ pub struct Steps {
     pub abandoned: u16,
     /// Cores whose last connection has ended.
     pub drained: u16,
+    /// Whether the control plane runs; `None` before that is known.
+    pub clustered: Option<bool>,
 }
 
 /// Where the cores wait for one another.
