@@ -54,6 +54,7 @@ fn samples() -> Vec<Message> {
         Change::Activate { node, incarnation },
         Change::Offline { node, incarnation },
         Change::Back { node, incarnation },
+        Change::Stop { node, incarnation },
         Change::Leave { node, is_empty: true },
         Change::Remove { node, is_forced: true },
         Change::Set { name: "k".into(), value: b"v".into(), expected: Some(3) },

@@ -259,3 +259,28 @@ fn the_pairs_on_disk_are_the_state_after_any_commands() {
         }
     }
 }
+
+#[test]
+fn a_start_that_was_stopped_is_not_brought_back_by_what_it_said_before() {
+    for was_offline in [false, true] {
+        let mut group = Group::of(3);
+        let incarnation = group.incarnation(N2);
+        if was_offline {
+            group.offline(N2);
+        }
+        let version = group.state.ring_version;
+        let settled = Outcome::Settled { ring_version: version + 1 };
+        assert_eq!(group.change(Change::Stop { node: N2, incarnation }), settled);
+        assert_eq!(group.state_of(N2), Some(MemberState::Offline));
+        let old = Outcome::Refused(Refusal::OldIncarnation { current: group.incarnation(N2) });
+        // It heard the node before it stopped; or the node said so twice.
+        for late in [Change::Back { node: N2, incarnation }, Change::Stop { node: N2, incarnation }] {
+            assert_eq!(group.change(late), old);
+        }
+        assert_eq!(group.state_of(N2), Some(MemberState::Offline));
+        let next = group.start(2, 77);
+        assert!(next > group.state.members[&N1].incarnation && next.0 == incarnation.0 + 2);
+        group.change(Change::Back { node: N2, incarnation: next });
+        assert_eq!(group.state_of(N2), Some(MemberState::Active));
+    }
+}

@@ -46,6 +46,9 @@ pub enum Change {
     Activate { node: NodeNumber, incarnation: Incarnation },
     /// The leader has not heard the node for long.
     Offline { node: NodeNumber, incarnation: Incarnation },
+    /// This start of the node ends: nobody counts on it any more, and nothing that it has said
+    /// before brings it back.
+    Stop { node: NodeNumber, incarnation: Incarnation },
     /// It heard the node again.
     Back { node: NodeNumber, incarnation: Incarnation },
     /// The node is to go. `is_empty` says that no node stores a blob: data does not move yet.
@@ -197,6 +200,7 @@ impl Change {
             Change::Activate { node, incarnation } => write_verdict(writer, 4, *node, *incarnation),
             Change::Offline { node, incarnation } => write_verdict(writer, 5, *node, *incarnation),
             Change::Back { node, incarnation } => write_verdict(writer, 6, *node, *incarnation),
+            Change::Stop { node, incarnation } => write_verdict(writer, 10, *node, *incarnation),
             Change::Remove { node, is_forced } => {
                 writer.u8(7);
                 writer.u64(node.0);
@@ -235,13 +239,14 @@ impl Change {
                 nonce: reader.u64("nonce of a start")?,
                 profile: Profile::read(reader)?,
             },
-            kind @ 4..=6 => {
+            kind @ (4..=6 | 10) => {
                 let node = NodeNumber(reader.u64("node")?);
                 let incarnation = Incarnation(reader.u64("incarnation")?);
                 match kind {
                     4 => Change::Activate { node, incarnation },
                     5 => Change::Offline { node, incarnation },
-                    _ => Change::Back { node, incarnation },
+                    6 => Change::Back { node, incarnation },
+                    _ => Change::Stop { node, incarnation },
                 }
             }
             7 => Change::Remove { node: NodeNumber(reader.u64("node")?), is_forced: reader.bool("force")? },

@@ -1,5 +1,5 @@
-//! How a node stops without being missed: it gives up its lease, lets another lead, and has itself
-//! declared offline. So the others need not wait until they notice.
+//! How a node stops without being missed: it gives up its lease, lets another lead, and has its
+//! start declared over. So the others need not wait until they notice.
 //!
 //! Invariants:
 //! - From the moment that it is asked to stop a node relies on nothing any more, and sends no
@@ -24,7 +24,7 @@ pub enum Next {
     Wait,
     /// Let this voter lead.
     HandOver(NodeNumber),
-    /// Ask the group to count this start of the node as offline.
+    /// Ask the group to agree that this start of the node is over.
     Declare(Incarnation),
     /// It may end. `is_agreed`: nobody counts on it any more.
     Over {
@@ -52,15 +52,15 @@ impl Departure {
         let me = group.node();
         let member = group.state().members.get(&me);
         let is_counted_on = member.is_some_and(|member| member.state == MemberState::Active);
-        // Of a start that the group has not heard of, or that a later one has replaced, nothing can
-        // be said.
+        // A start that the group has not heard of has sent no heartbeat; one that it counts no more
+        // can't be brought back by any.
         let is_this = |mine: &Incarnation| member.is_some_and(|member| member.incarnation == *mine);
-        let active = incarnation.filter(|mine| is_counted_on && is_this(mine));
-        let is_done = !group.is_leader() && active.is_none();
+        let current = incarnation.filter(is_this);
+        let is_done = !group.is_leader() && current.is_none();
         let is_alone = group.is_leader() && !group.voters().voters.iter().any(|voter| *voter != me.0);
         if is_done || is_alone || now >= self.deadline {
             self.is_over = true;
-            return Next::Over { is_agreed: !is_counted_on };
+            return Next::Over { is_agreed: is_done && !is_counted_on };
         }
         if self.tried.is_some_and(|tried| now.since(tried) < RETRY_AFTER) {
             return Next::Wait;
@@ -68,7 +68,7 @@ impl Departure {
         let next = if group.is_leader() {
             self.heir(group).map_or(Next::Wait, Next::HandOver)
         } else {
-            active.map_or(Next::Wait, Next::Declare)
+            current.map_or(Next::Wait, Next::Declare)
         };
         if next != Next::Wait {
             self.tried = Some(now);

@@ -162,7 +162,7 @@ impl Participant {
             Next::Wait => {}
             Next::HandOver(heir) => self.group.hand_over(heir),
             Next::Declare(incarnation) => {
-                let change = Change::Offline { node: self.me(), incarnation };
+                let change = Change::Stop { node: self.me(), incarnation };
                 self.forward(Command { origin: None, change }, settings, now, outputs);
             }
             Next::Over { is_agreed } => {

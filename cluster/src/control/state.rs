@@ -146,6 +146,7 @@ impl State {
             Change::Back { node, incarnation } => {
                 self.turn(*node, *incarnation, MemberState::Offline, MemberState::Active, writes)
             }
+            Change::Stop { node, incarnation } => self.stop(*node, *incarnation, writes),
             Change::Leave { node, is_empty } => self.leave(*node, *is_empty, writes),
             Change::Remove { node, is_forced } => self.remove(*node, *is_forced, writes),
             Change::Set { name, value, expected } => self.set(name, value, *expected, writes),
@@ -297,6 +298,25 @@ impl State {
         } else if member.state != to {
             return Err(Refusal::WrongState);
         }
+        Ok(Outcome::Settled { ring_version: self.ring_version })
+    }
+
+    /// Ends a start of a node. What is still on its way from it names an old incarnation then: a
+    /// heartbeat that comes late doesn't make the node active again.
+    fn stop(
+        &mut self,
+        node: NodeNumber,
+        incarnation: Incarnation,
+        writes: &mut Vec<Write>,
+    ) -> Result<Outcome, Refusal> {
+        let member = self.current(node, incarnation)?;
+        member.incarnation.0 += 1;
+        if member.state == MemberState::Active {
+            member.state = MemberState::Offline;
+        }
+        self.forget_window(node, writes);
+        self.write_member(node, writes);
+        self.count_change(writes);
         Ok(Outcome::Settled { ring_version: self.ring_version })
     }
 
