@@ -188,10 +188,10 @@ impl Handle {
         }
     }
 
-    /// Ends the thread.
-    pub fn end(&self) {
-        // It has ended already.
-        let _ = self.queue.send(Call::End);
+    /// Ends the thread. What waits for it is dropped if it takes nothing more in for this long.
+    pub fn end(&self, patience: Duration) {
+        // It hangs, or has ended already.
+        let _ = self.queue.send_timeout(Call::End, patience);
     }
 
     async fn request(&self, io: &impl Clock, request: Request, timeout: Duration) -> Result<Answer, Failure> {

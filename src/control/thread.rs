@@ -36,14 +36,23 @@ pub struct Options {
 }
 
 /// The thread; it ends when it is told to ([`Handle::end`]), or when every handle is gone.
-pub struct ControlThread(JoinHandle<()>);
+pub struct ControlThread {
+    thread: JoinHandle<()>,
+    /// Disconnected when the thread is about to end.
+    ended: Receiver<()>,
+}
 
 impl ControlThread {
-    /// Waits until the thread has ended.
-    pub fn join(self) {
-        if self.0.join().is_err() {
+    /// Waits until the thread has ended, but no longer than this: one that waits for a disk which
+    /// doesn't answer is left to itself, and ends with the process. False then.
+    pub fn join(self, patience: Duration) -> bool {
+        if self.ended.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+            return false;
+        }
+        if self.thread.join().is_err() {
             tracing::error!("the thread of the control plane panicked");
         }
+        true
     }
 }
 
@@ -70,10 +79,14 @@ pub fn start(mut options: Options, core: Sender<Outgoing>) -> Result<(Handle, Co
         last_request: 0,
         stopping: Vec::new(),
     };
-    let run = move || worker.run(store, saved);
+    let (running, ended) = bounded(0);
+    let run = move || {
+        let _running = running;
+        worker.run(store, saved);
+    };
     let thread = thread::Builder::new().name("control".to_owned()).spawn(run);
     let thread = thread.map_err(|error: io::Error| format!("can't start a thread: {error}"))?;
-    Ok((Handle { queue, shared }, ControlThread(thread)))
+    Ok((Handle { queue, shared }, ControlThread { thread, ended }))
 }
 
 fn random<const BYTES: usize>() -> Result<[u8; BYTES], String> {

@@ -47,6 +47,8 @@ pub struct Cluster {
     /// The first data directory.
     dir: PathBuf,
     cores: u16,
+    /// How long an operation of a disk may take.
+    patience: Duration,
     pub secrets: Arc<SecretFile>,
     link: LinkOptions,
     /// Where the control plane leaves its messages; core 0 takes the other end, once.
@@ -74,6 +76,7 @@ impl Cluster {
             tokens: TokensOptions::new(config),
             dir: config.data[0].clone(),
             cores: config.cores,
+            patience: Duration::from_millis(config.limits.disk_timeout_ms),
             secrets,
             link,
             outbox,
@@ -121,12 +124,11 @@ impl Cluster {
         Ok(handle)
     }
 
-    /// Waits for the thread; every core has ended.
-    pub fn end(&self, handle: &Handle) {
-        handle.end();
-        if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            thread.join();
-        }
+    /// Ends the thread; every core has ended. False when it hangs.
+    pub fn end(&self, handle: &Handle) -> bool {
+        handle.end(self.patience);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        thread.is_none_or(|thread| thread.join(self.patience))
     }
 }
 

@@ -149,11 +149,12 @@ pub fn run(config: Config, security: Security) -> Result<(), String> {
         drop(maintenance);
     } else {
         maintenance.end(&shared.maintenance);
-        if let Some((cluster, handle)) = shared.cluster.as_ref().zip(shared.node.cluster.as_ref())
-            && let Some(handle) = handle.get()
-        {
-            cluster.end(handle);
-        }
+    }
+    let handle = shared.node.cluster.as_ref().and_then(OnceLock::get);
+    if let Some((cluster, handle)) = shared.cluster.as_ref().zip(handle)
+        && !cluster.end(handle)
+    {
+        tracing::warn!("the file of the control plane does not answer: its thread ends with the process");
     }
     result.map_err(|error| format!("can't run the cores: {error}"))?;
     match shared.failure.lock().expect("no holder panics").take() {
