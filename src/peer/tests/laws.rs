@@ -154,7 +154,7 @@ fn bytes_that_are_no_records_are_an_error_to_both_halves() {
     for setup in &all_ways()[1..] {
         on_node(setup.clone(), |node| async move {
             let (made, mut taken) = node.pair().await;
-            let (result, _) = made.reader.stream().send(vec![23, 3, 3, 0, 40].repeat(20)).await;
+            let (result, _) = made.reader.stream().send([23, 3, 3, 0, 40].repeat(20)).await;
             result.expect("sent");
             let error = taken.reader.read(vec![0; 1]).await.0.expect_err("no record");
             assert_eq!(error.kind(), ErrorKind::InvalidData);
