@@ -79,6 +79,7 @@ impl Incomings {
             greeting.pop_front().expect("there are many").give();
         }
         drop(greeting);
+        lane.busy.notify();
         lane.io.spawn(serve(lane.clone(), self.clone(), connection, displaced));
     }
 
@@ -111,6 +112,10 @@ impl Incomings {
 
     pub fn addresses(&self) -> Vec<String> {
         self.open.borrow().iter().filter_map(|incoming| incoming.address.borrow().clone()).collect()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.count() == (0, 0)
     }
 
     /// How many connections there are: in their handshake, and open.

@@ -50,6 +50,8 @@ pub struct Lane<I, L, H> {
     /// Bytes of messages that have come in part.
     pub assembled_bytes: Cell<usize>,
     pub stop: Signal,
+    /// There is a connection to look after, or nothing will be any more.
+    pub busy: Notify,
 }
 
 impl<I: LaneIo, L: Link, H: Host> Lane<I, L, H> {
@@ -64,6 +66,7 @@ impl<I: LaneIo, L: Link, H: Host> Lane<I, L, H> {
             queued_bytes: Cell::new(0),
             assembled_bytes: Cell::new(0),
             stop: Signal::default(),
+            busy: Notify::default(),
         }
     }
 

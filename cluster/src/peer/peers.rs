@@ -26,6 +26,22 @@ struct Inner<I, L, H> {
     incomings: Rc<Incomings>,
 }
 
+impl<I, L, H> Inner<I, L, H> {
+    fn stop(&self) {
+        self.lane.stop.give();
+        self.lane.busy.notify();
+        self.outgoings.borrow().values().for_each(|outgoing| outgoing.forget());
+        self.incomings.stop();
+    }
+}
+
+/// Without a handle nobody can use the lane any more.
+impl<I, L, H> Drop for Inner<I, L, H> {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
 impl<I, L, H> Clone for Peers<I, L, H> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
@@ -43,8 +59,8 @@ impl<I: LaneIo, L: Link, H: Host> Peers<I, L, H> {
         let lane = Rc::new(Lane::new(io, link, host, limits));
         let inner = Inner { lane, outgoings: RefCell::default(), incomings: Rc::default() };
         let peers = Self(Rc::new(inner));
-        let io = peers.0.lane.io.clone();
-        io.spawn(sweep(io.clone(), Rc::downgrade(&peers.0)));
+        let lane = &peers.0.lane;
+        lane.io.spawn(sweep(lane.clone(), Rc::downgrade(&peers.0)));
         peers
     }
 
@@ -101,12 +117,11 @@ impl<I: LaneIo, L: Link, H: Host> Peers<I, L, H> {
         }
     }
 
-    /// Ends all connections, after a word to each peer. Nothing is sent or accepted any more, and
-    /// all tasks of the lane end within [`super::limits::PARTING_WITHIN`] or little more.
+    /// Ends all connections, as dropping the last handle does, after a word to each peer. Nothing
+    /// is sent or accepted any more, and all tasks of the lane end within
+    /// [`super::limits::PARTING_WITHIN`] or little more.
     pub fn stop(&self) {
-        self.0.lane.stop.give();
-        self.0.outgoings.borrow().values().for_each(|outgoing| outgoing.forget());
-        self.0.incomings.stop();
+        self.0.stop();
     }
 
     /// What is known of each address that messages go to, or come from.
@@ -155,6 +170,7 @@ impl<I: LaneIo, L: Link, H: Host> Peers<I, L, H> {
         }
         let outgoing = Rc::new(Outgoing::new(address, lane.io.now()));
         outgoings.insert(address.into(), outgoing.clone());
+        lane.busy.notify();
         lane.io.spawn(outgoing::serve(lane.clone(), outgoing.clone()));
         Some(outgoing)
     }
@@ -169,23 +185,26 @@ fn own_sender(address: &str, identity: &Identity) -> Sender {
     }
 }
 
-/// Looks after all connections, until the lane stops or nobody has it any more.
-async fn sweep<I: LaneIo, L: Link, H: Host>(io: I, inner: Weak<Inner<I, L, H>>) {
+/// Looks after all connections, until the lane stops. Without any it sleeps: an idle core has
+/// nothing to do.
+async fn sweep<I: LaneIo, L: Link, H: Host>(lane: Rc<Lane<I, L, H>>, inner: Weak<Inner<I, L, H>>) {
     loop {
-        io.sleep(SWEEP_EVERY).await;
-        let Some(inner) = inner.upgrade() else { return };
-        if inner.lane.stop.is_given() {
-            return;
-        }
-        let now = io.now();
+        let is_busy = || {
+            let is_idle = |inner: Rc<Inner<I, L, H>>| inner.outgoings.borrow().is_empty() && inner.incomings.is_empty();
+            (lane.stop.is_given() || !inner.upgrade().is_some_and(is_idle)).then_some(())
+        };
+        lane.busy.wait_for(is_busy).await;
+        lane.io.sleep(SWEEP_EVERY).await;
+        let Some(inner) = inner.upgrade().filter(|_| !lane.stop.is_given()) else { return };
+        let now = lane.io.now();
         let outgoings: Vec<Rc<Outgoing>> = inner.outgoings.borrow().values().cloned().collect();
         for outgoing in outgoings {
-            outgoing.sweep(&inner.lane);
+            outgoing.sweep(&lane);
             if outgoing.is_idle(now) {
                 outgoing.forget();
                 inner.outgoings.borrow_mut().remove(&outgoing.address);
             }
         }
-        inner.incomings.sweep(&inner.lane);
+        inner.incomings.sweep(&lane);
     }
 }
