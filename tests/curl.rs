@@ -2,11 +2,16 @@
 
 mod support;
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
 use support::server::{Options, Server, directory};
 use tempfile::TempDir;
+
+/// The secret of a cluster for the examples.
+const SECRET: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
 /// A server as its first start leaves it, and a directory to work in.
 struct FirstStart {
@@ -17,8 +22,21 @@ struct FirstStart {
 }
 
 impl FirstStart {
-    /// `None` where there is no curl.
+    /// A server that stands alone; `None` where there is no curl.
     fn new() -> Option<Self> {
+        Self::with_flags(&[])
+    }
+
+    /// A server that founds a cluster; `None` where there is no curl.
+    fn of_a_cluster() -> Option<Self> {
+        let files = directory();
+        let secret = files.path().join("secret");
+        fs::write(&secret, SECRET).expect("a file can be written");
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).expect("it is ours");
+        Self::with_flags(&["--cluster-secret-file", &secret.to_string_lossy(), "--bootstrap"])
+    }
+
+    fn with_flags(flags: &[&str]) -> Option<Self> {
         if Command::new("curl").arg("--version").output().is_err() {
             println!("SKIPPED: there is no curl");
             return None;
@@ -26,8 +44,9 @@ impl FirstStart {
         let data = directory();
         let mut options = Options::new(data.path());
         options.tokens = false;
+        options.flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
         let server = options.start();
-        let token = std::fs::read_to_string(data.path().join("admin.token")).expect("the first start writes a token");
+        let token = fs::read_to_string(data.path().join("admin.token")).expect("the first start writes a token");
         Some(Self { server, token, work: directory(), _data: data })
     }
 
@@ -100,15 +119,10 @@ fn is_like(line: &str, expected: &str) -> bool {
     (0..=rest.len()).any(|at| rest.get(at..).is_some_and(|rest| is_like(rest, behind)))
 }
 
-#[test]
-fn the_page_of_the_api_shows_what_its_examples_print() {
-    assert!(is_like("a: 12 b", "a: … b") && !is_like("a: 12 b", "a: … c"), "the comparison bites");
-    let Some(first_start) = FirstStart::new() else { return };
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/api.md");
-    let page = std::fs::read_to_string(page).expect("the page is there");
-    let examples: Vec<&str> = page.split("```sh\n").skip(1).collect();
-    assert!(examples.len() > 10, "only {} examples were found", examples.len());
-    for example in examples {
+/// Runs the examples of a part of the page; how many there are.
+fn check_examples(part: &str, first_start: &FirstStart) -> usize {
+    let examples: Vec<&str> = part.split("```sh\n").skip(1).collect();
+    for example in &examples {
         let (script, rest) = example.split_once("```\n").expect("a block ends");
         let (shown, _) =
             rest.strip_prefix("```\n").and_then(|rest| rest.split_once("```\n")).expect("an answer follows");
@@ -118,6 +132,22 @@ fn the_page_of_the_api_shows_what_its_examples_print() {
             printed.len() == shown.len() && printed.iter().zip(&shown).all(|(line, shown)| is_like(line, shown));
         assert!(is_shown, "{script}printed\n{}\nand not\n{}", printed.join("\n"), shown.join("\n"));
     }
+    examples.len()
+}
+
+#[test]
+fn the_page_of_the_api_shows_what_its_examples_print() {
+    assert!(is_like("a: 12 b", "a: … b") && !is_like("a: 12 b", "a: … c"), "the comparison bites");
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/api.md");
+    let page = fs::read_to_string(page).expect("the page is there");
+    let (before, rest) = page.split_once("\n## Cluster\n").expect("the page has a section on the cluster");
+    let (cluster, behind) = rest.split_once("\n## Service\n").expect("another follows it");
+    let Some(alone) = FirstStart::new() else { return };
+    let count = check_examples(before, &alone) + check_examples(behind, &alone);
+    assert!(count > 8, "only {count} examples were found");
+    let Some(founder) = FirstStart::of_a_cluster() else { return };
+    let count = check_examples(cluster, &founder);
+    assert!(count >= 6, "only {count} examples of the cluster were found");
 }
 
 #[test]
@@ -138,7 +168,7 @@ fn the_documented_examples_work_word_for_word() {
     assert_eq!(stored, format!(r#"{{"id":"{hello_id}","size":17}}"#));
 
     let weights = support::content::content(1, 20 << 20);
-    std::fs::write(work.path().join("large-model-weights.bin"), &weights).expect("a file can be written");
+    fs::write(work.path().join("large-model-weights.bin"), &weights).expect("a file can be written");
     let refused = run(&STORE_RAW.replace("POLICY", "4"));
     assert!(refused.contains("not enough nodes for EC (have 1, need 6)"), "{refused}");
     let stored = run(&STORE_RAW.replace("POLICY", "1"));
@@ -147,7 +177,7 @@ fn the_documented_examples_work_word_for_word() {
 
     for (id, content) in [(&hello_id, HELLO), (&weights_id, &weights)] {
         run(&RETRIEVE.replace("ID", id));
-        assert!(std::fs::read(work.path().join("retrieved-blob.bin")).expect("curl wrote it") == content);
+        assert!(fs::read(work.path().join("retrieved-blob.bin")).expect("curl wrote it") == content);
     }
 
     let stat = run(&STAT.replace("ID", &hello_id));

@@ -38,6 +38,9 @@ fn reason_of(view: &View, now: Instant) -> Option<Cow<'static, str>> {
     if view.is_removed {
         return Some("the cluster has removed this node for good: empty its data directories to use it again".into());
     }
+    if let Some(problem) = &view.problem {
+        return Some(problem.to_string().into());
+    }
     if view.membership.is_none() {
         return Some("this node belongs to no cluster yet: it needs an answer from the nodes that --join names".into());
     }
@@ -65,6 +68,10 @@ fn reason_of(view: &View, now: Instant) -> Option<Cow<'static, str>> {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+
+    use nabu_cluster::control::Problem;
+    use nabu_cluster::control::command::Refusal;
+    use nabu_cluster::node::NodeNumber;
 
     use super::*;
     use crate::control::sample::{self, CONTACT_UNTIL, ME};
@@ -110,6 +117,9 @@ mod tests {
         }
         let newcomer = reason_of(&sample::newcomer(), CONTACT_UNTIL).expect("it has no cluster");
         assert!(newcomer.contains("belongs to no cluster yet"), "{newcomer}");
+        let problem = Problem::Refused(Refusal::Conflict { node: NodeNumber(9) });
+        let refused = View { problem: Some(problem), ..sample::newcomer() };
+        assert!(reason_of(&refused, CONTACT_UNTIL).is_some_and(|reason| reason.contains("does not take this node")));
         let told = View { membership: sample::view().membership, ..sample::newcomer() };
         assert!(reason_of(&told, CONTACT_UNTIL).is_some_and(|reason| reason.contains("has not heard yet")));
         let removed = View { is_removed: true, ..sample::view() };

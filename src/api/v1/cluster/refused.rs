@@ -50,12 +50,13 @@ pub fn check_membership(view: &View) -> Result<(), HttpError> {
 }
 
 fn no_cluster(view: &View) -> HttpError {
-    let message = format!(
-        "the node {:?} belongs to no cluster yet: it needs an answer from the nodes that --join names, or --bootstrap \
-         to found one; see its log, and try again",
-        view.node_id
-    );
-    HttpError::unavailable("no cluster", message)
+    let why = match &view.problem {
+        Some(problem) => format!("belongs to no cluster: {problem}"),
+        None => "belongs to no cluster yet: it needs an answer from the nodes that --join names, or --bootstrap to \
+                 found one; see its log, and try again"
+            .to_owned(),
+    };
+    HttpError::unavailable("no cluster", format!("the node {:?} {why}", view.node_id))
 }
 
 /// What was to be read could not be, after this time.
@@ -151,7 +152,8 @@ fn conflict(asked: &Asked<'_>, other: Option<&Member>) -> HttpError {
             member.profile.address
         ),
         Some(member) => format!(
-            "the node {:?} is alive at {address}, so {node_id:?} can't be there: name the address of {node_id:?}",
+            "the node {:?} is alive at {address}, so {node_id:?} can't be there: give `address` the place where \
+             {node_id:?} is reached",
             member.node_id
         ),
         None => format!("another node has the id {node_id:?} or the address {address}: look at GET /v1/cluster/state"),
@@ -201,6 +203,7 @@ fn wrong_state(node_id: &str, view: &View) -> HttpError {
 
 #[cfg(test)]
 mod tests {
+    use nabu_cluster::control::Problem;
     use nabu_cluster::control::member::{Incarnation, StoreId};
 
     use super::*;
@@ -291,6 +294,10 @@ mod tests {
     fn a_node_without_a_cluster_and_one_that_was_removed_change_nothing() {
         assert_eq!(check_membership(&sample::view()), Ok(()));
         assert_eq!(check_membership(&sample::newcomer()).unwrap_err().error, "no cluster");
+        let mut refused = sample::newcomer();
+        refused.problem = Some(Problem::Refused(Refusal::Conflict { node: NodeNumber(9) }));
+        let message = check_membership(&refused).unwrap_err().message;
+        assert!(message.contains("is alive"), "{message}");
         let mut removed = sample::view();
         removed.is_removed = true;
         let error = check_membership(&removed).unwrap_err();
