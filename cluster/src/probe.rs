@@ -45,7 +45,8 @@ events! {
     VerdictProposed,
     /// Voters were changed, through two groups of voters at once.
     VotersJoint,
-    /// A node stopped, and the others counted it as offline by then, or it gave up waiting for that.
+    /// A node stopped, and the others counted it as offline by then, or it gave up waiting for
+    /// that.
     StopAgreed,
     StopUnagreed,
 }

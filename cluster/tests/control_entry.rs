@@ -1,5 +1,5 @@
-//! How a node comes to a cluster: who founds one, who joins, and who must not. Messages are passed by
-//! hand here, so that each course of events is forced.
+//! How a node comes to a cluster: who founds one, who joins, and who must not. Messages are passed
+//! by hand here, so that each course of events is forced.
 
 mod support;
 

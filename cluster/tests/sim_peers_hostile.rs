@@ -271,7 +271,8 @@ fn a_proxy_that_ends_tls_and_a_way_back_to_the_node_itself_are_refused() {
     for seed in 0..6 {
         let mut stage = stage(seed);
         let has_binding = seed % 2 == 1;
-        // Led to itself, a node knows its store; led to another through a proxy, the binding differs.
+        // Led to itself, a node knows its store; led to another through a proxy, the binding
+        // differs.
         let target = if has_binding { HONEST } else { TESTED };
         let io = stage.sim.io_of(STRANGER, 0);
         io.spawn({

@@ -4,8 +4,9 @@ use crate::bytes::{Malformed, Reader, Writer};
 use crate::node::NodeNumber;
 
 /// `ClusterId` names the cluster; random, made when it is bootstrapped. `StoreId` names what a node
-/// has on disk for the group, and is lost with it: a node that lost its disk is another one. Random,
-/// made with the file of the control plane. Nodes prove both to one another in the handshake.
+/// has on disk for the group, and is lost with it: a node that lost its disk is another one.
+/// Random, made with the file of the control plane. Nodes prove both to one another in the
+/// handshake.
 pub use nabu_net::peer::identity::{ClusterId, NodeId, StoreId};
 
 /// Which start of a node: counted by the group, 0 before the first. What an earlier one still says

@@ -125,8 +125,8 @@ impl Control {
         }
     }
 
-    /// Why this node doesn't belong to the cluster that it should, if that is so: it goes on asking,
-    /// and somebody has to do something.
+    /// Why this node doesn't belong to the cluster that it should, if that is so: it goes on
+    /// asking, and somebody has to do something.
     pub fn problem(&self) -> Option<Problem> {
         match &self.place {
             Place::Outside(_, entry) => entry.problem(),

@@ -1,14 +1,15 @@
 //! Recovery of a cluster that has lost a majority of its voters for good, on the file of one node
-//! that is left. It is an operator's last resort: what the others had agreed on and this node had not
-//! been told is lost, and if the others are not lost after all, there are two clusters.
+//! that is left. It is an operator's last resort: what the others had agreed on and this node had
+//! not been told is lost, and if the others are not lost after all, there are two clusters.
 //!
 //! Invariants:
 //! - The node is the only voter afterwards, and who voted before is no member any more. The other
 //!   members stay, and follow.
 //! - Nothing that anybody was ever told can be told again with another meaning: the log goes on far
-//!   ahead of any that the lost ones may have had, in index and term, and so do the ring version, the
-//!   numbers of nodes, incarnations, and the versions of settings.
-//! - So every other node must take the state as a snapshot, and what it promised before binds nobody.
+//!   ahead of any that the lost ones may have had, in index and term, and so do the ring version,
+//!   the numbers of nodes, incarnations, and the versions of settings.
+//! - So every other node must take the state as a snapshot, and what it promised before binds
+//!   nobody.
 //!
 //! All of what is in the node's log counts, whether it was known to be committed or not: what isn't
 //! there was lost, and what is there may have been acknowledged.
@@ -78,8 +79,8 @@ impl From<StoreError> for RecoverError {
     }
 }
 
-/// Makes the node of this file the only voter of its cluster. The node must not run, and none of the
-/// voters that are lost may ever run again with the disk that it had.
+/// Makes the node of this file the only voter of its cluster. The node must not run, and none of
+/// the voters that are lost may ever run again with the disk that it had.
 ///
 /// # Errors
 /// Nothing was changed, unless the file itself failed.
