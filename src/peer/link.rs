@@ -20,7 +20,8 @@ struct Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        // What waits there knows the core of HTTP, which knows the places: nobody else would end it.
+        // What waits there knows the core of HTTP, which knows the places: nobody else would end
+        // it.
         self.incoming.close();
     }
 }

@@ -1,8 +1,8 @@
 //! The file of the cluster's secrets: who may own it, and what is wrong with it.
 //!
 //! What it may hold is `nabu_net::peer::secrets`. A reload reads it again and replaces the whole
-//! value or nothing ([`crate::reloadable`]); handshakes that are under way end with the secrets that
-//! they began with.
+//! value or nothing ([`crate::reloadable`]); handshakes that are under way end with the secrets
+//! that they began with.
 
 use std::path::Path;
 

@@ -361,7 +361,8 @@ impl Stream {
         abort(&self.0.socket);
     }
 
-    /// Has the closing of the connection reset it, so that the peer doesn't take what it got for all.
+    /// Has the closing of the connection reset it, so that the peer doesn't take what it got for
+    /// all.
     pub fn reset_at_close(&self) {
         sys::discard_at_close(&self.0.socket);
     }

@@ -1,5 +1,5 @@
-//! The link on real sockets of this machine: a core with a port of HTTP and a link, and who connects
-//! to it.
+//! The link on real sockets of this machine: a core with a port of HTTP and a link, and who
+//! connects to it.
 //!
 //! | file | what it is about |
 //! | --- | --- |
