@@ -1,5 +1,5 @@
-//! The families of a node of a cluster: what it knows of the group, what it asked of it, and how its
-//! connections to other nodes do. A standalone node has none of them.
+//! The families of a node of a cluster: what it knows of the group, what it asked of it, and how
+//! its connections to other nodes do. A standalone node has none of them.
 //!
 //! Nodes are labels. Only an administrator adds one, and a cluster has few.
 

@@ -1,5 +1,6 @@
 //! Clusters of more nodes than one.
 
+use simd_json::OwnedValue;
 use simd_json::prelude::*;
 
 use crate::nodes::{Cluster, find, post, state, wait_for_node};
@@ -7,18 +8,20 @@ use crate::support::http::Request;
 use crate::support::server::Server;
 use crate::support::wait_for;
 
-fn is(node: &simd_json::OwnedValue, state: &str) -> bool {
+fn is(node: &OwnedValue, state: &str) -> bool {
     node.get_str("state") == Some(state)
 }
 
-/// Three nodes that are all active, and reach each other.
+/// Three nodes that are all active, have a vote, and reach each other.
 fn three(cluster: &Cluster) -> [Server; 3] {
     let a = cluster.found("a");
     let b = cluster.join("b", &a);
     let c = cluster.join("c", &b);
     for server in [&a, &b, &c] {
         for node_id in ["a", "b", "c"] {
-            wait_for_node(server, node_id, |node| is(node, "active") && node.get_bool("reachable") == Some(true));
+            wait_for_node(server, node_id, |node| {
+                is(node, "active") && ["voter", "reachable"].iter().all(|key| node.get_bool(*key) == Some(true))
+            });
         }
     }
     [a, b, c]
@@ -42,11 +45,9 @@ fn every_node_shows_the_same_cluster_and_takes_every_change() {
     }
     let states: Vec<_> = servers.iter().map(state).collect();
     for state in &states {
-        assert_eq!(state.get_str("cluster_id"), states[0].get_str("cluster_id"));
-        assert_eq!(state.get_str("leader"), states[0].get_str("leader"));
-        let voters =
-            state.get_array("nodes").expect("nodes").iter().filter(|node| node.get_bool("voter") == Some(true));
-        assert_eq!(voters.count(), 3, "{state}");
+        for key in ["cluster_id", "leader"] {
+            assert!(state.get_str(key).is_some() && state.get_str(key) == states[0].get_str(key), "{key} of {state}");
+        }
     }
 }
 
