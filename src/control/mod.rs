@@ -13,7 +13,7 @@
 //! the last view that it published. Messages for other nodes go to core 0, which has the
 //! connections.
 //!
-//! Times are of `CLOCK_BOOTTIME` ([`nabu_engine::ring::sys::boot_time`]), which goes on while the
+//! Times are of `CLOCK_BOOTTIME` ([`nabu_engine::runtime::boot_time`]), which goes on while the
 //! machine sleeps: a lease of contact must end then, too.
 
 mod file;
@@ -24,7 +24,7 @@ pub mod sample;
 mod thread;
 mod view;
 
-pub use file::{FILE_NAME, cluster_of};
+pub use file::{FILE_NAME, cluster_of, reopen};
 pub use handle::{Counters, Handle, Outgoing};
 pub use links::LinkStatus;
 pub use thread::{ControlThread, Options, start};

@@ -17,7 +17,7 @@ use nabu_cluster::control::member::StoreId;
 use nabu_cluster::control::store::{Saved, Store, StoreError};
 use nabu_cluster::control::{Answer, Control, Failure, Input, Output, RequestId, Settings, TICK};
 use nabu_engine::mailbox::Sender;
-use nabu_engine::ring::sys::boot_time;
+use nabu_engine::runtime::boot_time;
 
 use super::file;
 use super::handle::{Call, Counters, Handle, Outbox, Outgoing, Shared, WAITING_MAX};

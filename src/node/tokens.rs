@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use nabu_cluster::control::command::Change;
 use nabu_engine::io::Clock;
-use nabu_engine::ring::sys::boot_time;
 use nabu_engine::runtime::RingIo;
+use nabu_engine::runtime::boot_time;
 
 use super::security::Security;
 use crate::config::{Config, RateLimit};

@@ -15,8 +15,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::io::Instant;
-
 /// Connections that the kernel completes ahead of `accept`; it caps this by `net.core.somaxconn`.
 pub const LISTEN_BACKLOG: i32 = 4096;
 
@@ -360,13 +358,12 @@ pub fn sync_all(file: &File) -> io::Result<()> {
     check(unsafe { libc::fsync(file.as_raw_fd()) }).map(drop)
 }
 
-/// The time since the machine was started. Other than the clock of the runtime it goes on while the
-/// machine sleeps.
-pub fn boot_time() -> Instant {
+/// Nanoseconds since the machine was started, those included in which it slept.
+pub fn boot_time_ns() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the kernel writes one `timespec`; it knows this clock, so it does not fail.
     unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut time) };
-    Instant(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 /// The size and the free space of the file system that holds `path`.

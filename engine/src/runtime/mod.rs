@@ -43,7 +43,7 @@ pub use half::Half;
 pub use listener::Listener;
 pub use load::CoreLoad;
 pub use resolver::resolve;
-pub use ring_io::{RingFile, RingIo};
+pub use ring_io::{RingFile, RingIo, boot_time};
 pub use splice::{Splice, Taken};
 pub use stream::{ReceivedBytes, Stream};
 

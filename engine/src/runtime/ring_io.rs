@@ -206,6 +206,12 @@ pub(crate) fn list_dir(path: &Path) -> io::Result<Vec<DirEntry>> {
     Ok(entries)
 }
 
+/// The time since the machine was started. Other than [`Clock::now`] it goes on while the machine
+/// sleeps.
+pub fn boot_time() -> Instant {
+    Instant(sys::boot_time_ns())
+}
+
 /// What [`Clock::wall_clock_ns`] says.
 pub(crate) fn wall_clock_ns() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! `GET /metrics`: the counters of all cores in Prometheus text format. Not open to all: the role
 //! `metrics` is for who may see nothing else.
 
-use nabu_engine::ring::sys::boot_time;
+use nabu_engine::runtime::boot_time;
 
 use super::readiness::reasons;
 use crate::api::context::Context;

@@ -7,7 +7,7 @@ use nabu_cluster::control::lease::LEASE;
 use nabu_cluster::control::member::MemberState;
 use nabu_cluster::control::verdicts::SILENCE;
 use nabu_engine::io::Instant;
-use nabu_engine::ring::sys::boot_time;
+use nabu_engine::runtime::boot_time;
 
 use crate::api::context::{CONTROL_NOT_READY_REASON, Context, NOT_READY_REASON};
 use crate::control::View;
