@@ -15,7 +15,8 @@ Exit codes:
   4  no token, a wrong token, or one that may not do this
   5  verification failed: the bytes are not the ones that were asked for
   6  the server lacks space, or nodes for the policy
-  7  the server can't be reached, or is not ready (503)";
+  7  the server can't be reached, or is not ready (503)
+  8  the cluster is not whole (cluster status)";
 
 /// The exit codes. Public: scripts depend on them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,6 +28,7 @@ pub enum Exit {
     Verification = 5,
     NoSpace = 6,
     Unreachable = 7,
+    NotWhole = 8,
 }
 
 impl Exit {
@@ -122,8 +124,8 @@ mod tests {
 
     #[test]
     fn help_names_every_code() {
-        use Exit::{Denied, Failed, NoSpace, NotFound, Unreachable, Usage, Verification};
-        for exit in [Failed, Usage, NotFound, Denied, Verification, NoSpace, Unreachable] {
+        use Exit::{Denied, Failed, NoSpace, NotFound, NotWhole, Unreachable, Usage, Verification};
+        for exit in [Failed, Usage, NotFound, Denied, Verification, NoSpace, Unreachable, NotWhole] {
             assert!(HELP.contains(&format!("\n  {}  ", exit as u8)), "{exit:?}");
         }
     }

@@ -9,6 +9,7 @@ pub mod address;
 pub mod bench;
 pub mod blob_ref;
 pub mod client;
+pub mod cluster;
 mod debris;
 pub mod download;
 pub mod exit;
@@ -43,7 +44,8 @@ use output::Output;
 /// A content-addressed blob store for serving model weights
 ///
 /// `start` runs a server. `put`, `get`, `stat`, `rm` and `ls` talk to one, at NABU_API with the
-/// token in NABU_TOKEN. `fsck` and `inspect` look at a store that no server runs on.
+/// token in NABU_TOKEN. `cluster` is for several servers that belong together. `fsck` and `inspect`
+/// look at a store that no server runs on.
 #[derive(Parser)]
 #[command(name = "nabu-store", version, after_long_help = exit::HELP, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
 pub struct Cli {
@@ -62,6 +64,7 @@ enum Command {
     Fsck(fsck::Fsck),
     Inspect(inspect::Inspect),
     Bench(Box<bench::Bench>),
+    Cluster(cluster::Cluster),
     Token(token::Token),
     Completions(generate::Completions),
     Man(generate::Man),
@@ -78,6 +81,7 @@ impl Command {
             Self::Fsck(fsck) => fsck.output(),
             Self::Inspect(inspect) => inspect.output(),
             Self::Bench(bench) => bench.output(),
+            Self::Cluster(cluster) => cluster.output(),
             Self::Token(token) => token.output(),
             Self::Start(_) | Self::Completions(_) | Self::Man(_) => Output::default(),
         }
@@ -94,6 +98,7 @@ impl Command {
             Self::Fsck(fsck) => fsck.run(),
             Self::Inspect(inspect) => inspect.run(),
             Self::Bench(bench) => bench.run(),
+            Self::Cluster(cluster) => cluster.run(),
             Self::Token(token) => token.run(),
             Self::Completions(completions) => completions.run(Cli::command()),
             Self::Man(man) => man.run(Cli::command()),
@@ -118,7 +123,7 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
 }
 
 /// What other programs call what this one does, and the command for it.
-const OTHER_NAMES: [(&[&str], &str); 9] = [
+const OTHER_NAMES: [(&[&str], &str); 16] = [
     (&["serve", "server", "run", "daemon"], "nabu-store start"),
     (&["upload", "push", "add", "store", "cp"], "nabu-store put"),
     (&["download", "pull", "fetch", "cat"], "nabu-store get"),
@@ -128,6 +133,13 @@ const OTHER_NAMES: [(&[&str], &str); 9] = [
     (&["check", "verify", "scrub"], "nabu-store fsck"),
     (&["benchmark", "load"], "nabu-store bench"),
     (&["version"], "nabu-store --version"),
+    (&["secret", "keygen", "rpc-secret"], "nabu-store cluster secret"),
+    (&["demo", "dev", "quickstart", "try"], "nabu-store cluster demo"),
+    (&["status", "health", "members", "nodes"], "nabu-store cluster status"),
+    (&["ring", "layout", "topology"], "nabu-store cluster ring"),
+    (&["leave", "drain", "decommission", "removenode"], "nabu-store cluster leave"),
+    (&["recover"], "nabu-store cluster recover"),
+    (&["join", "bootstrap"], "nabu-store start --cluster-secret-file FILE --join HOST:PORT, or --bootstrap"),
 ];
 
 /// Names the right command where somebody took the name that another program has for it.

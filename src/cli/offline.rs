@@ -57,7 +57,7 @@ pub fn segment_path(dirs: &[PathBuf], dir: usize, segment: SegmentId) -> PathBuf
 }
 
 /// Refuses early what would only give an odd message later.
-fn check_dir(dir: &Path) -> Result<(), Failure> {
+pub fn check_dir(dir: &Path) -> Result<(), Failure> {
     let name = dir.display();
     let metadata = std::fs::metadata(dir)
         .map_err(|error| Failure::io(format_args!("cannot read the data directory {name}"), &error))?;

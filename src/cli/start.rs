@@ -5,10 +5,12 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
 use clap::Args;
 use nabu_engine::store::Missing;
+use signal_hook::consts::SIGTERM;
 use tracing_subscriber::EnvFilter;
 
 use crate::auth::{Tokens, admin_token};
@@ -39,7 +41,11 @@ const AUDIT_TARGET: &str = "nabu_store::audit";
 Examples:
   nabu-store start
   nabu-store start --data /srv/nabu --listen 0.0.0.0:7070 --memory 8GiB --token-file /etc/nabu/tokens
-  NABU_CONFIG=/etc/nabu/config.yaml nabu-store start")]
+  NABU_CONFIG=/etc/nabu/config.yaml nabu-store start
+
+A cluster of two, with the secret of `nabu-store cluster secret` in both files:
+  nabu-store start --data a --listen 127.0.0.1:7071 --cluster-secret-file secret --bootstrap
+  nabu-store start --data b --listen 127.0.0.1:7072 --cluster-secret-file secret --join 127.0.0.1:7071")]
 pub struct Start {
     #[command(flatten)]
     settings: SettingFlags,
@@ -48,6 +54,11 @@ pub struct Start {
     /// without them. An empty directory given with --data takes the place of one
     #[arg(long, conflicts_with = "degraded")]
     forget_missing: bool,
+
+    /// End when standard input does, as by SIGTERM: for a program that starts servers which must
+    /// not outlive it
+    #[arg(long, hide = true)]
+    stop_at_eof: bool,
 }
 
 impl Start {
@@ -57,6 +68,9 @@ impl Start {
         let config = config::load(&flags, &|name| std::env::var_os(name), &Machine::this())
             .map_err(|error| Failure::new(Exit::Usage, "invalid configuration", error.to_string()))?;
         start_log(&config.log)?;
+        if self.stop_at_eof {
+            stop_at_eof().map_err(|error| Failure::io("cannot start a thread", &error))?;
+        }
         for setting in &config.effective {
             tracing::debug!("{setting}");
         }
@@ -81,6 +95,17 @@ fn serve(config: Config) -> Result<(), Failure> {
     let security = Security::load(&config, tokens)
         .map_err(|message| Failure::new(Exit::Usage, "invalid configuration", message))?;
     crate::node::run(config, security).map_err(|message| Failure::new(Exit::Failed, "server failed", message))
+}
+
+/// Ends this process, as SIGTERM does, when its standard input does. Before signals are caught that
+/// is the end at once.
+fn stop_at_eof() -> io::Result<()> {
+    let watch = || {
+        // What is written there means nothing; an error is the end of it, too.
+        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+        signal_hook::low_level::raise(SIGTERM).expect("a signal to this process");
+    };
+    thread::Builder::new().name("parent".to_owned()).spawn(watch).map(drop)
 }
 
 /// How the directories are before anything is made in them.
@@ -134,6 +159,9 @@ fn start_log(options: &LogOptions) -> Result<(), Failure> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
+        // What can't be logged, because nobody reads it any more, can't be complained about in the
+        // same place: that would be a panic of whichever thread had something to say.
+        .log_internal_errors(false)
         .with_ansi(options.format == LogFormat::Text && io::stderr().is_terminal());
     let result = match options.format {
         LogFormat::Text => builder.try_init(),

@@ -321,7 +321,7 @@ pub static SETTINGS: &[Setting] = &[
         .variable("NABU_CLUSTER_ZONE")
         .flag("--zone", "NAME")
         .default("default")
-        .help("What fails together with this node: a rack, a power supply, a site. Copies lie in different zones"),
+        .help("What fails together with this node: a rack, a power supply, a site. The ring spreads over zones"),
     Setting::new("cluster.node_id", Kind::Name(|values| &mut values.cluster_node_id))
         .variable("NABU_CLUSTER_NODE_ID")
         .flag("--node-id", "NAME")
@@ -339,7 +339,7 @@ pub static SETTINGS: &[Setting] = &[
         .variable("NABU_CLUSTER_OUT_AFTER")
         .flag("--cluster-out-after", "TIME")
         .default("15m")
-        .help("How long a node may be away before other nodes get what it holds"),
+        .help("How long a node may be away before others take its place"),
     Setting::new(
         "cluster.stale_reads",
         Kind::Choice(&[
