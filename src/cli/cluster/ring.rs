@@ -12,8 +12,8 @@ use crate::text::printable;
 
 /// Show which nodes have how many seats
 ///
-/// Ids are divided into arcs, and each arc has an ordered list of seats on different nodes. SHARE is
-/// the part of all seats that a node has, CAPACITY the part of all capacity that its disks are;
+/// Ids are divided into arcs, and each arc has an ordered list of seats on different nodes. SHARE
+/// is the part of all seats that a node has, CAPACITY the part of all capacity that its disks are;
 /// SEAT 0 and so on count the arcs in which it has that seat.
 #[derive(Args)]
 #[command(after_help = "\
