@@ -124,8 +124,8 @@ impl Cluster {
         self.nodes.push(Node { options, server: Some(server) });
     }
 
-    /// Waits until every node that runs says that all of them are active, with one leader and an odd
-    /// number of voters: of two nodes one votes.
+    /// Waits until every node that runs says that all of them are active, with one leader and all
+    /// voters: of two nodes one votes.
     fn wait_until_whole(&self) -> u64 {
         wait_for("the cluster to be whole", || {
             let running: Vec<&Server> = self.nodes.iter().filter_map(|node| node.server.as_ref()).collect();
