@@ -1,4 +1,4 @@
-//! A cluster of simulated machines, for tests and for `examples/simulate.rs`.
+//! A cluster of simulated machines, for tests and for `examples/simulate_cluster.rs`.
 //!
 //! | file | question it answers |
 //! | --- | --- |

@@ -1,4 +1,4 @@
-//! Runs scenarios of a simulated cluster from many seeds on all cores: `simulate [SEEDS] [FIRST]`.
+//! Runs scenarios of a simulated cluster from many seeds on all cores: `simulate_cluster [SEEDS] [FIRST]`.
 //! See `scripts/simulate-cluster`. Of a single seed it tells what happened.
 
 #[path = "../tests/support/mod.rs"]
@@ -67,7 +67,7 @@ fn main() {
 }
 
 fn usage() -> ! {
-    eprintln!("usage: simulate [SEEDS] [FIRST]");
+    eprintln!("usage: simulate_cluster [SEEDS] [FIRST]");
     std::process::exit(2);
 }
 
