@@ -1,5 +1,6 @@
-//! Runs scenarios of a simulated cluster from many seeds on all cores: `simulate_cluster [SEEDS] [FIRST]`.
-//! See `scripts/simulate-cluster`. Of a single seed it tells what happened.
+//! Runs scenarios of a simulated cluster from many seeds on all cores:
+//! `simulate_cluster [SEEDS] [FIRST]`. See `scripts/simulate-cluster`. Of a single seed it tells
+//! what happened.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
