@@ -33,7 +33,7 @@ use crate::control::{self, ControlThread, FILE_NAME, Handle, LEVELS, LinkStatus,
 use crate::peer::{LinkOptions, PeerTls, RingLink};
 
 /// How often the node looks which members there are and how its connections to them do.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How often it tells the others how full it is.
 const LOAD_EVERY: Duration = Duration::from_secs(2);
 /// How long a stop waits until the others know of it.
