@@ -227,8 +227,9 @@ fn lose_majority(world: &Rc<World>, sim: &Sim, random: &mut Random) {
         world.stopped(machine.into());
         scenario::empty_disk(world, sim, machine);
     }
-    // Nobody can be sure that they are lost at once.
-    let stopped_after = Duration::from_millis(random.below(15_000));
+    // Nobody can be sure that they are lost at once. And whoever recovers is told to wait: a voter
+    // that is left may still hold a lease, and is no member any more after the recovery.
+    let stopped_after = SILENCE + Duration::from_millis(random.below(10_000));
     let recovered_after = Duration::from_millis(500 + random.below(3_000));
     let world = world.clone();
     sim.after(stopped_after, move |sim| {

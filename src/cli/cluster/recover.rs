@@ -27,7 +27,8 @@ empty. It risks:
   - the newest decisions, such as who joined or left, if this node had not learned of them
   - two clusters of one name that can't be merged, if one of the other voters runs again with the disk that it had
   - what only the lost nodes held
-Do it on one node alone: the one whose `cluster status` showed the greatest ring version. Empty the disks of all other \
+Do it 10 s after the last of them has stopped, not before: until then a voter that is left may hold a lease. Do it on \
+one node alone: the one whose `cluster status` showed the greatest ring version. Empty the disks of all other \
 voters, also of those that are left: they may join again as new nodes. To go on, give --force";
 
 /// Make a cluster of one survivor when a majority of the voters is lost for good
