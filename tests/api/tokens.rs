@@ -225,7 +225,7 @@ fn a_hangup_reads_the_admin_token_again() {
     };
     fs::write(&path, "a-token-that-came-later\n").expect("written");
     list(&server, &first).expect(200);
-    reload("reloaded: certificates, tokens and keys");
+    reload("reloaded: certificates, tokens, keys and secrets");
     list(&server, &first).expect_error(401, "unauthorized");
     list(&server, "a-token-that-came-later").expect(200);
     // One that is gone is no reason to let nobody in.
