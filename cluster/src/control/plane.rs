@@ -46,6 +46,8 @@ pub struct Control {
     requests: Requests,
     load: Load,
     last_tick: Option<Instant>,
+    /// It was told to stop while it belonged to no cluster.
+    is_stopped: bool,
 }
 
 impl Control {
@@ -59,7 +61,15 @@ impl Control {
             }
             None => Place::Outside(Box::new((store, saved)), Entry::default()),
         };
-        Self { settings, store_id, place, requests: Requests::default(), load: Load::default(), last_tick: None }
+        Self {
+            settings,
+            store_id,
+            place,
+            requests: Requests::default(),
+            load: Load::default(),
+            last_tick: None,
+            is_stopped: false,
+        }
     }
 
     /// Takes something in. After one or more of these, [`Control::settle`] does what follows.
@@ -75,7 +85,11 @@ impl Control {
             Input::Load(load) => self.load = load,
             Input::Stop => match &mut self.place {
                 Place::Inside(inside) => inside.stop(now),
-                _ => outputs.push(Output::Stopped { is_agreed: true }),
+                _ => {
+                    // It belongs to no cluster, and must not come to one on its way out.
+                    self.is_stopped = true;
+                    outputs.push(Output::Stopped { is_agreed: true });
+                }
             },
         }
         Ok(())
@@ -165,6 +179,7 @@ impl Control {
             outputs.push(Output::Answer(id, Err(Failure::TimedOut)));
         }
         match &mut self.place {
+            Place::Outside(..) if self.is_stopped => Ok(()),
             Place::Outside(_, entry) => {
                 let step = entry.tick(now, &self.settings, self.store_id, outputs);
                 self.enter(step)
@@ -210,6 +225,7 @@ impl Control {
                 let answer = match message {
                     Message::Probe { asked } => Some(Message::Probed { asked, cluster: None, may_found }),
                     Message::Join { .. } => Some(Message::Joined(Err(NotJoined::NoCluster))),
+                    _ if self.is_stopped => None,
                     message => {
                         let step = entry.receive(now, &sender, message, &self.settings);
                         return self.enter(step);
