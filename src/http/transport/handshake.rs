@@ -22,13 +22,12 @@ use super::kernel::{KernelSession, kernel_keys};
 use super::link::linked;
 use super::refused::Refused;
 use super::session::Session;
-use super::state::{Protocol, State};
+use super::state::{BULK_BYTES, Protocol, State};
 use crate::http::core::Core;
 use crate::tls::{Exporter, PEER_PROTOCOL, PeerTls, ServerTls};
+
 /// The most records of a client's side: certificates may take several.
 const RECORDS_MAX: usize = 64;
-/// What the cryptography of a handshake counts as, in bytes of other bulk work: some 100 to 700 µs.
-pub const BULK_BYTES: usize = 256 << 10;
 
 /// Shakes hands with a client, or with another node where `peers` says how nodes do that.
 pub async fn accept(

@@ -9,10 +9,9 @@ use nabu_engine::io::Spawn;
 use nabu_engine::runtime::{Half, RingIo, Stream};
 
 use super::Transport;
-use super::handshake::BULK_BYTES;
 use super::refused::Refused;
 use super::session::Session;
-use super::state::{Protocol, State};
+use super::state::{BULK_BYTES, Protocol, State};
 use crate::http::core::Core;
 use crate::http::vectors::Vectors;
 use crate::tls::{Exporter, PEER_PROTOCOL, PeerTls};

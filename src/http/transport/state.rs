@@ -14,6 +14,9 @@ use rustls::unbuffered::{ConnectionState, EncryptError, UnbufferedStatus, WriteT
 use super::GOODBYE_BYTES;
 use crate::tls::records::{encode, sealed_bytes_max};
 
+/// What the cryptography of a handshake counts as, in bytes of other bulk work: some 100 to 700 µs.
+pub const BULK_BYTES: usize = 256 << 10;
+
 /// The protocol on the side that this process is of a connection.
 pub enum Protocol {
     Server(UnbufferedServerConnection),
