@@ -123,7 +123,7 @@ pub struct Outcome {
 
 /// The command that runs a scenario again and tells all that its clients did.
 pub fn replay(seed: u64, mode: Mode) -> String {
-    format!("NABU_SEED={seed} NABU_MODE={mode:?} cargo test -p nabu-engine --test sim_store one_seed -- --nocapture")
+    format!("NABU_SEED={seed} NABU_MODE={mode:?} cargo test -p nabu-engine --test sim one_seed -- --nocapture")
 }
 
 /// Runs the scenario of a seed.

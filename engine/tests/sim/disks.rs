@@ -1,18 +1,16 @@
 //! Two data directories, one of which dies, hangs or is missing: what does not need it goes on.
 
-mod support;
-
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::support::client::read_range;
+use crate::support::content::Content;
+use crate::support::machine::{self, Shards};
 use nabu_engine::content::Pace;
 use nabu_engine::io::{Clock, Spawn};
 use nabu_engine::sim::{CrashMode, Faults, Sim, SimIo, SimOptions};
 use nabu_engine::store::{CommitOptions, Limits, Missing, OpenError, Shard, StoreError, StoreOptions};
 use nabu_engine::sync::promise;
-use support::client::read_range;
-use support::content::Content;
-use support::machine::{self, Shards};
 
 const SEGMENT_SIZE: u64 = 1 << 20;
 const DIRS: usize = 2;

@@ -1,18 +1,16 @@
 //! Uploads that several cores hash: which core takes which frame is up to the seed.
 
-mod support;
-
 use std::rc::Rc;
 
+use crate::support::client::read_range;
+use crate::support::content::Content;
+use crate::support::machine;
 use nabu_engine::content::Pace;
 use nabu_engine::io::Spawn;
 use nabu_engine::probe::{self, Event};
 use nabu_engine::sim::{Sim, SimIo, SimOptions};
 use nabu_engine::store::{CommitOptions, Limits, Shard, StoreOptions};
 use nabu_engine::sync::promise;
-use support::client::read_range;
-use support::content::Content;
-use support::machine;
 
 /// Frames have 64 KiB with segments of this size.
 const SEGMENT_SIZE: u64 = 256 << 10;

@@ -1,10 +1,11 @@
 //! One bad block, and one bad read, decide over nothing more than themselves.
 
-mod support;
-
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::support::anatomy;
+use crate::support::content::Content;
+use crate::support::machine::{self, Machine, Shards};
 use nabu_engine::io::BLOCK_SIZE;
 use nabu_engine::log::codec::crc32c;
 use nabu_engine::log::footer::{ENTRY_SIZE, Trailer};
@@ -13,9 +14,6 @@ use nabu_engine::log::record::Kind;
 use nabu_engine::probe::{self, Event};
 use nabu_engine::sim::{CrashMode, Faults, Random};
 use nabu_engine::store::StoreStatus;
-use support::anatomy;
-use support::content::Content;
-use support::machine::{self, Machine, Shards};
 
 fn new_machine(seed: u64) -> Machine {
     let mut machine = Machine::new(seed, 1 + (seed % 2) as u16, 1);

@@ -1,10 +1,8 @@
 //! Checkpoints beside uploads, and the power that goes right after a file got its name.
 
-mod support;
-
+use crate::support::covers;
+use crate::support::totals::{self, Totals};
 use nabu_engine::probe::Event;
-use support::covers;
-use support::totals::{self, Totals};
 
 const SEEDS: u64 = 300;
 

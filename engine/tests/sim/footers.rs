@@ -1,11 +1,11 @@
 //! Footers of more entries than are encoded, written or read at a time.
 
-mod support;
-
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::support::content::Content;
+use crate::support::machine::{self, Shards};
 use nabu_engine::io::{BLOCK_SIZE, Spawn};
 use nabu_engine::log::entries::PIECE_ENTRIES;
 use nabu_engine::log::footer::Trailer;
@@ -13,8 +13,6 @@ use nabu_engine::sim::{CrashMode, Sim, SimOptions};
 use nabu_engine::store::{CommitOptions, Limits, StoreOptions};
 use nabu_engine::sync::Notify;
 use nabu_engine::types::BlobId;
-use support::content::Content;
-use support::machine::{self, Shards};
 
 const BLOBS: usize = 2 * PIECE_ENTRIES + 500;
 /// Clients at the same time, so that many share a sync.

@@ -1,9 +1,7 @@
 //! The checker of the simulation's clients: histories written by hand that a store may have, and
 //! such that it may not.
 
-mod support;
-
-use support::history::{History, Kind, Start};
+use crate::support::history::{History, Kind, Start};
 
 /// `put a+` acknowledges a put that began as `a` as created, `-` as not; the same for delete and
 /// get. `a?` fails it, `a!` ends it without effect, and `crash` cuts off what is under way.

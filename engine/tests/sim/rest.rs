@@ -1,11 +1,12 @@
 //! Left alone, everything comes to rest: what failed is put right, its space comes back, and
 //! nothing is tried for ever.
 
-mod support;
-
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::support::anatomy::{self, Meaning, Part};
+use crate::support::content::Content;
+use crate::support::machine::{self, Machine, Shards, put};
 use nabu_engine::io::Clock;
 use nabu_engine::log::header::DATA_START;
 use nabu_engine::log::record::Kind;
@@ -13,9 +14,6 @@ use nabu_engine::probe::{self, Event};
 use nabu_engine::sim::{CrashMode, Faults, SimIo};
 use nabu_engine::store::{CommitOptions, Shard, StoreError};
 use nabu_engine::sync::race;
-use support::anatomy::{self, Meaning, Part};
-use support::content::Content;
-use support::machine::{self, Machine, Shards, put};
 
 /// Long enough for all that goes on in the background to come to its end, and for what is tried
 /// again to be tried.

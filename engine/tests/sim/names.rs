@@ -1,10 +1,8 @@
 //! A process that is killed right after a dead segment has lost its name, and the power that goes
 //! in the life after it.
 
-mod support;
-
-use support::names;
-use support::totals::{self, Totals};
+use crate::support::names;
+use crate::support::totals::{self, Totals};
 
 const SEEDS: u64 = 300;
 

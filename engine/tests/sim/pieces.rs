@@ -1,11 +1,9 @@
 //! Blobs in pieces, when the power goes in the moment in which one is acknowledged or was moved,
 //! and when the lists of their pieces are lost.
 
-mod support;
-
+use crate::support::pieces;
+use crate::support::totals::{self, Totals};
 use nabu_engine::probe::Event;
-use support::pieces;
-use support::totals::{self, Totals};
 
 const SEEDS: u64 = 300;
 

@@ -1,15 +1,13 @@
 //! What was read or written once stays in memory while the cache's budget has room.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::content::Content;
+use crate::support::machine::{self, put};
 use nabu_engine::content::Pace;
 use nabu_engine::io::Clock;
 use nabu_engine::sim::{CrashMode, Sim, SimIo, SimOptions};
 use nabu_engine::store::{Limits, Shard, StoreError, StoreOptions};
-use support::content::Content;
-use support::machine::{self, put};
 
 /// More than the warmer makes ready at a start, so that most of the memory has to be found on
 /// demand.

@@ -1,17 +1,15 @@
 //! Space comes back from segments in which only a part is dead, and nobody notices but by the
 //! space.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::content::Content;
+use crate::support::machine::{self, Shards};
 use nabu_engine::content::Pace;
 use nabu_engine::io::Clock;
 use nabu_engine::probe::{self, Event};
 use nabu_engine::sim::{CrashMode, Sim, SimIo, SimOptions};
 use nabu_engine::store::{BlobReader, CommitOptions, Limits, Shard, StoreError, StoreOptions};
-use support::content::Content;
-use support::machine::{self, Shards};
 
 const SEGMENT_SIZE: u64 = 256 << 10;
 /// What is written to at the moment, and the files that uploads leave alone.

@@ -4,14 +4,12 @@
 //! `scripts/simulate` runs the same scenarios by the hundred thousand. A failure prints the command
 //! that replays its seed.
 
-mod support;
-
 use std::panic;
 
+use crate::support::scenario::{self, Mode, Twist};
+use crate::support::totals::{self, Totals};
 use nabu_engine::probe::Event;
 use nabu_engine::sim::Faults;
-use support::scenario::{self, Mode, Twist};
-use support::totals::{self, Totals};
 
 /// Seeds of each mode in an ordinary test run.
 const SEEDS: u64 = 300;

@@ -1,12 +1,10 @@
 //! A write or a sync fails: what was refused stays refused, and what stays in doubt misleads
 //! nobody.
 
-mod support;
-
+use crate::support::content::Content;
+use crate::support::machine::Machine;
 use nabu_engine::sim::CrashMode;
 use nabu_engine::store::{CommitOptions, StoreError};
-use support::content::Content;
-use support::machine::Machine;
 
 #[test]
 fn an_upload_of_a_blob_whose_delete_failed_makes_it_durable() {

@@ -1,18 +1,16 @@
 //! What a start finds after this or that course of events, and what it must not conclude from it.
 
-mod support;
-
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::support::content::Content;
+use crate::support::machine::{self, Machine, SEGMENT_SIZE, put};
 use nabu_engine::io::{Disk, Spawn};
 use nabu_engine::log::footer::footer_bytes;
 use nabu_engine::probe::{self, Event};
 use nabu_engine::sim::CrashMode;
 use nabu_engine::store::StoreError;
 use nabu_engine::sync::promise;
-use support::content::Content;
-use support::machine::{self, Machine, SEGMENT_SIZE, put};
 
 fn contents(count: u64, size: usize) -> Vec<Content> {
     (0..count).map(|number| Content::new(number, size)).collect()

@@ -1,19 +1,17 @@
 //! Readers of large blobs that must not be in one another's way, nor lose what they read.
 
-mod support;
-
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::support::client::read_range;
+use crate::support::content::Content;
+use crate::support::machine::{self, Machine, put};
 use nabu_engine::content::{Pace, Sendable};
 use nabu_engine::io::{Clock, Spawn};
 use nabu_engine::probe::{self, Event};
 use nabu_engine::sim::{CrashMode, Sim, SimIo, SimOptions};
 use nabu_engine::store::{Limits, Shard, StoreError, StoreOptions};
-use support::client::read_range;
-use support::content::Content;
-use support::machine::{self, Machine, put};
 
 fn options(memory_bytes: u64, segment_size: u64) -> StoreOptions {
     let segment_size = Some(segment_size);

@@ -1,13 +1,11 @@
 //! Content that is stored again with other labels keeps those it had and gets the new ones, and no
 //! crash in between loses any.
 
-mod support;
-
+use crate::support::content::Content;
+use crate::support::machine::{self, Shards};
 use nabu_engine::content::Pace;
 use nabu_engine::sim::{CrashMode, Sim, SimIo, SimOptions};
 use nabu_engine::store::{CommitOptions, LABELS_MAX, Limits, Shard, StoreError, StoreOptions, Stored};
-use support::content::Content;
-use support::machine::{self, Shards};
 
 /// In one record; and in pieces, whose lists are replaced, too.
 const SIZES: [usize; 2] = [3_000, 600_000];

@@ -1,15 +1,13 @@
 //! Courses of events in which compaction does what nobody gains from, for ever.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::content::Content;
+use crate::support::machine::{self, Shards, put};
 use nabu_engine::content::Pace;
 use nabu_engine::io::Clock;
 use nabu_engine::sim::{Sim, SimIo, SimOptions};
 use nabu_engine::store::{BlobReader, Limits, Shard, StoreError, StoreOptions};
-use support::content::Content;
-use support::machine::{self, Shards, put};
 
 const SEGMENT_SIZE: u64 = 256 << 10;
 const A_WHILE: Duration = Duration::from_secs(10);

@@ -1,16 +1,14 @@
 //! A write of a killed process that lands while the next one runs changes nothing of what that one
 //! has seen.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::client::read_range;
+use crate::support::content::Content;
+use crate::support::machine::{self, Shards};
 use nabu_engine::content::Pace;
 use nabu_engine::sim::{CrashMode, Random, Sim, SimIo, SimOptions};
 use nabu_engine::store::{CommitOptions, Limits, Shard, StoreOptions};
-use support::client::read_range;
-use support::content::Content;
-use support::machine::{self, Shards};
 
 const LATE_NS_MAX: u64 = 20_000_000;
 

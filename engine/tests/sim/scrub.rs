@@ -1,18 +1,16 @@
 //! The scrub on a simulated disk: damage of every kind is found, nothing wrong is served, and what
 //! can be put right is.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::anatomy::{self, Meaning, Part};
+use crate::support::client::read_range;
+use crate::support::content::Content;
+use crate::support::machine::{self, Shards};
 use nabu_engine::content::Pace;
 use nabu_engine::log::record::{Kind, Layout};
 use nabu_engine::sim::{CrashMode, Faults, Random, Sim, SimIo, SimOptions};
 use nabu_engine::store::{CommitOptions, Limits, ScrubOptions, Shard, StoreError, StoreOptions, StoreStatus};
-use support::anatomy::{self, Meaning, Part};
-use support::client::read_range;
-use support::content::Content;
-use support::machine::{self, Shards};
 
 const SEGMENT_SIZE: u64 = 256 << 10;
 /// From the beginning of a pass to that of the next.
