@@ -36,6 +36,7 @@ mod node;
 mod operation;
 mod random;
 mod schedule;
+mod seeds;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -66,6 +67,7 @@ pub use node::SimNode;
 pub use operation::SimFile;
 pub use random::Random;
 pub use schedule::{Pauses, Schedule};
+pub use seeds::{Ran, Seeds};
 
 use clock::Clock;
 use device::Device;
