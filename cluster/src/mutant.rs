@@ -45,6 +45,8 @@ mutants! {
     LeaseFromAnswer = "lease-from-answer",
     /// What is applied is durable before the voters that it says are.
     VotersForgotten = "voters-forgotten",
+    /// A node takes an answer for its own that is for the disk which the machine had before.
+    JoinedAnother = "joined-another",
     /// A node that is about to stop goes on relying on its lease.
     StopInContact = "stop-in-contact",
 

@@ -17,6 +17,8 @@ macro_rules! events {
 }
 
 events! {
+    /// A node was told what came of a join that another store had asked for.
+    JoinedAnother,
     /// On each node: a node joined, started, was active again after it was offline.
     Joined,
     Started,

@@ -104,6 +104,11 @@ fn insider(number: u8) -> Sender {
     Sender { address: address(number), cluster: Some(CLUSTER), node, store: store(number) }
 }
 
+/// The answer to a join of this store.
+fn joined(of: u8, told: Result<Membership, NotJoined>) -> Message {
+    Message::Joined { store: store(of), told }
+}
+
 #[test]
 fn of_several_that_may_found_a_cluster_the_one_with_the_lowest_store_does() {
     for (own, founds) in [(1, true), (3, false)] {
@@ -146,6 +151,27 @@ fn a_node_founds_only_when_as_many_stores_as_it_expects_have_said_so() {
 }
 
 #[test]
+fn a_node_that_is_stopped_outside_stays_outside() {
+    // One that could found a cluster, and one that was about to be let in.
+    let mut founder = Node::new(settings(1, &[2], Some(1)), store(1));
+    founder.is_outside(2, 2, false);
+    founder.take(Input::Stop);
+    founder.pass(Duration::from_secs(1));
+    assert!(!founder.has_founded());
+    let mut guest = Node::new(settings(3, &[2], None), store(3));
+    guest.take(Input::Message(
+        insider(2),
+        Message::Probed { asked: address(2), cluster: Some(CLUSTER), may_found: false },
+    ));
+    guest.tick();
+    assert!(guest.has_asked_to_join());
+    guest.take(Input::Stop);
+    let membership = Membership { cluster: CLUSTER, node: NodeNumber(3) };
+    guest.take(Input::Message(insider(2), joined(3, Ok(membership))));
+    assert_eq!(guest.control.membership(), None);
+}
+
+#[test]
 fn a_seed_that_can_not_be_asked_or_was_asked_long_ago_may_belong_to_a_cluster() {
     let mut node = Node::new(settings(1, &[2, 3], Some(1)), store(1));
     node.pass(Duration::from_secs(30));
@@ -170,9 +196,23 @@ fn a_founder_that_finds_a_cluster_joins_it() {
     node.pass(Duration::from_secs(2));
     assert!(!node.has_founded() && node.has_asked_to_join());
     let membership = Membership { cluster: ClusterId([9; 16]), node: NodeNumber(5) };
-    node.take(Input::Message(insider(2), Message::Joined(Ok(membership))));
+    node.take(Input::Message(insider(2), joined(1, Ok(membership))));
     assert_eq!(node.control.membership(), Some(membership));
     assert_eq!(node.control.problem(), None);
+}
+
+#[test]
+fn an_answer_for_the_disk_that_the_machine_had_before_is_not_its_own() {
+    let mut node = Node::new(settings(3, &[2], None), store(3));
+    let probed = Message::Probed { asked: address(2), cluster: Some(CLUSTER), may_found: false };
+    node.take(Input::Message(insider(2), probed));
+    node.pass(Duration::from_secs(2));
+    assert!(node.has_asked_to_join());
+    let membership = |node| Membership { cluster: CLUSTER, node: NodeNumber(node) };
+    node.take(Input::Message(insider(2), joined(9, Ok(membership(4)))));
+    assert_eq!(node.control.membership(), None);
+    node.take(Input::Message(insider(2), joined(3, Ok(membership(5)))));
+    assert_eq!(node.control.membership(), Some(membership(5)));
 }
 
 #[test]
@@ -192,7 +232,7 @@ fn a_node_that_holds_blobs_may_found_and_never_joins() {
         assert!(!node.has_asked_to_join() && !node.has_founded());
         // Whatever anybody says.
         let membership = Membership { cluster: CLUSTER, node: NodeNumber(5) };
-        node.take(Input::Message(insider(2), Message::Joined(Ok(membership))));
+        node.take(Input::Message(insider(2), joined(1, Ok(membership))));
         assert_eq!(node.control.membership(), None);
         let problem = node.control.problem().expect("somebody has to do something");
         assert_eq!(problem, Problem::HoldsBlobs { cluster: CLUSTER, seed: address(2) });
@@ -203,7 +243,7 @@ fn a_node_that_holds_blobs_may_found_and_never_joins() {
 #[test]
 fn an_outsider_whose_store_was_removed_learns_it_and_one_that_is_refused_says_why() {
     let mut node = Node::new(settings(1, &[2], None), store(1));
-    let refused = |refusal| Message::Joined(Err(NotJoined::Refused(refusal)));
+    let refused = |refusal| joined(1, Err(NotJoined::Refused(refusal)));
     assert!(!node.control.is_removed());
     let conflict = Refusal::Conflict { node: NodeNumber(3) };
     node.take(Input::Message(insider(2), refused(conflict.clone())));

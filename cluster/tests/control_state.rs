@@ -108,6 +108,18 @@ fn a_join_that_is_told_twice_gives_one_number() {
 }
 
 #[test]
+fn a_node_that_is_announced_again_with_nothing_new_changes_nothing() {
+    let mut group = Group::of(1);
+    let announce = |profile| Change::Join { node_id: "node-2".into(), store: None, profile };
+    assert_eq!(group.change(announce(profile(2))), Outcome::Joined { node: N2 });
+    let version = group.state.ring_version;
+    assert_eq!(group.change(announce(profile(2))), Outcome::Joined { node: N2 });
+    assert_eq!(group.state.ring_version, version);
+    assert_eq!(group.change(announce(profile(3))), Outcome::Joined { node: N2 });
+    assert!(group.state.ring_version > version, "it is elsewhere");
+}
+
+#[test]
 fn a_living_node_keeps_its_name_and_its_address() {
     let mut group = Group::of(2);
     let conflict = Outcome::Refused(Refusal::Conflict { node: N2 });

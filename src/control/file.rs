@@ -1,15 +1,19 @@
 //! The file that the control plane keeps: in the first data directory, for its owner alone.
 
-use std::fs::OpenOptions;
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nabu_cluster::control::member::{ClusterId, StoreId};
-use nabu_cluster::control::store::{Saved, Store};
+use nabu_cluster::control::store::{Saved, Store, StoreError};
 use redb::backends::FileBackend;
 
 /// Its name in the first data directory.
 pub const FILE_NAME: &str = "control.redb";
+/// One that is being made: half a file can't be opened, and would keep the node from starting.
+pub const DRAFT_NAME: &str = "control.redb.new";
 
 /// Whether a data directory holds the file: it is one of a node of a cluster.
 fn has_file(dir: &Path) -> bool {
@@ -33,7 +37,10 @@ pub fn cluster_of(dir: &Path) -> Result<Option<ClusterId>, String> {
 /// # Errors
 /// A message that names the file.
 pub fn open_or_make(path: &Path, new_store: StoreId) -> Result<(Store, Saved), String> {
-    open(path, Some(new_store))
+    if path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        make(path, new_store)?;
+    }
+    reopen(path)
 }
 
 /// Opens a file that was open before. It isn't made anew: a node that has lost it is another one.
@@ -41,25 +48,40 @@ pub fn open_or_make(path: &Path, new_store: StoreId) -> Result<(Store, Saved), S
 /// # Errors
 /// A message that names the file.
 pub fn reopen(path: &Path) -> Result<(Store, Saved), String> {
-    open(path, None)
-}
-
-fn open(path: &Path, new_store: Option<StoreId>) -> Result<(Store, Saved), String> {
-    let named = |error: &dyn std::fmt::Display| format!("the file of the control plane {}: {error}", path.display());
-    let is_new = new_store.is_some() && !path.exists();
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create(is_new).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-    let file = options.open(path).map_err(|error| named(&error))?;
-    if is_new {
-        sync_parent(path).map_err(|error| named(&error))?;
-    }
-    let backend = FileBackend::new(file).map_err(|error| named(&error))?;
-    Store::open(backend, new_store.unwrap_or(StoreId([0; 16]))).map_err(|error| named(&error))
+    options.read(true).write(true).custom_flags(libc::O_NOFOLLOW);
+    let opened = open(options.open(path), StoreId([0; 16])).map_err(|error| named(path, &error))?;
+    // Its name may be one that a crash has left, and not durable.
+    sync_parent(path).map_err(|error| named(path, &error))?;
+    Ok(opened)
 }
 
-fn sync_parent(path: &Path) -> std::io::Result<()> {
+/// Makes the file whole before it has its name.
+fn make(path: &Path, new_store: StoreId) -> Result<(), String> {
+    let draft = path.with_file_name(DRAFT_NAME);
+    match fs::remove_file(&draft) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(named(&draft, &error)),
+        _ => {}
+    }
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    let opened = open(options.open(&draft), new_store).map_err(|error| named(&draft, &error))?;
+    drop(opened);
+    fs::rename(&draft, path).map_err(|error| named(path, &error))
+}
+
+fn open(file: io::Result<File>, new_store: StoreId) -> Result<(Store, Saved), StoreError> {
+    let backend = FileBackend::new(file.map_err(redb::Error::Io)?)?;
+    Store::open(backend, new_store)
+}
+
+fn named(path: &Path, error: &dyn fmt::Display) -> String {
+    format!("the file of the control plane {}: {error}", path.display())
+}
+
+fn sync_parent(path: &Path) -> io::Result<()> {
     let parent: PathBuf = path.parent().map_or_else(|| PathBuf::from("."), Path::to_owned);
-    std::fs::File::open(parent)?.sync_all()
+    File::open(parent)?.sync_all()
 }
 
 #[cfg(test)]
@@ -84,6 +106,16 @@ mod tests {
         assert_eq!(reopen(&path).expect("there").1.store, StoreId([7; 16]));
         std::fs::remove_file(&path).expect("removed");
         assert!(reopen(&path).is_err() && !path.exists(), "one that is gone is not made");
+    }
+
+    #[test]
+    fn one_whose_making_was_cut_off_is_made_anew() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join(FILE_NAME);
+        let draft = dir.path().join(DRAFT_NAME);
+        std::fs::write(&draft, [5; 9000]).expect("written");
+        assert_eq!(open_or_make(&path, StoreId([7; 16])).expect("made").1.store, StoreId([7; 16]));
+        assert!(!draft.exists());
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub mod sample;
 mod thread;
 mod view;
 
-pub use file::{FILE_NAME, cluster_of, reopen};
+pub use file::{DRAFT_NAME, FILE_NAME, cluster_of, reopen};
 pub use handle::{Counters, Handle, Outgoing};
 pub use links::LinkStatus;
 pub use thread::{ControlThread, Options, start};

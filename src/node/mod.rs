@@ -36,7 +36,7 @@ pub use self::security::Security;
 use self::shutdown::SignalThread;
 use crate::api;
 use crate::config::Config;
-use crate::control::FILE_NAME;
+use crate::control::{DRAFT_NAME, FILE_NAME};
 use crate::http::{self, Admission, Port};
 use crate::metrics::collector::Collector;
 
@@ -51,7 +51,7 @@ const STALLED_BYTES_MIN: u64 = 64 << 20;
 
 /// The files in the data directories that are this program's and not the store's ([`lock`], and the
 /// command line's `start`).
-const OWN_FILES: [&str; 4] = ["lock", "admin.token", "admin.token.new", FILE_NAME];
+const OWN_FILES: [&str; 5] = ["lock", "admin.token", "admin.token.new", FILE_NAME, DRAFT_NAME];
 /// The part of the descriptors of the process that files of segments may take beside those that are
 /// written to: the others are for connections.
 const OPEN_FILES_DIVISOR: u64 = 4;

@@ -125,11 +125,15 @@ impl Entry {
                 self.inside.push(asked);
                 self.asked = None;
             }
-            Message::Joined(Ok(membership)) if !settings.holds_blobs => return Some(Step::Enter(membership)),
+            Message::Joined { told: Ok(membership), .. } if !settings.holds_blobs => {
+                return Some(Step::Enter(membership));
+            }
             // It lost its cluster since.
-            Message::Joined(Err(NotJoined::NoCluster)) => self.inside.retain(|inside| *inside != sender.address),
-            Message::Joined(Err(NotJoined::NotNow)) => {}
-            Message::Joined(Err(NotJoined::Refused(refusal))) => {
+            Message::Joined { told: Err(NotJoined::NoCluster), .. } => {
+                self.inside.retain(|inside| *inside != sender.address)
+            }
+            Message::Joined { told: Err(NotJoined::NotNow), .. } => {}
+            Message::Joined { told: Err(NotJoined::Refused(refusal)), .. } => {
                 if self.refusal.as_ref() != Some(&refusal) {
                     tracing::error!(reason = %refusal, "the cluster does not take this node");
                 }

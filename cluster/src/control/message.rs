@@ -50,7 +50,12 @@ pub enum Message {
         node_id: String,
         profile: Profile,
     },
-    Joined(Result<Membership, NotJoined>),
+    /// The answer to a node that asked with this store. Its address may lead to another one by the
+    /// time that this arrives: a machine that came back with a new disk.
+    Joined {
+        store: StoreId,
+        told: Result<Membership, NotJoined>,
+    },
     /// To the leader: propose this.
     Forward(Command),
     /// From a node that doesn't lead, or can't take it now; with the leader that it knows.
@@ -140,9 +145,10 @@ impl Message {
                 writer.text(node_id);
                 profile.write(writer);
             }
-            Message::Joined(joined) => {
+            Message::Joined { store, told } => {
                 writer.u8(5);
-                write_joined(writer, joined);
+                writer.raw(&store.0);
+                write_joined(writer, told);
             }
             Message::Forward(command) => {
                 writer.u8(6);
@@ -176,7 +182,7 @@ impl Message {
                 cluster: reader.option("cluster", read_cluster)?,
             },
             4 => Message::Join { node_id: reader.text("node id")?.into(), profile: Profile::read(reader)? },
-            5 => Message::Joined(read_joined(reader)?),
+            5 => Message::Joined { store: StoreId(reader.array("store")?), told: read_joined(reader)? },
             6 => Message::Forward(Command::decode(reader.block("command")?)?),
             7 => Message::NotProposed {
                 leader: reader.option("leader", |reader| reader.text("leader").map(String::from))?,
@@ -197,8 +203,8 @@ fn read_cluster(reader: &mut Reader<'_>) -> Result<ClusterId, Malformed> {
     reader.array("cluster").map(ClusterId)
 }
 
-fn write_joined(writer: &mut Writer, joined: &Result<Membership, NotJoined>) {
-    match joined {
+fn write_joined(writer: &mut Writer, told: &Result<Membership, NotJoined>) {
+    match told {
         Ok(membership) => {
             writer.u8(1);
             writer.raw(&membership.cluster.0);

@@ -262,7 +262,7 @@ impl Participant {
                 self.joining.retain(|joining| joining.sender.store != sender.store);
                 let is_founded = self.group.state().cluster.is_some();
                 if is_other || !is_founded || self.joining.len() >= JOINS_MAX {
-                    Message::Joined(Err(NotJoined::NotNow))
+                    Message::Joined { store: sender.store, told: Err(NotJoined::NotNow) }
                 } else {
                     let deadline = now.after(JOIN_TIMEOUT);
                     self.joining.push(Joining { sender, node_id, profile, deadline, sent: None });
@@ -309,11 +309,13 @@ impl Participant {
                 }
                 return;
             }
-            Message::Joined(Err(NotJoined::Refused(Refusal::Retired { store }))) if store == self.store => {
+            Message::Joined { told: Err(NotJoined::Refused(Refusal::Retired { store })), .. }
+                if store == self.store =>
+            {
                 self.removed();
                 return;
             }
-            Message::Probed { .. } | Message::Joined(_) => return,
+            Message::Probed { .. } | Message::Joined { .. } => return,
         };
         outputs.push(Output::Send { to: sender.address, message: answer });
     }
@@ -474,7 +476,7 @@ impl Participant {
     /// Lets those go who asked this node to let them in, and waited for long.
     fn give_up_joins(&mut self, now: Instant, outputs: &mut Vec<Output>) {
         for joining in self.joining.extract_if(.., |joining| now >= joining.deadline) {
-            let message = Message::Joined(Err(NotJoined::NotNow));
+            let message = Message::Joined { store: joining.sender.store, told: Err(NotJoined::NotNow) };
             outputs.push(Output::Send { to: joining.sender.address, message });
         }
     }
@@ -582,7 +584,7 @@ impl Participant {
     /// Tells a node that asked here whether it may join.
     fn joined(&mut self, store: StoreId, outcome: &Outcome, outputs: &mut Vec<Output>) {
         let retired = self.group.state().retired.iter().find(|(_, retired)| **retired == store);
-        let answer = match outcome {
+        let told = match outcome {
             // Only when its vote is not needed any more is it over.
             Outcome::Refused(_) if retired.is_some_and(|(node, _)| self.group.votes(*node)) => Err(NotJoined::NotNow),
             Outcome::Joined { node } => Ok(Membership { cluster: self.membership.cluster, node: *node }),
@@ -590,7 +592,7 @@ impl Participant {
             _ => Err(NotJoined::Refused(Refusal::Invalid)),
         };
         for joining in self.joining.extract_if(.., |joining| joining.sender.store == store) {
-            let message = Message::Joined(answer.clone());
+            let message = Message::Joined { store, told: told.clone() };
             outputs.push(Output::Send { to: joining.sender.address, message });
         }
     }

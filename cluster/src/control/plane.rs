@@ -22,7 +22,9 @@ use super::requests::Requests;
 use super::settings::Settings;
 use super::state::State;
 use super::store::{Saved, Store, StoreError};
+use crate::mutant::{Mutant, is_planted};
 use crate::node::NodeNumber;
+use crate::probe::{Event, hit};
 
 /// Between two ticks.
 pub const TICK: Duration = Duration::from_millis(100);
@@ -219,12 +221,21 @@ impl Control {
         message: Message,
         outputs: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
+        if matches!(&message, Message::Joined { store, .. } if *store != self.store_id) {
+            // The machine had another disk when it asked.
+            if !is_planted(Mutant::JoinedAnother) {
+                hit(Event::JoinedAnother);
+                return Ok(());
+            }
+        }
         let may_found = self.settings.bootstrap.is_some();
         match &mut self.place {
             Place::Outside(_, entry) => {
                 let answer = match message {
                     Message::Probe { asked } => Some(Message::Probed { asked, cluster: None, may_found }),
-                    Message::Join { .. } => Some(Message::Joined(Err(NotJoined::NoCluster))),
+                    Message::Join { .. } => {
+                        Some(Message::Joined { store: sender.store, told: Err(NotJoined::NoCluster) })
+                    }
                     _ if self.is_stopped => None,
                     message => {
                         let step = entry.receive(now, &sender, message, &self.settings);

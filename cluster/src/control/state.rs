@@ -201,6 +201,8 @@ impl State {
         };
         let member = self.members.get_mut(&node).expect("it was found");
         match (member.store, store) {
+            // Announced again, with nothing new: the ring is the one that it was.
+            (None, None) if member.profile == *profile => {}
             // It was announced; now it is here, or is announced anew.
             (None, _) => {
                 member.store = store;

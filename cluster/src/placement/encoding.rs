@@ -140,10 +140,13 @@ impl Input<'_> {
     }
 
     fn seats(&mut self, count: u8, nodes: &[NodeNumber]) -> Result<Option<Seats>, DecodeError> {
-        let mut numbers = Vec::with_capacity(count.into());
-        for _ in 0..count {
-            numbers.extend(nodes.get(usize::from(u16::from_le_bytes(self.take()?))));
+        let mut numbers = [NodeNumber(0); SEATS_MAX];
+        let Some(numbers) = numbers.get_mut(..usize::from(count)) else { return Ok(None) };
+        for number in &mut *numbers {
+            let index = usize::from(u16::from_le_bytes(self.take()?));
+            let Some(node) = nodes.get(index) else { return Ok(None) };
+            *number = *node;
         }
-        Ok(Seats::new(&numbers).filter(|_| numbers.len() == usize::from(count)))
+        Ok(Seats::new(numbers))
     }
 }

@@ -121,9 +121,13 @@ impl Ring {
     /// node that is not among them may go.
     pub fn nodes(&self) -> Vec<NodeNumber> {
         let lists = self.placements.iter().flat_map(|placement| [Some(&placement.seats), placement.from.as_ref()]);
-        let mut nodes: Vec<NodeNumber> = lists.flatten().flat_map(Seats::nodes).copied().collect();
-        nodes.sort_unstable();
-        nodes.dedup();
+        let mut nodes: Vec<NodeNumber> = Vec::new();
+        // There are few of them, each in many lists.
+        for node in lists.flatten().flat_map(Seats::nodes) {
+            if let Err(index) = nodes.binary_search(node) {
+                nodes.insert(index, *node);
+            }
+        }
         nodes
     }
 

@@ -15,7 +15,7 @@ use nabu_engine::sim::{CrashMode, Cut, NetOptions, Random, Sim};
 
 use super::backend::Backend;
 use super::process::{self, World};
-use super::scenario::{self, TROUBLE};
+use super::scenario;
 
 /// What a seed is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,6 +57,15 @@ impl Focus {
         }
     }
 
+    /// How long things go wrong, in virtual time: no longer than it takes to meet what it is about.
+    pub fn lasts(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::Mixture | Self::Silences | Self::LostMajority => 60,
+            Self::Elections => 45,
+            Self::Restarts => 36,
+        })
+    }
+
     /// The network; `None` if that is left to chance.
     pub fn network(self, random: &mut Random) -> Option<NetOptions> {
         let slow = |random: &mut Random, most_ms: u64| NetOptions {
@@ -86,10 +95,10 @@ impl Focus {
 }
 
 /// Moments from the time on that a cluster has formed, so far apart.
-fn moments(random: &mut Random, apart_ms: std::ops::Range<u64>) -> Vec<Duration> {
+fn moments(focus: Focus, random: &mut Random, apart_ms: std::ops::Range<u64>) -> Vec<Duration> {
     let mut moments = Vec::new();
     let mut at = FORMED;
-    while at < TROUBLE {
+    while at < focus.lasts() {
         moments.push(at);
         at += Duration::from_millis(apart_ms.start + random.below(apart_ms.end - apart_ms.start));
     }
@@ -121,7 +130,7 @@ fn leader(world: &World) -> Option<u16> {
 
 fn elections(sim: &Sim, world: &Rc<World>, random: &mut Random) {
     // Leaders fall, and two of three machines don't hear one another: both ask the third.
-    for at in moments(random, 2_500..5_000) {
+    for at in moments(Focus::Elections, random, 2_500..5_000) {
         let (hub, lasts) = (random.below(3) as u16, Duration::from_millis(random.below(3_000)));
         let world = world.clone();
         sim.after(at, move |sim| {
@@ -136,7 +145,7 @@ fn elections(sim: &Sim, world: &Rc<World>, random: &mut Random) {
     // Who voted is killed as soon as somebody has won, before it hears of the winner.
     let seed = random.next_u64();
     let known = Rc::new(Cell::new(0));
-    let watches = ((TROUBLE - FORMED).as_millis() / WATCH_EVERY.as_millis()) as u32;
+    let watches = ((Focus::Elections.lasts() - FORMED).as_millis() / WATCH_EVERY.as_millis()) as u32;
     for watch in 0..watches {
         let (world, known) = (world.clone(), known.clone());
         sim.after(FORMED + WATCH_EVERY * watch, move |sim| {
@@ -155,7 +164,7 @@ fn elections(sim: &Sim, world: &Rc<World>, random: &mut Random) {
 }
 
 fn silences(sim: &Sim, world: &Rc<World>, random: &mut Random) {
-    for at in moments(random, 11_500..14_000) {
+    for at in moments(Focus::Silences, random, 11_500..14_000) {
         let machine = random.below(3) as u16;
         let lasts = SILENCE - Duration::from_millis(1_200) + Duration::from_millis(random.below(1_700));
         let world = world.clone();
@@ -168,7 +177,7 @@ fn silences(sim: &Sim, world: &Rc<World>, random: &mut Random) {
 }
 
 fn restarts(sim: &Sim, world: &Rc<World>, random: &mut Random) {
-    for at in moments(random, 2_000..4_000) {
+    for at in moments(Focus::Restarts, random, 2_000..4_000) {
         let machine = random.below(3) as u16;
         let (kill_after, heal_after) =
             (Duration::from_millis(random.below(900)), Duration::from_millis(random.below(300)));
@@ -185,7 +194,7 @@ fn restarts(sim: &Sim, world: &Rc<World>, random: &mut Random) {
 }
 
 fn lost_majority(sim: &Sim, world: &Rc<World>, random: &mut Random) {
-    let at = Duration::from_secs(25) + Duration::from_millis(random.below(20_000));
+    let at = FORMED + Duration::from_millis(random.below(13_000));
     let choice = random.next_u64();
     let world = world.clone();
     sim.after(at, move |sim| lose_majority(&world, sim, &mut Random::new(choice)));

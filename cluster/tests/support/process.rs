@@ -7,7 +7,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use nabu_cluster::control::member::StoreId;
-use nabu_cluster::control::store::Store;
 use nabu_cluster::control::{Answer, Control, Failure, Input, Output, Request, RequestId, Settings, TICK};
 use nabu_cluster::peer::{Limits, Peers};
 use nabu_engine::io::{Clock, Instant, Randomness, Spawn};
@@ -158,11 +157,11 @@ pub fn start(world: &Rc<World>, machine: usize, io: &SimIo) {
 }
 
 async fn run(world: &Rc<World>, machine: usize, io: SimIo) -> Result<(), String> {
-    let backend = Backend::open(&io).await.map_err(|error| error.to_string())?;
     let mut new_store = [0; 16];
     new_store[..8].copy_from_slice(&io.random_u64().to_le_bytes());
     new_store[8] = machine as u8;
-    let (store, saved) = Store::open(backend.clone(), StoreId(new_store)).map_err(|error| error.to_string())?;
+    let opened = Backend::open_or_make(&io, StoreId(new_store)).await;
+    let (backend, store, saved) = opened.map_err(|error| error.to_string())?;
     let store_id = saved.store;
     let settings = {
         let mut settings = world.slots[machine].settings.borrow_mut();

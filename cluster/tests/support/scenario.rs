@@ -18,16 +18,20 @@ use nabu_engine::sim::{CrashMode, Cut, NetOptions, Random, Schedule, Sim, SimIo,
 use super::focus::Focus;
 use super::process::{self, World};
 
-/// How long things go wrong, in virtual time.
-pub const TROUBLE: Duration = Duration::from_secs(90);
-/// How long a healed cluster may take until it is whole.
-const HEALING_MAX: Duration = Duration::from_secs(120);
+/// How long a healed cluster may take until it is whole. A machine that lost its disk while it was
+/// joining is let in again once the cluster has given up what it was before: up to two minutes
+/// after there is a leader.
+const HEALING_MAX: Duration = Duration::from_secs(180);
+/// What goes wrong last has begun and happened by then.
+const LAST_TROUBLE: Duration = Duration::from_secs(2);
 const NAMES: u64 = 3;
 
 /// What a seed draws.
 struct Draw {
     machines: u16,
     random: Random,
+    /// How long things go wrong.
+    lasts: Duration,
     /// How rough it is, from 0 to 1.
     roughness: f64,
 }
@@ -52,7 +56,7 @@ pub fn run(seed: u64, is_verbose: bool) -> BTreeMap<&'static str, u64> {
         ..SimOptions::default()
     };
     let mut sim = Sim::new(seed, options);
-    let mut draw = Draw { machines, random, roughness };
+    let mut draw = Draw { machines, random, lasts: focus.lasts(), roughness };
     // A snapshot has one ring, of some 64 KiB: in some seeds it comes in many pieces.
     let limits = Limits { piece_bytes: 1 << (10 + draw.random.below(8)), ..Limits::DEFAULT };
     let world = World::new(draw.settings(), limits, is_verbose.then(|| sim.io_of(machines, 0)));
@@ -66,12 +70,14 @@ pub fn run(seed: u64, is_verbose: bool) -> BTreeMap<&'static str, u64> {
         Focus::Mixture => draw.trouble(&mut sim, &world),
         _ => focus.trouble(&sim, &world, &mut draw.random),
     }
-    plan_supervision(&sim, &world, machines, TROUBLE);
+    plan_supervision(&sim, &world, machines, focus.lasts());
     let io = sim.io_of(machines, 0);
     // Where starts are short, clients are quick, so that each start has some commands.
     let pause_ms = if focus == Focus::Restarts { 200 } else { 1_000 };
     let client_seeds: Vec<u64> = (0..3).map(|_| draw.random.next_u64()).collect();
-    let clients = client_seeds.into_iter().map(|seed| client(io.clone(), world.clone(), machines, seed, pause_ms));
+    let end = io.now().after(focus.lasts());
+    let client_of = |seed| client(io.clone(), world.clone(), machines, seed, pause_ms, end);
+    let clients = client_seeds.into_iter().map(client_of);
     sim.run(join_all(clients.collect()));
     heal(&mut sim, &world, machines);
     wait_until_whole(&mut sim, &world, machines);
@@ -96,6 +102,7 @@ pub fn run(seed: u64, is_verbose: bool) -> BTreeMap<&'static str, u64> {
 
 fn name_of(event: Event) -> &'static str {
     match event {
+        Event::JoinedAnother => "answers for another disk",
         Event::Joined => "joins",
         Event::Started => "starts",
         Event::Returned => "returns",
@@ -174,7 +181,7 @@ impl Draw {
 
     /// When something happens.
     fn moment(&mut self) -> Duration {
-        Duration::from_millis(self.random.below(TROUBLE.as_millis() as u64))
+        Duration::from_millis(self.random.below(self.lasts.as_millis() as u64))
     }
 
     fn many(&mut self, most: f64) -> u64 {
@@ -433,9 +440,8 @@ async fn join_all(futures: Vec<impl Future<Output = ()>>) {
 }
 
 /// Sets and reads through any machine, one after the other, until the trouble is over.
-async fn client(io: SimIo, world: Rc<World>, machines: u16, seed: u64, pause_ms: u64) {
+async fn client(io: SimIo, world: Rc<World>, machines: u16, seed: u64, pause_ms: u64, end: Instant) {
     let mut random = Random::new(seed);
-    let end = io.now().after(TROUBLE);
     let mut count = 0_u64;
     while io.now() < end {
         io.sleep(Duration::from_millis(random.below(pause_ms))).await;
@@ -502,9 +508,9 @@ fn heal(sim: &mut Sim, world: &Rc<World>, machines: u16) {
     sim.network().change(|options| {
         (options.slow, options.reset, options.reset_on_heal, options.clog) = (0.0, 0.0, 0.0, 0.0);
     });
-    // A little later, since some are down for a while yet.
     let io = sim.io_of(machines, 0);
-    sim.run(async move { io.sleep(Duration::from_secs(45)).await });
+    sim.run(async move { io.sleep(LAST_TROUBLE).await });
+    // Whoever is down, for however long, comes up now.
     for machine in 0..machines {
         sim.node(machine).faults(|faults| *faults = nabu_engine::sim::Faults::default());
         start(world, sim, machine);
