@@ -7,6 +7,7 @@
 //! | [`ports`], [`settings`] | what goes into it and comes out, and what is it told at a start? |
 //! | [`participant`] | what does a node do that belongs to a cluster? |
 //! | [`entry`] | how does a node find a cluster, or found one? |
+//! | [`arrivals`] | who has asked this node to be let in? |
 //! | [`group`] | how is the raft library driven? |
 //! | [`store`], [`log`] | what is on disk, and what does raft read of it? |
 //! | [`state`] | what is agreed on? |
@@ -21,6 +22,7 @@
 //! | [`duties`], [`voters`] | what does the leader do unasked, and who votes? |
 //! | [`message`], [`wire`] | what do nodes say to each other, and in which bytes? |
 
+mod arrivals;
 pub mod command;
 pub mod departure;
 mod duties;

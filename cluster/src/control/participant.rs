@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use nabu_engine::io::Instant;
 
+use super::arrivals::Arrivals;
 use super::command::{Change, Command, Outcome, Refusal};
 use super::departure::{Departure, Next};
 use super::duties::Duties;
 use super::group::{Group, NotProposed};
 use super::lease::Lease;
-use super::member::{Incarnation, MemberState, Membership, Profile, StoreId};
+use super::member::{Incarnation, MemberState, Membership, StoreId};
 use super::message::{Heard, Heartbeat, HeartbeatAnswer, Load, Message, NotJoined, Sender};
 use super::ports::{Answer, Failure, Output};
 use super::requests::{RETRY_AFTER, Requests};
@@ -29,19 +30,6 @@ const STARTS_BEFORE_ASKING: u64 = 4;
 const HEARD_AT_MAX: usize = 2 * VOTERS_MAX;
 /// How long a node goes by what another has said of the leader.
 const HINT_FOR: Duration = Duration::from_secs(2);
-/// Nodes that wait to be told whether they may join.
-const JOINS_MAX: usize = 64;
-/// How long a node that asks to join is kept waiting.
-const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// A node that asked this one to let it in.
-struct Joining {
-    sender: Sender,
-    node_id: String,
-    profile: Profile,
-    deadline: Instant,
-    sent: Option<Instant>,
-}
 
 /// A member of a cluster, or one that was told that it is.
 pub struct Participant {
@@ -55,7 +43,7 @@ pub struct Participant {
     lease: Lease,
     verdicts: Verdicts,
     duties: Duties,
-    joining: Vec<Joining>,
+    arrivals: Arrivals,
     contexts: u64,
     /// Where nodes are that the state says nothing of yet, as they said themselves.
     heard_at: BTreeMap<NodeNumber, String>,
@@ -82,7 +70,7 @@ impl Participant {
             lease: Lease::default(),
             verdicts: Verdicts::default(),
             duties: Duties::default(),
-            joining: Vec::new(),
+            arrivals: Arrivals::default(),
             contexts: 0,
             heard_at: BTreeMap::new(),
             hint: None,
@@ -130,7 +118,7 @@ impl Participant {
             hit(Event::LeaderStalled);
             self.verdicts.lead(now);
         }
-        self.give_up_joins(now, outputs);
+        self.arrivals.give_up(now, outputs);
         if self.verdicts.is_leading() {
             self.duties.look(&mut self.group, &mut self.verdicts, settings.patience, now);
         }
@@ -259,15 +247,13 @@ impl Participant {
             }
             Message::Join { node_id, profile } => {
                 let is_other = sender.cluster.is_some_and(|cluster| cluster != self.membership.cluster);
-                self.joining.retain(|joining| joining.sender.store != sender.store);
                 let is_founded = self.group.state().cluster.is_some();
-                if is_other || !is_founded || self.joining.len() >= JOINS_MAX {
-                    Message::Joined { store: sender.store, told: Err(NotJoined::NotNow) }
-                } else {
-                    let deadline = now.after(JOIN_TIMEOUT);
-                    self.joining.push(Joining { sender, node_id, profile, deadline, sent: None });
+                let (to, store) = (sender.address.clone(), sender.store);
+                if !is_other && is_founded && self.arrivals.ask(now, sender, node_id, profile) {
                     return;
                 }
+                outputs.push(Output::Send { to, message: Message::Joined { store, told: Err(NotJoined::NotNow) } });
+                return;
             }
             Message::Forward(command) => {
                 let is_its_own = command.origin.is_none_or(|origin| Some(origin.node) == sender.node);
@@ -285,7 +271,7 @@ impl Participant {
                     self.hint = Some((leader, now));
                     requests.send_again();
                     self.start_sent = None;
-                    self.joining.iter_mut().for_each(|joining| joining.sent = None);
+                    self.arrivals.send_again();
                 }
                 return;
             }
@@ -473,14 +459,6 @@ impl Participant {
         }
     }
 
-    /// Lets those go who asked this node to let them in, and waited for long.
-    fn give_up_joins(&mut self, now: Instant, outputs: &mut Vec<Output>) {
-        for joining in self.joining.extract_if(.., |joining| now >= joining.deadline) {
-            let message = Message::Joined { store: joining.sender.store, told: Err(NotJoined::NotNow) };
-            outputs.push(Output::Send { to: joining.sender.address, message });
-        }
-    }
-
     /// Makes durable what has come, and passes on what is settled.
     ///
     /// # Errors
@@ -492,7 +470,9 @@ impl Participant {
         requests: &mut Requests,
         outputs: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
-        self.propose_joins(now, settings, outputs);
+        for change in self.arrivals.due(now) {
+            self.forward(Command { origin: None, change }, settings, now, outputs);
+        }
         let mut messages = Vec::new();
         let settled = self.group.settle(&mut |message| messages.push(message))?;
         for message in messages {
@@ -529,23 +509,6 @@ impl Participant {
         if let Some(term) = led_term {
             tracing::info!(term, "this node leads the cluster");
             self.verdicts.lead(now);
-        }
-    }
-
-    fn propose_joins(&mut self, now: Instant, settings: &Settings, outputs: &mut Vec<Output>) {
-        let is_due = |joining: &Joining| joining.sent.is_none_or(|sent| now.since(sent) >= RETRY_AFTER);
-        let due: Vec<Change> = self
-            .joining
-            .iter_mut()
-            .filter(|joining| is_due(joining))
-            .map(|joining| {
-                joining.sent = Some(now);
-                let (node_id, profile) = (joining.node_id.clone(), joining.profile.clone());
-                Change::Join { node_id, store: Some(joining.sender.store), profile }
-            })
-            .collect();
-        for change in due {
-            self.forward(Command { origin: None, change }, settings, now, outputs);
         }
     }
 
@@ -591,10 +554,7 @@ impl Participant {
             Outcome::Refused(refusal) => Err(NotJoined::Refused(refusal.clone())),
             _ => Err(NotJoined::Refused(Refusal::Invalid)),
         };
-        for joining in self.joining.extract_if(.., |joining| joining.sender.store == store) {
-            let message = Message::Joined { store, told: told.clone() };
-            outputs.push(Output::Send { to: joining.sender.address, message });
-        }
+        self.arrivals.tell(store, &told, outputs);
     }
 
     fn send_answers(

@@ -9,7 +9,10 @@
 //! | `process` | what runs on a machine? |
 //! | `oracle` | what must hold at every moment? |
 //! | `history` | is what clients were told linearizable? |
-//! | `scenario` | what does a seed make happen, and what must hold at its end? |
+//! | `scenario` | what does a seed make happen? |
+//! | `clients` | who sets and reads meanwhile? |
+//! | `supervision` | who starts what has ended, and empties the disks of removed nodes? |
+//! | `healing` | what must hold at the end, once all has healed? |
 //! | `stranger` | what does a machine say that keeps to no protocol? |
 //! | `focus` | which seeds are aimed at something, and at what? |
 //! | `totals` | what has happened, over all seeds? |
@@ -17,7 +20,9 @@
 #![allow(dead_code, reason = "each test uses a part")]
 
 pub mod backend;
+pub mod clients;
 pub mod focus;
+pub mod healing;
 pub mod history;
 pub mod host;
 pub mod members;
@@ -26,4 +31,5 @@ pub mod oracle;
 pub mod process;
 pub mod scenario;
 pub mod stranger;
+pub mod supervision;
 pub mod totals;

@@ -2,29 +2,23 @@
 //! clients and administrators want meanwhile. At its end everything heals, and the cluster has to
 //! be whole again without help.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use nabu_cluster::control::command::{Change, Outcome, Refusal};
-use nabu_cluster::control::member::{ClusterId, MemberState, Profile};
-use nabu_cluster::control::{Answer, Bootstrap, Failure, Patience, Request, Settings};
+use nabu_cluster::control::command::Change;
+use nabu_cluster::control::member::{ClusterId, Profile};
+use nabu_cluster::control::{Bootstrap, Patience, Request, Settings};
 use nabu_cluster::node::NodeNumber;
 use nabu_cluster::peer::Limits;
 use nabu_cluster::probe::{self, Event};
-use nabu_engine::io::{Clock, Instant};
-use nabu_engine::sim::{CrashMode, Cut, NetOptions, Random, Schedule, Sim, SimIo, SimOptions};
+use nabu_engine::io::Clock;
+use nabu_engine::sim::{CrashMode, Cut, NetOptions, Random, Schedule, Sim, SimOptions};
 
+use super::clients::client;
 use super::focus::Focus;
 use super::process::{self, World};
-
-/// How long a healed cluster may take until it is whole. A machine that lost its disk while it was
-/// joining is let in again once the cluster has given up what it was before: up to two minutes
-/// after there is a leader.
-const HEALING_MAX: Duration = Duration::from_secs(180);
-/// What goes wrong last has begun and happened by then.
-const LAST_TROUBLE: Duration = Duration::from_secs(2);
-const NAMES: u64 = 3;
+use super::{healing, supervision};
 
 /// What a seed draws.
 struct Draw {
@@ -70,7 +64,7 @@ pub fn run(seed: u64, is_verbose: bool) -> BTreeMap<&'static str, u64> {
         Focus::Mixture => draw.trouble(&mut sim, &world),
         _ => focus.trouble(&sim, &world, &mut draw.random),
     }
-    plan_supervision(&sim, &world, machines, focus.lasts());
+    supervision::plan(&sim, &world, machines, focus.lasts());
     let io = sim.io_of(machines, 0);
     // Where starts are short, clients are quick, so that each start has some commands.
     let pause_ms = if focus == Focus::Restarts { 200 } else { 1_000 };
@@ -79,9 +73,9 @@ pub fn run(seed: u64, is_verbose: bool) -> BTreeMap<&'static str, u64> {
     let client_of = |seed| client(io.clone(), world.clone(), machines, seed, pause_ms, end);
     let clients = client_seeds.into_iter().map(client_of);
     sim.run(join_all(clients.collect()));
-    heal(&mut sim, &world, machines);
-    wait_until_whole(&mut sim, &world, machines);
-    use_all(&mut sim, &world, machines);
+    healing::heal(&mut sim, &world, machines);
+    healing::wait_until_whole(&mut sim, &world, machines);
+    healing::use_all(&mut sim, &world, machines);
     let mut oracle = world.oracle.borrow_mut();
     let state = oracle.newest().expect("there is a cluster at the end").clone();
     for name in oracle.history.names().map(String::from).collect::<Vec<_>>() {
@@ -286,7 +280,7 @@ impl Draw {
         });
     }
 
-    /// Somebody stops a node in good order, and starts it again later ([`supervise`] ends it).
+    /// Somebody stops a node in good order, and starts it again later ([`supervision`] ends it).
     fn plan_stop(&mut self, sim: &mut Sim, world: &Rc<World>) {
         let (at, machine) = (self.moment(), self.random.index(self.machines.into()));
         let world = world.clone();
@@ -375,57 +369,6 @@ pub fn empty_disk(world: &World, sim: &Sim, machine: u16) {
     }
 }
 
-/// Starts processes anew that ended by themselves.
-fn supervise(world: &Rc<World>, sim: &Sim, machines: u16) {
-    for machine in 0..machines {
-        let slot = &world.slots[usize::from(machine)];
-        if slot.has_failed.get() && !sim.node(machine).is_down() {
-            sim.node(machine).crash(CrashMode::Process);
-            world.stopped(machine.into());
-            start(world, sim, machine);
-        }
-        let stopped = world.process(machine.into()).and_then(|process| process.stopped.get());
-        if let Some(is_agreed) = stopped {
-            end_stopped(world, sim, machine, is_agreed);
-        }
-        let is_removed =
-            world.process(machine.into()).is_some_and(|process| process.running.control.borrow().is_removed());
-        if is_removed {
-            // An administrator empties its disk, and it joins as another node.
-            world.note(|| format!("n{machine} was removed, and its disk is emptied"));
-            world.oracle.borrow_mut().count("removed nodes emptied");
-            sim.node(machine).go_down(CrashMode::Power);
-            world.stopped(machine.into());
-            empty_disk(world, sim, machine);
-            start(world, sim, machine);
-        }
-    }
-}
-
-/// Ends a process that said that it may end.
-fn end_stopped(world: &Rc<World>, sim: &Sim, machine: u16, is_agreed: bool) {
-    let process = world.process(machine.into()).expect("it said so");
-    let mut oracle = world.oracle.borrow_mut();
-    oracle.count("stops");
-    let control = process.running.control.borrow();
-    let membership = control.membership().filter(|_| is_agreed);
-    if let (Some(membership), Some(newest)) = (membership, oracle.newest()) {
-        let member = newest.members.get(&membership.node);
-        let is_counted_on = member.is_some_and(|member| {
-            member.state == MemberState::Active && Some(member.incarnation) == control.incarnation()
-        });
-        assert!(!is_counted_on, "n{machine} has stopped, and the others count on it, seed {}", sim.seed());
-    }
-    drop((control, oracle));
-    world.note(|| format!("n{machine} has stopped; agreed: {is_agreed}"));
-    process.peers.stop();
-    sim.node(machine).go_down(CrashMode::Process);
-    world.stopped(machine.into());
-    let down = Duration::from_millis(machine as u64 * 3_700);
-    let world = world.clone();
-    sim.after(down, move |sim| start(&world, sim, machine));
-}
-
 async fn join_all(futures: Vec<impl Future<Output = ()>>) {
     let mut futures: Vec<_> = futures.into_iter().map(|future| Some(Box::pin(future))).collect();
     std::future::poll_fn(|context| {
@@ -437,165 +380,4 @@ async fn join_all(futures: Vec<impl Future<Output = ()>>) {
         if futures.iter().all(Option::is_none) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
     })
     .await
-}
-
-/// Sets and reads through any machine, one after the other, until the trouble is over.
-async fn client(io: SimIo, world: Rc<World>, machines: u16, seed: u64, pause_ms: u64, end: Instant) {
-    let mut random = Random::new(seed);
-    let mut count = 0_u64;
-    while io.now() < end {
-        io.sleep(Duration::from_millis(random.below(pause_ms))).await;
-        let machine = random.below(machines.into()) as usize;
-        let Some(process) = world.process(machine) else { continue };
-        let name = format!("name-{}", random.below(NAMES));
-        let timeout = Duration::from_millis(200 + random.below(8_000));
-        count += 1;
-        if random.chance(0.5) {
-            let value = format!("{seed}-{count}").into_bytes();
-            set(&world, &process, &name, value, timeout).await;
-        } else {
-            read(&world, &process, &name, timeout).await;
-        }
-    }
-}
-
-/// Sets a name; whether it was acknowledged.
-async fn set(world: &World, process: &process::Process, name: &str, value: Vec<u8>, timeout: Duration) -> bool {
-    let begun = world.oracle.borrow_mut().history.begin(name, true);
-    let change = Change::Set { name: name.into(), value: value.clone(), expected: None };
-    let told = process.request(Request::Change { change, timeout }).await;
-    let history = &mut world.oracle.borrow_mut().history;
-    match told {
-        Some((Ok(Answer::Outcome(Outcome::Set { version })), _)) => {
-            history.was_set(&begun, version, &value);
-            return true;
-        }
-        Some((Err(Failure::NoCluster | Failure::Busy), _)) => {}
-        // Nothing was done.
-        Some((Ok(Answer::Outcome(Outcome::Refused(Refusal::TooMany))), _)) => {}
-        // A node gives up only what nobody waits for.
-        Some((Ok(Answer::Outcome(Outcome::Refused(Refusal::GivenUp))), _)) => {
-            panic!("{name}: a set that is waited for was given up")
-        }
-        // A refusal may be that of a second sending: the node was another incarnation by then.
-        Some((Ok(Answer::Outcome(Outcome::Refused(_))) | Err(Failure::TimedOut), _)) | None => {
-            history.is_in_doubt(&begun);
-        }
-        Some((Ok(other), _)) => panic!("a set was told {other:?}"),
-    }
-    false
-}
-
-async fn read(world: &World, process: &process::Process, name: &str, timeout: Duration) -> bool {
-    let begun = world.oracle.borrow_mut().history.begin(name, false);
-    let told = process.request(Request::Read { timeout }).await;
-    let history = &mut world.oracle.borrow_mut().history;
-    match told {
-        Some((Ok(Answer::Read), versions)) => {
-            history.was_read(&begun, versions.get(name).copied().unwrap_or_default());
-            true
-        }
-        _ => {
-            history.reads_failed += 1;
-            false
-        }
-    }
-}
-
-fn heal(sim: &mut Sim, world: &Rc<World>, machines: u16) {
-    world.note(|| "all is healed".into());
-    sim.network().heal_all();
-    sim.network().change(|options| {
-        (options.slow, options.reset, options.reset_on_heal, options.clog) = (0.0, 0.0, 0.0, 0.0);
-    });
-    let io = sim.io_of(machines, 0);
-    sim.run(async move { io.sleep(LAST_TROUBLE).await });
-    // Whoever is down, for however long, comes up now.
-    for machine in 0..machines {
-        sim.node(machine).faults(|faults| *faults = nabu_engine::sim::Faults::default());
-        start(world, sim, machine);
-    }
-    plan_supervision(sim, world, machines, HEALING_MAX);
-}
-
-/// Somebody looks after processes that ended, each second.
-fn plan_supervision(sim: &Sim, world: &Rc<World>, machines: u16, time: Duration) {
-    for second in 0..time.as_secs() {
-        let world = world.clone();
-        sim.after(Duration::from_secs(second), move |sim| supervise(&world, sim, machines));
-    }
-}
-
-/// Waits until the cluster is as it should be, all by itself.
-fn wait_until_whole(sim: &mut Sim, world: &Rc<World>, machines: u16) {
-    let io = sim.io_of(machines, 0);
-    let (world, seed) = (world.clone(), sim.seed());
-    sim.run(async move {
-        let end = io.now().after(HEALING_MAX);
-        loop {
-            let missing = missing(&world, machines);
-            let Some(missing) = missing else { return };
-            assert!(io.now() < end, "after healing, {missing}, seed {seed}");
-            io.sleep(Duration::from_millis(500)).await;
-        }
-    });
-}
-
-/// What is not yet as it should be.
-fn missing(world: &World, machines: u16) -> Option<String> {
-    let mut nodes = BTreeSet::new();
-    let mut versions = BTreeSet::new();
-    let mut leaders = BTreeSet::new();
-    for machine in 0..machines {
-        let Some(process) = world.process(machine.into()) else { return Some(format!("n{machine} is not there")) };
-        let control = process.running.control.borrow();
-        let now: Instant = process.running.io.now();
-        let (Some(membership), Some(state)) = (control.membership(), control.state()) else {
-            return Some(format!("n{machine} belongs to no cluster"));
-        };
-        nodes.insert(membership.node);
-        versions.insert((state.ring_version, control.group().map(|group| group.applied())));
-        leaders.insert(control.leader());
-        let Some(member) = state.members.get(&membership.node) else {
-            return Some(format!("n{machine} knows nothing of itself"));
-        };
-        if control.incarnation() != Some(member.incarnation) {
-            return Some(format!("n{machine} has no incarnation"));
-        }
-        match member.state {
-            MemberState::Active if control.is_in_contact(now) => {}
-            MemberState::Active => return Some(format!("n{machine} is active and not in contact")),
-            MemberState::Joining if state.is_full() => {}
-            other => return Some(format!("n{machine} is {}", other.name())),
-        }
-    }
-    if versions.len() > 1 {
-        return Some(format!("versions differ: {versions:?}"));
-    }
-    if leaders.len() > 1 || leaders.contains(&None) {
-        return Some(format!("leaders differ: {leaders:?}"));
-    }
-    let process = world.process(0)?;
-    let control = process.running.control.borrow();
-    let conf = control.group()?.voters();
-    let voters: BTreeSet<NodeNumber> = conf.voters.iter().copied().map(NodeNumber).collect();
-    let expected = if nodes.len().is_multiple_of(2) { nodes.len() - 1 } else { nodes.len() };
-    if !conf.voters_outgoing.is_empty() || voters.len() != expected || !voters.is_subset(&nodes) {
-        return Some(format!("of {nodes:?} vote {conf:?}"));
-    }
-    None
-}
-
-/// Every machine can be used for everything.
-fn use_all(sim: &mut Sim, world: &Rc<World>, machines: u16) {
-    let (world, seed) = (world.clone(), sim.seed());
-    sim.run(async move {
-        for machine in 0..machines {
-            let process = world.process(machine.into()).expect("all are there");
-            let timeout = Duration::from_secs(10);
-            let is_set = set(&world, &process, "name-0", vec![machine as u8], timeout).await;
-            assert!(is_set, "n{machine} can't set, seed {seed}");
-            assert!(read(&world, &process, "name-0", timeout).await, "n{machine} can't read, seed {seed}");
-        }
-    });
 }
