@@ -1,5 +1,5 @@
-//! The end of a scenario: nothing goes wrong any more, and the cluster has to be whole again without
-//! help.
+//! The end of a scenario: nothing goes wrong any more, and the cluster has to be whole again
+//! without help.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;

@@ -25,8 +25,8 @@ pub struct Ran {
 }
 
 impl Seeds {
-    /// By the arguments of the program, `[SEEDS] [FIRST]`: so many, or `count`, from 0 unless given.
-    /// Ends the process when they are anything else.
+    /// By the arguments of the program, `[SEEDS] [FIRST]`: so many, or `count`, from 0 unless
+    /// given. Ends the process when they are anything else.
     pub fn of_arguments(program: &str, count: u64) -> Self {
         let usage = || -> ! {
             eprintln!("usage: {program} [SEEDS] [FIRST]");
@@ -49,8 +49,8 @@ impl Seeds {
         self.count() == 1
     }
 
-    /// Runs `scenario` with each seed. It fails when it panics, or gives what to say of it; `replay`
-    /// gives the command that does the same again.
+    /// Runs `scenario` with each seed. It fails when it panics, or gives what to say of it;
+    /// `replay` gives the command that does the same again.
     pub fn run(
         &self,
         replay: impl Fn(u64) -> String + Sync,
