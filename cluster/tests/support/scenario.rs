@@ -2,6 +2,7 @@
 //! clients and administrators want meanwhile. At its end everything heals, and the cluster has to
 //! be whole again without help.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -19,6 +20,10 @@ use super::clients::client;
 use super::focus::Focus;
 use super::process::{self, World};
 use super::{healing, supervision};
+
+/// How often it is looked whether a machine was let in, and how many times.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+const LOOKS_FOR_ADMISSION: u32 = 6_000;
 
 /// What a seed draws.
 struct Draw {
@@ -296,19 +301,18 @@ impl Draw {
         if self.machines < 3 || !self.random.chance(0.3) {
             return;
         }
-        let (at, machine) = (self.moment(), 1 + self.random.below(u64::from(self.machines) - 1) as u16);
-        let down = Duration::from_millis(self.random.below(20_000));
+        let machine = 1 + self.random.below(u64::from(self.machines) - 1) as u16;
         let world = world.clone();
+        if self.random.chance(0.5) {
+            let down = Duration::from_millis(self.random.below(300));
+            plan_disk_lost_unadmitted(sim, &world, machine, down);
+            return;
+        }
+        let (at, down) = (self.moment(), Duration::from_millis(self.random.below(20_000)));
         sim.after(at, move |sim| {
-            if sim.node(machine).is_down() || !may_lose_disk(&world, machine) {
-                return;
+            if !sim.node(machine).is_down() && may_lose_disk(&world, machine) {
+                lose_disk(&world, sim, machine, down);
             }
-            world.oracle.borrow_mut().count("disks lost");
-            world.note(|| format!("n{machine} loses its disk, down for {down:?}"));
-            sim.node(machine).go_down(CrashMode::Power);
-            world.stopped(machine.into());
-            empty_disk(&world, sim, machine);
-            sim.after(down, move |sim| start(&world, sim, machine));
         });
     }
 
@@ -357,6 +361,35 @@ fn may_lose_disk(world: &World, machine: u16) -> bool {
     let [voters, outgoing] = oracle.newest_voters();
     let is_needed = voters.len() < 3 || !outgoing.is_empty() || group.is_leader();
     !is_needed || !(voters.contains(&membership.node.0) || outgoing.contains(&membership.node.0))
+}
+
+fn lose_disk(world: &Rc<World>, sim: &Sim, machine: u16, down: Duration) {
+    world.oracle.borrow_mut().count("disks lost");
+    world.note(|| format!("n{machine} loses its disk, down for {down:?}"));
+    sim.node(machine).go_down(CrashMode::Power);
+    world.stopped(machine.into());
+    empty_disk(world, sim, machine);
+    let world = world.clone();
+    sim.after(down, move |sim| start(&world, sim, machine));
+}
+
+/// A machine loses its disk when the others have let it in, and before it is told: the answer then
+/// comes to another node.
+fn plan_disk_lost_unadmitted(sim: &Sim, world: &Rc<World>, machine: u16, down: Duration) {
+    let is_done = Rc::new(Cell::new(false));
+    for look in 0..LOOKS_FOR_ADMISSION {
+        let (world, is_done) = (world.clone(), is_done.clone());
+        sim.after(LOOK_EVERY * look, move |sim| {
+            let Some(process) = world.process(machine.into()).filter(|_| !is_done.get()) else { return };
+            let is_told = process.running.control.borrow().membership().is_some();
+            let name = format!("node-{machine}");
+            let is_in = world.oracle.borrow().newest().is_some_and(|state| state.member_named(&name).is_some());
+            if is_in && !is_told {
+                is_done.set(true);
+                lose_disk(&world, sim, machine, down);
+            }
+        });
+    }
 }
 
 pub fn empty_disk(world: &World, sim: &Sim, machine: u16) {

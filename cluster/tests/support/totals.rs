@@ -34,6 +34,7 @@ pub const EXPECTED: &[&str] = &[
     "crashes within a commit",
     "pauses",
     "disks lost",
+    "answers for another disk",
     "voters changed",
     "removals",
     "snapshots",
