@@ -116,6 +116,10 @@ mod tests {
         std::fs::write(&draft, [5; 9000]).expect("written");
         assert_eq!(open_or_make(&path, StoreId([7; 16])).expect("made").1.store, StoreId([7; 16]));
         assert!(!draft.exists());
+        std::fs::remove_file(&path).expect("removed");
+        std::fs::create_dir(&draft).expect("made");
+        let message = open_or_make(&path, StoreId([7; 16])).err().expect("the draft can't be removed");
+        assert!(message.contains(&*draft.to_string_lossy()), "{message}");
     }
 
     #[test]

@@ -67,7 +67,7 @@ pub use node::SimNode;
 pub use operation::SimFile;
 pub use random::Random;
 pub use schedule::{Pauses, Schedule};
-pub use seeds::{Ran, Seeds};
+pub use seeds::Seeds;
 
 use clock::Clock;
 use device::Device;

@@ -16,14 +16,6 @@ pub struct Seeds {
     end: u64,
 }
 
-/// What came of them.
-#[derive(Clone, Copy, Debug)]
-pub struct Ran {
-    /// Those that passed.
-    pub passed: u64,
-    pub has_failed: bool,
-}
-
 impl Seeds {
     /// By the arguments of the program, `[SEEDS] [FIRST]`: so many, or `count`, from 0 unless
     /// given. Ends the process when they are anything else.
@@ -49,13 +41,13 @@ impl Seeds {
         self.count() == 1
     }
 
-    /// Runs `scenario` with each seed. It fails when it panics, or gives what to say of it;
-    /// `replay` gives the command that does the same again.
+    /// Runs `scenario` with each seed, and gives whether all passed. It fails when it panics, or
+    /// gives what to say of it; `replay` gives the command that does the same again.
     pub fn run(
         &self,
         replay: impl Fn(u64) -> String + Sync,
         scenario: impl Fn(u64) -> Result<(), String> + Sync,
-    ) -> Ran {
+    ) -> bool {
         let (next, passed, has_failed) = (AtomicU64::new(self.first), AtomicU64::new(0), AtomicBool::new(false));
         let is_over = || has_failed.load(Ordering::Relaxed) || next.load(Ordering::Relaxed) >= self.end;
         let work = || {
@@ -85,10 +77,9 @@ impl Seeds {
             }
             scope.spawn(|| self.progress(started, is_over, || next.load(Ordering::Relaxed)));
         });
-        let ran = Ran { passed: passed.into_inner(), has_failed: has_failed.into_inner() };
-        let elapsed = started.elapsed().as_secs_f64();
-        println!("{} seeds from {} passed in {elapsed:.1} s on {threads} threads", ran.passed, self.first);
-        ran
+        let (passed, elapsed) = (passed.into_inner(), started.elapsed().as_secs_f64());
+        println!("{passed} seeds from {} passed in {elapsed:.1} s on {threads} threads", self.first);
+        !has_failed.into_inner()
     }
 
     /// One line, rewritten on a terminal.
