@@ -19,6 +19,8 @@ macro_rules! events {
 events! {
     /// A node was told what came of a join that another store had asked for.
     JoinedAnother,
+    /// A node that waited for its seats, and was silent, made room for one with its name.
+    MadeRoom,
     /// On each node: a node joined, started, was active again after it was offline.
     Joined,
     Started,

@@ -288,6 +288,45 @@ fn a_command_counts_as_that_of_its_sender_alone() {
 }
 
 #[test]
+fn a_node_that_waits_and_is_silent_makes_room_for_the_same_machine_with_another_disk() {
+    let mut node = leader();
+    let join = |store_number: u8| {
+        let sender = Sender { cluster: None, node: None, store: store(store_number), ..insider(2) };
+        Input::Message(sender, Message::Join { node_id: "node-2".into(), profile: profile(2) })
+    };
+    let standing = |node: &Node| {
+        let state = node.control.state().expect("it has founded one");
+        state.member_named("node-2").map(|(number, member)| (number, member.store, member.state))
+    };
+    node.take(join(2));
+    node.tick();
+    let first = Some((NodeNumber(2), Some(store(2)), MemberState::Joining));
+    assert_eq!(standing(&node), first);
+    node.pass(SILENCE - 2 * TICK);
+    node.take(join(3));
+    node.tick();
+    assert_eq!(standing(&node), first, "it may still be there");
+    let is_refused = |(_, message): &(String, Message)| {
+        let conflict = NotJoined::Refused(Refusal::Conflict { node: NodeNumber(2) });
+        *message == joined(3, Err(conflict))
+    };
+    assert!(node.sent.iter().any(is_refused));
+    // The same disk under another name would be refused for good if its store was retired.
+    node.pass(2 * TICK);
+    let renamed = Sender { cluster: None, node: None, ..insider(2) };
+    node.take(Input::Message(renamed, Message::Join { node_id: "node-9".into(), profile: profile(2) }));
+    node.tick();
+    assert_eq!(standing(&node), first);
+    // It is told to come again, and then there is room.
+    node.take(join(3));
+    node.tick();
+    assert_eq!(standing(&node), None);
+    node.take(join(3));
+    node.tick();
+    assert_eq!(standing(&node), Some((NodeNumber(3), Some(store(3)), MemberState::Joining)));
+}
+
+#[test]
 fn a_verdict_on_an_earlier_start_does_not_free_the_one_under_way() {
     let node = NodeNumber(1);
     let mut state = State::default();

@@ -13,7 +13,7 @@ use std::time::Duration;
 use nabu_cluster::blobs::Blobs;
 use nabu_cluster::control::command::Refusal;
 use nabu_cluster::control::member::{ClusterId, Profile};
-use nabu_cluster::control::message::{Load, Message, Sender};
+use nabu_cluster::control::message::{Message, Sender};
 use nabu_cluster::control::{Bootstrap, Patience, Problem, Settings};
 use nabu_cluster::peer::{AddressStatus, Host, Peers};
 use nabu_engine::io::{Clock, Spawn};
@@ -192,8 +192,7 @@ async fn send_all(mut outgoing: mailbox::Receiver<Outgoing>, peers: Peers<RingIo
 
 async fn tell_load(io: RingIo, handle: Handle, blobs: Blobs<RingIo>) {
     loop {
-        let status = blobs.status().await;
-        handle.set_load(Load { used_bytes: status.used_bytes, blob_count: status.blob_count });
+        handle.set_load(blobs.holdings().await.into());
         io.sleep(LOAD_EVERY).await;
     }
 }

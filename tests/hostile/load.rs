@@ -18,6 +18,9 @@ use crate::support::wait_for;
 
 /// Blobs of one client that it keeps at most before it only deletes.
 const BLOBS_MAX: usize = 40;
+/// Blobs that a client keeps to read: what a refused delete leaves is in doubt and is read no more,
+/// so without these a store that refuses every change would soon have no readers.
+const BLOBS_KEPT: usize = 4;
 /// Contents below this size could be made twice, by two clients.
 const SIZE_MIN: usize = 16;
 /// How long a client waits before it tries a server again that refuses it.
@@ -248,7 +251,7 @@ impl Client {
         };
         let (stored, deleted) = (with(Fact::Stored), with(Fact::Deleted));
         match self.random.below(10) {
-            0..=1 if !stored.is_empty() => self.delete(connection, &stored),
+            0..=1 if stored.len() > BLOBS_KEPT => self.delete(connection, &stored),
             _ if stored.len() >= BLOBS_MAX => self.delete(connection, &stored),
             // What was deleted may come again.
             2 if !deleted.is_empty() => {

@@ -5,6 +5,7 @@ use crate::image::Image;
 use crate::load::{Answer, Ask, Load, Model};
 use crate::support::content::content;
 use crate::support::server::{Options, directory};
+use crate::support::wait_for;
 use crate::{run, seeded, skip};
 
 const CLIENTS: usize = 4;
@@ -75,7 +76,7 @@ fn a_limit_on_the_size_of_files_below_a_segment_refuses_writers_and_not_readers(
     load.wait_for_answers((Ask::Put, Some(503)), 5);
     let reads = load.count((Ask::Get, Some(200)));
     load.wait_for_answers((Ask::Get, Some(200)), reads + 10);
-    assert!(server.process.log.text().contains("ulimit -f"), "the log names the limit");
+    wait_for("the log to name the limit", || server.process.log.text().contains("ulimit -f").then_some(()));
     let mut model = load.finish();
     model.expect_answers(FAILURES);
     server.kill();

@@ -9,7 +9,7 @@ mod sink;
 mod source;
 
 use nabu_engine::io::Io;
-use nabu_engine::store::{Page, Shard, StoreStatus};
+use nabu_engine::store::{Holdings, Page, Shard, StoreStatus};
 use nabu_engine::types::BlobId;
 
 pub use self::error::Error;
@@ -62,6 +62,13 @@ impl<I: Io> Blobs<I> {
     pub async fn list(&self, after: Option<BlobId>, limit: usize) -> Result<Page, Error> {
         match self {
             Blobs::Local(shard) => Ok(shard.list(after, limit).await?),
+        }
+    }
+
+    /// What the store of this node holds, told from memory.
+    pub async fn holdings(&self) -> Holdings {
+        match self {
+            Blobs::Local(shard) => shard.holdings().await,
         }
     }
 

@@ -11,11 +11,12 @@ use raft::prelude::ConfChangeType;
 
 use super::command::{Change, Command};
 use super::group::Group;
-use super::member::{Incarnation, Member, MemberState};
+use super::member::{Incarnation, Member, MemberState, StoreId};
 use super::settings::Patience;
 use super::verdicts::{SILENCE, Verdicts};
 use super::voters::{self, Elector};
 use crate::node::NodeNumber;
+use crate::probe::{Event, hit};
 
 /// When a proposal of this kind for this node is repeated.
 const REPEAT_AFTER: Duration = Duration::from_secs(2);
@@ -75,6 +76,26 @@ impl Duties {
         }
         self.drop_lost(group, verdicts, patience, now);
         self.change_voters(group, verdicts, patience, now);
+    }
+
+    /// A node with this store was refused because a member has its name or its address. One that
+    /// waits for its seats on another disk, and is silent, makes room: nothing rests on it, and a
+    /// machine whose disk was replaced shouldn't have to wait as long as one that may still come.
+    pub fn contested(
+        &mut self,
+        node: NodeNumber,
+        store: StoreId,
+        group: &mut Group,
+        verdicts: &Verdicts,
+        now: Instant,
+    ) {
+        let is_waiting = group.state().members.get(&node).is_some_and(|member| {
+            member.state == MemberState::Joining && member.store.is_some_and(|known| known != store)
+        });
+        if is_waiting && verdicts.silent_for(node, now) >= Some(SILENCE) {
+            hit(Event::MadeRoom);
+            self.propose(Duty::Drop, node, Change::Remove { node, is_forced: false }, group, now);
+        }
     }
 
     fn drop_lost(&mut self, group: &mut Group, verdicts: &Verdicts, patience: Patience, now: Instant) {

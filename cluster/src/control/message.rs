@@ -3,6 +3,7 @@
 //! Messages may be lost, doubled, late and out of order. Whoever asks asks again; whoever answers
 //! remembers nothing of it.
 
+use nabu_engine::store::Holdings;
 use raft::prelude::Message as RaftMessage;
 
 use super::command::{Command, Refusal};
@@ -227,6 +228,12 @@ fn read_joined(reader: &mut Reader<'_>) -> Result<Result<Membership, NotJoined>,
         4 => Err(NotJoined::Refused(Refusal::read(reader)?)),
         _ => return Err(reader.malformed("answer to a join")),
     })
+}
+
+impl From<Holdings> for Load {
+    fn from(holdings: Holdings) -> Self {
+        Self { used_bytes: holdings.used_bytes, blob_count: holdings.blob_count }
+    }
 }
 
 impl Load {

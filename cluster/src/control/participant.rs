@@ -540,6 +540,9 @@ impl Participant {
             _ => {}
         }
         if let Change::Join { store: Some(store), .. } = command.change {
+            if let Outcome::Refused(Refusal::Conflict { node }) = outcome {
+                self.duties.contested(node, store, &mut self.group, &self.verdicts, now);
+            }
             self.joined(store, &outcome, outputs);
         }
     }

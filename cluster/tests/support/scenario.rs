@@ -102,6 +102,7 @@ pub fn run(seed: u64, is_verbose: bool) -> BTreeMap<&'static str, u64> {
 fn name_of(event: Event) -> &'static str {
     match event {
         Event::JoinedAnother => "answers for another disk",
+        Event::MadeRoom => "rooms made",
         Event::Joined => "joins",
         Event::Started => "starts",
         Event::Returned => "returns",

@@ -35,6 +35,7 @@ pub const EXPECTED: &[&str] = &[
     "pauses",
     "disks lost",
     "answers for another disk",
+    "rooms made",
     "voters changed",
     "removals",
     "snapshots",

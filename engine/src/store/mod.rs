@@ -98,6 +98,6 @@ pub use reader::BlobReader;
 pub use scrub::{ScrubOptions, scrub};
 pub use shard::{Page, Shard};
 pub use shared::Store;
-pub use status::{SegmentCounts, StoreStatus};
+pub use status::{Holdings, SegmentCounts, StoreStatus};
 pub use upload::{CommitOptions, Stored, Upload};
 pub use worker::Worker;

@@ -24,7 +24,7 @@ use crate::store::locks::Locks;
 use crate::store::message::{CoreStatus, Message, Reply, Request};
 use crate::store::recent::Recent;
 use crate::store::shared::{Shared, Store};
-use crate::store::status::{SegmentCounts, StoreStatus};
+use crate::store::status::{Holdings, SegmentCounts, StoreStatus};
 use crate::sync::{Notify, promise};
 use crate::types::{BlobId, CoreId};
 
@@ -226,17 +226,30 @@ impl<I: Io> Shard<I> {
         Ok(page)
     }
 
-    pub async fn status(&self) -> StoreStatus {
-        let mut status = StoreStatus::default();
+    /// What is stored, told from memory: unlike [`Store::status`] it asks no file system.
+    pub async fn holdings(&self) -> Holdings {
+        let blob_count = self.status_of_cores().await.iter().map(|part| part.blob_count).sum();
+        Holdings { blob_count, used_bytes: self.shared().table.live_bytes() }
+    }
+
+    async fn status_of_cores(&self) -> Vec<CoreStatus> {
+        let mut parts = Vec::with_capacity(self.cores().into());
         for core in (0..self.cores()).map(CoreId) {
-            let part = if core == self.0.core {
+            parts.push(if core == self.0.core {
                 self.status_own()
             } else {
                 match self.call(core, Request::Status).await {
                     Some(Reply::Status(part)) => *part,
                     _ => CoreStatus::default(),
                 }
-            };
+            });
+        }
+        parts
+    }
+
+    pub async fn status(&self) -> StoreStatus {
+        let mut status = StoreStatus::default();
+        for part in self.status_of_cores().await {
             status.blob_count += part.blob_count;
             status.index_bytes += part.index_bytes;
             status.log.add(&part.log);

@@ -47,6 +47,14 @@ pub struct StoreStatus {
     pub cache: CacheStatus,
 }
 
+/// What is stored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Holdings {
+    pub blob_count: u64,
+    /// Bytes in segments that hold live records, headers and padding included.
+    pub used_bytes: u64,
+}
+
 /// Segments by their state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct SegmentCounts {

@@ -39,15 +39,15 @@ pub struct Node {
 impl Node {
     /// The node that answers, where it stands alone. It is there once, since its start.
     pub fn standalone(address: String, status: Option<&StoreStatus>) -> Self {
-        let (capacity_bytes, load) = status.map(|status| (status.capacity_bytes, load_of(status))).unwrap_or_default();
+        let of = |get: fn(&StoreStatus) -> u64| status.map_or(0, get);
         Self {
             node_id: STANDALONE_NODE_ID.to_owned(),
             client_address: address.clone(),
             address,
             state: if status.is_some() { "active" } else { "joining" },
-            capacity_bytes,
-            used_bytes: load.used_bytes,
-            blob_count: load.blob_count,
+            capacity_bytes: of(|status| status.capacity_bytes),
+            used_bytes: of(|status| status.used_bytes),
+            blob_count: of(|status| status.blob_count),
             zone: ZONE_DEFAULT.to_owned(),
             version: Some(env!("CARGO_PKG_VERSION").to_owned()),
             voter: true,
@@ -100,11 +100,7 @@ pub async fn nodes(exchange: &Exchange, context: &Context, handle: &Handle, view
 /// What this node holds, if its store is recovered and says so in time.
 pub async fn own_load(exchange: &Exchange, context: &Context) -> Option<Load> {
     let blobs = context.blobs()?;
-    in_time(&exchange.core.io, blobs.status()).await.map(|status| load_of(&status))
-}
-
-fn load_of(status: &StoreStatus) -> Load {
-    Load { used_bytes: status.used_bytes, blob_count: status.blob_count }
+    in_time(&exchange.core.io, blobs.holdings()).await.map(Load::from)
 }
 
 #[cfg(test)]
