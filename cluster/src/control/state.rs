@@ -467,6 +467,7 @@ impl State {
         let mut writes = Vec::new();
         self.last_number += leap;
         self.ring_version += leap;
+        self.ring = self.ring.take().map(|ring| Arc::new(ring.ahead(leap)));
         self.settings.values_mut().for_each(|setting| setting.version += leap);
         // A process that runs on asks for its incarnation anew, and what it sent before counts no
         // more.

@@ -23,6 +23,8 @@ pub struct Oracle {
     leaders: BTreeMap<u64, NodeNumber>,
     /// What the members and seats of each ring version are.
     rings: BTreeMap<u64, u64>,
+    /// What the table of seats of each of its own versions is.
+    tables: BTreeMap<u64, u64>,
     /// What the state is after each entry.
     states: BTreeMap<u64, u64>,
     /// And the pairs of the latest of them, to tell how two differ.
@@ -102,6 +104,10 @@ impl Oracle {
         let ring = hash_of_ring(state, table);
         let known = *self.rings.entry(state.ring_version).or_insert(ring);
         assert_eq!(known, ring, "two rings of version {}", state.ring_version);
+        if let Some(ring) = &state.ring {
+            let known = *self.tables.entry(ring.version()).or_insert(table);
+            assert_eq!(known, table, "two tables of version {}", ring.version());
+        }
         let is_news = self.newest.as_ref().is_none_or(|(newest, _)| applied > *newest);
         if is_news {
             check_members(state);
