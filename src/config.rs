@@ -53,7 +53,7 @@ mod server;
 mod setting;
 mod settle;
 pub(crate) mod size;
-mod span;
+pub mod span;
 mod table;
 mod unset;
 mod values;

@@ -4,17 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nabu_engine::io::Clock;
+use nabu_net::http::head::Method;
 
 use crate::auth::jwt::{Distrust, Jwts, Verified};
 use crate::auth::rate::{Bucket, Exceeded};
 use crate::auth::verified::Known;
-use crate::auth::{CoreAuthority, Role, hash_of};
+use crate::auth::{CoreAuthority, NO_DELETE, Role, hash_of};
 use crate::http::{Exchange, HttpError};
 
 /// Who asks.
 struct Caller {
     /// `None` when a token of the identity provider names no role.
     role: Option<Role>,
+    may_delete: bool,
     bucket: Option<Arc<Bucket>>,
 }
 
@@ -43,7 +45,10 @@ pub fn check(exchange: &Exchange, authority: &CoreAuthority, needed: Role) -> Re
         }
     }
     match caller.role {
-        Some(role) if role >= needed => Ok(()),
+        Some(role) if role >= needed && (caller.may_delete || exchange.method() != Method::Delete) => Ok(()),
+        Some(role) if role >= needed => Err(forbidden(format!(
+            "the token sent may write and not delete ({NO_DELETE} on its line of the token file)"
+        ))),
         Some(role) => {
             Err(forbidden(format!("this needs a token with the role {needed}, and the token sent has the role {role}")))
         }
@@ -61,6 +66,8 @@ fn caller(
     needed: Role,
 ) -> Result<Caller, HttpError> {
     let (access, mut verified) = authority.get();
+    let io = &exchange.core.io;
+    let now = || io.wall_clock_ns() / 1_000_000_000;
     let note = |name: &str, role: Option<Role>, bucket: Option<&Arc<Bucket>>| {
         // Copied only if a log may want it: for refused and limited requests, and for the access
         // and audit logs.
@@ -69,14 +76,18 @@ fn caller(
         }
     };
     if let Some(known) = access.tokens.find(&hash) {
-        note(known.name, Some(known.role), known.bucket);
-        return Ok(Caller { role: Some(known.role), bucket: known.bucket.cloned() });
+        let has_expired = known.expires_at.is_some_and(|at| at <= now());
+        let role = Some(known.role).filter(|_| !has_expired && known.may_delete);
+        note(known.name, role, known.bucket);
+        if has_expired {
+            return Err(unauthorized("the token that was sent has expired: ask for a new one"));
+        }
+        return Ok(Caller { role: Some(known.role), may_delete: known.may_delete, bucket: known.bucket.cloned() });
     }
-    let io = &exchange.core.io;
-    let now = io.wall_clock_ns() / 1_000_000_000;
+    let now = now();
     if let Some(known) = verified.get(&hash, now) {
         note(&known.name, known.verified.role, known.bucket.as_ref());
-        return Ok(Caller { role: known.verified.role, bucket: known.bucket.clone() });
+        return Ok(Caller { role: known.verified.role, may_delete: true, bucket: known.bucket.clone() });
     }
     let Some(jwts) = access.jwts.as_ref().filter(|_| Jwts::resembles(token)) else {
         count_failure(exchange, authority);
@@ -94,7 +105,7 @@ fn caller(
     let role = good.role;
     note(&name, role, bucket.as_ref());
     verified.insert(hash, Known { verified: good, name: name.into(), bucket: bucket.clone() }, now);
-    Ok(Caller { role, bucket })
+    Ok(Caller { role, may_delete: true, bucket })
 }
 
 /// Counts a token that may have been a guess.

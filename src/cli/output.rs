@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
+use time::OffsetDateTime;
 
 use super::exit::Failure;
 pub use crate::text::human_size;
@@ -104,31 +105,17 @@ pub fn counted(count: u64, noun: &str) -> String {
 
 /// Nanoseconds since 1970 as RFC 3339 in UTC, in whole milliseconds: `2026-03-01T12:00:00.250Z`.
 pub fn rfc3339(nanoseconds: u64) -> String {
-    let milliseconds = nanoseconds / 1_000_000;
-    let seconds = milliseconds / 1000;
-    let (year, month, day) = date_of(seconds / 86_400);
-    let second_of_day = seconds % 86_400;
+    let time = OffsetDateTime::from_unix_timestamp_nanos(nanoseconds.into()).expect("they end in the year 2554");
+    let (date, month) = (time.date(), u8::from(time.month()));
     format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z",
-        second_of_day / 3600,
-        second_of_day / 60 % 60,
-        second_of_day % 60,
-        milliseconds % 1000
+        "{:04}-{month:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
+        date.year(),
+        date.day(),
+        time.hour(),
+        time.minute(),
+        time.second(),
+        time.millisecond()
     )
-}
-
-/// The proleptic Gregorian date of a day since 1970-01-01, in eras of 400 years that begin on 1
-/// March (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days).
-fn date_of(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let era = days / 146_097;
-    let day_of_era = days % 146_097;
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
 }
 
 #[cfg(test)]

@@ -1,10 +1,13 @@
 //! `token`: makes tokens. Also where `start` takes its first one from.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use crate::auth::{Role, token_hash_hex};
+use crate::auth::{NO_DELETE, Role, expiry, token_hash_hex};
+use crate::config::span;
 use nabu_engine::types::hex;
 
 use super::exit::{Exit, Failure};
@@ -31,8 +34,9 @@ enum TokenCommand {
 /// holds only the hash. Nothing is sent or stored.
 #[derive(Args)]
 #[command(after_help = "\
-Example:
-  nabu-store token new --role write --name ci")]
+Examples:
+  nabu-store token new --role read --name fleet
+  nabu-store token new --role write --name ci --no-delete --expires-in 90d")]
 struct New {
     /// What the token may do: metrics, read, write or admin; each includes the ones before
     #[arg(long, value_name = "ROLE", value_parser = role_parser(), hide_possible_values = true)]
@@ -42,9 +46,22 @@ struct New {
     #[arg(long, value_name = "NAME", default_value = "unnamed", value_parser = check_name)]
     name: String,
 
+    /// How long it is good for, such as 12h or 90d [default: for ever]
+    #[arg(long, value_name = "SPAN", value_parser = parse_span)]
+    expires_in: Option<Duration>,
+
+    /// With the role write: may store, and delete nothing
+    #[arg(long)]
+    no_delete: bool,
+
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+}
+
+fn parse_span(text: &str) -> Result<Duration, String> {
+    let parsed = span::parse(text).filter(|span| !span.is_zero());
+    parsed.ok_or_else(|| "a span is a whole number with s, m, h or d behind it, such as 90d".to_owned())
 }
 
 /// The names of the roles, for completion.
@@ -70,10 +87,25 @@ impl Token {
 
     pub fn run(self) -> Result<(), Failure> {
         let output = self.output();
-        let TokenCommand::New(New { role, name, .. }) = self.command;
+        let TokenCommand::New(New { role, name, expires_in, no_delete, .. }) = self.command;
+        if no_delete && role != Role::Write {
+            let message = format!("--no-delete is for --role write, and the role given is {role}");
+            return Err(Failure::usage(message));
+        }
         let token = random_token()?;
         let sha256 = token_hash_hex(&token);
-        let line = format!("{role} {sha256} {name}");
+        let mut line = format!("{role} {sha256} {name}");
+        if no_delete {
+            line.push_str(&format!(" {NO_DELETE}"));
+        }
+        if let Some(span) = expires_in {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+            let expiry = now.checked_add(span.as_secs()).and_then(expiry).ok_or_else(|| {
+                let message = "--expires-in goes beyond the year 9999; leave it out for a token that is good for ever";
+                Failure::usage(message)
+            })?;
+            line.push_str(&format!(" {expiry}"));
+        }
         let shape = ResultShape { token: &token, role: role.name(), name: &name, sha256: &sha256, line: &line };
         output.result(&shape, || format!("{token}\n{line}\n"))
     }
@@ -107,6 +139,14 @@ mod tests {
         assert_ne!(token, random_token().expect("random numbers"));
         let tokens = Tokens::parse(&format!("write {} ci\n", token_hash_hex(&token))).expect("a valid line");
         assert_eq!(tokens.role_of(token.as_bytes()), Some((Role::Write, "ci")));
+    }
+
+    #[test]
+    fn a_span_is_never_nothing() {
+        assert_eq!(parse_span("90d"), Ok(Duration::from_secs(90 * 86_400)));
+        for wrong in ["0s", "90", "", "d"] {
+            assert!(parse_span(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -27,6 +27,7 @@ use super::held::Hold;
 use super::pace::Slack;
 use super::phases::{Phase, Phases};
 use super::report::report_unread;
+use super::trace_context::TraceContext;
 use super::transport::{GOODBYE_BYTES, Transport};
 use super::upgrade::Place;
 use crate::auth::rate::Bucket;
@@ -159,6 +160,11 @@ impl Exchange {
     /// The value of the first field of this name, in lowercase.
     pub fn field(&self, name: &str) -> Option<&[u8]> {
         self.head.field(&self.input, name)
+    }
+
+    /// The trace that the request belongs to, if its caller says so.
+    pub(super) fn trace(&self) -> Option<TraceContext<'_>> {
+        self.field("traceparent").and_then(TraceContext::parse)
     }
 
     pub fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
@@ -307,6 +313,7 @@ impl Exchange {
         if error.status >= 500 {
             tracing::warn!(
                 request_id = self.request_id,
+                trace_id = self.trace().map(|trace| trace.trace_id),
                 status = error.status,
                 method = self.head.method_name(&self.input),
                 path = self.path(),

@@ -24,6 +24,7 @@
 //! | [`audit`] | who changed what, and who was refused |
 //! | [`phases`], [`report`] | where the time of a request goes, and what is said of it |
 //! | [`request_id`] | the id that answers and log lines carry |
+//! | [`trace_context`] | which trace does a request belong to? |
 //! | [`vectors`] | byte vectors that are kept for reuse |
 
 mod accept;
@@ -47,6 +48,7 @@ mod report;
 mod request_id;
 mod sending;
 mod streaming;
+mod trace_context;
 pub(crate) mod transport;
 mod unfinished;
 mod upgrade;

@@ -2,7 +2,7 @@
 //! requests.
 //!
 //! No token ends up here: of the target only the path is logged, and of the header fields only the
-//! user agent.
+//! user agent and the ids of the trace.
 
 use std::cell::Cell;
 
@@ -81,10 +81,12 @@ impl Exchange {
     }
 
     fn log_access(&self, ended: &Ended) {
-        let blob = self.blob_id.get().map(|id| id.to_string());
+        let (blob, trace) = (self.blob_id.get().map(|id| id.to_string()), self.trace());
         tracing::info!(
             target: "nabu_store::access",
             request_id = self.request_id,
+            trace_id = trace.map(|trace| trace.trace_id),
+            parent_id = trace.map(|trace| trace.parent_id),
             method = self.method_name(),
             path = shown(self.path()),
             status = ended.status,
@@ -105,10 +107,12 @@ impl Exchange {
             Occasion::Change => ("changed", None),
             Occasion::Refusal { left_out } => ("refused", (left_out > 0).then_some(left_out)),
         };
-        let blob = self.blob_id.get().map(|id| id.to_string());
+        let (blob, trace) = (self.blob_id.get().map(|id| id.to_string()), self.trace());
         tracing::info!(
             target: "nabu_store::audit",
             request_id = self.request_id,
+            trace_id = trace.map(|trace| trace.trace_id),
+            parent_id = trace.map(|trace| trace.parent_id),
             token = self.caller.get(),
             method = self.method_name(),
             path = shown(self.path()),
@@ -121,11 +125,13 @@ impl Exchange {
     }
 
     fn log_slow(&self, ended: &Ended) {
-        let phases = &self.phases;
+        let (phases, trace) = (&self.phases, self.trace());
         let us = |phase| phases.spent_ns(phase) / 1000;
         tracing::warn!(
             target: "nabu_store::slow",
             request_id = self.request_id,
+            trace_id = trace.map(|trace| trace.trace_id),
+            parent_id = trace.map(|trace| trace.parent_id),
             method = self.method_name(),
             path = shown(self.path()),
             status = ended.status,

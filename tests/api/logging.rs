@@ -201,3 +201,31 @@ fn changes_and_refusals_are_logged_with_who_made_them() {
         assert!(!log.contains(secret), "{secret} is in {log}");
     }
 }
+
+#[test]
+fn the_trace_of_a_request_is_in_every_line_about_it() {
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let log = "{level: info, format: json, audit: true, slow_request_ms: 0, access: {enabled: true, sample: 1}}";
+    let (server, _data) = start(log);
+    let ask = |request_id: &str, traceparent: &str| {
+        let request = Request::upload(b"abc").field("X-Request-Id", request_id).field("traceparent", traceparent);
+        server.exchange(&request.token(WRITE_TOKEN)).status()
+    };
+    assert_eq!(ask("traced", &format!("00-{TRACE}-00f067aa0ba902b7-01")), 201);
+    assert_eq!(ask("malformed", &format!("00-{TRACE}-0000000000000000-01")), 200);
+    let log = log_of(server);
+    for target in ["nabu_store::access", "nabu_store::audit", "nabu_store::slow"] {
+        let events = events(&log, target);
+        let find = |request_id: &str| {
+            let mut events = events.iter();
+            events.find(|event| event.get_str("request_id") == Some(request_id)).unwrap_or_else(|| panic!("{log}"))
+        };
+        let traced = find("traced");
+        assert_eq!(
+            (traced.get_str("trace_id"), traced.get_str("parent_id")),
+            (Some(TRACE), Some("00f067aa0ba902b7")),
+            "{traced}"
+        );
+        assert_eq!(find("malformed").get("trace_id"), None);
+    }
+}

@@ -252,3 +252,40 @@ fn subjects_of_jwts_have_limits_of_their_own_whatever_token_they_show() {
     assert!(refused > 0);
     assert_eq!(ask("modest", 0), 200);
 }
+
+#[test]
+fn a_token_is_good_until_it_expires_and_may_be_kept_from_deleting() {
+    let data = directory();
+    let options = Options {
+        config: format!("{}log: {{level: info, audit: true}}\n", Options::new(data.path()).config),
+        ..Options::new(data.path())
+    };
+    let server = options.start();
+    let tokens = server.process.files().join("tokens");
+    let text = fs::read_to_string(&tokens).expect("readable");
+    let [old, good, keeper] = ["a-token-of-last-year", "a-token-of-this-century", "a-token-that-only-stores"];
+    let lines = format!(
+        "read plain:{old} old expires_at=1971-01-01T00:00:00Z\n\
+         read plain:{good} good expires_at=2999-01-01T00:00:00+01:00\n\
+         write plain:{keeper} keeper delete=no\n"
+    );
+    fs::write(&tokens, text + &lines).expect("written");
+    server.process.signal("HUP");
+    wait_for("the new tokens", || (list(&server, good).status() == 200).then_some(()));
+    // The new tokens may have been asked for before they were there.
+    let guesses = || server.metric("nabu_failed_logins_total");
+    let before = guesses();
+    let message = list(&server, old).expect_error(401, "unauthorized");
+    assert_eq!(message, "the token that was sent has expired: ask for a new one");
+    assert_eq!(guesses(), before, "it is no guess");
+    let id = server.exchange(&Request::upload(b"abc").token(keeper)).expect(201).string("id");
+    let delete = Request::new("DELETE", &format!("/v1/blobs/{id}")).token(keeper);
+    let message = server.exchange(&delete).expect_error(403, "forbidden");
+    assert_eq!(message, "the token sent may write and not delete (delete=no on its line of the token file)");
+    list(&server, keeper).expect(200);
+    server.delete(&id).expect(200);
+    let log = server.process.log.text();
+    assert!(log.contains("this token has expired") && log.contains("token=\"old\""), "{log}");
+    let refused = log.lines().find(|line| line.contains("refused by a request") && line.contains("403"));
+    assert!(refused.is_some_and(|line| line.contains("token=\"keeper\"")), "{log}");
+}

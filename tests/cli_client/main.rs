@@ -288,6 +288,9 @@ fn wrong_usage_is_exit_code_2_before_any_request() {
         &["put", name, "--jobs", "0"],
         &["token", "new"],
         &["token", "new", "--role", "read", "--name", "two words"],
+        &["token", "new", "--role", "read", "--no-delete"],
+        &["token", "new", "--role", "read", "--expires-in", "90"],
+        &["token", "new", "--role", "read", "--expires-in", "9999999d"],
         &["no-such-command"],
         &[],
     ] {
