@@ -40,6 +40,8 @@ pub struct Slot {
     pub process: RefCell<Option<Rc<Process>>>,
     /// Its process ended because its file failed.
     pub has_failed: Cell<bool>,
+    /// Its process opens its file.
+    is_starting: Cell<bool>,
 }
 
 pub struct Process {
@@ -64,6 +66,7 @@ impl World {
             secrets: RefCell::new(host::secrets(1, None)),
             process: RefCell::default(),
             has_failed: Cell::new(false),
+            is_starting: Cell::new(false),
         };
         Rc::new(World { slots: settings.into_iter().map(slot).collect(), oracle: RefCell::default(), limits, log })
     }
@@ -86,6 +89,13 @@ impl World {
             process.waiting.take();
         }
         self.slots[machine].has_failed.set(false);
+        self.slots[machine].is_starting.set(false);
+    }
+
+    /// Whether a machine that is up has nothing running, and nothing that is about to: a slow disk
+    /// keeps a process waiting for its file.
+    pub fn is_idle(&self, machine: usize) -> bool {
+        self.slots[machine].process.borrow().is_none() && !self.slots[machine].is_starting.get()
     }
 }
 
@@ -146,6 +156,7 @@ impl Process {
 /// Starts what runs on a machine that has just come up.
 pub fn start(world: &Rc<World>, machine: usize, io: &SimIo) {
     let (world, task_io) = (world.clone(), io.clone());
+    world.slots[machine].is_starting.set(true);
     io.spawn(async move {
         if let Err(error) = run(&world, machine, task_io.clone()).await {
             world.note(|| format!("n{machine} its file fails: {error}"));
@@ -195,6 +206,7 @@ async fn run(world: &Rc<World>, machine: usize, io: SimIo) -> Result<(), String>
         stopped: Cell::new(None),
     });
     *world.slots[machine].process.borrow_mut() = Some(process.clone());
+    world.slots[machine].is_starting.set(false);
     let mut next_tick = io.now();
     loop {
         let outputs = step(world, machine, &process, &mut next_tick).map_err(|error| error.to_string())?;

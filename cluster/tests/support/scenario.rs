@@ -131,7 +131,7 @@ pub fn start(world: &Rc<World>, sim: &Sim, machine: u16) {
     if sim.node(machine).is_down() {
         sim.node(machine).come_up();
     }
-    if world.process(machine.into()).is_none() {
+    if world.is_idle(machine.into()) {
         let io = sim.node(machine).io(0);
         world.note(|| format!("n{machine} starts"));
         world.slots[usize::from(machine)].has_failed.set(false);
