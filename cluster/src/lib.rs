@@ -5,6 +5,7 @@
 //! | [`policy`] | how many copies or shards has a blob, and how many nodes does that take? |
 //! | [`blobs`] | where does a content come from, and where does it go? |
 //! | [`placement`] | which nodes hold what, and what moves when a node comes or goes? |
+//! | [`register`] | is an id there, and which record of it counts? |
 //! | [`control`] | what do the nodes agree on, and how? |
 //! | [`peer`] | how do the messages of control planes get from node to node? |
 //! | [`node`] | by which number does the cluster know a node? |
@@ -26,3 +27,4 @@ pub mod placement;
 pub mod policy;
 #[doc(hidden)]
 pub mod probe;
+pub mod register;

@@ -50,6 +50,18 @@ mutants! {
     /// A node that is about to stop goes on relying on its lease.
     StopInContact = "stop-in-contact",
 
+    // The register; `tests/register.rs` looks for these.
+    /// A seat takes an upload below the tombstones that it has forgotten.
+    FloorIgnored = "register-floor-ignored",
+    /// An upload is acknowledged when the first seat holds it.
+    AcknowledgedEarly = "register-acknowledged-early",
+    /// A delete goes on when a majority has promised, though another seat is there.
+    PromisedByMajority = "register-promised-by-majority",
+    /// An upload tries another version as soon as one seat has refused.
+    RetriedEarly = "register-retried-early",
+    /// A read is told of a tombstone that a mere majority holds.
+    TombstoneByMajority = "register-tombstone-by-majority",
+
     // The lane; its own tests look for these.
     /// Whom a message is from says the address that its sender claims, not its own handshake.
     SenderUnbound = "lane-sender-unbound",
