@@ -79,7 +79,7 @@ node-1  10.0.0.1:7070  active  voter   rack-1  1.5 GiB   1.0 TiB   1000  0.1.0
 node-2  10.0.0.2:7070  active  leader  rack-2  1.5 GiB   1.0 TiB   2000  0.1.0
 node-3  10.0.0.3:7070  active  voter   rack-3  1.5 GiB   1.0 TiB   3000  0.1.0
 
-the cluster is whole: 3 nodes active, node-2 leads; 1 of 3 voters may be lost
+the cluster is whole: 3 nodes active, node-2 leads; it can lose 1 more of its 3 voters
 ";
     assert_eq!(text(&output.stdout), expected);
     assert_eq!(text(&output.stderr), "");
@@ -103,7 +103,7 @@ fn the_status_of_a_cluster_that_is_not_whole_is_exit_code_8_and_says_what_is_wro
         ),
         "{stdout}"
     );
-    let expected = "error: look after node-2 (10.0.0.2:7070), node-3 (10.0.0.3:7070) and the network\n";
+    let expected = "error: check node-2 (10.0.0.2:7070), node-3 (10.0.0.3:7070) and the network\n";
     assert_eq!(text(&output.stderr), expected);
 
     let output = cluster(&server, &["status", "--json"]);
@@ -167,7 +167,7 @@ fn a_node_that_leaves_is_told_of_with_what_comes_next() {
     assert_exit(&output, 0);
     assert_eq!(
         text(&output.stdout),
-        "node-3 is leaving (ring version 18). Leave it running until `nabu-store cluster status` shows it no more\n"
+        "node-3 is leaving (ring version 18). Keep it running until `nabu-store cluster status` no longer shows it\n"
     );
     let output = cluster(&server, &["leave", "node-3", "--force", "--yes", "--json"]);
     assert_exit(&output, 0);
@@ -243,7 +243,7 @@ fn a_recovery_says_what_is_risked_and_that_it_did_nothing() {
     fs::write(dir.path().join(superblock::FILE_NAME), "").expect("written");
     let output = recover(&["--data", data]);
     assert_exit(&output, 2);
-    assert!(text(&output.stderr).contains("two clusters of one name"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("two clusters of the same name"), "{}", text(&output.stderr));
     assert_eq!(fs::read_dir(dir.path()).expect("readable").count(), 1, "nothing was made");
 }
 

@@ -47,7 +47,7 @@ pub fn check(exchange: &Exchange, authority: &CoreAuthority, needed: Role) -> Re
     match caller.role {
         Some(role) if role >= needed && (caller.may_delete || exchange.method() != Method::Delete) => Ok(()),
         Some(role) if role >= needed => Err(forbidden(format!(
-            "the token sent may write and not delete ({NO_DELETE} on its line of the token file)"
+            "the token sent may write but not delete ({NO_DELETE} on its line of the token file)"
         ))),
         Some(role) => {
             Err(forbidden(format!("this needs a token with the role {needed}, and the token sent has the role {role}")))

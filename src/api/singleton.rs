@@ -30,7 +30,7 @@ fn check_names<'f>(names: impl Iterator<Item = &'f str>) -> Result<(), HttpError
         if let Some(index) = found
             && std::mem::replace(&mut seen[index], true)
         {
-            return Err(repeated(format!("the field {} stands twice; send it once", SINGLETONS[index])));
+            return Err(repeated(format!("the header field {} appears twice; send it once", SINGLETONS[index])));
         }
     }
     let has = |name| SINGLETONS.iter().zip(seen).any(|(known, is_there)| is_there && *known == name);

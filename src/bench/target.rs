@@ -147,7 +147,7 @@ impl Target {
         let mut common_fields = format!("Host: {}\r\nUser-Agent: nabu-store-bench\r\n", parsed.authority);
         if let Some(token) = token.map(str::trim).filter(|token| !token.is_empty()) {
             if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-                return Err("the token (--token or NABU_TOKEN) has characters that no token has".to_owned());
+                return Err("the token (--token or NABU_TOKEN) has characters that a token can't have".to_owned());
             }
             common_fields.push_str(&format!("Authorization: Bearer {token}\r\n"));
         }

@@ -63,8 +63,12 @@ Examples:
   nabu-store bench --mix put=1,delete=1 --sizes 1MiB
   nabu-store bench --url 'http://127.0.0.1:8080/files/{number}' --objects 100 --sizes 64KiB --prepare
 
-Exit codes: 0 also when requests failed, unless --fail-on-error is given, which makes it 1; 5 when --verify finds wrong content; 7
-when the server can't be reached; see nabu-store --help.")]
+Exit codes:
+  0  done, even if requests failed
+  1  a request failed, with --fail-on-error
+  5  --verify found wrong content
+  7  the server can't be reached
+nabu-store --help lists the others.")]
 pub struct Bench {
     /// The URLs of another server's objects, with {number}, {key} and {size} where these stand; n
     /// in braces is short for {number}
@@ -105,7 +109,7 @@ pub struct Bench {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=OBJECTS_MAX), display_order = 24)]
     objects: Option<u64>,
 
-    /// Ask for object i in proportion to 1/(i+1)^THETA; without it for all alike
+    /// Ask for object i in proportion to 1/(i+1)^THETA; without this, all are equally likely
     #[arg(long, value_name = "THETA", value_parser = Popularity::parse_theta, display_order = 25)]
     zipf: Option<f64>,
 
@@ -131,7 +135,7 @@ pub struct Bench {
     #[arg(long, short = 'n', value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=i64::from(CONNECTIONS_MAX)), display_order = 30)]
     connections: u32,
 
-    /// Requests a second that are due: an open loop
+    /// Send this many requests per second, however fast the server answers: an open loop
     #[arg(long, value_name = "R", value_parser = parse_rate, display_order = 31)]
     rate: Option<f64>,
 
@@ -179,8 +183,8 @@ pub struct Bench {
     #[arg(long, value_name = "PID", default_value = "auto", value_parser = parse_server, display_order = 52)]
     server_pid: ServerProcesses,
 
-    /// Write the distribution of latencies in HdrHistogram's text format; of several operations
-    /// each into a file of its own, with its name before the extension
+    /// Write the distribution of latencies in HdrHistogram's text format; several operations get a
+    /// file each, with the name of the operation before the extension
     #[arg(long, value_name = "FILE", display_order = 60)]
     hdr: Option<PathBuf>,
 

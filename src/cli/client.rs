@@ -54,15 +54,15 @@ pub struct ApiOptions {
     )]
     pub api: String,
 
-    /// The token to show; better in the variable, because command lines are visible to other users
+    /// The token to send; prefer the variable, because command lines are visible to other users
     #[arg(long, env = "NABU_TOKEN", value_name = "TOKEN", hide_env_values = true, display_order = 801)]
     pub token: Option<String>,
 
-    /// The authorities to trust with https://, in PEM, instead of those that the system trusts
+    /// The CAs to trust for https://, in PEM, instead of the system's own
     #[arg(long, env = "NABU_CACERT", value_name = "FILE", display_order = 802)]
     pub cacert: Option<PathBuf>,
 
-    /// Show the token over http:// to another machine, too, where everybody on the way can read it
+    /// Send the token over http:// even to another machine, although anybody on the way can read it
     #[arg(
         long,
         env = "NABU_INSECURE_HTTP",
@@ -95,7 +95,7 @@ impl Client {
             Some(token) => {
                 address::refuse_exposed_token(&base, options.insecure_http)?;
                 let mut value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| {
-                    Failure::usage("the token (--token or NABU_TOKEN) has characters that no token has")
+                    Failure::usage("the token (--token or NABU_TOKEN) has characters that a token can't have")
                 })?;
                 value.set_sensitive(true);
                 Some(value)
@@ -135,7 +135,7 @@ impl Client {
             .method(method)
             .uri(uri)
             .body(body)
-            .map_err(|error| Failure::usage(format!("{} is no address of a server: {error}", self.base)))?;
+            .map_err(|error| Failure::usage(format!("{} is not the address of a server: {error}", self.base)))?;
         *request.headers_mut() = headers;
         if let Some(authorization) = &self.authorization {
             request.headers_mut().insert(AUTHORIZATION, authorization.clone());
@@ -201,9 +201,11 @@ impl Client {
             ureq::Error::Rustls(error) => self.tls_failure(&error.to_string()),
             ureq::Error::Tls(reason) => self.tls_failure(reason),
             ureq::Error::BadUri(_) | ureq::Error::Http(_) => {
-                Failure::usage(format!("{base} is no address of a server: {error}"))
+                Failure::usage(format!("{base} is not the address of a server: {error}"))
             }
-            other => Failure::new(Exit::Failed, "protocol error", format!("{base} answered no proper HTTP: {other}")),
+            other => {
+                Failure::new(Exit::Failed, "protocol error", format!("{base} did not answer with valid HTTP: {other}"))
+            }
         }
     }
 }

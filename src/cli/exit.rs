@@ -9,13 +9,13 @@ use std::time::Duration;
 pub const HELP: &str = "\
 Exit codes:
   0  done
-  1  something failed: a file, the disk, an answer that makes no sense
+  1  something failed: a file, the disk, or the server sent an invalid answer
   2  the command line, the environment or the configuration is wrong
   3  not found
-  4  no token, a wrong token, or one that may not do this
+  4  no token, a wrong token, or one without permission for this
   5  verification failed: the bytes are not the ones that were asked for
-  6  the server lacks space, or nodes for the policy
-  7  the server can't be reached, or is not ready (503)
+  6  the server has too little space, or too few nodes for the policy
+  7  the server can't be reached, or is not ready or too busy (503, 429)
   8  the cluster is not whole (cluster status)";
 
 /// The exit codes. Public: scripts depend on them.

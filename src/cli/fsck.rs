@@ -13,12 +13,12 @@ use super::output::{Output, counted, human_size};
 use super::progress::Progress;
 use crate::text::printable;
 
-/// Verify every byte of a store while no server runs on it
+/// Verify every byte of a store that no server is using
 ///
-/// Reads every record against its checksums and every blob against its SHA-256. Changes nothing:
-/// what is damaged stays as it is. Exit code 0 means that every blob is sound, also where damage
-/// was found that no blob needs; 5 that a blob is damaged, or that nobody can say what the damage
-/// hit.
+/// Checks every record against its checksums and every blob against its SHA-256. Changes nothing:
+/// what is damaged stays as it is. Exit code 0 means that every blob is sound, even if there is
+/// damage that affects no blob; 5 means that a blob is damaged, or that it is impossible to say
+/// what the damage hit.
 #[derive(Args)]
 #[command(after_help = "\
 Example:

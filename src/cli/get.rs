@@ -26,9 +26,9 @@ use crate::config::size;
 /// Fetch a blob and verify it
 ///
 /// Writes to standard output, or with -o to a file, which appears under its name only when it is
-/// complete and verified. Until then the bytes lie in FILE.part, and another `get` of the same blob
-/// goes on from there. Lost connections are resumed, and a server that is away for a while is
-/// waited for.
+/// complete and verified. Until then the bytes are in FILE.part, and another `get` of the same blob
+/// continues from there. It resumes after a lost connection, and waits for a server that is away
+/// for a while.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -40,11 +40,11 @@ pub struct Get {
     #[arg(value_name = "ID")]
     blob: BlobRef,
 
-    /// Where to write it; standard output without this, or with -
+    /// The file to write to; without this, or with -, standard output
     #[arg(short = 'o', long = "output", value_name = "FILE", value_hint = ValueHint::FilePath)]
     file: Option<PathBuf>,
 
-    /// The most bytes to take, whatever the server sends [default: 5TiB, the largest blob]
+    /// The most bytes to accept, whatever the server sends [default: 5TiB, the largest blob]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     max_size: Option<u64>,
 

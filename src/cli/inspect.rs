@@ -13,12 +13,12 @@ use super::offline::{look_at, segment_path};
 use super::output::{Output, counted, human_size, rfc3339};
 use crate::text::printable;
 
-/// Show what the segments of a store hold while no server runs on it
+/// Show what is in the segments of a store that no server is using
 ///
-/// One line a segment: how it stands, its file's size, the bytes of its records, of those in use
-/// and of those that compaction would give back, and how many blobs, pieces of large blobs and
-/// tombstones it holds. Then the blobs that the scrub has put under quarantine: since when, and
-/// why. Each is mended by an upload of the same content, or goes with a delete.
+/// Prints one line per segment: its condition, the size of its file, the bytes of its records, of
+/// those in use and of those that compaction would reclaim, and how many blobs, pieces of large
+/// blobs and tombstones it holds. Then it lists the blobs that the scrub has put under quarantine:
+/// since when, and why. To clear one, upload the same content again, or delete the blob.
 #[derive(Args)]
 #[command(after_help = "\
 Example:

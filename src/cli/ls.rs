@@ -21,15 +21,15 @@ const ASKED_AT_ONCE: NonZeroUsize = NonZeroUsize::new(8).unwrap();
 
 /// List the ids of stored blobs, ascending
 ///
-/// Prints one page, one id a line. With --json a page is one object, {"ids", "next_cursor",
-/// "has_more"}; with -l too, a blob is one, as `stat` prints it.
+/// Prints one page, one id per line. With --json it prints one object per page, {"ids",
+/// "next_cursor", "has_more"}, or, with -l too, one per blob, as `stat` does.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   nabu-store ls -l --limit 10
   nabu-store ls --all | wc -l")]
 pub struct Ls {
-    /// The most ids of a page, 1 to 10000 [default: 100, with --all 10000]
+    /// The most ids per page, 1 to 10000 [default: 100, with --all 10000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(LIMIT_MAX)))]
     limit: Option<u16>,
 
@@ -41,7 +41,7 @@ pub struct Ls {
     #[arg(long)]
     all: bool,
 
-    /// Size, age and labels of each blob, too: one request more for each
+    /// Also show size, age and labels of each blob, at the cost of a request for each
     #[arg(long, short)]
     long: bool,
 

@@ -44,8 +44,8 @@ use output::Output;
 /// A content-addressed blob store for serving model weights
 ///
 /// `start` runs a server. `put`, `get`, `stat`, `rm` and `ls` talk to one, at NABU_API with the
-/// token in NABU_TOKEN. `cluster` is for several servers that belong together. `fsck` and `inspect`
-/// look at a store that no server runs on.
+/// token in NABU_TOKEN. `cluster` is for several servers that work together. `fsck` and `inspect`
+/// examine a store that no server is using.
 #[derive(Parser)]
 #[command(name = "nabu-store", version, after_long_help = exit::HELP, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
 pub struct Cli {

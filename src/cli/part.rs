@@ -187,19 +187,19 @@ fn open_own(path: &Path) -> Result<Result<File, String>, Failure> {
             Err(TryLockError::Error(error)) => return Err(failure(error)),
         }
     }
-    Ok(Err("it changes all the time".to_owned()))
+    Ok(Err("it keeps changing".to_owned()))
 }
 
 /// Why a file may hold what others put there, or lead to what they must not change.
 fn foreign(metadata: &Metadata, own: u32) -> Option<String> {
     if !metadata.is_file() {
-        Some("it is no regular file".to_owned())
+        Some("it is not a regular file".to_owned())
     } else if metadata.uid() != own {
         Some(format!("it belongs to user {}", metadata.uid()))
     } else if metadata.mode() & 0o022 != 0 {
         Some(format!("others may write it (mode {:04o})", metadata.mode() & 0o7777))
     } else if metadata.nlink() > 1 {
-        Some("it has another name, too".to_owned())
+        Some("it has another hard link".to_owned())
     } else {
         None
     }

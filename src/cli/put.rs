@@ -27,13 +27,14 @@ const FILES_MAX: usize = 100_000;
 /// Files that may be sent at once.
 const JOBS_MAX: u16 = 64;
 
-/// Store files, all files of directories, or standard input
+/// Store files, whole directories, or standard input
 ///
-/// Prints the blob's id; of several files a table, when all are done. The content is hashed while
-/// it is sent, and the id that the server answers must be the one of these bytes. Storing the same
-/// content again is no error, and stores nothing twice; labels are added to those that are there.
+/// Prints the blob's id, or a table when there are several files, once all are stored. The content
+/// is hashed as it is sent, and the id in the server's answer must match the hash. Storing the same
+/// content again is not an error and stores nothing twice; new labels are added to the existing
+/// ones.
 ///
-/// A file is sent again after a lost connection. Standard input can't be, once its first byte was
+/// A file is sent again after a lost connection. Standard input can't be, once any of it has been
 /// read.
 #[derive(Args)]
 #[command(after_help = "\
@@ -42,7 +43,7 @@ Examples:
   nabu-store put weights/ tokenizer.json
   tar c weights | nabu-store put -")]
 pub struct Put {
-    /// A file, or a directory for all the files in it and below; - is standard input
+    /// A file, or a directory, for all files in it and its subdirectories; - is standard input
     #[arg(required = true, value_name = "FILE|DIR|-", value_hint = ValueHint::AnyPath)]
     files: Vec<PathBuf>,
 
@@ -55,7 +56,7 @@ pub struct Put {
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = Label::parse)]
     labels: Vec<Label>,
 
-    /// Hash each file before it is sent, too, so that the server refuses bytes damaged on the way
+    /// Also hash each file before sending it, so that the server refuses bytes damaged on the way
     /// instead of storing them
     #[arg(long)]
     digest: bool,
@@ -92,15 +93,15 @@ impl Label {
     fn parse(text: &str) -> Result<Self, String> {
         let (key, value) = text.split_once('=').ok_or("a label is KEY=VALUE")?;
         if key.is_empty() {
-            return Err("a label's key is not empty".to_owned());
+            return Err("a label's key can't be empty".to_owned());
         }
         if value.trim() != value {
-            return Err("a label's value neither begins nor ends with a space: headers lose it".to_owned());
+            return Err("a label's value can't begin or end with a space: headers drop it".to_owned());
         }
         let header = HeaderName::from_bytes(format!("x-nabu-label-{key}").as_bytes())
-            .map_err(|_| "a label's key has letters, digits and !#$%&'*+-.^_`|~ only".to_owned())?;
+            .map_err(|_| "a label's key can only have letters, digits and !#$%&'*+-.^_`|~".to_owned())?;
         let value = HeaderValue::from_bytes(value.as_bytes())
-            .map_err(|_| "a label's value has no control characters".to_owned())?;
+            .map_err(|_| "a label's value can't have control characters".to_owned())?;
         Ok(Self { header, value })
     }
 }
@@ -232,7 +233,7 @@ impl Put {
         for label in &self.labels {
             if headers.insert(label.header.clone(), label.value.clone()).is_some() {
                 let key = label.header.as_str().trim_start_matches("x-nabu-label-");
-                return Err(Failure::usage(format!("--label {key}: is there twice; the case of a key doesn't count")));
+                return Err(Failure::usage(format!("--label {key}: is given twice; keys are not case-sensitive")));
             }
         }
         Ok(headers)
@@ -278,7 +279,7 @@ fn collect(named: &[PathBuf], output: Output) -> Result<Vec<Item>, Failure> {
     let mut items = Vec::new();
     for path in named {
         if path.as_os_str() == "-" {
-            return Err(Failure::usage("standard input (-) is stored alone: it has no name to tell it by"));
+            return Err(Failure::usage("standard input (-) can't be stored together with files: give it alone"));
         }
         let failure = |error| Failure::io(format_args!("cannot read {}", path.display()), &error);
         let mut directories = Vec::new();
@@ -297,7 +298,10 @@ fn collect(named: &[PathBuf], output: Output) -> Result<Vec<Item>, Failure> {
                 match fs::metadata(&path) {
                     Ok(metadata) if metadata.is_file() => items.push(Item { path, size: metadata.len() }),
                     Ok(metadata) if metadata.is_dir() && !is_link => directories.push(path),
-                    _ => output.remark(&format!("{} is left out: it is no file", printable(&path.to_string_lossy()))),
+                    _ => output.remark(&format!(
+                        "{} is skipped: it is not a regular file",
+                        printable(&path.to_string_lossy())
+                    )),
                 }
                 if items.len() > FILES_MAX {
                     return Err(Failure::usage(format!("there are more than {FILES_MAX} files; store them in parts")));
@@ -308,7 +312,7 @@ fn collect(named: &[PathBuf], output: Output) -> Result<Vec<Item>, Failure> {
     items.sort_by(|one, other| one.path.cmp(&other.path));
     items.dedup_by(|one, other| one.path == other.path);
     if items.is_empty() {
-        return Err(Failure::usage("there is no file in what was named"));
+        return Err(Failure::usage("there are no files in the directories that were named"));
     }
     Ok(items)
 }

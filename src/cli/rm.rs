@@ -11,8 +11,8 @@ use super::output::Output;
 
 /// Delete blobs
 ///
-/// Deletes each of them, also when one before it can't be deleted; the exit code is the first
-/// failure's.
+/// Goes on when one can't be deleted, unless the server can't be reached or refuses the token; the
+/// exit code is that of the first failure.
 #[derive(Args)]
 pub struct Rm {
     /// The blobs: each by its id, the first 6 or more characters of the id, or its SHA-256

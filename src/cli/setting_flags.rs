@@ -107,7 +107,7 @@ mod tests {
         let setting = with_flags().find(|(_, flag)| flag.name == "--cores").expect("there").0;
         assert_eq!(
             help(setting),
-            "Cores to use, each by a thread of its own (1..1024) [env: NABU_CORES] [default: all that the process may use]"
+            "Cores to use, with one thread on each (1..1024) [env: NABU_CORES] [default: all that the process may use]"
         );
     }
 }

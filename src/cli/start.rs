@@ -35,7 +35,7 @@ const AUDIT_TARGET: &str = "nabu_store::audit";
 /// defaults. Without a token file the server makes an admin token at its first start, keeps it in
 /// admin.token in the first data directory, and says so.
 ///
-/// SIGTERM and SIGINT end it: requests in flight are finished, within a time limit.
+/// SIGTERM and SIGINT stop it; requests in flight may finish first, within a time limit.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -50,8 +50,8 @@ pub struct Start {
     #[command(flatten)]
     settings: SettingFlags,
 
-    /// Give up the data directories that are missing: what lay there is gone, and the store goes on
-    /// without them. An empty directory given with --data takes the place of one
+    /// Give up missing data directories for good: what they held is lost, and the store goes on
+    /// without them. An empty directory given with --data replaces a missing one
     #[arg(long, conflicts_with = "degraded")]
     forget_missing: bool,
 

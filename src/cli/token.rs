@@ -30,8 +30,8 @@ enum TokenCommand {
 
 /// Make a new token
 ///
-/// Prints the token, to be given to who uses it, and its line for the server's token file, which
-/// holds only the hash. Nothing is sent or stored.
+/// Prints the token, for whoever will use it, and its line for the server's token file, which holds
+/// only the hash. Nothing is sent or stored.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -50,7 +50,7 @@ struct New {
     #[arg(long, value_name = "SPAN", value_parser = parse_span)]
     expires_in: Option<Duration>,
 
-    /// With the role write: may store, and delete nothing
+    /// Don't let the token delete anything; only with --role write
     #[arg(long)]
     no_delete: bool,
 

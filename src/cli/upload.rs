@@ -137,7 +137,7 @@ impl<'a> Upload<'a> {
                 Err(failure) => failure,
             };
             if !self.is_repeatable && sent > 0 && failure.retry_after.take().is_some() {
-                failure.message.push_str("; what was read of the input can't be read again, so start it anew");
+                failure.message.push_str("; the input can't be read a second time, so start the command again");
             }
             retry.wait(failure, |text| progress.remark(text))?;
             progress.take_back(sent);

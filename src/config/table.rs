@@ -33,24 +33,27 @@ pub static SETTINGS: &[Setting] = &[
         .flag("--data", "DIR")
         .default("./nabu-data")
         .help(
-            "A data directory, made if it isn't there; one for each disk. The flag may be repeated, the \
-             variable takes `:` between them, the file a list",
+            "A data directory, created if it doesn't exist; use one for each disk. For several, repeat the flag, \
+             put `:` between them in the variable, or give a list in the file",
         ),
     Setting::new("listen", Kind::Listen(|values| &mut values.config.listen))
         .variable("NABU_LISTEN")
         .flag("--listen", "HOST:PORT")
         .default("127.0.0.1:7070")
-        .help("The address to listen on. Of a name the first IPv4 address is taken, or else its first address"),
+        .help(
+            "The address to listen on. A name stands for its first IPv4 address, or for its first address if it has \
+             no IPv4 one",
+        ),
     Setting::new("ops_listen", Kind::Listen(|values| &mut values.config.ops_listen))
         .variable("NABU_OPS_LISTEN")
         .flag("--ops-listen", "HOST:PORT")
         .default_described("none")
-        .help("A second address, for health and metrics alone, with connections of its own"),
+        .help("A second address, for health and metrics only, with its own limit on connections"),
     Setting::new("cores", Kind::count(1, CORES_MAX as u64, |values| &mut values.cores))
         .variable("NABU_CORES")
         .flag("--cores", "N")
         .default_described("all that the process may use")
-        .help("Cores to use, each by a thread of its own"),
+        .help("Cores to use, with one thread on each"),
     Setting::new("memory", Kind::bytes(MEMORY_PER_CORE_MIN, MEMORY_MAX, |values| &mut values.memory_bytes))
         .variable("NABU_MEMORY")
         .flag("--memory", "SIZE")
@@ -63,7 +66,7 @@ pub static SETTINGS: &[Setting] = &[
         .variable("NABU_TOKEN_FILE")
         .flag("--token-file", "FILE")
         .default_described("an admin token in `admin.token` in the first data directory")
-        .help("A file with a token a line: `ROLE SHA256HEX [NAME]`, as `nabu-store token new` prints it"),
+        .help("A file with one token per line: `ROLE SHA256HEX [NAME]`, as `nabu-store token new` prints it"),
     Setting::new(
         "segment_size",
         Kind::Number(Number::bytes(SEGMENT_SIZE_MIN, SEGMENT_SIZE_MAX).in_steps_of(SEGMENT_SIZE_STEP), |values| {
@@ -74,57 +77,57 @@ pub static SETTINGS: &[Setting] = &[
     .help("The size of new segments"),
     Setting::new("scrub_interval", Kind::Interval(|values| &mut values.config.scrub_interval))
         .default("14d")
-        .help("Everything stored is read once in this time and compared with its checksums and hashes"),
+        .help("How often everything stored is read and compared with its checksums and hashes"),
     Setting::new("degraded", Kind::Switch(|values| &mut values.degraded))
         .variable("NABU_DEGRADED")
         .flag("--degraded", "BOOL")
         .default("false")
-        .help("Start although data directories are missing, and serve what the others hold"),
+        .help("Start even if data directories are missing, and serve what the others hold"),
     Setting::new("limits.connections_max", Kind::count(1, 1 << 20, |values| &mut values.config.limits.connections_max))
         .default("65536")
-        .help("Open connections, over all cores; one more is answered with `503`"),
+        .help("The most open connections, over all cores; further ones are answered with `503`"),
     Setting::new(
         "limits.connections_per_address_max",
         Kind::count(1, 1 << 20, |values| &mut values.connections_per_address_max),
     )
     .default_described("half of `limits.connections_max`")
-    .help("Open connections of one address, or of one /64 of IPv6; one more is answered with `503`"),
+    .help("The most open connections from one address, or one /64 of IPv6; further ones are answered with `503`"),
     Setting::new(
         "limits.failed_logins_per_minute",
         Kind::count(1, 1_000_000, |values| &mut values.config.limits.failed_logins_per_minute),
     )
     .default("10")
     .help(
-        "Wrong tokens of one address, or of one /64 of IPv6, in a minute, and as many at once; then its requests \
-         are answered with `429`, and their tokens aren't looked at",
+        "The most wrong tokens per minute, and at once, from one address or one /64 of IPv6; after that its \
+         requests are answered with `429`, and their tokens aren't checked",
     ),
     Setting::new("limits.exempt_addresses", Kind::Networks(|values| &mut values.config.limits.exempt_addresses))
         .default_described("the loopback addresses")
-        .help("For these no limit of one address holds: a proxy in front"),
+        .help("Addresses that no limit per address applies to, such as that of a proxy in front of the server"),
     Setting::new(
         "limits.head_bytes_max",
         Kind::bytes(HEAD_BYTES_MIN, HEAD_BYTES_MAX, |values| &mut values.config.limits.head_bytes_max),
     )
     .default("16KiB")
-    .help("A request's line and headers; more is answered with `431`"),
+    .help("The largest request line and headers together; more is answered with `431`"),
     Setting::new(
         "limits.target_bytes_max",
         Kind::bytes(TARGET_BYTES_MIN, TARGET_BYTES_MAX, |values| &mut values.config.limits.target_bytes_max),
     )
     .default("8KiB")
-    .help("A request's target; more is answered with `414`. Less than `limits.head_bytes_max`"),
+    .help("The longest request target; more is answered with `414`. Must be less than `limits.head_bytes_max`"),
     Setting::new(
         "limits.json_bytes_max",
         Kind::bytes(1 << 10, 1 << 30, |values| &mut values.config.limits.json_bytes_max),
     )
     .default("64MiB")
-    .help("A JSON body; more is answered with `413`"),
+    .help("The largest JSON body; more is answered with `413`"),
     Setting::new(
         "limits.blob_bytes_max",
         Kind::bytes(1, BLOB_SIZE_MAX, |values| &mut values.config.limits.blob_bytes_max),
     )
     .default("5TiB")
-    .help("A blob; more is answered with `413`"),
+    .help("The largest blob; more is answered with `413`"),
     Setting::new(
         "limits.head_timeout_ms",
         Kind::milliseconds(100, 600 * SECOND_MS, |values| &mut values.config.limits.head_timeout_ms),
@@ -149,8 +152,8 @@ pub static SETTINGS: &[Setting] = &[
     )
     .default("4KiB")
     .help(
-        "Bytes of an answer that its client must take in a second. One that takes less for longer than \
-         `limits.progress_timeout_ms` makes up for is cut off",
+        "The lowest rate, in bytes per second, at which a client must read an answer. One that falls behind it by \
+         more than `limits.progress_timeout_ms` is cut off",
     ),
     Setting::new(
         "limits.shutdown_timeout_ms",
@@ -163,7 +166,7 @@ pub static SETTINGS: &[Setting] = &[
         Kind::milliseconds(SECOND_MS, HOUR_MS, |values| &mut values.config.limits.disk_timeout_ms),
     )
     .default("30000")
-    .help("The longest that an operation of a disk may take; then its data directory is taken out of service"),
+    .help("How long a disk operation may take; after that its data directory is taken out of service"),
     Setting::new("log.level", Kind::LogFilter(|values| &mut values.config.log.level))
         .variable("NABU_LOG")
         .flag("--log-level", "LEVEL")
@@ -189,12 +192,12 @@ pub static SETTINGS: &[Setting] = &[
         .variable("NABU_ACCESS_LOG_SAMPLE")
         .flag("--access-log-sample", "PART")
         .default("1")
-        .help("The part of all requests that go into the access log; answers of 500 and above always go in"),
+        .help("The fraction of requests that the access log gets; answers of 500 and above are always logged"),
     Setting::new("log.audit", Kind::Switch(|values| &mut values.config.log.audit))
         .variable("NABU_AUDIT_LOG")
         .flag("--audit-log", "BOOL")
         .default("false")
-        .help("Log every change and who made it; refusals always are"),
+        .help("Log every change and who made it; refusals are always logged"),
     Setting::new(
         "log.slow_request_ms",
         Kind::milliseconds(0, HOUR_MS, |values| &mut values.config.log.slow_request_ms),
@@ -203,14 +206,14 @@ pub static SETTINGS: &[Setting] = &[
     .flag("--slow-request-ms", "MS")
     .default("1000")
     .help(
-        "Log requests that take the server itself this long, and a second more for each 100 MB, with where \
-         the time went; 0 logs all",
+        "Log requests on which the server itself spends this long, plus a second for each 100 MB, and where the \
+         time went; 0 logs all",
     ),
     Setting::new("tls.cert", Kind::Path(|values| &mut values.tls_cert))
         .variable("NABU_TLS_CERT")
         .flag("--tls-cert", "FILE")
         .default_described("plain HTTP")
-        .help("The certificate to serve HTTPS with and those between it and its root, in PEM; SIGHUP reads it again"),
+        .help("The certificate for HTTPS, followed by any intermediate ones, in PEM; SIGHUP rereads it"),
     Setting::new("tls.key", Kind::Path(|values| &mut values.tls_key))
         .variable("NABU_TLS_KEY")
         .flag("--tls-key", "FILE")
@@ -241,16 +244,16 @@ pub static SETTINGS: &[Setting] = &[
     .help("Whether the kernel encrypts, where it can"),
     Setting::new("auth.jwt.keys", Kind::Path(|values| &mut values.jwt_keys))
         .default_described("no JWTs are taken")
-        .help("A JWKS, or public keys in PEM"),
+        .help("A file with a JWKS, or with public keys in PEM"),
     Setting::new("auth.jwt.algorithms", Kind::Algorithms(|values| &mut values.jwt_algorithms))
         .default_described("those that there are keys for")
         .help("The signature algorithms that are taken"),
     Setting::new("auth.jwt.issuer", Kind::Texts(|values| &mut values.jwt_issuers))
         .default_described("any")
-        .help("Who must have issued a token (`iss`)"),
+        .help("The issuers to accept (`iss`)"),
     Setting::new("auth.jwt.audience", Kind::Texts(|values| &mut values.jwt_audiences))
         .default_described("only tokens without one")
-        .help("For whom a token must be (`aud`)"),
+        .help("The audiences to accept (`aud`)"),
     Setting::new("auth.jwt.role_claim", Kind::Text(|values| &mut values.jwt_role_claim))
         .default("role")
         .help("The claim that holds `read`, `write` or `admin`, or a list with one of them"),
@@ -262,31 +265,31 @@ pub static SETTINGS: &[Setting] = &[
         Kind::Number(REQUESTS, |values| &mut values.config.rate_limit.requests_per_second),
     )
     .default_described("off")
-    .help("Requests of each token in a second; more are answered with `429`"),
+    .help("Requests per second for each token; more are answered with `429`"),
     Setting::new("rate_limit.burst", Kind::Number(REQUESTS, |values| &mut values.config.rate_limit.burst))
         .default_described("as many as in a second")
-        .help("Requests of each token that may come at once"),
+        .help("Requests that each token may send at once"),
     Setting::new(
         "rate_limit.bytes_per_second",
         Kind::Number(BYTES, |values| &mut values.config.rate_limit.bytes_per_second),
     )
     .default_described("off")
-    .help("Bytes of each token in a second, in both directions"),
+    .help("Bytes per second for each token, in both directions"),
     Setting::new("cluster.secret_file", Kind::Path(|values| &mut values.cluster_secret_file))
         .variable("NABU_CLUSTER_SECRET_FILE")
         .flag("--cluster-secret-file", "FILE")
         .default_described("the server stands alone")
         .help(
-            "The file with the secret that the nodes of a cluster have in common, as `nabu-store cluster secret` \
-             makes it. With it the server is a node of a cluster; SIGHUP reads it again",
+            "The file with the secret that the nodes of a cluster share, as `nabu-store cluster secret` prints it. \
+             Setting it makes the server a node of a cluster; SIGHUP rereads it",
         ),
     Setting::new("cluster.bootstrap", Kind::Switch(|values| &mut values.cluster_bootstrap))
         .variable("NABU_CLUSTER_BOOTSTRAP")
         .flag("--bootstrap", "BOOL")
         .default("false")
         .help(
-            "Found a cluster if this node belongs to none, and if none of those at `cluster.join` does. A node \
-             that belongs to one stays in it",
+            "Found a cluster if neither this node nor any node in `cluster.join` belongs to one. A node that \
+             belongs to one already stays in it",
         ),
     Setting::new(
         "cluster.bootstrap_expect",
@@ -296,44 +299,45 @@ pub static SETTINGS: &[Setting] = &[
     .flag("--bootstrap-expect", "N")
     .default_described("1 with `cluster.bootstrap`")
     .help(
-        "For machines that are all told the same: found a cluster when this many nodes, this one included, have \
-         said that they belong to none. One of them does, the others join it",
+        "For machines that all have the same settings: once this many nodes, this one included, have said that they \
+         belong to no cluster, one of them founds it and the others join",
     ),
     Setting::new("cluster.join", Kind::NodeAddresses(|values| &mut values.cluster_join))
         .variable("NABU_CLUSTER_JOIN")
         .flag("--join", "HOST:PORT")
         .default_described("none")
         .help(
-            "Other nodes of the cluster to ask at the start: a few of them are enough. The flag may be repeated, \
-             the variable takes `,` between them, the file a list. Names are looked up at each connect",
+            "Other nodes of the cluster to contact at the start; a few are enough. For several, repeat the flag, \
+             put `,` between them in the variable, or give a list in the file. Names are looked up at each attempt \
+             to connect",
         ),
     Setting::new("cluster.advertise", Kind::NodeAddress(|values| &mut values.cluster_advertise))
         .variable("NABU_CLUSTER_ADVERTISE")
         .flag("--advertise", "HOST:PORT")
         .default_described("the address that it listens on")
-        .help("Where other nodes reach this one. Needed where it listens on all addresses"),
+        .help("The address at which other nodes reach this one. Required if it listens on all addresses"),
     Setting::new("cluster.advertise_client", Kind::NodeAddress(|values| &mut values.cluster_advertise_client))
         .variable("NABU_CLUSTER_ADVERTISE_CLIENT")
         .flag("--advertise-client", "HOST:PORT")
         .default_described("where other nodes reach it")
-        .help("Where clients reach this node, if they take another way than nodes"),
+        .help("The address at which clients reach this node, if it isn't the one for other nodes"),
     Setting::new("cluster.zone", Kind::Name(|values| &mut values.cluster_zone))
         .variable("NABU_CLUSTER_ZONE")
         .flag("--zone", "NAME")
         .default("default")
-        .help("What fails together with this node: a rack, a power supply, a site. The ring spreads over zones"),
+        .help("The failure domain of this node, such as a rack or a power supply. The ring spreads over zones"),
     Setting::new("cluster.node_id", Kind::Name(|values| &mut values.cluster_node_id))
         .variable("NABU_CLUSTER_NODE_ID")
         .flag("--node-id", "NAME")
-        .default_described("where other nodes reach it, with `-` for what no name has: `10.0.0.1-7070`")
-        .help("The name of this node, which no other node of the cluster has and which stays as it is"),
+        .default_described("its address for other nodes, with `-` for what a name can't hold: `10.0.0.1-7070`")
+        .help("The name of this node. It must be unique in the cluster and must never change"),
     Setting::new("cluster.allow_plaintext", Kind::Switch(|values| &mut values.cluster_allow_plaintext))
         .variable("NABU_CLUSTER_ALLOW_PLAINTEXT")
         .flag("--cluster-allow-plaintext", "BOOL")
         .default("false")
         .help(
-            "Let nodes talk without TLS on other networks than loopback, where whoever stands in between can read \
-             and change everything",
+            "Let nodes talk without TLS on networks other than loopback, where anybody in between can read and \
+             change everything",
         ),
     Setting::new("cluster.out_after", Kind::Duration(OUT_AFTER, |values| &mut values.cluster_out_after))
         .variable("NABU_CLUSTER_OUT_AFTER")
@@ -351,7 +355,6 @@ pub static SETTINGS: &[Setting] = &[
     .flag("--stale-reads", "WHETHER")
     .default("serve")
     .help(
-        "Whether a node that reaches no majority serves what it holds itself, with `Warning: 110`, or answers \
-         `503`",
+        "Whether a node that can't reach a majority serves what it holds itself, with `Warning: 110`, or answers `503`",
     ),
 ];

@@ -217,7 +217,9 @@ impl Worker {
                 }
                 Output::Stopped { is_agreed } => {
                     if !is_agreed {
-                        tracing::warn!("this node stops, and the others could not be told: they notice by its silence");
+                        tracing::warn!(
+                            "this node is stopping, and could not tell the others: they will notice its silence"
+                        );
                     }
                     // Who asked may have lost patience.
                     for reply in self.stopping.drain(..) {

@@ -86,7 +86,7 @@ impl<'f> Conditions<'f> {
             RangeOutcome::Whole => Ok(Selection::Whole),
             RangeOutcome::Partial(range) => Ok(Selection::Partial(range)),
             RangeOutcome::Unsatisfiable => {
-                let message = format!("the range starts behind the {} bytes that there are", size);
+                let message = format!("the range starts past the end of the blob, which has {} bytes", size);
                 Err(HttpError::new(416, "range not satisfiable", message)
                     .with_field("Content-Range", format!("bytes */{}", size)))
             }

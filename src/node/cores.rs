@@ -365,7 +365,7 @@ async fn drain(core: &http::Core) {
     core.connections.wake_waiting();
     let timeout = Duration::from_millis(core.limits().shutdown_timeout_ms);
     if let Either::Second(()) = race(core.connections.emptied(), core.io.sleep(timeout)).await {
-        tracing::warn!(connections = core.connections.count(), "requests did not finish in time; breaking them off");
+        tracing::warn!(connections = core.connections.count(), "requests did not finish in time; cutting them off");
         core.connections.break_off();
         let timeout = Duration::from_millis(BREAK_OFF_MS);
         race(core.connections.emptied(), core.io.sleep(timeout)).await;

@@ -119,7 +119,7 @@ fn act(verdict: Verdict, security: &Security, rate_limit: RateLimit) {
         Verdict::Alike => {}
         Verdict::Admit(hash) => {
             security.admit_cluster_admin(hash, rate_limit);
-            tracing::info!("the admin token of the cluster's first node is good here, too");
+            tracing::info!("the admin token of the cluster's first node is valid here, too");
         }
         Verdict::Differ => tracing::warn!(
             "the tokens of this node are not those of the cluster: clients are refused by some nodes; give all nodes \

@@ -27,7 +27,7 @@ pub struct Validity {
 pub fn warn_about(path: &Path, certificate: &CertificateDer<'_>) {
     let file = path.display();
     let Some(validity) = validity_of(certificate) else {
-        return tracing::warn!(%file, "it can't be seen until when the certificate is valid");
+        return tracing::warn!(%file, "can't tell until when the certificate is valid");
     };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
     match judge(validity, now) {
@@ -35,7 +35,7 @@ pub fn warn_about(path: &Path, certificate: &CertificateDer<'_>) {
             tracing::warn!(%file, "the certificate has expired on {}; clients will refuse it: renew it, then reload by SIGHUP", show(validity.until));
         }
         Some(Judgement::NotYet) => {
-            tracing::warn!(%file, "the certificate is valid from {} on only; clients will refuse it: is the clock right?", show(validity.from));
+            tracing::warn!(%file, "the certificate is not valid before {}; clients will refuse it: is the clock right?", show(validity.from));
         }
         Some(Judgement::Soon) => {
             tracing::warn!(%file, "the certificate expires on {}: renew it, then reload by SIGHUP", show(validity.until));

@@ -281,7 +281,7 @@ fn a_token_is_good_until_it_expires_and_may_be_kept_from_deleting() {
     let id = server.exchange(&Request::upload(b"abc").token(keeper)).expect(201).string("id");
     let delete = Request::new("DELETE", &format!("/v1/blobs/{id}")).token(keeper);
     let message = server.exchange(&delete).expect_error(403, "forbidden");
-    assert_eq!(message, "the token sent may write and not delete (delete=no on its line of the token file)");
+    assert_eq!(message, "the token sent may write but not delete (delete=no on its line of the token file)");
     list(&server, keeper).expect(200);
     server.delete(&id).expect(200);
     let log = server.process.log.text();

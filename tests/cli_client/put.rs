@@ -170,7 +170,7 @@ fn put_of_standard_input_is_repeated_only_before_its_first_byte_was_read() {
             assert_eq!(text(&output.stdout), format!("{}\n", blob.id));
         } else {
             assert_exit(&output, 7);
-            assert!(text(&output.stderr).contains("start it anew"), "{}", text(&output.stderr));
+            assert!(text(&output.stderr).contains("start the command again"), "{}", text(&output.stderr));
             assert_eq!(server.requests().len(), 1);
         }
     }
@@ -208,7 +208,7 @@ fn put_stores_many_files_and_directories_and_goes_on_after_a_failure() {
         assert!(line.ends_with(path.as_str()) && line.contains(state), "{line}");
     }
     assert!(told.contains(&format!("{}: the server says blob ID collision", blobs[1].0)), "{told}");
-    assert!(told.contains("circle is left out"), "{told}");
+    assert!(told.contains("circle is skipped"), "{told}");
     assert!(server.requests().iter().all(|request| request.header("x-nabu-label-set") == Some("x")));
 
     let output = run(&server, &["put", &first, &blobs[2].0, "--json", "-j", "1"]);

@@ -14,10 +14,10 @@ use crate::cli::output::{Output, say};
 
 /// Take a node out of the cluster
 ///
-/// The node turns `leaving`, and is gone when the others don't need it any more: any node can be
-/// asked for that, and it goes on if the command ends. It is refused where the node can't be
-/// spared. --force gives up a node that is lost for good: nothing is
-/// taken from it any more, and its disk may never come back.
+/// The node becomes `leaving`, and is removed when the others no longer need it. Any node can be
+/// asked for this, and it continues after the command has ended. It is refused if the node can't be
+/// spared. --force gives up a node that is lost for good: nothing more is taken from it, and it
+/// must never come back with its old disk.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -73,8 +73,8 @@ impl Leave {
         let node_id = self.node.to_string();
         if self.force && !self.yes {
             confirm(&format!(
-                "{node_id} will be given up for good. What only it holds is lost, and it never comes back with the \
-                 data that it has.",
+                "{node_id} will be given up for good. What only it holds is lost, and it can never come back with \
+                 its data.",
             ))?;
         }
         let request = RequestShape { node_id: node_id.clone(), force: self.force };
@@ -86,7 +86,7 @@ impl Leave {
         }
         let answer: AnswerShape = json_of(response)?;
         if !answer.accepted {
-            let message = format!("{} did not accept that {node_id} leaves; see its log", client.base());
+            let message = format!("{} did not accept that {node_id} is to leave; see its log", client.base());
             return Err(Failure::new(Exit::Failed, "not accepted", message));
         }
         let shape = ResultShape { node_id, accepted: true, forced: self.force, ring_version: answer.ring_version };
@@ -102,7 +102,7 @@ impl ResultShape {
             format!("{node_id} is given up{since}. Empty its disks before its machine joins again\n")
         } else {
             format!(
-                "{node_id} is leaving{since}. Leave it running until `nabu-store cluster status` shows it no more\n"
+                "{node_id} is leaving{since}. Keep it running until `nabu-store cluster status` no longer shows it\n"
             )
         }
     }

@@ -27,9 +27,9 @@ use super::output::Output;
 
 /// Form, watch and change a cluster of several nodes
 ///
-/// A node that is started with --cluster-secret-file is a node of a cluster: one founds it with
+/// A server that is started with --cluster-secret-file is a node of a cluster: one founds it with
 /// --bootstrap, the others join it with --join. `demo` starts a whole cluster on this machine, to
-/// try one.
+/// try it out.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

@@ -25,27 +25,27 @@ this makes the node with this data the only voter of its cluster, removes the ot
 it only when a majority of the voters is lost for good: their machines are off and will stay off, or their disks are \
 empty. It risks:
   - the newest decisions, such as who joined or left, if this node had not learned of them
-  - two clusters of one name that can't be merged, if one of the other voters runs again with the disk that it had
+  - two clusters of the same name that can't be merged, if one of the other voters runs again with its old disk
   - what only the lost nodes held
-Do it 10 s after the last of them has stopped, not before: until then a voter that is left may hold a lease. Do it on \
-one node alone: the one whose `cluster status` showed the greatest ring version. Empty the disks of all other \
-voters, also of those that are left: they may join again as new nodes. To go on, give --force";
+Wait until 10 s after the last of them has stopped: before that, a surviving voter may hold a lease. Do it on one \
+node only: the one whose `cluster status` showed the greatest ring version. Empty the disks of all other voters, \
+including the survivors: they may join again as new nodes. To go on, give --force";
 
-/// Make a cluster of one survivor when a majority of the voters is lost for good
+/// Recover a cluster from one surviving node when a majority of the voters is lost for good
 ///
 /// The last resort: without a majority blobs are served, but nothing can be decided. Run it once,
 /// on one node that is stopped. It makes that node the only voter and removes the other voters; the
-/// other members follow it. Without --force it says what is risked, and does nothing.
+/// other members follow it. Without --force it only explains the risks.
 #[derive(Args)]
 #[command(after_help = "\
 Example:
   nabu-store cluster recover --force --data /srv/a/nabu --data /srv/b/nabu")]
 pub struct Recover {
-    /// A data directory of the node, all of them as for `start`
+    /// A data directory of the node; give all of them, as for `start`
     #[arg(long = "data", value_name = "DIR", required = true)]
     dirs: Vec<PathBuf>,
 
-    /// Do it, and take the risks
+    /// Do it, and accept the risks
     #[arg(long)]
     force: bool,
 

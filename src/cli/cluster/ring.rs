@@ -10,11 +10,11 @@ use crate::cli::exit::Failure;
 use crate::cli::output::{Output, counted};
 use crate::text::printable;
 
-/// Show which nodes have how many seats
+/// Show how many seats each node has
 ///
 /// Ids are divided into arcs, and each arc has an ordered list of seats on different nodes. SHARE
-/// is the part of all seats that a node has, CAPACITY the part of all capacity that its disks are;
-/// SEAT 0 and so on count the arcs in which it has that seat.
+/// is the node's share of all seats, and CAPACITY its share of the capacity of all disks; SEAT 0
+/// and so on count the arcs in which it has that seat.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

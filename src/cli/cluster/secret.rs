@@ -18,8 +18,9 @@ const STDOUT: &str = "/proc/self/fd/1";
 
 /// Make a new secret for the nodes of a cluster
 ///
-/// Prints 64 hexadecimal digits. The file that they go into, the same one on every node, makes a
-/// node a member: whoever has it can read and change everything. Nothing is sent or stored.
+/// Prints 64 hexadecimal digits. Put them into a file, the same one on every node. It is all that a
+/// node needs to become a member, so whoever has it can read and change everything. Nothing is sent
+/// or stored.
 #[derive(Args)]
 #[command(after_help = "\
 Example:

@@ -86,16 +86,17 @@ impl StateShape {
         text.push_str(&match (voters.len(), spare_voters) {
             (0, _) => String::new(),
             _ if there < majority => String::new(),
-            (count, 0) => format!("; none of {} may be lost", counted(count as u64, "voter")),
-            (count, spare) => format!("; {spare} of {} may be lost", counted(count as u64, "voter")),
+            (1, 0) => "; it can't lose its only voter".to_owned(),
+            (count, 0) => format!("; it can't lose any more of its {count} voters"),
+            (count, spare) => format!("; it can lose {spare} more of its {count} voters"),
         });
         let away: Vec<String> = self.nodes.iter().filter(|node| !node.is_there()).map(NodeShape::place).collect();
         let remedy = match &away[..] {
-            [] if self.leader.is_none() => "ask again: a leader is found within seconds where a majority of the \
-                                            voters reach each other"
+            [] if self.leader.is_none() => "ask again: a leader is elected within seconds if a majority of the \
+                                            voters can reach each other"
                 .to_owned(),
-            [] => "ask again later: a node that joins or leaves takes its time".to_owned(),
-            away => format!("look after {} and the network", listed(away)),
+            [] => "ask again later: it takes a node some time to join or leave".to_owned(),
+            away => format!("check {} and the network", listed(away)),
         };
         Verdict { is_whole: problems.is_empty(), voters: voters.len(), spare_voters, text, remedy }
     }
@@ -105,9 +106,9 @@ impl StateShape {
         let text = if is_whole {
             "this node stands alone: it belongs to no cluster"
         } else {
-            "this node belongs to no cluster yet: it starts, or looks for one to join"
+            "this node belongs to no cluster yet: it is starting, or looking for one to join"
         };
-        let remedy = "ask again later, or look into the log of the node".to_owned();
+        let remedy = "ask again later, or see the log of the node".to_owned();
         Verdict { is_whole, voters: 0, spare_voters: 0, text: text.to_owned(), remedy }
     }
 
@@ -199,9 +200,9 @@ mod tests {
     #[test]
     fn a_whole_cluster_says_how_many_voters_may_be_lost() {
         for (voters, spare, text) in [
-            (1, 0, "the cluster is whole: 6 nodes active, n1 leads; none of 1 voter may be lost"),
-            (3, 1, "the cluster is whole: 6 nodes active, n1 leads; 1 of 3 voters may be lost"),
-            (5, 2, "the cluster is whole: 6 nodes active, n1 leads; 2 of 5 voters may be lost"),
+            (1, 0, "the cluster is whole: 6 nodes active, n1 leads; it can't lose its only voter"),
+            (3, 1, "the cluster is whole: 6 nodes active, n1 leads; it can lose 1 more of its 3 voters"),
+            (5, 2, "the cluster is whole: 6 nodes active, n1 leads; it can lose 2 more of its 5 voters"),
         ] {
             let nodes = (1..=6).map(|number| node(number, ACTIVE, number <= voters)).collect();
             let verdict = cluster(Some("n1"), nodes).verdict();
@@ -224,29 +225,29 @@ mod tests {
         for (state, text, remedy) in [
             (
                 cluster(Some("n1"), three([ACTIVE, ACTIVE, OFFLINE])),
-                "the cluster is not whole: n3 is offline; none of 3 voters may be lost",
-                "look after n3 (10.0.0.3:7070) and the network",
+                "the cluster is not whole: n3 is offline; it can't lose any more of its 3 voters",
+                "check n3 (10.0.0.3:7070) and the network",
             ),
             (
                 cluster(None, three([ACTIVE, OFFLINE, OFFLINE])),
                 "the cluster is not whole: n2, n3 are offline; only 1 of 3 voters is there, which is no majority: \
                  nothing can be decided",
-                "look after n2 (10.0.0.2:7070), n3 (10.0.0.3:7070) and the network",
+                "check n2 (10.0.0.2:7070), n3 (10.0.0.3:7070) and the network",
             ),
             (
                 cluster(Some("n1"), cut_off()),
-                "the cluster is not whole: n3 is out of reach from n1; none of 3 voters may be lost",
-                "look after n3 (10.0.0.3:7070) and the network",
+                "the cluster is not whole: n3 is out of reach from n1; it can't lose any more of its 3 voters",
+                "check n3 (10.0.0.3:7070) and the network",
             ),
             (
                 cluster(None, three([ACTIVE; 3])),
-                "the cluster is not whole: no node leads; 1 of 3 voters may be lost",
-                "ask again: a leader is found within seconds where a majority of the voters reach each other",
+                "the cluster is not whole: no node leads; it can lose 1 more of its 3 voters",
+                "ask again: a leader is elected within seconds if a majority of the voters can reach each other",
             ),
             (
                 cluster(Some("n1"), three([ACTIVE, "leaving", "joining"])),
-                "the cluster is not whole: n3 is joining; n2 is leaving; 1 of 3 voters may be lost",
-                "ask again later: a node that joins or leaves takes its time",
+                "the cluster is not whole: n3 is joining; n2 is leaving; it can lose 1 more of its 3 voters",
+                "ask again later: it takes a node some time to join or leave",
             ),
         ] {
             let verdict = state.verdict();

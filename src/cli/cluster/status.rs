@@ -12,9 +12,9 @@ use crate::text::printable;
 
 /// Show the nodes of a cluster, and whether it is whole
 ///
-/// Any node can be asked; it answers what the nodes have agreed on, and which of them it reaches
-/// itself. Whole means that all nodes are active and in reach, and that one of them leads; then the
-/// exit code is 0, else 8.
+/// Any node can be asked: it reports what the nodes have agreed on, and which of them it can reach
+/// itself. Whole means that all nodes are active and in reach, and that one of them leads; the exit
+/// code is 0 then, and 8 otherwise.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

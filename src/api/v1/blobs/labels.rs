@@ -59,14 +59,14 @@ impl Labels {
         // A tab is the one control character that a field may carry.
         if value.chars().any(|character| character != '\t' && is_control(character)) {
             return Err(unprocessable(format!(
-                "the value of the label {name:?} has control characters, or such as turn the direction of writing"
+                "the value of the label {name:?} has control characters, or characters that change the text direction"
             )));
         }
         if value.trim_matches([' ', '\t']) != value {
             return Err(unprocessable(format!("the value of the label {name:?} starts or ends with whitespace")));
         }
         if self.labels.iter().any(|(taken, _)| *taken == name) {
-            return Err(unprocessable(format!("the label {name:?} comes twice; names have no case")));
+            return Err(unprocessable(format!("the label {name:?} appears twice; names are not case-sensitive")));
         }
         self.bytes += name.len() + value.len();
         if self.labels.len() == LABELS_MAX || self.bytes > LABELS_BYTES_MAX {

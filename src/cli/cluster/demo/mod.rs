@@ -55,11 +55,11 @@ const SIGNALS_MAX: usize = 2;
 /// How long the nodes may take to end.
 const END_WITHIN: Duration = Duration::from_secs(60);
 
-/// Start a whole cluster on this machine, to try one
+/// Start a whole cluster on this machine, to try it out
 ///
-/// The nodes listen on loopback and share its memory and cores. When they are one cluster it prints
-/// their addresses, a token and what to type. Ctrl-C ends them all, and removes their data unless
-/// --data is given.
+/// The nodes listen on loopback and share the memory and cores of this machine. Once they have
+/// formed a cluster, it prints their addresses, a token, and commands to try. Ctrl-C stops them
+/// all, and removes their data unless --data is given.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -75,8 +75,8 @@ pub struct Demo {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 
-    /// The port of the first node; the others have the next ones [default: free ports, or 7070 with
-    /// --data]
+    /// The port of the first node; the others get the ports after it [default: free ports, or 7070
+    /// with --data]
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     port_base: Option<u16>,
 
