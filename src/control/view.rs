@@ -7,6 +7,7 @@ use std::time::Duration;
 use nabu_cluster::control::member::{Incarnation, Member, MemberState, Membership, StoreId};
 use nabu_cluster::control::message::Load;
 use nabu_cluster::control::state::Setting;
+use nabu_cluster::control::voters::counted_on;
 use nabu_cluster::control::{Control, Problem, Settings};
 use nabu_cluster::node::NodeNumber;
 use nabu_cluster::placement::Ring;
@@ -35,6 +36,7 @@ pub struct View {
     pub term: u64,
     /// The last entry of the log that is in what follows.
     pub applied: u64,
+    /// Those that decide: new ones when their change is over.
     pub voters: BTreeSet<NodeNumber>,
     /// Until when the group surely counts this node as active, by `CLOCK_BOOTTIME`.
     pub contact_until: Option<Instant>,
@@ -91,7 +93,7 @@ impl View {
         }
         if let Some(group) = control.group() {
             next.term = group.term();
-            next.voters = group.voters().voters.iter().copied().map(NodeNumber).collect();
+            next.voters = counted_on(group.voters());
         }
         if let Some((state, group)) = control.state().zip(control.group())
             && group.applied() != self.applied

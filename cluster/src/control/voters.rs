@@ -6,6 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use raft::prelude::ConfState;
+
 use crate::node::NodeNumber;
 
 /// The most that vote.
@@ -21,6 +23,13 @@ pub struct Elector<'zone> {
     pub is_active: bool,
     /// It has been away for so long that nobody counts on it any more.
     pub is_gone: bool,
+}
+
+/// Who decides, while the voters change: still those of before, without a majority of whom nothing
+/// is decided. The new ones can't be counted on before the change is over.
+pub fn counted_on(conf: &ConfState) -> BTreeSet<NodeNumber> {
+    let voters = if conf.voters_outgoing.is_empty() { &conf.voters } else { &conf.voters_outgoing };
+    voters.iter().copied().map(NodeNumber).collect()
 }
 
 /// Who is to vote. `leader` stays if it can.
@@ -70,6 +79,18 @@ mod tests {
 
     fn chosen(electors: &[Elector<'_>]) -> Vec<u64> {
         choose(electors, NodeNumber(1)).into_iter().map(|node| node.0).collect()
+    }
+
+    #[test]
+    fn voters_are_counted_on_when_their_change_is_over() {
+        let conf = |voters: &[u64], outgoing: &[u64]| ConfState {
+            voters: voters.to_vec(),
+            voters_outgoing: outgoing.to_vec(),
+            ..ConfState::default()
+        };
+        let of = |numbers: &[u64]| numbers.iter().copied().map(NodeNumber).collect::<BTreeSet<_>>();
+        assert_eq!(counted_on(&conf(&[1, 2, 3], &[1])), of(&[1]));
+        assert_eq!(counted_on(&conf(&[1, 2, 3], &[])), of(&[1, 2, 3]));
     }
 
     #[test]
