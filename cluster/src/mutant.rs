@@ -50,7 +50,11 @@ mutants! {
     /// A node that is about to stop goes on relying on its lease.
     StopInContact = "stop-in-contact",
 
-    // The register; `tests/register.rs` looks for these.
+    // The register; `tests/register` looks for these.
+    /// A seat that collects a tombstone forgets what it has promised, too.
+    PromiseCollected = "register-promise-collected",
+    /// An upload takes a refusal for all copies of a request that it sent twice.
+    CopiesForgotten = "register-copies-forgotten",
     /// A seat takes an upload below the tombstones that it has forgotten.
     FloorIgnored = "register-floor-ignored",
     /// An upload is acknowledged when the first seat holds it.

@@ -23,10 +23,11 @@ pub struct Cell {
 /// The answer to an upload.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Offered {
-    /// The seat holds a blob of exactly this version, with no promise above: this one or a greater
-    /// one.
+    /// The seat holds a blob of exactly this version, with no promise above: this record, or one
+    /// with a greater mark.
     Held,
-    /// The seat took nothing, and will not take it at this version ever.
+    /// The seat takes no upload at this version any more. It may have taken this one before, if an
+    /// earlier copy of the request has come.
     Refused,
 }
 
@@ -92,11 +93,15 @@ impl Cell {
     }
 
     /// Forgets a tombstone of which every seat has confirmed that it holds it or more. The floor
-    /// must be durable before the cell is gone.
+    /// must be durable before the record is gone. A higher promise stays: its delete may have been
+    /// given up, and an upload below it be acknowledged, while a seat holds its tombstone.
     pub fn collect(&mut self, floor: &mut Version, tombstone: Version) {
         if self.standing == Standing::tombstone(tombstone) {
             *floor = (*floor).max(tombstone);
-            *self = Self::default();
+            self.standing = Standing::default();
+            if is_planted(Mutant::PromiseCollected) {
+                self.promised = Version::ABSENT;
+            }
         }
     }
 

@@ -1,7 +1,9 @@
 //! A delete.
 //!
-//! - Its tombstone is the lowest that is above all versions, promises and floors of those asked,
-//!   and is promised by a majority and every seat that is not offline. Then it never changes.
+//! - Its tombstone is above all promises and floors of those asked, and not below their versions. A
+//!   majority and every seat that is not offline promise it; then it never changes. A seat that is
+//!   asked again promises a higher one, so deletes that take turns could outbid one another for
+//!   ever: whoever drives them asks the seats in the order of their places.
 //! - It is acknowledged when a majority and every seat that is not offline holds it or more.
 //! - Where nothing was there, it has nothing to do; where only a tombstone was, it completes that.
 
@@ -103,7 +105,8 @@ impl Delete {
         }
     }
 
-    /// The ring is another one: who answered under the last one is asked again.
+    /// The ring is another one: who answered under the last one is asked again, and what was asked
+    /// under it is answered in vain: places are others now.
     pub fn renewed(&mut self) {
         self.answered = Voters::NONE;
     }
@@ -114,9 +117,9 @@ impl Delete {
         is_over.then_some(if self.found.version.is_blob() { Deleted::Gone } else { Deleted::NotFound })
     }
 
-    /// The tombstone that was sent to seats, if any was.
-    pub fn tombstone(&self) -> Option<Version> {
-        let is_sent = self.phase == Phase::Bury || (self.phase == Phase::Over && !self.found.version.is_absent());
-        is_sent.then_some(self.tombstone)
+    /// The tombstone that every seat which is not offline holds, once it is over.
+    pub fn settled(&self) -> Option<Version> {
+        let is_buried = self.phase == Phase::Over && !self.found.version.is_absent();
+        is_buried.then_some(self.tombstone)
     }
 }

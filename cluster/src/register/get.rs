@@ -63,7 +63,18 @@ impl Get {
         self.holders
     }
 
-    /// A seat says what it holds, and whether that is settled: a majority had it once.
+    /// A seat has pulled, and says what it holds now. If that isn't what it was asked to pull, that
+    /// is gone, or is not the greatest any more, and the read begins again.
+    pub fn pulled(&mut self, electorate: &Electorate, place: usize, holds: Standing, is_settled: bool) {
+        if self.phase == Phase::WriteBack && holds != self.greatest {
+            *self = Self::default();
+        } else {
+            self.told(electorate, place, holds, is_settled);
+        }
+    }
+
+    /// A seat says what it holds, and whether it knows that to be settled: a blob that a majority
+    /// had, a tombstone that every seat had which was not offline.
     pub fn told(&mut self, electorate: &Electorate, place: usize, holds: Standing, is_settled: bool) {
         match self.phase {
             Phase::Over => return,
@@ -95,9 +106,12 @@ impl Get {
         }
     }
 
-    /// The ring is another one: a read begins from its start.
+    /// The ring is another one: a read begins from its start, and what was asked before is answered
+    /// in vain.
     pub fn renewed(&mut self) {
-        *self = Self::default();
+        if self.phase != Phase::Over {
+            *self = Self::default();
+        }
     }
 
     /// What it found, once it is over.
@@ -107,7 +121,7 @@ impl Get {
         is_over.then_some(if standing.version.is_blob() { Found::Blob { standing, holders } } else { Found::Absent })
     }
 
-    /// What the reader knows that a majority holds, once it is over.
+    /// What is settled by this read, once it is over.
     pub fn settled(&self) -> Option<Standing> {
         (self.phase == Phase::Over && !self.greatest.version.is_absent()).then_some(self.greatest)
     }

@@ -3,8 +3,8 @@
 //! Every id is a register on the seats that hold its records, close to CASPaxos (Rystsov, 2018). A
 //! seat keeps a [`Cell`] for the id, and for each arc a *floor*: the highest tombstone that it has
 //! forgotten there. An operation asks the seats, and is decided by what they answer. The rules were
-//! found by model checking; `tests/register.rs` explores this very code in the same way, and plants
-//! each error that the rules are there against.
+//! found by model checking; `tests/register` explores this very code in the same way, with errors
+//! planted that the rules are there against.
 //!
 //! | room | question it answers |
 //! | --- | --- |
@@ -16,8 +16,9 @@
 //! | [`get`] | what may a reader be told? |
 //!
 //! All of it is pure: whoever drives it sends what it asks for, tells it what was answered, and
-//! asks again when nothing was. Requests may be lost, doubled and late; an operation that has ended
-//! ignores its answers, and what a late request does to a seat is among what the rules allow.
+//! asks again when nothing was. Requests may be lost and late, but what carries them delivers none
+//! twice. An operation that has ended ignores its answers, and what a late request does to a seat
+//! is among what the rules allow.
 
 pub mod cell;
 pub mod delete;

@@ -2,7 +2,8 @@
 //!
 //! - It is acknowledged when a majority holds a blob of exactly its version, with no promise above.
 //! - Another version may be tried only when every seat that the record was ever sent to has refused
-//!   it: an upload that might count twice would act again after a delete.
+//!   it, and got it only once: of two copies the first may have been taken, and its answer lost. An
+//!   upload that might count twice would act again after a delete.
 //! - Everything else ends in doubt: the record may be taken yet, or not.
 
 use std::collections::BTreeSet;
@@ -22,7 +23,8 @@ pub struct Put {
     /// The seats that this version was sent to, and those that have refused it.
     sent: BTreeSet<NodeNumber>,
     refused: BTreeSet<NodeNumber>,
-    is_held_somewhere: bool,
+    /// A seat holds it, or may have held it.
+    may_be_held: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -55,7 +57,7 @@ impl Put {
 
     fn in_phase(mark: Mark, phase: Phase) -> Self {
         let (sent, refused) = (BTreeSet::new(), BTreeSet::new());
-        Self { mark, phase, answered: Voters::NONE, sent, refused, is_held_somewhere: false }
+        Self { mark, phase, answered: Voters::NONE, sent, refused, may_be_held: false }
     }
 
     /// What the seat at this place is to be asked now; nothing if it has answered.
@@ -72,10 +74,11 @@ impl Put {
         }
     }
 
-    /// The request of [`Put::ask`] leaves for this seat.
+    /// The request of [`Put::ask`] leaves for this seat. What carries it delivers it once or never.
     pub fn sent(&mut self, electorate: &Electorate, place: usize) {
         if matches!(self.phase, Phase::Offer(_)) {
-            self.sent.insert(electorate.members()[place]);
+            let is_first = self.sent.insert(electorate.members()[place]);
+            self.may_be_held |= !is_first && !is_planted(Mutant::CopiesForgotten);
         }
     }
 
@@ -99,16 +102,15 @@ impl Put {
             Offered::Held => {
                 self.answered = self.answered.with(place);
                 self.refused.remove(&electorate.members()[place]);
-                self.is_held_somewhere = true;
+                self.may_be_held = true;
                 if electorate.is_majority(self.answered) || is_planted(Mutant::AcknowledgedEarly) {
                     self.phase = Phase::Stored(version);
                 }
             }
             Offered::Refused if !self.answered.has(place) => {
                 self.refused.insert(electorate.members()[place]);
-                let is_refused = !self.is_held_somewhere && self.sent.is_subset(&self.refused);
-                let are_all_asked = electorate.members().iter().all(|node| self.sent.contains(node));
-                if (is_refused && are_all_asked) || is_planted(Mutant::RetriedEarly) {
+                let is_refused = !self.may_be_held && self.sent.is_subset(&self.refused);
+                if is_refused || is_planted(Mutant::RetriedEarly) {
                     *self = Self::asking(self.mark);
                 }
             }
@@ -117,9 +119,18 @@ impl Put {
         }
     }
 
-    /// The ring is another one: who answered under the last one is asked again.
+    /// The ring is another one: who answered under the last one is asked again, and what was asked
+    /// under it is answered in vain: places are others now.
     pub fn renewed(&mut self) {
-        self.answered = Voters::NONE;
+        if self.stored().is_none() {
+            self.answered = Voters::NONE;
+        }
+    }
+
+    /// Whether nobody is left to ask, and it is not stored: it is in doubt.
+    pub fn is_in_doubt(&self, electorate: &Electorate) -> bool {
+        let has_no_ask = |place| self.ask(electorate, place).is_none();
+        self.stored().is_none() && (0..electorate.members().len()).all(has_no_ask)
     }
 
     /// The version at which it is stored, once it is.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use nabu_cluster::node::NodeNumber;
-use nabu_cluster::register::cell::Offered;
+use nabu_cluster::register::cell::{Offered, Promise};
 use nabu_cluster::register::delete::{DeleteAsk, Deleted};
 use nabu_cluster::register::get::{Found, GetAsk};
 use nabu_cluster::register::put::PutAsk;
@@ -33,6 +33,9 @@ pub struct Scenario {
     is_asking: bool,
     is_collecting: bool,
     reads: u8,
+    resends: u8,
+    /// Whether an operation hears an answer as soon as it is given.
+    is_prompt: bool,
     seats: usize,
     offline: Option<usize>,
     electorate: Electorate,
@@ -48,6 +51,8 @@ impl Scenario {
             is_asking: false,
             is_collecting: false,
             reads: 3,
+            resends: 1,
+            is_prompt: false,
             seats: 3,
             offline: None,
             electorate: Electorate::new(&nodes(3), None, |_| false),
@@ -80,8 +85,9 @@ impl Scenario {
         self
     }
 
-    pub fn reads(mut self, reads: u8) -> Self {
-        self.reads = reads;
+    /// For a small world: nothing is sent again, and answers are heard at once.
+    pub fn small(mut self) -> Self {
+        (self.reads, self.resends, self.is_prompt) = (1, 0, true);
         self
     }
 
@@ -115,23 +121,43 @@ enum Operation {
     InDoubt,
 }
 
-/// A request that was sent, and may come to any seat at any time.
+/// What an operation asks of a seat.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Request {
+    Version,
     Offer(Standing),
     Promise(Version),
     Bury(Version),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+enum Answer {
+    Needs(Version),
+    Held,
+    Refused,
+    Promised { tombstone: Version, holds: Standing },
+    Buried,
+}
+
+/// A request on its way, or its answer on the way back. Either may be late, or never come.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Flight {
+    operation: usize,
+    seat: usize,
+    request: Request,
+    is_again: bool,
+    answer: Option<Answer>,
 }
 
 /// Something that happens at once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
     Begin(usize),
-    /// An operation asks a seat and hears its answer.
-    Ask(usize, usize),
+    /// An operation asks a seat, or asks it again.
+    Send(usize, usize),
+    Arrive(Flight),
+    Hear(Flight),
     End(usize),
-    /// A request of before comes to a seat, and nobody hears the answer.
-    Late(Request, usize),
     /// A seat pulls what another one holds.
     Pull(usize, usize),
     BeginRead,
@@ -153,10 +179,10 @@ impl Step {
         let reader = 4;
         match self {
             Step::Begin(operation) => (0, 40 + operation),
-            Step::Ask(operation, seat) => (1, operation * 4 + seat),
+            Step::Send(operation, seat) => (1, operation * 4 + seat),
             Step::End(operation) => (2, 40 + operation),
-            Step::Late(Request::Offer(_), seat) => (3, 20 + seat),
-            Step::Late(Request::Promise(_) | Request::Bury(_), seat) => (4, 20 + seat),
+            Step::Arrive(Flight { operation, seat, .. }) => (3, operation * 4 + seat),
+            Step::Hear(Flight { operation, seat, .. }) => (4, operation * 4 + seat),
             Step::Pull(seat, _) => (5, 24 + seat),
             Step::BeginRead => (6, 44),
             Step::Read(seat) => (7, reader * 4 + seat),
@@ -181,18 +207,22 @@ pub struct Events(BTreeMap<&'static str, u64>);
 const EXPECTED: &[&str] = &[
     "uploads acknowledged",
     "uploads refused by all",
+    "uploads in doubt by refusals",
     "uploads below a promise",
     "uploads below a floor",
     "uploads of two authors",
     "blobs deleted",
     "deletes of nothing",
-    "tombstones raised",
+    "tombstones raised above a promise or a floor",
+    "promises outdated by a higher one",
     "reads begun again",
     "reads that wrote back",
     "reads alone",
     "blobs read",
     "absences read",
-    "late requests",
+    "requests after the end",
+    "answers to an earlier version",
+    "requests sent again",
     "collections",
     "in doubt",
 ];
@@ -219,8 +249,11 @@ pub struct World {
     cells: Vec<Cell>,
     floors: Vec<Version>,
     operations: Vec<Operation>,
-    sent: BTreeSet<Request>,
-    /// What a majority is known to have had.
+    flights: BTreeSet<Flight>,
+    /// What was sent once, so that it is known what is sent again.
+    sent: BTreeSet<(usize, usize, Request)>,
+    resends_left: u8,
+    /// What is settled.
     settled: BTreeSet<Standing>,
     confirmed: BTreeSet<Version>,
     get: Option<Get>,
@@ -234,7 +267,9 @@ impl World {
             cells: vec![Cell::default(); scenario.seats],
             floors: vec![Version::ABSENT; scenario.seats],
             operations: vec![Operation::Waiting; scenario.operations.len()],
+            flights: BTreeSet::new(),
             sent: BTreeSet::new(),
+            resends_left: scenario.resends,
             settled: BTreeSet::new(),
             confirmed: BTreeSet::new(),
             get: None,
@@ -248,23 +283,19 @@ impl World {
         let mut steps = Vec::new();
         let seats = || (0..scenario.seats).filter(|seat| scenario.offline != Some(*seat));
         for (number, operation) in self.operations.iter().enumerate() {
-            let is_asked = |seat: &usize| match operation {
-                Operation::Put(put) => match put.ask(&scenario.electorate, *seat) {
-                    Some(PutAsk::Offer(standing)) => standing.version <= VERSION_MAX,
-                    ask => ask.is_some(),
-                },
-                Operation::Delete(delete) => match delete.ask(*seat) {
-                    Some(DeleteAsk::Promise(version) | DeleteAsk::Bury(version)) => version <= VERSION_MAX,
-                    None => false,
-                },
-                _ => false,
+            let may_send = |seat: &usize| {
+                let request = self.request(scenario, number, *seat);
+                request.is_some_and(|request| {
+                    request.version() <= VERSION_MAX
+                        && (self.resends_left > 0 || !self.sent.contains(&(number, *seat, request)))
+                })
             };
             let has_ended =
                 |other: &usize| matches!(self.operations[*other], Operation::Acknowledged | Operation::InDoubt);
             match operation {
                 Operation::Waiting if scenario.after[number].iter().all(has_ended) => steps.push(Step::Begin(number)),
                 Operation::Put(_) | Operation::Delete(_) => {
-                    steps.extend(seats().filter(is_asked).map(|seat| Step::Ask(number, seat)));
+                    steps.extend(seats().filter(may_send).map(|seat| Step::Send(number, seat)));
                     if scenario.may_end[number] {
                         steps.push(Step::End(number));
                     }
@@ -272,10 +303,12 @@ impl World {
                 _ => {}
             }
         }
-        for request in &self.sent {
-            steps.extend(
-                seats().filter(|seat| self.would_change(*request, *seat)).map(|seat| Step::Late(*request, seat)),
-            );
+        for flight in &self.flights {
+            if flight.answer.is_some() {
+                steps.push(Step::Hear(*flight));
+            } else if self.is_under_way(flight.operation) || self.would_change(flight) {
+                steps.push(Step::Arrive(*flight));
+            }
         }
         for seat in seats() {
             let lower = seats().filter(|other| self.cells[*other].standing > self.cells[seat].standing);
@@ -308,14 +341,30 @@ impl World {
         steps
     }
 
-    fn would_change(&self, request: Request, seat: usize) -> bool {
-        let (mut cell, floor) = (self.cells[seat], self.floors[seat]);
-        // Each further copy would be promised more, for ever.
-        if matches!(request, Request::Promise(tombstone) if tombstone <= cell.promised) {
-            return false;
+    /// What an operation would ask a seat now.
+    fn request(&self, scenario: &Scenario, number: usize, seat: usize) -> Option<Request> {
+        match &self.operations[number] {
+            Operation::Put(put) => match put.ask(&scenario.electorate, seat)? {
+                PutAsk::Version => Some(Request::Version),
+                PutAsk::Offer(standing) => Some(Request::Offer(standing)),
+            },
+            Operation::Delete(delete) => match delete.ask(seat)? {
+                DeleteAsk::Promise(tombstone) => Some(Request::Promise(tombstone)),
+                DeleteAsk::Bury(tombstone) => Some(Request::Bury(tombstone)),
+            },
+            Operation::Waiting | Operation::Acknowledged | Operation::InDoubt => None,
         }
-        apply(&mut cell, floor, request);
-        cell.normal(floor) != self.cells[seat]
+    }
+
+    fn is_under_way(&self, number: usize) -> bool {
+        matches!(self.operations[number], Operation::Put(_) | Operation::Delete(_))
+    }
+
+    /// Whether a request makes a difference, though nobody hears its answer.
+    fn would_change(&self, flight: &Flight) -> bool {
+        let (mut cell, floor) = (self.cells[flight.seat], self.floors[flight.seat]);
+        apply(&mut cell, floor, flight.request);
+        cell.normal(floor) != self.cells[flight.seat]
     }
 
     /// Takes a step.
@@ -325,14 +374,15 @@ impl World {
     pub fn take(&mut self, scenario: &Scenario, step: Step, events: &mut Events) -> Result<(), &'static str> {
         match step {
             Step::Begin(number) => self.begin(scenario, number),
-            Step::Ask(number, seat) => self.ask(scenario, number, seat, events)?,
+            Step::Send(number, seat) => self.send(scenario, number, seat, events),
+            Step::Arrive(flight) => self.arrive(scenario, flight, events)?,
+            Step::Hear(flight) => {
+                self.flights.remove(&flight);
+                self.hear(scenario, flight, events)?;
+            }
             Step::End(number) => {
                 events.count("in doubt");
-                self.operations[number] = Operation::InDoubt;
-            }
-            Step::Late(request, seat) => {
-                events.count("late requests");
-                apply(&mut self.cells[seat], self.floors[seat], request);
+                self.end(number, Operation::InDoubt);
             }
             Step::Pull(seat, other) => {
                 let standing = self.cells[other].standing;
@@ -382,77 +432,118 @@ impl World {
         };
     }
 
-    fn ask(
-        &mut self,
-        scenario: &Scenario,
-        number: usize,
-        seat: usize,
-        events: &mut Events,
-    ) -> Result<(), &'static str> {
-        let (cell, floor, electorate) = (&mut self.cells[seat], self.floors[seat], &scenario.electorate);
-        match &mut self.operations[number] {
-            Operation::Put(put) => match put.ask(electorate, seat).expect("it is asked") {
-                PutAsk::Version => put.read(electorate, seat, cell.upload_version(floor)),
-                PutAsk::Offer(standing) => {
-                    // It leaves for all at once.
-                    (0..scenario.seats).for_each(|seat| put.sent(electorate, seat));
-                    self.sent.insert(Request::Offer(standing));
-                    let before = cell.standing;
-                    let answer = cell.offer(floor, standing);
-                    put.offered(electorate, seat, standing.version, answer);
-                    if answer == Offered::Refused && standing.version < cell.promised {
-                        events.count("uploads below a promise");
-                    } else if answer == Offered::Refused && before.version.is_absent() {
-                        events.count("uploads below a floor");
-                    } else if before.version == standing.version && before != standing {
-                        events.count("uploads of two authors");
-                    }
-                    if matches!(put.ask(electorate, seat), Some(PutAsk::Version)) {
-                        events.count("uploads refused by all");
-                    }
-                    if let Some(version) = put.stored() {
-                        events.count("uploads acknowledged");
-                        self.settled.insert(Standing { version, ..standing });
-                        self.operations[number] = Operation::Acknowledged;
-                        self.history.acknowledge(number, true)?;
-                    }
+    fn send(&mut self, scenario: &Scenario, number: usize, seat: usize, events: &mut Events) {
+        let request = self.request(scenario, number, seat).expect("it is asked");
+        let is_again = !self.sent.insert((number, seat, request));
+        if is_again {
+            events.count("requests sent again");
+            self.resends_left -= 1;
+        }
+        if let Operation::Put(put) = &mut self.operations[number] {
+            put.sent(&scenario.electorate, seat);
+        }
+        self.flights.insert(Flight { operation: number, seat, request, is_again, answer: None });
+    }
+
+    fn arrive(&mut self, scenario: &Scenario, flight: Flight, events: &mut Events) -> Result<(), &'static str> {
+        self.flights.remove(&flight);
+        let (cell, floor) = (&mut self.cells[flight.seat], self.floors[flight.seat]);
+        let before = *cell;
+        let answer = apply(cell, floor, flight.request);
+        let is_refused = answer == Answer::Refused;
+        match flight.request {
+            Request::Offer(standing) if is_refused && standing.version < before.promised => {
+                events.count("uploads below a promise");
+            }
+            Request::Offer(_) if is_refused && before.standing.version.is_absent() => {
+                events.count("uploads below a floor");
+            }
+            Request::Offer(standing) if before.standing.version == standing.version && before.standing != standing => {
+                events.count("uploads of two authors");
+            }
+            Request::Promise(asked) => {
+                let is_above = |given: Version| given > asked.max(before.standing.version.tombstone());
+                if matches!(answer, Answer::Promised { tombstone, .. } if is_above(tombstone)) {
+                    events.count("tombstones raised above a promise or a floor");
                 }
-            },
-            Operation::Delete(delete) => {
-                match delete.ask(seat).expect("it is asked") {
-                    DeleteAsk::Promise(tombstone) => {
-                        self.sent.insert(Request::Promise(tombstone));
-                        let promise = cell.promise(floor, tombstone);
-                        if promise.tombstone > tombstone {
-                            events.count("tombstones raised");
+            }
+            _ => {}
+        }
+        if !self.is_under_way(flight.operation) {
+            events.count("requests after the end");
+            return Ok(());
+        }
+        let flight = Flight { answer: Some(answer), ..flight };
+        if scenario.is_prompt {
+            return self.hear(scenario, flight, events);
+        }
+        self.flights.insert(flight);
+        Ok(())
+    }
+
+    fn hear(&mut self, scenario: &Scenario, flight: Flight, events: &mut Events) -> Result<(), &'static str> {
+        let (number, seat, electorate) = (flight.operation, flight.seat, &scenario.electorate);
+        match (&mut self.operations[number], flight.request, flight.answer.expect("it is answered")) {
+            (Operation::Put(put), Request::Version, Answer::Needs(version)) => put.read(electorate, seat, version),
+            (Operation::Put(put), Request::Offer(standing), answer) => {
+                let is_current = matches!(put.ask(electorate, seat), Some(PutAsk::Offer(now)) if now == standing);
+                if !is_current && answer == Answer::Refused {
+                    events.count("answers to an earlier version");
+                }
+                let answer = if answer == Answer::Held { Offered::Held } else { Offered::Refused };
+                put.offered(electorate, seat, standing.version, answer);
+                if is_current && matches!(put.ask(electorate, seat), Some(PutAsk::Version)) {
+                    events.count("uploads refused by all");
+                } else if put.is_in_doubt(electorate) {
+                    events.count("uploads in doubt by refusals");
+                }
+                if let Some(version) = put.stored() {
+                    events.count("uploads acknowledged");
+                    self.settled.insert(Standing { version, ..standing });
+                    self.end(number, Operation::Acknowledged);
+                    self.history.acknowledge(number, true)?;
+                }
+            }
+            (Operation::Delete(delete), request, answer) => {
+                match (request, answer) {
+                    (Request::Promise(_), Answer::Promised { tombstone, holds }) => {
+                        if matches!(delete.ask(seat), Some(DeleteAsk::Promise(now)) if tombstone < now) {
+                            events.count("promises outdated by a higher one");
                         }
-                        delete.promised(electorate, seat, promise);
+                        delete.promised(electorate, seat, Promise { tombstone, holds });
                     }
-                    DeleteAsk::Bury(tombstone) => {
-                        self.sent.insert(Request::Bury(tombstone));
-                        cell.bury(tombstone);
-                        delete.buried(electorate, seat, tombstone);
-                    }
+                    (Request::Bury(tombstone), Answer::Buried) => delete.buried(electorate, seat, tombstone),
+                    _ => unreachable!("requests have answers of their kind"),
                 }
                 if let Some(outcome) = delete.outcome() {
-                    self.settled.extend(delete.tombstone().map(Standing::tombstone));
+                    self.settled.extend(delete.settled().map(Standing::tombstone));
                     events.count(match outcome {
                         Deleted::Gone => "blobs deleted",
                         Deleted::NotFound => "deletes of nothing",
                     });
-                    self.operations[number] = Operation::Acknowledged;
+                    self.end(number, Operation::Acknowledged);
                     self.history.acknowledge(number, outcome == Deleted::Gone)?;
                 }
             }
-            _ => unreachable!("it is under way"),
+            _ => unreachable!("answers go to operations that are under way"),
         }
         Ok(())
     }
 
+    /// An operation is over: what it would still be answered goes nowhere.
+    fn end(&mut self, number: usize, how: Operation) {
+        self.operations[number] = how;
+        self.flights.retain(|flight| flight.operation != number || flight.answer.is_none());
+    }
+
     fn read(&mut self, scenario: &Scenario, seat: usize, events: &mut Events) -> Result<(), &'static str> {
         let get = self.get.as_mut().expect("a read is under way");
-        let is_writing_back = match get.ask(seat).expect("it is asked") {
-            GetAsk::Standing => false,
+        let settled = &self.settled;
+        match get.ask(seat).expect("it is asked") {
+            GetAsk::Standing => {
+                let holds = self.cells[seat].standing;
+                get.told(&scenario.electorate, seat, holds, settled.contains(&holds));
+            }
             GetAsk::Pull(_) => {
                 // It takes what a holder has by now, which may be another or nothing.
                 let holder = (0..scenario.seats).find(|seat| get.holders().has(*seat)).expect("somebody holds it");
@@ -460,13 +551,12 @@ impl World {
                 if self.cells[seat].pull(standing) {
                     events.count("reads that wrote back");
                 }
-                true
+                let holds = self.cells[seat].standing;
+                get.pulled(&scenario.electorate, seat, holds, settled.contains(&holds));
+                if *get == Get::default() {
+                    events.count("reads begun again");
+                }
             }
-        };
-        let holds = self.cells[seat].standing;
-        get.told(&scenario.electorate, seat, holds, self.settled.contains(&holds));
-        if is_writing_back && *get == Get::default() {
-            events.count("reads begun again");
         }
         let Some(found) = get.found() else { return Ok(()) };
         self.settled.extend(get.settled());
@@ -476,14 +566,30 @@ impl World {
     }
 }
 
-fn apply(cell: &mut Cell, floor: Version, request: Request) {
+impl Request {
+    fn version(self) -> Version {
+        match self {
+            Request::Version => Version::ABSENT,
+            Request::Offer(standing) => standing.version,
+            Request::Promise(version) | Request::Bury(version) => version,
+        }
+    }
+}
+
+fn apply(cell: &mut Cell, floor: Version, request: Request) -> Answer {
     match request {
-        Request::Offer(standing) => {
-            cell.offer(floor, standing);
+        Request::Version => Answer::Needs(cell.upload_version(floor)),
+        Request::Offer(standing) => match cell.offer(floor, standing) {
+            Offered::Held => Answer::Held,
+            Offered::Refused => Answer::Refused,
+        },
+        Request::Promise(asked) => {
+            let Promise { tombstone, holds } = cell.promise(floor, asked);
+            Answer::Promised { tombstone, holds }
         }
-        Request::Promise(version) => {
-            cell.promise(floor, version);
+        Request::Bury(version) => {
+            cell.bury(version);
+            Answer::Buried
         }
-        Request::Bury(version) => cell.bury(version),
     }
 }
