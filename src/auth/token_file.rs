@@ -90,7 +90,8 @@ fn parse_line(content: &str, line: usize) -> Result<Option<Token>, String> {
         }
         None => unhex(secret.to_ascii_lowercase().as_bytes()).ok_or_else(|| {
             format!(
-                "the second word must be the SHA-256 of the token, 64 hexadecimal characters (this has {} characters), or plain:TOKEN",
+                "the second word must be the SHA-256 of the token, 64 hexadecimal characters (this has {} characters), \
+                 or plain:TOKEN",
                 secret.chars().count()
             )
         })?,
@@ -209,19 +210,18 @@ mod tests {
             ),
             (
                 "read abc123".into(),
-                "line 2: the second word must be the SHA-256 of the token, 64 hexadecimal characters (this has 6 characters), or plain:TOKEN"
+                "line 2: the second word must be the SHA-256 of the token, 64 hexadecimal characters (this has 6 \
+                 characters), or plain:TOKEN"
                     .into(),
             ),
             (
                 format!("read {}", hash.replace(&hash[..1], "z")),
-                "line 2: the second word must be the SHA-256 of the token, 64 hexadecimal characters (this has 64 characters), or plain:TOKEN"
+                "line 2: the second word must be the SHA-256 of the token, 64 hexadecimal characters (this has 64 \
+                 characters), or plain:TOKEN"
                     .into(),
             ),
             ("read plain:".into(), "line 2: the token is empty".into()),
-            (
-                "read plain:fifteen-letters".into(),
-                "line 2: the token has 15 characters; at least 16 are needed".into(),
-            ),
+            ("read plain:fifteen-letters".into(), "line 2: the token has 15 characters; at least 16 are needed".into()),
             (
                 format!("read plain:{}", "x".repeat(1025)),
                 "line 2: the token has 1025 characters; at most 1024 are allowed".into(),
@@ -234,14 +234,13 @@ mod tests {
                 format!("read {hash} two names"),
                 "line 2: there is more than a name after the token; a name is one word".into(),
             ),
-            (
-                format!("read {hash} name burst=0 requests_per_second=1"),
-                "line 2: burst must be 1..1000000".into(),
-            ),
+            (format!("read {hash} name burst=0 requests_per_second=1"), "line 2: burst must be 1..1000000".into()),
             (format!("read {hash} burst=5"), "line 2: burst needs requests_per_second=N on the same line".into()),
             (
                 format!("read {hash} rate=5"),
-                "line 2: an option is requests_per_second=N, burst=N, bytes_per_second=SIZE, expires_at=TIME or delete=no".into(),
+                "line 2: an option is requests_per_second=N, burst=N, bytes_per_second=SIZE, expires_at=TIME or \
+                 delete=no"
+                    .into(),
             ),
             (
                 format!("read {hash} expires_at=2027-01-31"),
@@ -257,13 +256,12 @@ mod tests {
             ),
             (
                 format!("write {hash} delete=yes"),
-                "line 2: an option is requests_per_second=N, burst=N, bytes_per_second=SIZE, expires_at=TIME or delete=no".into(),
+                "line 2: an option is requests_per_second=N, burst=N, bytes_per_second=SIZE, expires_at=TIME or \
+                 delete=no"
+                    .into(),
             ),
             (format!("read {hash} bytes_per_second=1"), "line 2: bytes_per_second must be 64KiB..1TiB".into()),
-            (
-                format!("admin plain:{PLAIN}"),
-                "line 2: this token is on line 1 already; remove one of the two".into(),
-            ),
+            (format!("admin plain:{PLAIN}"), "line 2: this token is on line 1 already; remove one of the two".into()),
         ] {
             let text = format!("read {hash} first\n{line}\n");
             let error = Tokens::parse(&text).expect_err(&line);

@@ -57,7 +57,8 @@ impl Tokens {
         let mut tokens = Self::parse(&text).map_err(|error| format!("{name}:{}: {}", error.line, error.reason))?;
         if tokens.is_empty() {
             return Err(format!(
-                "{name}: holds no token, so nobody could do anything; add a line that `nabu-store token new --role admin` prints"
+                "{name}: holds no token, so nobody could do anything; add a line that `nabu-store token new --role \
+                 admin` prints"
             ));
         }
         tokens.limit(default);
@@ -206,7 +207,8 @@ mod tests {
 
     #[test]
     fn a_line_may_limit_its_token_and_the_rest_is_as_configured() {
-        let text = "read plain:correct-horse-battery a requests_per_second=5 burst=9\nread plain:correct-horse-batterz bytes_per_second=1MiB\n";
+        let text = "read plain:correct-horse-battery a requests_per_second=5 burst=9\n\
+                    read plain:correct-horse-batterz bytes_per_second=1MiB\n";
         let mut tokens = Tokens::parse(text).expect("valid");
         let default = RateLimit { requests_per_second: Some(100), burst: Some(200), bytes_per_second: None };
         tokens.limit(default);

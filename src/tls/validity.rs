@@ -35,7 +35,11 @@ pub fn warn_about(path: &Path, certificate: &CertificateDer<'_>) {
             tracing::warn!(%file, "the certificate has expired on {}; clients will refuse it: renew it, then reload by SIGHUP", show(validity.until));
         }
         Some(Judgement::NotYet) => {
-            tracing::warn!(%file, "the certificate is not valid before {}; clients will refuse it: is the clock right?", show(validity.from));
+            tracing::warn!(
+                %file,
+                "the certificate is not valid before {}; clients will refuse it: is the clock right?",
+                show(validity.from)
+            );
         }
         Some(Judgement::Soon) => {
             tracing::warn!(%file, "the certificate expires on {}: renew it, then reload by SIGHUP", show(validity.until));

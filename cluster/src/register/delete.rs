@@ -8,7 +8,7 @@
 //! - Where nothing was there, it has nothing to do; where only a tombstone was, it completes that.
 
 use super::cell::Promise;
-use super::electorate::{Electorate, Voters};
+use super::electorate::{Electorate, Places};
 use super::version::{Standing, Version};
 use crate::mutant::{Mutant, is_planted};
 
@@ -17,7 +17,7 @@ pub struct Delete {
     phase: Phase,
     tombstone: Version,
     /// Who has promised this tombstone, or holds it.
-    answered: Voters,
+    answered: Places,
     /// The greatest that a seat held before.
     found: Standing,
 }
@@ -50,7 +50,7 @@ impl Default for Delete {
         Self {
             phase: Phase::Promise,
             tombstone: Version::ABSENT.tombstone(),
-            answered: Voters::NONE,
+            answered: Places::NONE,
             found: Standing::default(),
         }
     }
@@ -76,7 +76,7 @@ impl Delete {
         if promise.tombstone > self.tombstone {
             // What others have promised may be too low.
             self.tombstone = promise.tombstone;
-            self.answered = Voters::NONE;
+            self.answered = Places::NONE;
         }
         if promise.tombstone < self.tombstone {
             return;
@@ -90,7 +90,7 @@ impl Delete {
         if is_promised {
             let is_nothing_there = self.found.version.is_absent();
             self.phase = if is_nothing_there { Phase::Over } else { Phase::Bury };
-            self.answered = Voters::NONE;
+            self.answered = Places::NONE;
         }
     }
 
@@ -108,7 +108,7 @@ impl Delete {
     /// The ring is another one: who answered under the last one is asked again, and what was asked
     /// under it is answered in vain: places are others now.
     pub fn renewed(&mut self) {
-        self.answered = Voters::NONE;
+        self.answered = Places::NONE;
     }
 
     /// What came of it, once it is over.

@@ -4,9 +4,9 @@ use crate::node::NodeNumber;
 
 /// Some of the members of an electorate, by their places in it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-pub struct Voters(u32);
+pub struct Places(u32);
 
-impl Voters {
+impl Places {
     pub const NONE: Self = Self(0);
 
     pub fn one(place: usize) -> Self {
@@ -45,11 +45,11 @@ pub const MEMBERS_MAX: usize = 20;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Electorate {
     members: Vec<NodeNumber>,
-    seats: Voters,
+    seats: Places,
     /// The same as `seats` where nothing moves.
-    from: Voters,
+    from: Places,
     /// Whom the group has declared offline.
-    offline: Voters,
+    offline: Places,
 }
 
 impl Electorate {
@@ -66,7 +66,7 @@ impl Electorate {
         assert!(members.len() <= MEMBERS_MAX, "an arc has at most so many seats");
         let of = |is_in: &dyn Fn(NodeNumber) -> bool| {
             let places = (0..members.len()).filter(|place| is_in(members[*place]));
-            places.fold(Voters::NONE, Voters::with)
+            places.fold(Places::NONE, Places::with)
         };
         Self {
             seats: of(&|node| seats.contains(&node)),
@@ -87,14 +87,14 @@ impl Electorate {
 
     /// Whether these decide, whatever the others say: a majority of the seats, and of those that
     /// the arc had before.
-    pub fn is_majority(&self, voters: Voters) -> bool {
-        voters.majority_of(self.seats) && voters.majority_of(self.from)
+    pub fn is_majority(&self, places: Places) -> bool {
+        places.majority_of(self.seats) && places.majority_of(self.from)
     }
 
     /// Whether all that are there are among these, and they decide.
-    pub fn is_everybody(&self, voters: Voters) -> bool {
-        let everybody = (0..self.members.len()).fold(Voters::NONE, Voters::with);
-        self.is_majority(voters) && voters.all_of(Voters(everybody.0 & !self.offline.0))
+    pub fn is_everybody(&self, places: Places) -> bool {
+        let everybody = (0..self.members.len()).fold(Places::NONE, Places::with);
+        self.is_majority(places) && places.all_of(Places(everybody.0 & !self.offline.0))
     }
 }
 
@@ -106,9 +106,9 @@ mod tests {
         numbers.map(NodeNumber)
     }
 
-    fn voters(electorate: &Electorate, numbers: &[u64]) -> Voters {
+    fn places(electorate: &Electorate, numbers: &[u64]) -> Places {
         let places = numbers.iter().map(|number| electorate.place(NodeNumber(*number)).expect("a member"));
-        places.fold(Voters::NONE, Voters::with)
+        places.fold(Places::NONE, Places::with)
     }
 
     #[test]
@@ -118,7 +118,7 @@ mod tests {
         {
             let all: Vec<NodeNumber> = (1..=seats).map(NodeNumber).collect();
             let electorate = Electorate::new(&all, None, |_| false);
-            let first = |count: usize| (0..count).fold(Voters::NONE, Voters::with);
+            let first = |count: usize| (0..count).fold(Places::NONE, Places::with);
             assert!(!electorate.is_majority(first(too_few)) && electorate.is_majority(first(enough)), "{seats}");
             assert!(electorate.is_everybody(first(all.len())));
         }
@@ -131,19 +131,19 @@ mod tests {
         for (numbers, is_majority) in
             [(&[1, 2][..], true), (&[1, 3], false), (&[1, 4], false), (&[3, 4], false), (&[1, 3, 4], true)]
         {
-            assert_eq!(electorate.is_majority(voters(&electorate, numbers)), is_majority, "{numbers:?}");
+            assert_eq!(electorate.is_majority(places(&electorate, numbers)), is_majority, "{numbers:?}");
         }
-        assert!(!electorate.is_everybody(voters(&electorate, &[1, 2, 3])));
-        assert!(electorate.is_everybody(voters(&electorate, &[1, 2, 3, 4])));
+        assert!(!electorate.is_everybody(places(&electorate, &[1, 2, 3])));
+        assert!(electorate.is_everybody(places(&electorate, &[1, 2, 3, 4])));
     }
 
     #[test]
     fn everybody_is_a_majority_with_all_that_are_not_offline() {
         let electorate = Electorate::new(&nodes([1, 2, 3]), None, |node| node.0 == 3);
-        assert!(!electorate.is_everybody(voters(&electorate, &[1, 3])));
-        assert!(electorate.is_everybody(voters(&electorate, &[1, 2])));
+        assert!(!electorate.is_everybody(places(&electorate, &[1, 3])));
+        assert!(electorate.is_everybody(places(&electorate, &[1, 2])));
         let electorate = Electorate::new(&nodes([1, 2, 3]), None, |node| node.0 > 1);
-        assert!(!electorate.is_everybody(voters(&electorate, &[1])), "the others may be back");
+        assert!(!electorate.is_everybody(places(&electorate, &[1])), "the others may be back");
         assert_eq!(electorate.place(NodeNumber(9)), None);
     }
 }

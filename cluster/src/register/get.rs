@@ -5,7 +5,7 @@
 //! that is not offline holds it: seats that don't are told to pull it (write-back). Whoever holds
 //! more meanwhile makes the read begin again.
 
-use super::electorate::{Electorate, Voters};
+use super::electorate::{Electorate, Places};
 use super::version::Standing;
 use crate::mutant::{Mutant, is_planted};
 
@@ -13,10 +13,10 @@ use crate::mutant::{Mutant, is_planted};
 pub struct Get {
     phase: Phase,
     /// Who has said what it holds.
-    answered: Voters,
+    answered: Places,
     greatest: Standing,
     /// Who holds just that.
-    holders: Voters,
+    holders: Places,
     is_settled: bool,
 }
 
@@ -43,7 +43,7 @@ pub enum Found {
     /// These hold it.
     Blob {
         standing: Standing,
-        holders: Voters,
+        holders: Places,
     },
     Absent,
 }
@@ -59,7 +59,7 @@ impl Get {
     }
 
     /// Who holds the greatest that was told so far: from them it is pulled.
-    pub fn holders(&self) -> Voters {
+    pub fn holders(&self) -> Places {
         self.holders
     }
 
@@ -80,7 +80,7 @@ impl Get {
             Phase::Over => return,
             Phase::WriteBack if holds > self.greatest => return *self = Self::default(),
             Phase::Read if holds > self.greatest => {
-                (self.greatest, self.holders, self.is_settled) = (holds, Voters::one(place), is_settled);
+                (self.greatest, self.holders, self.is_settled) = (holds, Places::one(place), is_settled);
             }
             _ if holds == self.greatest => {
                 self.holders = self.holders.with(place);

@@ -29,7 +29,7 @@ pub mod version;
 
 pub use self::cell::Cell;
 pub use self::delete::Delete;
-pub use self::electorate::{Electorate, Voters};
+pub use self::electorate::{Electorate, Places};
 pub use self::get::Get;
 pub use self::put::Put;
 pub use self::version::{Mark, Standing, Version};

@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 
 use super::cell::Offered;
-use super::electorate::{Electorate, Voters};
+use super::electorate::{Electorate, Places};
 use super::version::{Mark, Standing, Version};
 use crate::mutant::{Mutant, is_planted};
 use crate::node::NodeNumber;
@@ -19,7 +19,7 @@ pub struct Put {
     mark: Mark,
     phase: Phase,
     /// Who has answered in this phase as it has to be: read, or held.
-    answered: Voters,
+    answered: Places,
     /// The seats that this version was sent to, and those that have refused it.
     sent: BTreeSet<NodeNumber>,
     refused: BTreeSet<NodeNumber>,
@@ -57,7 +57,7 @@ impl Put {
 
     fn in_phase(mark: Mark, phase: Phase) -> Self {
         let (sent, refused) = (BTreeSet::new(), BTreeSet::new());
-        Self { mark, phase, answered: Voters::NONE, sent, refused, may_be_held: false }
+        Self { mark, phase, answered: Places::NONE, sent, refused, may_be_held: false }
     }
 
     /// What the seat at this place is to be asked now; nothing if it has answered.
@@ -123,7 +123,7 @@ impl Put {
     /// under it is answered in vain: places are others now.
     pub fn renewed(&mut self) {
         if self.stored().is_none() {
-            self.answered = Voters::NONE;
+            self.answered = Places::NONE;
         }
     }
 
