@@ -28,8 +28,8 @@ pub mod verified;
 use std::fmt;
 use std::str::FromStr;
 
+use nabu_engine::sha256::Sha256;
 use nabu_engine::types::hex;
-use sha2::{Digest, Sha256};
 
 pub use self::access::{Access, Authority, CoreAuthority};
 pub use self::token_file::{NO_DELETE, expiry};
@@ -119,7 +119,7 @@ pub fn token_hash_hex(token: &str) -> String {
 
 /// The SHA-256 that a token is known by.
 pub fn hash_of(token: &[u8]) -> [u8; 32] {
-    Sha256::digest(token).into()
+    Sha256::digest(token)
 }
 
 #[cfg(test)]

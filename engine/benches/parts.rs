@@ -30,8 +30,9 @@ use nabu_engine::log::record::{Head, Kind, Layout, Placement, Shape, decode_head
 use nabu_engine::log::{FRAME_SIZE, HEAD_ROOM, PACKED_PAYLOAD_MAX};
 use nabu_engine::mailbox::{Receiver, Sender, mailbox};
 use nabu_engine::runtime::{RuntimeOptions, run};
+use nabu_engine::sha256::Sha256;
 use nabu_engine::types::{BlobId, ContentHash, SegmentId, Sequence};
-use sha2::{Digest, Sha256};
+use sha2::Digest;
 
 /// Entries of the index that is asked.
 const INDEXED: u64 = 1_000_000;
@@ -189,12 +190,15 @@ fn hits_of_one_key(cache: &Cache<Value>, threads: usize, iterations: u64) -> Dur
 fn checksums(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("checksums");
     let mut random = Random(3);
-    for (name, size) in [("64 KiB", 64 << 10), ("1 MiB", 1 << 20)] {
+    for (name, size) in [("4 KiB", 4 << 10), ("64 KiB", 64 << 10), ("1 MiB", 1 << 20)] {
         let bytes: Vec<u8> = (0..size / 8).flat_map(|_| random.next().to_le_bytes()).collect();
         group.throughput(Throughput::Bytes(size as u64));
         group.bench_function(BenchmarkId::new("CRC32C", name), |bencher| bencher.iter(|| crc32c(black_box(&bytes))));
         group.bench_function(BenchmarkId::new("SHA-256", name), |bencher| {
             bencher.iter(|| Sha256::digest(black_box(&bytes)));
+        });
+        group.bench_function(BenchmarkId::new("SHA-256 of RustCrypto", name), |bencher| {
+            bencher.iter(|| sha2::Sha256::digest(black_box(&bytes)));
         });
     }
     group.finish();

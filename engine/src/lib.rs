@@ -18,6 +18,7 @@
 //! | [`store`] | put, get, delete, list over the above |
 //! | [`sync`] | how do the tasks of one core wait for one another? |
 //! | `atomics` | through what do threads share memory? |
+//! | [`sha256`] | what is the hash of these bytes? |
 //! | [`types`] | the small nouns that every room shares |
 //!
 //! The engine knows no HTTP and no cluster. Its rooms import one another in one direction, and so
@@ -43,6 +44,7 @@ pub mod probe;
 #[allow(unsafe_code)]
 pub mod ring;
 pub mod runtime;
+pub mod sha256;
 pub mod sim;
 pub mod store;
 pub mod sync;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use sha2::{Digest, Sha256};
+use nabu_engine::sha256::Sha256;
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
 use super::rate::Bucket;
@@ -166,15 +166,15 @@ impl Tokens {
         all.sort_unstable_by_key(|token| token.hash);
         let mut digest = Sha256::new();
         for token in all {
-            digest.update(token.hash);
-            digest.update([token.role as u8]);
+            digest.update(&token.hash);
+            digest.update(&[token.role as u8]);
             // What most tokens don't have is left out, as nodes of the last version do.
             if !token.may_delete || token.expires_at.is_some() {
-                digest.update([u8::from(token.may_delete)]);
-                digest.update(token.expires_at.unwrap_or(u64::MAX).to_le_bytes());
+                digest.update(&[u8::from(token.may_delete)]);
+                digest.update(&token.expires_at.unwrap_or(u64::MAX).to_le_bytes());
             }
         }
-        digest.finalize().into()
+        digest.finalize()
     }
 
     /// How many tokens there are.

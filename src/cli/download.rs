@@ -3,8 +3,8 @@
 
 use std::io::Read;
 
+use nabu_engine::sha256::Sha256;
 use nabu_engine::types::{BlobId, ContentHash};
-use sha2::{Digest, Sha256};
 use ureq::Body;
 use ureq::http::header::{CONTENT_RANGE, IF_RANGE, RANGE};
 use ureq::http::{HeaderMap, HeaderValue, Method, Response};
@@ -252,7 +252,7 @@ impl<'a> Download<'a> {
     /// that it names.
     fn verify(&mut self) -> Result<(), Failure> {
         self.progress.finish();
-        let hash = ContentHash(std::mem::take(&mut self.hasher).finalize().into());
+        let hash = ContentHash(std::mem::take(&mut self.hasher).finalize());
         if BlobId::of(&hash) != self.id {
             return Err(self.wrong(&format!("the bytes received have the id {}", BlobId::of(&hash))));
         }

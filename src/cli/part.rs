@@ -12,7 +12,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nabu_engine::ring::sys;
-use sha2::{Digest, Sha256};
+use nabu_engine::sha256::Sha256;
 
 use super::download::Destination;
 use super::exit::{Exit, Failure};

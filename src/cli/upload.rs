@@ -5,9 +5,9 @@ use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::path::Path;
 
+use nabu_engine::sha256::Sha256;
 use nabu_engine::types::{BlobId, ContentHash};
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 use ureq::SendBody;
 use ureq::http::header::{CONTENT_LENGTH, EXPECT};
 use ureq::http::{HeaderMap, HeaderValue, Method};
@@ -94,7 +94,7 @@ impl<'a> Upload<'a> {
             progress.add(count as u64);
         }
         file.rewind().map_err(failure)?;
-        Ok(ContentHash(hasher.finalize().into()))
+        Ok(ContentHash(hasher.finalize()))
     }
 
     /// Sends it until the server has it; of what can't be read twice, only until its first byte
@@ -131,7 +131,7 @@ impl<'a> Upload<'a> {
             });
             let mut failure = match stored {
                 Ok((created, answered)) => {
-                    let hash = ContentHash(hasher.finalize().into());
+                    let hash = ContentHash(hasher.finalize());
                     return check(&answered, Stored { id: BlobId::of(&hash), hash, size: sent, created });
                 }
                 Err(failure) => failure,

@@ -7,11 +7,10 @@ use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 
-use sha2::{Digest, Sha256};
-
 use crate::io::AlignedBuf;
 use crate::log::CHECK_SIZE;
 use crate::log::codec::crc32c;
+use crate::sha256::Sha256;
 use crate::types::CoreId;
 
 /// How far a frame's payload is hashed, and the checksums of its check blocks so far.

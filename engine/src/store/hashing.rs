@@ -13,12 +13,11 @@
 
 use std::sync::atomic::Ordering;
 
-use sha2::{Digest, Sha256};
-
 use crate::io::Io;
 use crate::log::HEAD_ROOM;
 use crate::memory::Frame;
 use crate::probe::{self, Event};
+use crate::sha256::Sha256;
 use crate::store::hash_steps::{HashStep, Piece, Progress};
 use crate::store::message::{Message, Reply, Request};
 use crate::store::shard::Shard;
@@ -207,7 +206,7 @@ impl<I: Io> UploadHash<I> {
         self.bring_back().await;
         self.helper = None;
         match std::mem::replace(&mut self.at, At::Lost) {
-            At::Here(hasher) => Some(ContentHash(hasher.finalize().into())),
+            At::Here(hasher) => Some(ContentHash(hasher.finalize())),
             At::There(_) | At::Lost => None,
         }
     }

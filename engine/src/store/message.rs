@@ -4,8 +4,6 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use sha2::Sha256;
-
 use crate::index::Location;
 use crate::log::checkpoint::{Covered, Slice};
 use crate::log::counters::LogCounters;
@@ -13,6 +11,7 @@ use crate::log::error::LogError;
 use crate::log::footer::FooterEntry;
 use crate::log::record::Head;
 use crate::log::segment::Tenant;
+use crate::sha256::Sha256;
 use crate::store::error::OpenError;
 use crate::store::hash_steps::{HashStep, Piece};
 use crate::types::{BlobId, CoreId, SegmentId, Sequence};

@@ -7,8 +7,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use sha2::{Digest, Sha256};
-
 use crate::content::Pace;
 use crate::io::Io;
 use crate::log::entries::Entries;
@@ -17,6 +15,7 @@ use crate::log::record::Kind;
 use crate::log::scan::{Damage, Scan, scan};
 use crate::log::sealed::read_footer;
 use crate::log::segment::Segment;
+use crate::sha256::Sha256;
 use crate::store::{Limits, OpenError, Quarantined, Shard, Store, StoreError, StoreOptions};
 use crate::types::{BlobId, ContentHash, CoreId, SegmentId};
 
@@ -239,7 +238,7 @@ impl<I: Io> Offline<I> {
         while let Some(chunk) = reader.next(Pace::Fast).await.map_err(failed)? {
             hasher.update(chunk.bytes());
         }
-        let actual = ContentHash(hasher.finalize().into());
+        let actual = ContentHash(hasher.finalize());
         if actual == expected && BlobId::of(&actual) == id {
             Ok(size)
         } else {

@@ -3,8 +3,6 @@
 //! Nothing is held while it is read, so it may be moved or deleted meanwhile. Its content stays the
 //! same, wherever it lies: after a move the hash goes on with the new list of pieces where it was.
 
-use sha2::{Digest, Sha256};
-
 use super::fault::{Fault, Trouble};
 use super::pace::Pacer;
 use super::verify;
@@ -14,6 +12,7 @@ use crate::io::{BLOCK_SIZE, Io};
 use crate::log::extent::{self, Extent};
 use crate::log::record::{Decoded, Kind, Layout};
 use crate::log::{HEAD_ROOM, bytes, units};
+use crate::sha256::Sha256;
 use crate::store::location::{has_extents, record_bytes};
 use crate::store::shard::Shard;
 use crate::types::{BlobId, SegmentId};
@@ -85,7 +84,7 @@ impl<'c, I: Io> Content<'c, I> {
             let list = List { extents, is_paged: head.layout == Layout::ExtentPages };
             self.hash_list(&list).await?;
         }
-        let actual: [u8; 32] = self.hasher.clone().finalize().into();
+        let actual: [u8; 32] = self.hasher.clone().finalize();
         if self.position != head.size || actual != head.hash.0 {
             self.rewind();
             return Err(Fault::Hash.into());

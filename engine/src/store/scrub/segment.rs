@@ -9,8 +9,6 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use sha2::{Digest, Sha256};
-
 use super::blob::Haste;
 use super::content::Content;
 use super::fault::{Fault, Halt, Trouble};
@@ -29,6 +27,7 @@ use crate::log::scan::scan;
 use crate::log::sealed::read_footer;
 use crate::log::segment::{Segment, State};
 use crate::mutant::{Mutant, is_planted};
+use crate::sha256::Sha256;
 use crate::store::location::has_extents;
 use crate::types::BlobId;
 
@@ -201,7 +200,7 @@ impl<I: Io> Scrub<I> {
                 }
                 let head = &sound.decoded.head;
                 if head.kind == Kind::Blob && head.layout == Layout::Inline && !is_planted(Mutant::ScrubTrustsFooter) {
-                    let actual: [u8; 32] = Sha256::digest(sound.payload(input)).into();
+                    let actual = Sha256::digest(sound.payload(input));
                     if actual != head.hash.0 {
                         return Err(Fault::Hash.into());
                     }
