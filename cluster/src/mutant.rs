@@ -47,8 +47,10 @@ mutants! {
     VotersForgotten = "voters-forgotten",
     /// A node takes an answer for its own that is for the disk which the machine had before.
     JoinedAnother = "joined-another",
-    /// A node that is about to stop goes on relying on its lease.
+    /// A node that is about to stop keeps relying on its lease.
     StopInContact = "stop-in-contact",
+    /// A node that comes to others which are all leaving is not let in on what they know.
+    NewcomerIgnored = "newcomer-ignored",
 
     // The register; `tests/register` looks for these.
     /// A seat that collects a tombstone forgets what it has promised, too.
@@ -59,7 +61,7 @@ mutants! {
     FloorIgnored = "register-floor-ignored",
     /// An upload is acknowledged when the first seat holds it.
     AcknowledgedEarly = "register-acknowledged-early",
-    /// A delete goes on when a majority has promised, though another seat is there.
+    /// A delete continues when a majority has promised, though another seat is there.
     PromisedByMajority = "register-promised-by-majority",
     /// An upload tries another version as soon as one seat has refused.
     RetriedEarly = "register-retried-early",
@@ -71,7 +73,7 @@ mutants! {
     SenderUnbound = "lane-sender-unbound",
     /// Pieces are put together to a message of any length.
     PiecesUnbounded = "lane-pieces-unbounded",
-    /// A connection goes on although what it proved is old.
+    /// A connection continues although what it proved is old.
     OutdatedConnection = "lane-outdated-connection",
 }
 

@@ -47,6 +47,8 @@ events! {
     LeaderStalled,
     /// A verdict was proposed.
     VerdictProposed,
+    /// A node came to a cluster of which all others were leaving.
+    LeaversRelieved,
     /// Voters were changed, through two groups of voters at once.
     VotersJoint,
     /// A node stopped, and the others counted it as offline by then, or it gave up waiting for

@@ -15,6 +15,7 @@ use super::member::{Incarnation, Member, MemberState, StoreId};
 use super::settings::Patience;
 use super::verdicts::{SILENCE, Verdicts};
 use super::voters::{self, Elector};
+use crate::mutant::{Mutant, is_planted};
 use crate::node::NodeNumber;
 use crate::probe::{Event, hit};
 
@@ -70,7 +71,7 @@ impl Duties {
         for (node, incarnation) in verdicts.due(now, group.state()) {
             let command = Command { origin: None, change: Change::Offline { node, incarnation } };
             if group.propose(&command).is_ok() {
-                tracing::warn!(node = %node, "the node has not been heard for 10 s");
+                tracing::warn!(node = %node, "no heartbeat from the node for 10 s");
                 verdicts.proposed(node, incarnation);
             }
         }
@@ -138,10 +139,21 @@ impl Duties {
             })
             .collect();
         let chosen = voters::choose(&electors, me);
+        let known: BTreeSet<NodeNumber> = members.iter().map(|(node, _)| *node).collect();
         if chosen.is_empty() {
+            // All that are left are leaving. Who comes now has to learn first, or it could never
+            // take over.
+            let newcomers = known.iter().filter(|node| !voting.contains(node) && !learning.contains(node));
+            let changes: Vec<_> = newcomers.map(|node| (ConfChangeType::AddLearnerNode, *node)).collect();
+            if !changes.is_empty()
+                && !is_planted(Mutant::NewcomerIgnored)
+                && self.is_first(Duty::Voters, me, now)
+                && group.change_voters(&changes).is_ok()
+            {
+                hit(Event::LeaversRelieved);
+            }
             return;
         }
-        let known: BTreeSet<NodeNumber> = members.iter().map(|(node, _)| *node).collect();
         if !chosen.contains(&me) {
             // It was removed: another must lead before it goes.
             let heir = voting.iter().copied().find(|node| *node != me && group.is_caught_up(*node));

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use nabu_cluster::control::command::Change;
-use nabu_cluster::control::member::{ClusterId, Profile};
+use nabu_cluster::control::member::{ClusterId, MemberState, Profile};
 use nabu_cluster::control::{Bootstrap, Patience, Request, Settings};
 use nabu_cluster::node::NodeNumber;
 use nabu_cluster::peer::Limits;
@@ -24,6 +24,11 @@ use super::{healing, supervision};
 /// How often it is looked whether a machine was let in, and how many times.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 const LOOKS_FOR_ADMISSION: u32 = 6_000;
+const LOOK_EVERY_SECOND: Duration = Duration::from_secs(1);
+const LOOKS_FOR_VERDICT: u32 = 30;
+/// When a node is lost after the other one was told to leave, and for how long.
+const LOST_AFTER: Duration = Duration::from_millis(200);
+const LOST_FOR: Duration = Duration::from_secs(25);
 
 /// What a seed draws.
 struct Draw {
@@ -117,6 +122,7 @@ fn name_of(event: Event) -> &'static str {
         Event::DoomedHeard => "doomed heard",
         Event::LeaderStalled => "leaders stalled",
         Event::VerdictProposed => "verdicts",
+        Event::LeaversRelieved => "leavers relieved",
         Event::VotersJoint => "voters changed",
         Event::StopAgreed => "stops agreed",
         Event::StopUnagreed => "stops not agreed",
@@ -234,6 +240,10 @@ impl Draw {
         }
         self.plan_lost_disk(sim, world);
         self.plan_administration(sim, world);
+        if machines == 2 && self.random.chance(0.3) {
+            let (at, machine) = (self.moment(), self.random.below(2) as u16);
+            plan_leaver_left_alone(sim, world, at, machine);
+        }
     }
 
     fn plan_cut(&mut self, sim: &mut Sim, world: &Rc<World>) {
@@ -335,6 +345,43 @@ impl Draw {
                 drop(process.request(Request::Change { change, timeout: Duration::from_secs(10) }));
             });
         }
+    }
+}
+
+/// One of two nodes is to leave, the other one is lost meanwhile, and somebody removes it.
+fn plan_leaver_left_alone(sim: &Sim, world: &Rc<World>, at: Duration, machine: u16) {
+    let other = 1 - machine;
+    let process = move |world: &World| world.process(machine.into());
+    let (first, is_done) = (world.clone(), Rc::new(Cell::new(true)));
+    let begun = is_done.clone();
+    sim.after(at, move |sim| {
+        let Some(process) = process(&first) else { return };
+        let Some(membership) = process.running.control.borrow().membership() else { return };
+        let change = Change::Leave { node: membership.node, is_empty: true };
+        first.note(|| format!("n{machine} is asked for {change:?}, and n{other} is to be lost"));
+        drop(process.request(Request::Change { change, timeout: Duration::from_secs(10) }));
+        begun.set(false);
+        let lost = first.clone();
+        sim.after(LOST_AFTER, move |sim| {
+            if may_lose_disk(&lost, other) && !sim.node(other).is_down() {
+                lose_disk(&lost, sim, other, LOST_FOR);
+            }
+        });
+    });
+    for look in 0..LOOKS_FOR_VERDICT {
+        let (world, is_done) = (world.clone(), is_done.clone());
+        sim.after(at + LOOK_EVERY_SECOND * look, move |_| {
+            let Some(process) = process(&world).filter(|_| !is_done.get()) else { return };
+            let control = process.running.control.borrow();
+            let Some(state) = control.state() else { return };
+            let mut members = state.members.iter();
+            let Some((node, _)) = members.find(|(_, member)| member.state == MemberState::Offline) else { return };
+            let change = Change::Remove { node: *node, is_forced: true };
+            world.note(|| format!("n{machine} is asked for {change:?}"));
+            drop(control);
+            drop(process.request(Request::Change { change, timeout: Duration::from_secs(10) }));
+            is_done.set(true);
+        });
     }
 }
 
