@@ -106,7 +106,7 @@ pub fn check_token(token: &str) -> Result<(), String> {
             Err(format!("the token has {length} characters; at most {TOKEN_CHARS_MAX} are allowed"))
         }
         _ if !token.bytes().all(|byte| byte.is_ascii_graphic()) => {
-            Err("the token may hold visible ASCII characters only".to_owned())
+            Err("the token may contain only visible ASCII characters".to_owned())
         }
         _ => Ok(()),
     }

@@ -126,7 +126,7 @@ fn a_node_that_stands_alone_has_a_status_too() {
 NODE        ADDRESS         STATE   USED  CAPACITY  BLOBS
 standalone  127.0.0.1:7070  active   0 B   1.0 KiB      0
 
-this node stands alone: it belongs to no cluster
+this node runs standalone: it belongs to no cluster
 ";
     assert_eq!(text(&output.stdout), expected);
 }

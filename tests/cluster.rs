@@ -298,7 +298,7 @@ fn secrets_are_rotated_while_the_cluster_runs() {
         for node in &cluster.nodes {
             node.server().process.signal("HUP");
             wait_for("the reload", || {
-                node.server().process.log.text().contains("secrets are as the files say").then_some(())
+                node.server().process.log.text().contains("secrets now match their files").then_some(())
             });
         }
         cluster.wait_until_whole();

@@ -68,7 +68,7 @@ fn fill(server: &Server, first_seed: u64) -> Vec<u64> {
             }
             _ => {
                 let message = response.expect_error(507, "insufficient storage");
-                assert!(message.contains("reads and deletes go on"), "{message}");
+                assert!(message.contains("reads and deletes still work"), "{message}");
                 refusals += 1;
             }
         }

@@ -49,7 +49,7 @@ pub struct UnknownPolicy;
 impl fmt::Display for UnknownPolicy {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = Policy::ALL.map(|policy| policy.name().to_ascii_lowercase());
-        write!(formatter, "known are {}, or their numbers 0 to {}", names.join(", "), names.len() - 1)
+        write!(formatter, "use one of {}, or their numbers 0 to {}", names.join(", "), names.len() - 1)
     }
 }
 
@@ -98,7 +98,7 @@ impl Policy {
         }
     }
 
-    /// The policy that a standalone node gives to whom asks for this one.
+    /// The policy that a standalone node gives to whoever asks for this one.
     ///
     /// # Errors
     /// A policy that takes more than one node.
@@ -141,7 +141,7 @@ mod tests {
         for number in [-1, 6, i64::MIN, i64::MAX] {
             assert_eq!(Policy::of_number(number), None);
         }
-        let known = "known are unspecified, none, replica2, replica3, ec42, ec82, or their numbers 0 to 5";
+        let known = "use one of unspecified, none, replica2, replica3, ec42, ec82, or their numbers 0 to 5";
         assert_eq!(UnknownPolicy.to_string(), known);
     }
 

@@ -66,6 +66,6 @@ pub trait LinkWriter {
     /// After [`LinkWriter::close`], or when a write was dropped while it was pending.
     fn write(&mut self, bytes: Vec<u8>) -> impl Future<Output = (io::Result<()>, Vec<u8>)>;
 
-    /// Ends the stream in this direction, after all that was written. The other one goes on.
+    /// Ends the stream in this direction, after all that was written. The other one continues.
     fn close(&mut self) -> impl Future<Output = io::Result<()>>;
 }

@@ -51,7 +51,7 @@ HEADER_COPY = "a copy of a segment's header is damaged: another one is used"
 HEADER_LOST = "the header of a segment can't be read"
 SCANNED = "a segment that was open at the last stop was scanned"
 CHECKPOINT_REFUSED = "the checkpoint can't be used: every footer is read instead"
-SCRUB_REFUSED = "the file of the scrub can't be used: it starts anew"
+SCRUB_REFUSED = "the file of the scrub can't be used: the scrub starts over"
 
 
 class BetweenStarts:

@@ -80,7 +80,7 @@ fn caller(
         let role = Some(known.role).filter(|_| !has_expired && known.may_delete);
         note(known.name, role, known.bucket);
         if has_expired {
-            return Err(unauthorized("the token that was sent has expired: ask for a new one"));
+            return Err(unauthorized("the token sent has expired: get a new one"));
         }
         return Ok(Caller { role: Some(known.role), may_delete: known.may_delete, bucket: known.bucket.cloned() });
     }
@@ -91,14 +91,14 @@ fn caller(
     }
     let Some(jwts) = access.jwts.as_ref().filter(|_| Jwts::resembles(token)) else {
         count_failure(exchange, authority);
-        return Err(unauthorized("this server does not know the token that was sent"));
+        return Err(unauthorized("this server does not know the token sent"));
     };
     let good = jwts.verify(token).map_err(|Distrust { reason, is_signed }| {
         if !is_signed {
             count_failure(exchange, authority);
         }
-        tracing::debug!(exchange.request_id, "a JWT is not believed: {reason}");
-        unauthorized(&format!("the token that was sent is not believed: {reason}"))
+        tracing::debug!(exchange.request_id, "a JWT was rejected: {reason}");
+        unauthorized(&format!("the token sent was rejected: {reason}"))
     })?;
     let (name, subject) = names(&good, &hash);
     let bucket = authority.subjects().bucket(&subject, io.now());

@@ -35,14 +35,14 @@ impl From<StoreError> for HttpError {
             StoreError::Full => HttpError::new(
                 507,
                 "insufficient storage",
-                "no space is left for more data: delete blobs or add a data directory; reads and deletes go on",
+                "no space is left for more data: delete blobs or add a data directory; reads and deletes still work",
             ),
             StoreError::NoRoom { size, room } => HttpError::new(
                 507,
                 "insufficient storage",
                 format!(
-                    "{} can't fit: at most {} are free or may come free; delete blobs or add a data directory; \
-                     reads and deletes go on",
+                    "{} can't fit: at most {} are free or may become free; delete blobs or add a data directory; \
+                     reads and deletes still work",
                     human_size(size),
                     human_size(room)
                 ),
@@ -68,13 +68,13 @@ impl From<StoreError> for HttpError {
             StoreError::Collision { id } => HttpError::new(
                 409,
                 "blob ID collision",
-                format!("another content with the id {id} is stored already, and stays"),
+                format!("other content with the id {id} is already stored, and was kept"),
             ),
             StoreError::TooLarge => blob_too_large(nabu_engine::store::BLOB_SIZE_MAX),
             StoreError::Damaged { id } => HttpError::new(
                 500,
                 "blob damaged",
-                format!("what is stored of blob {id} fails its checksum; store the blob again"),
+                format!("the stored bytes of blob {id} fail their checksum; store the blob again"),
             )
             .with_cause(format!("checksum failure in blob {id}")),
             StoreError::Quarantined { id, reason } => HttpError::new(
@@ -85,33 +85,33 @@ impl From<StoreError> for HttpError {
             .with_cause(reason),
             StoreError::WriteFailed { reason } => HttpError::unavailable(
                 "write failed",
-                "the disk refused the write, nothing was stored; try again, and see the log of the server",
+                "the disk refused the write, nothing was stored; try again, and see the server's log",
             )
             .with_cause(reason),
             StoreError::ReadFailed { id, dir, reason } => HttpError::new(
                 500,
                 "read failed",
-                format!("the disk of data directory {} refused to read blob {id}; see the log of the server", dir + 1),
+                format!("the disk of data directory {} refused to read blob {id}; see the server's log", dir + 1),
             )
             .with_cause(reason),
             StoreError::Degraded { missing } => HttpError::unavailable(
                 "store is degraded",
                 format!(
-                    "{missing} of the data directories of this server are missing, and what was asked for may lie there; uploads and what the others \
-                     hold are served"
+                    "{missing} of the data directories of this server are missing, and what was asked for may be \
+                     there; uploads still work, and what the others hold is served"
                 ),
             ),
             StoreError::DirectoryOut { dir, reason } => HttpError::unavailable(
                 "data directory unavailable",
                 format!(
-                    "data directory {} of this server is out of service; what lies there can't be had until it is mended, see the log of the \
-                     server",
+                    "data directory {} of this server is out of service; what it holds is unavailable until the disk \
+                     is repaired; see the server's log",
                     dir + 1
                 ),
             )
             .with_cause(reason),
             StoreError::Busy => {
-                HttpError::unavailable("busy", "no memory came free in time; try again, with fewer transfers at once")
+                HttpError::unavailable("busy", "no memory became free in time; try again, with fewer transfers at once")
             }
             StoreError::Closed => HttpError::unavailable("shutting down", "this server is shutting down; try again"),
         }
@@ -120,7 +120,7 @@ impl From<StoreError> for HttpError {
 
 /// A 413 for a blob over `limit` bytes.
 pub fn blob_too_large(limit: u64) -> HttpError {
-    HttpError::new(413, "blob too large", format!("a blob takes at most {limit} bytes on this server"))
+    HttpError::new(413, "blob too large", format!("a blob may have at most {limit} bytes on this server"))
 }
 
 #[cfg(test)]

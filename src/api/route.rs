@@ -190,7 +190,8 @@ impl Route {
                     [] => "none".to_owned(),
                     names => names.join(" and "),
                 };
-                let message = format!("{:?} is no query parameter of this endpoint, which has {known}", shorten(&name));
+                let message =
+                    format!("{:?} is not a query parameter of this endpoint, which takes {known}", shorten(&name));
                 return Err(HttpError::new(400, "unknown query parameter", message));
             }
         }

@@ -35,7 +35,7 @@ fn check_names<'f>(names: impl Iterator<Item = &'f str>) -> Result<(), HttpError
     }
     let has = |name| SINGLETONS.iter().zip(seen).any(|(known, is_there)| is_there && *known == name);
     if has("authorization") && has("x-api-key") {
-        return Err(repeated("Authorization and X-API-Key are both there; send one of them".to_owned()));
+        return Err(repeated("Authorization and X-API-Key are both present; send only one".to_owned()));
     }
     Ok(())
 }

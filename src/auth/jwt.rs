@@ -1,5 +1,5 @@
 //! JWTs of an identity provider (RFC 7519): the keys that they are signed with, and what must hold
-//! before one is believed.
+//! before one is accepted.
 //!
 //! A key verifies the one algorithm of its kind, whatever a token's header says: RSA keys RS256,
 //! P-256 keys ES256, Ed25519 keys EdDSA, and secrets HS256. So a public key is never taken for a
@@ -53,7 +53,7 @@ pub struct Verified {
     pub expires_at: u64,
 }
 
-/// Why a token is not believed, as the end of a sentence; it shows nothing of the token.
+/// Why a token is rejected, as the end of a sentence; it shows nothing of the token.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Distrust {
     pub reason: String,
@@ -92,7 +92,7 @@ impl Jwts {
 
     fn new(keys: Vec<Key>, options: &JwtOptions) -> Result<Self, String> {
         if keys.len() > KEYS_MAX {
-            return Err(format!("holds {} keys; at most {KEYS_MAX} are taken", keys.len()));
+            return Err(format!("holds {} keys; at most {KEYS_MAX} are supported", keys.len()));
         }
         let keys: Vec<Key> = keys.into_iter().filter(|key| options.algorithms.contains(&key.algorithm)).collect();
         if keys.is_empty() {
@@ -168,10 +168,10 @@ impl Jwts {
         let text = |name: &str| match claims.get(name) {
             None => Ok(None),
             Some(Claim::Text(text)) => Ok(Some(text.clone())),
-            Some(_) => Err(claim(format!("its claim `{name}` is no text"))),
+            Some(_) => Err(claim(format!("its claim `{name}` is not a string"))),
         };
         let Some(Claim::Number(expires)) = claims.get("exp") else {
-            return Err(claim("its claim `exp` is no number".to_owned()));
+            return Err(claim("its claim `exp` is not a number".to_owned()));
         };
         let role = match claims.get(&self.role_claim) {
             Some(Claim::Text(name)) => name.parse().ok(),
@@ -188,8 +188,8 @@ impl Jwts {
             ErrorKind::InvalidSignature => (WRONG_SIGNATURE.to_owned(), false),
             ErrorKind::ExpiredSignature => ("it has expired (claim `exp`)".to_owned(), true),
             ErrorKind::ImmatureSignature => ("it is not valid yet (claim `nbf`)".to_owned(), true),
-            ErrorKind::InvalidAudience => ("it is for somebody else (claim `aud`)".to_owned(), true),
-            ErrorKind::InvalidIssuer => ("it comes from somebody else (claim `iss`)".to_owned(), true),
+            ErrorKind::InvalidAudience => ("it is for another audience (claim `aud`)".to_owned(), true),
+            ErrorKind::InvalidIssuer => ("it comes from another issuer (claim `iss`)".to_owned(), true),
             ErrorKind::MissingRequiredClaim(claim) => (format!("it has no claim `{claim}`, or a malformed one"), true),
             ErrorKind::InvalidClaimFormat(claim) => (format!("its claim `{claim}` is malformed"), true),
             _ => ("it is malformed".to_owned(), false),
@@ -262,7 +262,7 @@ fn parse_pem(text: &str) -> Result<Vec<Key>, String> {
             ));
         }
         if !matches!(label, "PUBLIC KEY" | "RSA PUBLIC KEY") {
-            return Err(format!("block {number} is no public key: it must begin with -----BEGIN PUBLIC KEY-----"));
+            return Err(format!("block {number} is not a public key: it must begin with -----BEGIN PUBLIC KEY-----"));
         }
         let bytes = block.as_bytes();
         let key = DecodingKey::from_rsa_pem(bytes)
@@ -270,11 +270,11 @@ fn parse_pem(text: &str) -> Result<Vec<Key>, String> {
             .or_else(|_| DecodingKey::from_ec_pem(bytes).map(|key| (JwtAlgorithm::Es256, key)))
             .or_else(|_| DecodingKey::from_ed_pem(bytes).map(|key| (JwtAlgorithm::EdDsa, key)));
         let Ok((algorithm, key)) = key else {
-            return Err(format!("block {number} is damaged, or no RSA, P-256 or Ed25519 key"));
+            return Err(format!("block {number} is damaged, or not an RSA, P-256 or Ed25519 key"));
         };
         // An uncompressed point of P-256; other curves have longer ones.
         if algorithm == JwtAlgorithm::Es256 && key.try_get_as_bytes().map_or(0, <[u8]>::len) != 65 {
-            return Err(format!("block {number} is a key of another curve than P-256"));
+            return Err(format!("block {number} is a key on a curve other than P-256"));
         }
         keys.push(Key { id: None, algorithm, key });
     }
@@ -286,9 +286,9 @@ fn parse_pem(text: &str) -> Result<Vec<Key>, String> {
 
 fn parse_jwks(text: &str, path: &Path) -> Result<Vec<Key>, String> {
     let mut bytes = text.as_bytes().to_vec();
-    let document = simd_json::to_owned_value(&mut bytes).map_err(|error| format!("is no JSON: {error}"))?;
+    let document = simd_json::to_owned_value(&mut bytes).map_err(|error| format!("is not JSON: {error}"))?;
     let Some(entries) = document.get_array("keys") else {
-        return Err("is no JWKS: it has no list `keys`".to_owned());
+        return Err("is not a JWKS: it has no `keys` list".to_owned());
     };
     let mut keys = Vec::new();
     for (index, entry) in entries.iter().enumerate() {
@@ -321,7 +321,7 @@ fn parse_jwk(entry: &OwnedValue) -> Result<Key, Unusable> {
         AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => JwtAlgorithm::Es256,
         AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => JwtAlgorithm::EdDsa,
         AlgorithmParameters::OctetKey(_) => JwtAlgorithm::Hs256,
-        _ => return Err(Unusable::Skip("its curve is none of P-256 and Ed25519")),
+        _ => return Err(Unusable::Skip("its curve is neither P-256 nor Ed25519")),
     };
     if jwk.common.key_algorithm.is_some_and(|named| named.to_string() != algorithm.name()) {
         return Err(Unusable::Skip("its algorithm is none of HS256, RS256, ES256 and EdDSA"));

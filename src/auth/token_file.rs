@@ -64,7 +64,7 @@ pub fn parse(text: &str) -> Result<Vec<Token>, TokenFileError> {
         let token = parse_line(content, line).map_err(|reason| TokenFileError { line, reason })?;
         let Some(token) = token else { continue };
         if let Some(earlier) = tokens.iter().position(|other| other.hash == token.hash) {
-            let reason = format!("this token is on line {} already; remove one of the two", lines[earlier]);
+            let reason = format!("this token is already on line {}; remove one of the two", lines[earlier]);
             return Err(TokenFileError { line, reason });
         }
         if tokens.len() == TOKENS_MAX {
@@ -228,7 +228,7 @@ mod tests {
             ),
             (
                 "read plain:schlüssel-für-alles".into(),
-                "line 2: the token may hold visible ASCII characters only".into(),
+                "line 2: the token may contain only visible ASCII characters".into(),
             ),
             (
                 format!("read {hash} two names"),
@@ -261,7 +261,7 @@ mod tests {
                     .into(),
             ),
             (format!("read {hash} bytes_per_second=1"), "line 2: bytes_per_second must be 64KiB..1TiB".into()),
-            (format!("admin plain:{PLAIN}"), "line 2: this token is on line 1 already; remove one of the two".into()),
+            (format!("admin plain:{PLAIN}"), "line 2: this token is already on line 1; remove one of the two".into()),
         ] {
             let text = format!("read {hash} first\n{line}\n");
             let error = Tokens::parse(&text).expect_err(&line);

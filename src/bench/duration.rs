@@ -15,8 +15,8 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     let milliseconds = unit.and_then(|(_, factor)| text[..digits].parse::<u64>().ok()?.checked_mul(*factor));
     match milliseconds {
         Some(milliseconds) if milliseconds <= SECONDS_MAX * 1_000 => Ok(Duration::from_millis(milliseconds)),
-        Some(_) => Err("a length of time is at most 30 days".to_owned()),
-        None => Err("a length of time is a whole number with ms, s, m or h behind it, such as 10s".to_owned()),
+        Some(_) => Err("a duration is at most 30 days".to_owned()),
+        None => Err("a duration is a whole number followed by ms, s, m or h, such as 10s".to_owned()),
     }
 }
 

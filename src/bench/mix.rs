@@ -51,7 +51,7 @@ impl Mix {
             let operation = Operation::ALL.into_iter().find(|operation| operation.name() == name.trim());
             let Some(operation) = operation else {
                 return Err(format!(
-                    "{name:?} is no operation; take get, range, head, put and delete, as in get=90,put=10"
+                    "{name:?} is not an operation; use get, range, head, put and delete, as in get=90,put=10"
                 ));
             };
             let weight = weight.trim().parse().ok().filter(|weight| *weight <= WEIGHT_MAX);
@@ -59,12 +59,12 @@ impl Mix {
                 return Err(format!("{part:?}: a weight is a whole number of at most {WEIGHT_MAX}, as in {name}=90"));
             };
             if weights[operation as usize] != 0 {
-                return Err(format!("{name} comes twice; give each operation one weight"));
+                return Err(format!("{name} appears twice; give each operation one weight"));
             }
             weights[operation as usize] = weight;
         }
         if weights.iter().all(|weight| *weight == 0) {
-            return Err("no operation has a weight; give one at least, as in get=1".to_owned());
+            return Err("no operation has a weight; give at least one, as in get=1".to_owned());
         }
         Ok(Self { weights })
     }
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn a_wrong_mix_is_named_with_the_remedy() {
         for (text, word) in [
-            ("", "no operation"),
+            ("", "not an operation"),
             ("fetch=1", "\"fetch\""),
             ("get=x", "get=90"),
             ("get=-1", "whole number"),

@@ -231,7 +231,8 @@ impl Report {
         if self.client_busy > CLIENT_BUSY_NOTE {
             writeln!(
                 out,
-                "the client's cores were in use for {:.0}% of the time: it may be the client that limits; give it more --cpus",
+                "the client's cores were in use for {:.0}% of the time: the client may be the bottleneck; give it \
+                 more --cpus",
                 self.client_busy * 100.0
             )?;
         }

@@ -76,9 +76,9 @@ impl Sizes {
     pub fn profile(name: &str) -> Result<Self, String> {
         match name {
             "llm" => Ok(Self::Files(&LLM_FILES)),
-            other => {
-                Err(format!("{other:?} is no profile; there is llm, the files of a published checkpoint of 16 GB"))
-            }
+            other => Err(format!(
+                "{other:?} is not a profile; the only one is llm, the files of a published checkpoint of 16 GB"
+            )),
         }
     }
 
@@ -129,7 +129,7 @@ fn parse_size(text: &str) -> Result<u64, String> {
     match size::parse(text) {
         Some(size) if size <= SIZE_MAX => Ok(size),
         Some(_) => Err(format!("{text:?} is more than {}", size::exact(SIZE_MAX))),
-        None => Err(format!("{text:?} is no size; {SYNTAX}")),
+        None => Err(format!("{text:?} is not a size; {SYNTAX}")),
     }
 }
 
@@ -211,9 +211,9 @@ mod tests {
     #[test]
     fn wrong_sizes_are_named_with_the_remedy() {
         for (text, word) in [
-            ("", "no size"),
+            ("", "not a size"),
             ("64XB", "\"64XB\""),
-            ("4KiB,,1MiB", "no size"),
+            ("4KiB,,1MiB", "not a size"),
             ("4KiB:0", "weight"),
             ("4KiB:x", "weight"),
             ("6TiB", "5TiB"),

@@ -248,7 +248,7 @@ fn parse_pieces(path: &str) -> Result<Vec<Piece>, String> {
     let mut pieces = Vec::new();
     let mut rest = path;
     while let Some((text, behind)) = rest.split_once('{') {
-        let (name, behind) = behind.split_once('}').ok_or_else(|| format!("{path}: a {{ has no }} behind it"))?;
+        let (name, behind) = behind.split_once('}').ok_or_else(|| format!("{path}: a {{ has no }} after it"))?;
         pieces.push(Piece::Text(text.to_owned()));
         pieces.push(match name {
             "n" | "number" => Piece::Number,
@@ -256,7 +256,7 @@ fn parse_pieces(path: &str) -> Result<Vec<Piece>, String> {
             "size" => Piece::Size,
             _ => {
                 return Err(format!(
-                    "{path}: {{{name}}} is no placeholder; there are {{n}} (or {{number}}), {{key}} and {{size}}"
+                    "{path}: {{{name}}} is not a placeholder; use {{n}} (or {{number}}), {{key}} or {{size}}"
                 ));
             }
         });

@@ -45,14 +45,14 @@ const DURATION_DEFAULT: Duration = Duration::from_secs(10);
 /// --url the server is a nabu-store at --api. With --url it is any HTTP server. Over https:// the
 /// CPU time of the client includes encryption. GB are 10^9 bytes.
 ///
-/// In a closed loop each connection sends its next request when the last one is answered. With
+/// In a closed loop each connection sends its next request once the last one is answered. With
 /// --rate requests are due at fixed times, and latencies count from these times, so a server that
-/// stalls is charged with all the requests that it kept waiting; "service" is the time from when a
+/// stalls is charged for every request that it kept waiting; "service" is the time from when a
 /// request was sent.
 #[derive(Args)]
 #[command(after_help = "\
 Sizes:
-  64MiB                       all alike
+  64MiB                       all the same
   4KiB,1MiB:3                 several, with weights
   lognormal:MEDIAN,SIGMA[,MAX]
 
@@ -70,8 +70,8 @@ Exit codes:
   7  the server can't be reached
 nabu-store --help lists the others.")]
 pub struct Bench {
-    /// The URLs of another server's objects, with {number}, {key} and {size} where these stand; n
-    /// in braces is short for {number}
+    /// The URLs of another server's objects, with the placeholders {number}, {key} and {size}; n in
+    /// braces is short for {number}
     #[arg(long, value_name = "TEMPLATE", display_order = 10)]
     url: Option<String>,
 
@@ -79,7 +79,7 @@ pub struct Bench {
     #[arg(long, value_name = "METHOD", default_value = "PUT", value_parser = parse_put_method, requires = "url", display_order = 11)]
     method_put: &'static str,
 
-    /// The keys of the objects with --url, one a line; --objects is then their number. Without it a
+    /// The keys of the objects with --url, one per line, which also sets --objects. Without it a
     /// key is 16 hex characters
     #[arg(long, value_name = "FILE", requires = "url", conflicts_with = "objects", display_order = 12)]
     path_list: Option<PathBuf>,
@@ -88,8 +88,8 @@ pub struct Bench {
     #[arg(long = "header", value_name = "NAME: VALUE", display_order = 13)]
     headers: Vec<String>,
 
-    /// What requests do, with weights: get, range, head, put, delete. A delete removes the oldest
-    /// upload of this run; when there is none, it uploads
+    /// The mix of requests, with weights: get, range, head, put, delete. A delete removes the
+    /// oldest upload of this run; if there is none, it uploads
     #[arg(long, value_name = "MIX", default_value = "get", value_parser = Mix::parse, display_order = 20)]
     mix: Mix,
 
@@ -97,7 +97,7 @@ pub struct Bench {
     #[arg(long, value_name = "SIZES", value_parser = Sizes::parse, conflicts_with = "profile", display_order = 21)]
     sizes: Option<Sizes>,
 
-    /// Sizes that are known: llm, the ten files of a published checkpoint of 16 GB
+    /// A predefined set of sizes: llm, the ten files of a published checkpoint of 16 GB
     #[arg(long, value_name = "NAME", value_parser = Sizes::profile, display_order = 22)]
     profile: Option<Sizes>,
 
@@ -105,15 +105,15 @@ pub struct Bench {
     #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = parse_size, display_order = 23)]
     range_size: u64,
 
-    /// How many objects are asked for [default: 16, or the files of the profile]
+    /// How many objects to request [default: 16, or the files of the profile]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=OBJECTS_MAX), display_order = 24)]
     objects: Option<u64>,
 
-    /// Ask for object i in proportion to 1/(i+1)^THETA; without this, all are equally likely
+    /// Request object i in proportion to 1/(i+1)^THETA; without this, all are equally likely
     #[arg(long, value_name = "THETA", value_parser = Popularity::parse_theta, display_order = 25)]
     zipf: Option<f64>,
 
-    /// Ask for the objects one after the other, over and over, instead of at random
+    /// Request the objects one after the other, over and over, instead of at random
     #[arg(long, conflicts_with = "zipf", display_order = 25)]
     in_order: bool,
 
@@ -170,16 +170,16 @@ pub struct Bench {
     #[arg(long, value_name = "N", default_value_t = 1, display_order = 42)]
     seed: u64,
 
-    /// Threads of the client [default: a CPU each, at most one a connection]
+    /// Threads of the client [default: one per CPU, at most one per connection]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(CORES_MAX)), conflicts_with = "cpus", display_order = 50)]
     cores: Option<u16>,
 
-    /// The CPUs of the client, a thread on each, such as 1 or 0,2-3
+    /// The CPUs for the client, with a thread on each, such as 1 or 0,2-3
     #[arg(long, value_name = "LIST", value_parser = parse_cpus, display_order = 51)]
     cpus: Option<Cpus>,
 
-    /// The processes of the server, whose CPU time is reported: auto (they listen on its port),
-    /// none, or numbers with commas
+    /// The processes of the server, whose CPU time is reported: auto (those that listen on its
+    /// port), none, or numbers separated by commas
     #[arg(long, value_name = "PID", default_value = "auto", value_parser = parse_server, display_order = 52)]
     server_pid: ServerProcesses,
 
@@ -188,7 +188,7 @@ pub struct Bench {
     #[arg(long, value_name = "FILE", display_order = 60)]
     hdr: Option<PathBuf>,
 
-    /// End with exit code 1 when any request failed
+    /// Exit with code 1 if any request failed
     #[arg(long, display_order = 61)]
     fail_on_error: bool,
 
@@ -334,7 +334,7 @@ impl Bench {
     /// What the exit code says of a run.
     fn outcome(&self, report: &Report) -> Result<(), Failure> {
         if report.wrong > 0 {
-            let message = format!("{} answers had other content than was stored", report.wrong);
+            let message = format!("{} answers had content other than what was stored", report.wrong);
             return Err(Failure::new(Exit::Verification, "wrong content", message));
         }
         let failed = report.failed + report.connect_errors;
@@ -343,7 +343,11 @@ impl Bench {
             return Err(Failure::new(Exit::Failed, "no request succeeded", format!("no request succeeded: {most}")));
         }
         if self.fail_on_error && failed > 0 {
-            return Err(Failure::new(Exit::Failed, "requests failed", format!("{failed} requests or connects failed")));
+            return Err(Failure::new(
+                Exit::Failed,
+                "requests failed",
+                format!("{failed} requests or connection attempts failed"),
+            ));
         }
         Ok(())
     }
@@ -390,7 +394,7 @@ fn path_of(path: &Path, operation: &str) -> PathBuf {
 fn random_run() -> Result<u64, Failure> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).map_err(|error| {
-        Failure::new(Exit::Failed, "no randomness", format!("the kernel gives no random numbers: {error}"))
+        Failure::new(Exit::Failed, "no randomness", format!("can't get random numbers from the kernel: {error}"))
     })?;
     // Objects have the numbers below.
     Ok(u64::from_le_bytes(bytes) | 1 << 63)
@@ -415,7 +419,7 @@ fn parse_rate(text: &str) -> Result<f64, String> {
 }
 
 fn parse_cpus(text: &str) -> Result<Cpus, String> {
-    let wrong = || "CPUs are numbers and ranges with commas, such as 1 or 0,2-3, each once".to_owned();
+    let wrong = || "CPUs are numbers and ranges separated by commas, such as 1 or 0,2-3, each once".to_owned();
     let mut cpus = Vec::new();
     for part in text.split(',').map(str::trim) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
@@ -437,7 +441,8 @@ fn parse_server(text: &str) -> Result<ServerProcesses, String> {
         "none" => Ok(ServerProcesses::Unknown),
         numbers => {
             let pids = numbers.split(',').map(|number| number.trim().parse().ok()).collect::<Option<Vec<u32>>>();
-            pids.map(ServerProcesses::Given).ok_or_else(|| "give auto, none, or process numbers with commas".to_owned())
+            pids.map(ServerProcesses::Given)
+                .ok_or_else(|| "give auto, none, or process numbers separated by commas".to_owned())
         }
     }
 }

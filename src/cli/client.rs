@@ -231,7 +231,7 @@ fn tls_config(cacert: Option<&Path>) -> Result<TlsConfig, Failure> {
 pub fn json_of<T: DeserializeOwned>(response: Response<Body>) -> Result<T, Failure> {
     let mut bytes = Vec::new();
     response.into_body().into_reader().take(JSON_BYTES_MAX).read_to_end(&mut bytes).map_err(|error| {
-        Failure::passing(Exit::Unreachable, "connection lost", format!("the answer broke off: {error}"))
+        Failure::passing(Exit::Unreachable, "connection lost", format!("the answer ended early: {error}"))
     })?;
     simd_json::from_slice(&mut bytes).map_err(|error| {
         Failure::new(Exit::Failed, "protocol error", format!("the answer is not the expected JSON: {error}"))

@@ -135,7 +135,7 @@ impl<'a> Download<'a> {
         if self.received > 0 && failure.retry_after.is_some() {
             let size = self.size.map_or_else(String::new, |size| format!(" of {}", human_size(size)));
             failure.message.push_str(&format!(
-                "; {}{size} came, and with -o the same command goes on from there",
+                "; {}{size} were received, and with -o the same command resumes from there",
                 human_size(self.received)
             ));
         }
@@ -230,7 +230,7 @@ impl<'a> Download<'a> {
         let changed = self.etag_hash.is_some() && etag_hash.is_some() && self.etag_hash != etag_hash
             || self.size.is_some() && size.is_some() && self.size != size;
         if changed {
-            return Err(self.wrong("the server answers with another size or hash than before"));
+            return Err(self.wrong("the server answers with a different size or hash than before"));
         }
         if self.size.is_none()
             && let Some(size) = size

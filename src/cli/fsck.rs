@@ -99,8 +99,8 @@ fn verdict(findings: &[FindingShape]) -> Result<(), Failure> {
     }
     let damaged: Vec<&str> = findings.iter().filter_map(|finding| finding.id.as_deref()).collect();
     let message = if damaged.is_empty() {
-        "damage where nobody can say what lay there; keep a copy of the data directories before anything else, \
-         and check the disk"
+        "damage where it is impossible to say what was there; keep a copy of the data directories before anything \
+         else, and check the disk"
             .to_owned()
     } else {
         let shown = damaged[..damaged.len().min(SHOWN_MAX)].join(", ");

@@ -8,7 +8,7 @@ use clap_complete::Shell;
 use super::exit::Failure;
 use super::output::write_stdout;
 
-/// Print the completion script of a shell
+/// Print the completion script for a shell
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -34,7 +34,7 @@ impl Completions {
 Example:
   nabu-store man ~/.local/share/man/man1")]
 pub struct Man {
-    /// The directory; it is made if it isn't there
+    /// The directory; it is created if it doesn't exist
     #[arg(value_name = "DIR")]
     dir: PathBuf,
 }

@@ -1,7 +1,7 @@
 //! `get`: fetches a blob and verifies it.
 //!
 //! Invariants: a file appears under its name only after all of its bytes were verified and are
-//! durable. What was fetched so far lies beside it ([`super::part`]), and the next `get` goes on
+//! durable. What was fetched so far lies beside it ([`super::part`]), and the next `get` resumes
 //! from there. Bytes are hashed in order, once, as they arrive.
 
 use std::fs::{self, OpenOptions};
@@ -27,8 +27,8 @@ use crate::config::size;
 ///
 /// Writes to standard output, or with -o to a file, which appears under its name only when it is
 /// complete and verified. Until then the bytes are in FILE.part, and another `get` of the same blob
-/// continues from there. It resumes after a lost connection, and waits for a server that is away
-/// for a while.
+/// continues from there. It resumes after a lost connection, and waits for a server that is
+/// unreachable for a while.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -169,8 +169,8 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    /// Completes the part file. When bytes of an earlier run turn out wrong, they are fetched anew,
-    /// once.
+    /// Completes the part file. When bytes of an earlier run turn out wrong, they are fetched
+    /// again, once.
     fn fill(&self, part: &mut Part, retry: &mut Retry) -> Result<(Download<'a>, u64), Failure> {
         let mut download = self.download();
         let (hasher, length) = part.hash_content()?;
@@ -181,7 +181,7 @@ impl<'a> Transfer<'a> {
                     Ok(()) => return Ok((download, length)),
                     Err(failure) if failure.exit == Exit::Verification => {
                         self.output
-                            .remark(&format!("{} holds wrong bytes; fetching all of them anew", part.path().display()));
+                            .remark(&format!("{} holds wrong bytes; fetching everything again", part.path().display()));
                     }
                     Err(failure) => return Err(failure),
                 }

@@ -37,7 +37,7 @@ pub struct Ls {
     #[arg(long, value_name = "ID")]
     cursor: Option<BlobId>,
 
-    /// All pages, up to the end
+    /// All pages
     #[arg(long)]
     all: bool,
 

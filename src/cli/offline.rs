@@ -62,7 +62,7 @@ pub fn check_dir(dir: &Path) -> Result<(), Failure> {
     let metadata = std::fs::metadata(dir)
         .map_err(|error| Failure::io(format_args!("cannot read the data directory {name}"), &error))?;
     if !metadata.is_dir() {
-        return Err(Failure::usage(format!("{name} is no directory; name the data directories of one store")));
+        return Err(Failure::usage(format!("{name} is not a directory; name the data directories of one store")));
     }
     if !dir.join(superblock::FILE_NAME).exists() {
         return Err(Failure::new(

@@ -70,7 +70,7 @@ impl Output {
     }
 }
 
-/// Writes a line to standard error. When nobody reads it any more, the work goes on all the same.
+/// Writes a line to standard error. When nobody reads it any more, the work continues all the same.
 pub fn say(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }

@@ -21,7 +21,7 @@ use crate::private_file::own_user;
 
 /// Bytes read at once when what is there from an earlier run is hashed.
 const HASH_CHUNK: usize = 1 << 20;
-/// How often the file is opened anew when another `get` gave it its name meanwhile.
+/// How often the file is reopened when another `get` gave it its name meanwhile.
 const OPENS_MAX: usize = 8;
 /// Others may read what is fetched, as the umask allows; nobody else may write it.
 const MODE: u32 = 0o644;
@@ -30,7 +30,7 @@ const MODE: u32 = 0o644;
 pub struct Part {
     file: File,
     path: PathBuf,
-    /// Another `get` goes on from it.
+    /// Another `get` resumes from it.
     is_resumable: bool,
 }
 
@@ -45,7 +45,7 @@ impl Part {
         };
         let mut random = [0; 8];
         getrandom::fill(&mut random).map_err(|error| {
-            Failure::new(Exit::Failed, "no randomness", format!("the kernel gives no random numbers: {error}"))
+            Failure::new(Exit::Failed, "no randomness", format!("can't get random numbers from the kernel: {error}"))
         })?;
         let other = beside(target, &format!(".{}.part", nabu_engine::types::hex(&random)));
         output.remark(&format!(

@@ -63,7 +63,7 @@ impl Retry {
         if asked > left {
             let mut failure = self.given_up(failure);
             failure.message.push_str(&format!(
-                "; the server asks for {} of patience, and --retry-for leaves {}",
+                "; the server asks to wait {}, and --retry-for leaves {}",
                 in_words(asked),
                 in_words(left)
             ));
@@ -148,7 +148,7 @@ mod tests {
     fn more_patience_than_there_is_ends_it_at_once() {
         let asked = temporary(Some(Duration::from_secs(3600)));
         let failure = retry(Duration::from_secs(60)).wait(asked, |_| panic!("nothing to say")).unwrap_err();
-        assert!(failure.message.contains("asks for 3600 s of patience"), "{}", failure.message);
+        assert!(failure.message.contains("asks to wait 3600 s"), "{}", failure.message);
     }
 
     #[test]

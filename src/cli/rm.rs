@@ -11,7 +11,7 @@ use super::output::Output;
 
 /// Delete blobs
 ///
-/// Goes on when one can't be deleted, unless the server can't be reached or refuses the token; the
+/// Continues if one can't be deleted, unless the server can't be reached or refuses the token; the
 /// exit code is that of the first failure.
 #[derive(Args)]
 pub struct Rm {

@@ -50,7 +50,7 @@ pub struct Start {
     #[command(flatten)]
     settings: SettingFlags,
 
-    /// Give up missing data directories for good: what they held is lost, and the store goes on
+    /// Give up missing data directories for good: what they held is lost, and the store continues
     /// without them. An empty directory given with --data replaces a missing one
     #[arg(long, conflicts_with = "degraded")]
     forget_missing: bool,

@@ -61,7 +61,7 @@ struct New {
 
 fn parse_span(text: &str) -> Result<Duration, String> {
     let parsed = span::parse(text).filter(|span| !span.is_zero());
-    parsed.ok_or_else(|| "a span is a whole number with s, m, h or d behind it, such as 90d".to_owned())
+    parsed.ok_or_else(|| "a span is a whole number followed by s, m, h or d, such as 90d".to_owned())
 }
 
 /// The names of the roles, for completion.
@@ -115,7 +115,7 @@ impl Token {
 pub fn random_token() -> Result<String, Failure> {
     let mut bytes = [0; TOKEN_BYTES];
     getrandom::fill(&mut bytes).map_err(|error| {
-        Failure::new(Exit::Failed, "no randomness", format!("the kernel gives no random numbers: {error}"))
+        Failure::new(Exit::Failed, "no randomness", format!("can't get random numbers from the kernel: {error}"))
     })?;
     Ok(hex(&bytes))
 }

@@ -202,7 +202,7 @@ impl Content<'_> {
             }
         };
         if count == 0 && self.length.is_some() {
-            return Err(io::Error::other(format!("it became shorter while it was read, {} bytes", self.sent)));
+            return Err(io::Error::other(format!("it got shorter while it was being read: only {} bytes", self.sent)));
         }
         self.hasher.update(&buffer[..count]);
         self.sent += count as u64;

@@ -63,7 +63,7 @@ pub const TEXT_BYTES_MAX: usize = 1024;
 pub const JOIN_MAX: usize = 64;
 /// The most bytes of the name of a node or a zone.
 pub const NAME_BYTES_MAX: usize = identity::NODE_ID_BYTES_MAX;
-/// How long a node may be offline before its seats are filled anew. Shorter than a restart takes,
+/// How long a node may be offline before its seats are filled again. Shorter than a restart takes,
 /// every restart would move data.
 pub const OUT_AFTER: Span = Span { seconds_min: 60, seconds_max: 7 * 86_400 };
 

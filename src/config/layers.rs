@@ -131,7 +131,7 @@ impl Layers {
             } else {
                 let message = match nearest(group, &entry.key) {
                     Some(near) => format!("unknown key; did you mean {near}?"),
-                    None => format!("unknown key; known are {}", keys::names_below(group).join(", ")),
+                    None => format!("unknown key; known keys are {}", keys::names_below(group).join(", ")),
                 };
                 self.problems.push(Problem::new(&source, message));
             }
@@ -170,7 +170,7 @@ fn read_text(path: &Path) -> Result<String, String> {
     let mut text = String::new();
     file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(|error| format!("cannot be read: {error}"))?;
     if text.len() as u64 > FILE_BYTES_MAX {
-        return Err(format!("is no configuration file: it has more than {FILE_BYTES_MAX} bytes"));
+        return Err(format!("is not a configuration file: it has more than {FILE_BYTES_MAX} bytes"));
     }
     Ok(text)
 }

@@ -1,4 +1,4 @@
-//! Where a node is reached: a host and a port. A name stays a name, because it is resolved anew at
+//! Where a node is reached: a host and a port. A name stays a name, because it is resolved again at
 //! each connect: what it stands for may change while the server runs.
 
 use std::fmt;

@@ -70,7 +70,7 @@ pub struct JwtOptions {
     pub keys: PathBuf,
     /// Those that are taken, at least one.
     pub algorithms: Vec<JwtAlgorithm>,
-    /// Of whom a token must come, and for whom it must be; any where empty.
+    /// Who must have issued a token, and whom it must be for; empty means any.
     pub issuers: Vec<String>,
     pub audiences: Vec<String>,
     pub role_claim: String,

@@ -26,7 +26,7 @@ settings_struct! {
         /// Bytes for buffers over all cores.
         pub memory_bytes: u64,
         pub token_file: Option<PathBuf>,
-        /// Bytes of a segment; `None` picks by the size of the file system.
+        /// Bytes of a segment; `None`: it depends on the size of the file system.
         pub segment_size: Option<u64>,
         /// From the beginning of one scrub of everything to that of the next; `None`: nothing is
         /// scrubbed.
@@ -40,7 +40,7 @@ settings_struct! {
         /// `None` takes no JWTs.
         pub jwt: Option<JwtOptions>,
         pub rate_limit: RateLimit,
-        /// `None` is a node that stands alone.
+        /// `None` is a standalone node.
         pub cluster: Option<ClusterOptions>,
         /// What each setting is and by what, for the log.
         pub effective: Vec<Effective>,

@@ -96,7 +96,7 @@ fn check_ops_listen(layers: &Layers, problems: &mut Vec<Problem>) {
         && ops == config.listen
         && ops.port() != 0
     {
-        problems.push(Problem::new(source, "must be another address than listen").got(ops));
+        problems.push(Problem::new(source, "must be a different address from listen").got(ops));
     }
 }
 
@@ -175,7 +175,7 @@ fn check_rate_limit(layers: &Layers, problems: &mut Vec<Problem>) {
     }
 }
 
-/// The cluster as the settings say together; `None` is a node that stands alone.
+/// The cluster as the settings say together; `None` is a standalone node.
 fn cluster(layers: &Layers, problems: &mut Vec<Problem>) -> Option<ClusterOptions> {
     let group = layers.source("cluster")?;
     let values = &layers.values;
@@ -237,8 +237,9 @@ fn check_reachable(layers: &Layers, problems: &mut Vec<Problem>) {
     }
     let listen = values.config.listen;
     if let (true, Some(source)) = (listen.ip().is_unspecified(), layers.source("listen")) {
-        problems
-            .push(Problem::new(source, format!("is no address that other nodes can connect to: {REMEDY}")).got(listen));
+        problems.push(
+            Problem::new(source, format!("is not an address that other nodes can connect to: {REMEDY}")).got(listen),
+        );
     }
     let is_elsewhere = |peer: &&NodeAddress| peer.ip().is_some_and(|ip| !ip.is_loopback());
     if let (true, Some(peer), Some(source)) = (

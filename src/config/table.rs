@@ -73,11 +73,11 @@ pub static SETTINGS: &[Setting] = &[
             &mut values.config.segment_size
         }),
     )
-    .default_described("by the size of the file system")
+    .default_described("depends on the size of the file system")
     .help("The size of new segments"),
     Setting::new("scrub_interval", Kind::Interval(|values| &mut values.config.scrub_interval))
         .default("14d")
-        .help("How often everything stored is read and compared with its checksums and hashes"),
+        .help("How often everything stored is reread and compared with its checksums and hashes"),
     Setting::new("degraded", Kind::Switch(|values| &mut values.degraded))
         .variable("NABU_DEGRADED")
         .flag("--degraded", "BOOL")
@@ -145,7 +145,7 @@ pub static SETTINGS: &[Setting] = &[
         Kind::milliseconds(100, HOUR_MS, |values| &mut values.config.limits.progress_timeout_ms),
     )
     .default("30000")
-    .help("How long a body may stand still, in either direction"),
+    .help("How long a body may make no progress, in either direction"),
     Setting::new(
         "limits.answer_bytes_per_second_min",
         Kind::bytes(1, ANSWER_RATE_MIN_MAX, |values| &mut values.config.limits.answer_bytes_per_second_min),
@@ -190,9 +190,9 @@ pub static SETTINGS: &[Setting] = &[
         .help("Log every request, or a sample of them"),
     Setting::new("log.access.sample", Kind::Part(|values| &mut values.config.log.access.sample))
         .variable("NABU_ACCESS_LOG_SAMPLE")
-        .flag("--access-log-sample", "PART")
+        .flag("--access-log-sample", "FRACTION")
         .default("1")
-        .help("The fraction of requests that the access log gets; answers of 500 and above are always logged"),
+        .help("The fraction of requests to log; answers of 500 and above are always logged"),
     Setting::new("log.audit", Kind::Switch(|values| &mut values.config.log.audit))
         .variable("NABU_AUDIT_LOG")
         .flag("--audit-log", "BOOL")
@@ -243,11 +243,11 @@ pub static SETTINGS: &[Setting] = &[
     .default("auto")
     .help("Whether the kernel encrypts, where it can"),
     Setting::new("auth.jwt.keys", Kind::Path(|values| &mut values.jwt_keys))
-        .default_described("no JWTs are taken")
+        .default_described("no JWTs are accepted")
         .help("A file with a JWKS, or with public keys in PEM"),
     Setting::new("auth.jwt.algorithms", Kind::Algorithms(|values| &mut values.jwt_algorithms))
         .default_described("those that there are keys for")
-        .help("The signature algorithms that are taken"),
+        .help("The signature algorithms to accept"),
     Setting::new("auth.jwt.issuer", Kind::Texts(|values| &mut values.jwt_issuers))
         .default_described("any")
         .help("The issuers to accept (`iss`)"),
@@ -278,7 +278,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting::new("cluster.secret_file", Kind::Path(|values| &mut values.cluster_secret_file))
         .variable("NABU_CLUSTER_SECRET_FILE")
         .flag("--cluster-secret-file", "FILE")
-        .default_described("the server stands alone")
+        .default_described("the server runs standalone")
         .help(
             "The file with the secret that the nodes of a cluster share, as `nabu-store cluster secret` prints it. \
              Setting it makes the server a node of a cluster; SIGHUP rereads it",

@@ -237,11 +237,17 @@ fn messages_about_a_file_name_file_line_key_value_and_remedy() {
         ("\nlimits:\n  conections_max: 5\n", "FILE:3: limits.conections_max: unknown key; did you mean connections_max?".into()),
         ("head_bytes_max: 1KiB\n", "FILE:1: head_bytes_max: unknown key; did you mean head_bytes_max below limits?".into()),
         ("limits.head_bytes_max: 1KiB\n", "FILE:1: limits.head_bytes_max: unknown key; did you mean head_bytes_max below limits?".into()),
-        ("limits: {requests: 5}\n", format!("FILE:1: limits.requests: unknown key; known are {}", keys_below("limits."))),
-        ("port: 7070\n", format!("FILE:1: port: unknown key; known are {}", keys_below(""))),
-        ("log:\n  colour: true\n", format!("FILE:2: log.colour: unknown key; known are {}", keys_below("log."))),
+        (
+            "limits: {requests: 5}\n",
+            format!("FILE:1: limits.requests: unknown key; known keys are {}", keys_below("limits.")),
+        ),
+        ("port: 7070\n", format!("FILE:1: port: unknown key; known keys are {}", keys_below(""))),
+        ("log:\n  colour: true\n", format!("FILE:2: log.colour: unknown key; known keys are {}", keys_below("log."))),
         ("log:\n  access: true\n", "FILE:2: log.access: must be a map of keys below it (got true)".into()),
-        ("log:\n  access:\n    rate: 1\n", "FILE:3: log.access.rate: unknown key; known are enabled, sample".into()),
+        (
+            "log:\n  access:\n    rate: 1\n",
+            "FILE:3: log.access.rate: unknown key; known keys are enabled, sample".into(),
+        ),
         ("log: {access: {enabled: 1}}\n", "FILE:1: log.access.enabled: must be true or false (got 1)".into()),
         ("log: {access: {sample: 1.5}}\n", "FILE:1: log.access.sample: must be a number from 0 to 1, such as 0.01 for one request in a hundred (got 1.5)".into()),
         ("log: {access: {sample: 0.0000001}}\n", "FILE:1: log.access.sample: must be 0, or at least 0.000001: one request in a million (got 0.0000001)".into()),
@@ -259,8 +265,16 @@ fn messages_about_a_file_name_file_line_key_value_and_remedy() {
         ("memory: 1TiB\n", "FILE:1: memory: must fit in the 17179869184 bytes of memory that this process may use (got 1TiB)".into()),
         ("segment_size: 1048575\n", "FILE:1: segment_size: must be 1MiB..1GiB (got 1048575)".into()),
         ("segment_size: 20000000\n", "FILE:1: segment_size: must be a multiple of 1MiB (got 20000000)".into()),
-        ("scrub_interval: 14\n", "FILE:1: scrub_interval: must be off, or 1s..365d with s, m, h or d behind the number, such as 14d (got 14)".into()),
-        ("scrub_interval: 366d\n", "FILE:1: scrub_interval: must be off, or 1s..365d with s, m, h or d behind the number, such as 14d (got \"366d\")".into()),
+        (
+            "scrub_interval: 14\n",
+            "FILE:1: scrub_interval: must be off, or 1s..365d with s, m, h or d after the number, such as 14d (got \
+             14)".into(),
+        ),
+        (
+            "scrub_interval: 366d\n",
+            "FILE:1: scrub_interval: must be off, or 1s..365d with s, m, h or d after the number, such as 14d (got \
+             \"366d\")".into(),
+        ),
         ("listen: 7070\n", format!("FILE:1: listen: {LISTEN} (got 7070)")),
         ("listen: localhost\n", format!("FILE:1: listen: {LISTEN} (got \"localhost\")")),
         ("listen: \":7070\"\n", format!("FILE:1: listen: {LISTEN}; 0.0.0.0:7070 listens on all addresses (got \":7070\")")),
@@ -269,7 +283,7 @@ fn messages_about_a_file_name_file_line_key_value_and_remedy() {
         ("data: []\n", "FILE:1: data: must be a path or a list of paths, none of them empty (got a list)".into()),
         ("data: 5\n", "FILE:1: data: must be a path or a list of paths, none of them empty (got 5)".into()),
         ("data: [/a, 5]\n", "FILE:1: data: must be a path or a list of paths, none of them empty (got a list)".into()),
-        ("data: [/a, /b, /a]\n", "FILE:1: data: must name each directory once; /a is there twice (got a list)".into()),
+        ("data: [/a, /b, /a]\n", "FILE:1: data: must name each directory once; /a appears twice (got a list)".into()),
         ("token_file: {}\n", "FILE:1: token_file: must be a path (got a map)".into()),
         ("limits:\n  head_bytes_max: 4096\n", "FILE:2: limits.head_bytes_max: target_bytes_max (8192) must be less than head_bytes_max (4096): the target is a part of the head".into()),
         ("- a\n", "FILE:1: must be a map of keys such as `listen: 127.0.0.1:7070` (got a list)".into()),
@@ -310,7 +324,7 @@ fn the_two_ports_have_different_addresses() {
     for taken in ["listen: 127.0.0.1:1\nops_listen: 127.0.0.1:1\n", "\nops_listen: 127.0.0.1:7070\n"] {
         let messages = Given::file(taken).messages();
         assert!(
-            messages[0].starts_with("FILE:2: ops_listen: must be another address than listen (got "),
+            messages[0].starts_with("FILE:2: ops_listen: must be a different address from listen (got "),
             "{messages:?}"
         );
     }
@@ -343,17 +357,17 @@ fn settings_of_security_that_miss_their_other_half_are_named() {
         ("tls: {kernel: always}\n", "FILE:1: tls.kernel: must be auto or off (got \"always\")"),
         (
             "tls: {certificate: /c}\n",
-            "FILE:1: tls.certificate: unknown key; known are cert, key, client_ca, client_auth, kernel",
+            "FILE:1: tls.certificate: unknown key; known keys are cert, key, client_ca, client_auth, kernel",
         ),
         ("auth: {jwt: {}}\n", "FILE:1: auth.jwt: needs the keys that tokens are signed with: give auth.jwt.keys too"),
-        ("auth: {oidc: 1}\n", "FILE:1: auth.oidc: unknown key; known are jwt"),
+        ("auth: {oidc: 1}\n", "FILE:1: auth.oidc: unknown key; known keys are jwt"),
         (
             "auth: {jwt: {keys: /k, algorithms: [none]}}\n",
             "FILE:1: auth.jwt.algorithms: must be one of HS256, RS256, ES256, EdDSA, or a list of them (got a list)",
         ),
         (
             "auth: {jwt: {keys: /k, issuer: []}}\n",
-            "FILE:1: auth.jwt.issuer: must be a text or a list of 1..64 texts, none of them empty (got a list)",
+            "FILE:1: auth.jwt.issuer: must be a string or a list of 1..64 strings, none of them empty (got a list)",
         ),
         (
             "auth: {jwt: {keys: /k, leeway_seconds: 4000}}\n",
@@ -415,7 +429,7 @@ fn messages_about_variables_and_flags_show_name_and_value() {
     assert_eq!(
         given.messages(),
         [
-            "--data: must name each directory once; /a is there twice",
+            "--data: must name each directory once; /a appears twice",
             "--cores many: must be a whole number, 1..1024",
             "--memory -5: must be 16MiB..64TiB",
             "--config /no/such: cannot be opened: No such file or directory (os error 2)",

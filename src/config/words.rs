@@ -72,7 +72,7 @@ pub fn paths(raw: Raw<'_>) -> Result<Vec<PathBuf>, String> {
     for (index, path) in paths.iter().enumerate() {
         check_path(path)?;
         if paths[..index].contains(path) {
-            return Err(format!("must name each directory once; {} is there twice", path.display()));
+            return Err(format!("must name each directory once; {} appears twice", path.display()));
         }
     }
     Ok(paths)
@@ -112,14 +112,14 @@ pub fn interval(raw: Raw<'_>) -> Result<Option<Duration>, String> {
     }
     match span::parse(text).filter(|interval| BOUNDS.contains(*interval)) {
         Some(interval) => Ok(Some(interval)),
-        None => Err(format!("must be off, or {BOUNDS} with s, m, h or d behind the number, such as 14d")),
+        None => Err(format!("must be off, or {BOUNDS} with s, m, h or d after the number, such as 14d")),
     }
 }
 
 /// `15m`, within bounds.
 pub fn duration(raw: Raw<'_>, bounds: Span) -> Result<Duration, String> {
     let duration = raw.text().and_then(|text| span::parse(text.trim())).filter(|duration| bounds.contains(*duration));
-    duration.ok_or_else(|| format!("must be {bounds} with s, m, h or d behind the number, such as 15m"))
+    duration.ok_or_else(|| format!("must be {bounds} with s, m, h or d after the number, such as 15m"))
 }
 
 /// The address of a node.
@@ -141,7 +141,7 @@ pub fn node_addresses(raw: Raw<'_>) -> Result<Vec<NodeAddress>, String> {
         let address: NodeAddress =
             text.parse().map_err(|error: InvalidNodeAddress| format!("must be {error}; {text:?} isn't"))?;
         if addresses.contains(&address) {
-            return Err(format!("must name each node once; {address} is there twice"));
+            return Err(format!("must name each node once; {address} appears twice"));
         }
         addresses.push(address);
     }
@@ -225,9 +225,9 @@ pub fn part(raw: Raw<'_>) -> Result<u32, String> {
 }
 
 pub fn text(raw: Raw<'_>) -> Result<String, String> {
-    let text = raw.text().filter(|text| !text.is_empty()).ok_or("must be a text")?;
+    let text = raw.text().filter(|text| !text.is_empty()).ok_or("must be a string")?;
     if text.len() > TEXT_BYTES_MAX {
-        return Err(format!("must be a text of at most {TEXT_BYTES_MAX} bytes, not {}", text.len()));
+        return Err(format!("must be a string of at most {TEXT_BYTES_MAX} bytes, not {}", text.len()));
     }
     Ok(text.to_owned())
 }
@@ -240,7 +240,7 @@ pub fn texts(raw: Raw<'_>) -> Result<Vec<String>, String> {
     };
     let are_texts = parts.iter().all(|part| part.text().is_some_and(|text| !text.is_empty()));
     if !are_texts || !(1..=NAMES_MAX).contains(&parts.len()) {
-        return Err(format!("must be a text or a list of 1..{NAMES_MAX} texts, none of them empty"));
+        return Err(format!("must be a string or a list of 1..{NAMES_MAX} strings, none of them empty"));
     }
     parts.into_iter().map(text).collect()
 }

@@ -43,7 +43,8 @@ pub fn open_or_make(path: &Path, new_store: StoreId) -> Result<(Store, Saved), S
     reopen(path)
 }
 
-/// Opens a file that was open before. It isn't made anew: a node that has lost it is another one.
+/// Opens a file that was open before. It isn't created again: a node that has lost it is another
+/// one.
 ///
 /// # Errors
 /// A message that names the file.

@@ -87,7 +87,7 @@ pub struct Counters {
     pub received: AtomicU64,
     /// Messages that found no room on their way to or from the thread.
     pub lost: AtomicU64,
-    /// Times that the file failed and was opened anew.
+    /// Times that the file failed and was reopened.
     pub file_failures: AtomicU64,
 }
 
@@ -203,7 +203,7 @@ impl Handle {
         }
         match race(answer.recv(), io.sleep(timeout + GRACE)).await {
             Either::First(Some(answer)) => answer,
-            // The file failed, and the thread begins anew.
+            // The file failed, and the thread starts over.
             Either::First(None) | Either::Second(()) => Err(Failure::TimedOut),
         }
     }

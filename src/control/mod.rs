@@ -13,8 +13,8 @@
 //! the last view that it published. Messages for other nodes go to core 0, which has the
 //! connections.
 //!
-//! Times are of `CLOCK_BOOTTIME` ([`nabu_engine::runtime::boot_time`]), which goes on while the
-//! machine sleeps: a lease of contact must end then, too.
+//! Times are of `CLOCK_BOOTTIME` ([`nabu_engine::runtime::boot_time`]), which keeps running while
+//! the machine sleeps: a lease of contact must end then, too.
 
 mod file;
 mod handle;

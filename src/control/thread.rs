@@ -1,7 +1,7 @@
 //! The thread: it takes in what comes, lets the control plane settle once for all of it, and passes
 //! on what follows.
 //!
-//! A file that fails is opened anew: what a failed transaction left is known only then. The control
+//! A file that fails is reopened: what a failed transaction left is known only then. The control
 //! plane that comes of it is another start of this node, as the group counts them.
 
 use std::collections::BTreeMap;
@@ -31,7 +31,7 @@ const REOPEN_AFTER: Duration = Duration::from_secs(1);
 /// What the thread is told when it starts.
 pub struct Options {
     pub file: PathBuf,
-    /// Its nonce is made anew at each opening of the file.
+    /// Its nonce is new at each opening of the file.
     pub settings: Settings,
 }
 
@@ -91,7 +91,7 @@ pub fn start(mut options: Options, core: Sender<Outgoing>) -> Result<(Handle, Co
 
 fn random<const BYTES: usize>() -> Result<[u8; BYTES], String> {
     let mut bytes = [0; BYTES];
-    getrandom::fill(&mut bytes).map_err(|error| format!("the kernel gives no random numbers: {error}"))?;
+    getrandom::fill(&mut bytes).map_err(|error| format!("can't get random numbers from the kernel: {error}"))?;
     Ok(bytes)
 }
 
@@ -119,7 +119,7 @@ impl Worker {
                         self.shared.counters.file_failures.fetch_add(1, Ordering::Relaxed);
                         tracing::error!(
                             file = %self.options.file.display(), %error,
-                            "the file of the control plane failed; it is opened anew"
+                            "the file of the control plane failed; reopening it"
                         );
                     }
                 }
@@ -135,7 +135,7 @@ impl Worker {
                     self.options.settings.nonce = nonce;
                     file = Some(opened);
                 }
-                Err(error) => tracing::error!("the control plane stands still: {error}"),
+                Err(error) => tracing::error!("the control plane has stalled: {error}"),
             }
         }
     }

@@ -42,9 +42,11 @@ pub enum Refusal {
 impl From<Refusal> for HttpError {
     fn from(refusal: Refusal) -> Self {
         let message = match refusal {
-            Refusal::TooMany { max } => format!("this server takes {max} connections at once; try again"),
+            Refusal::TooMany { max } => format!("this server accepts at most {max} connections at once; try again"),
             Refusal::TooManyOfAddress { max } => {
-                format!("this server takes {max} connections of one address at once; close some, or try again")
+                format!(
+                    "this server accepts at most {max} connections at once from one address; close some, or try again"
+                )
             }
         };
         HttpError::unavailable("too many connections", message)

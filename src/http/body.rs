@@ -327,7 +327,11 @@ impl Exchange {
         self.body.failed = true;
         if self.stream.timed_out() {
             let milliseconds = self.core.limits().progress_timeout_ms;
-            return HttpError::new(408, "request timeout", format!("nothing of the body came for {milliseconds} ms"));
+            return HttpError::new(
+                408,
+                "request timeout",
+                format!("no part of the body arrived for {milliseconds} ms"),
+            );
         }
         HttpError::new(400, "incomplete body", "the connection ended before the body was complete; nothing was stored")
     }

@@ -17,7 +17,7 @@ pub enum Port {
 pub struct Client {
     pub port: Port,
     pub origin: Origin,
-    /// For whom no limit of one address holds.
+    /// Exempt from the limits per address.
     pub is_exempt: bool,
     /// Whether it counts against the limits of connections.
     is_counted: Cell<bool>,

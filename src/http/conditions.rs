@@ -68,7 +68,7 @@ impl<'f> Conditions<'f> {
             return Err(HttpError::new(
                 412,
                 "precondition failed",
-                format!("what is stored is {etag}, and not what the condition asks for"),
+                format!("the stored blob is {etag}, which is not what the condition asks for"),
             ));
         }
         let unchanged = match self.if_none_match {

@@ -214,7 +214,7 @@ fn shake_hands(
                 let peer = stream.peer_addr().map_or_else(|_| "unknown".to_owned(), |peer| peer.to_string());
                 tracing::debug!(peer, "{refused}");
                 if let Refused::PlainHttp = refused {
-                    let message = "this port speaks HTTPS alone: use https:// in the address";
+                    let message = "this port speaks only HTTPS: use https:// in the address";
                     let error = HttpError::new(400, "plain HTTP on an HTTPS port", message);
                     refuse(core, Transport::Plain(stream), error).await;
                 }

@@ -2,7 +2,7 @@
 //! records into the socket.
 //!
 //! While records wait for room in the socket nothing of the cache is needed for them. So a peer
-//! that takes nothing for [`PATIENCE`] holds up no frame, and goes on with copies.
+//! that takes nothing for [`PATIENCE`] holds up no frame, and continues with copies.
 
 use std::ops::Range;
 use std::pin::pin;

@@ -72,7 +72,7 @@ impl From<HeadError> for HttpError {
             HeadError::TransferCoding => HttpError::new(
                 501,
                 "transfer coding not implemented",
-                "the only transfer coding that this server takes is chunked",
+                "the only transfer coding that this server accepts is chunked",
             ),
             HeadError::Host => {
                 HttpError::new(400, "bad Host field", "an HTTP/1.1 request carries exactly one valid Host field")

@@ -92,12 +92,12 @@ pub struct Exchange {
     pub blob_id: Cell<Option<BlobId>>,
 }
 
-/// What is left for the connection to go on with.
+/// What is left for the connection to continue with.
 pub struct Finished {
     /// Received bytes that belong to later requests.
     pub input: Vec<u8>,
     pub keep: bool,
-    /// Where the connection goes on as one between nodes.
+    /// Where the connection continues as one between nodes.
     pub upgrade: Option<Place>,
 }
 

@@ -84,7 +84,8 @@ impl Upgrades {
             );
         }
         if head.is_http_10() || !head.wants_upgrade() || !asks_for_protocol(head, input) {
-            let message = format!("here nodes of a cluster connect to each other, with Upgrade: {UPGRADE_PROTOCOL}");
+            let message =
+                format!("this is where the nodes of a cluster connect to each other, with Upgrade: {UPGRADE_PROTOCOL}");
             return Err(HttpError::new(426, "upgrade required", message)
                 .with_field("Connection", "Upgrade")
                 .with_field("Upgrade", UPGRADE_PROTOCOL));
@@ -122,11 +123,11 @@ fn misdirected() -> HttpError {
 fn unbound(transport: &Transport) -> HttpError {
     let message = match transport {
         Transport::Plain(_) => format!(
-            "nodes connect to this one by TLS with {UPGRADE_PROTOCOL} as its protocol (ALPN); plaintext is taken \
+            "nodes connect to this one over TLS with {UPGRADE_PROTOCOL} as its protocol (ALPN); plaintext is accepted \
              where cluster.allow_plaintext is set"
         ),
         Transport::Tls(_) | Transport::Kernel(_) => format!(
-            "nodes connect to this one by TLS with {UPGRADE_PROTOCOL} as its protocol (ALPN), and this connection \
+            "nodes connect to this one over TLS with {UPGRADE_PROTOCOL} as its protocol (ALPN), and this connection \
              named another, or none"
         ),
     };

@@ -69,43 +69,51 @@ pub fn render_cluster(text: &mut Text, cluster: &ClusterSnapshot) {
 }
 
 fn render_view(text: &mut Text, view: &View, is_in_contact: bool) {
-    let mut members = text.family(Kind::Gauge, "nabu_cluster_members", "Nodes of the cluster, by their state.");
+    let mut members = text.family(Kind::Gauge, "nabu_cluster_members", "Nodes of the cluster, by state.");
     for state in STATES {
         members.sample(&[("state", state.name())], view.count(state) as u64);
     }
-    let help = "Whether the group surely counts this node as active.";
+    let help = "Whether the group is certain to count this node as active.";
     text.gauge("nabu_cluster_in_contact", help, is_in_contact);
-    let help = "The node that leads is this one.";
+    let help = "Whether this node is the leader.";
     text.gauge("nabu_cluster_is_leader", help, view.leader.is_some() && view.leader == view.me());
-    text.gauge("nabu_cluster_has_leader", "Whether this node knows one that leads.", view.leader.is_some());
-    text.gauge("nabu_cluster_voters", "Nodes whose majority decides.", view.voters.len() as u64);
-    text.gauge("nabu_cluster_term", "Terms of leaders so far.", view.term);
-    text.gauge("nabu_cluster_applied_index", "The last decision that this node has applied.", view.applied);
+    text.gauge("nabu_cluster_has_leader", "Whether this node knows of a leader.", view.leader.is_some());
+    text.gauge("nabu_cluster_voters", "Voters: a majority of them decides.", view.voters.len() as u64);
+    text.gauge("nabu_cluster_term", "The current term.", view.term);
+    text.gauge("nabu_cluster_applied_index", "The last log entry that this node has applied.", view.applied);
     text.gauge("nabu_cluster_ring_version", "Changes of members and seats so far.", view.ring_version);
     let moving = view.ring.as_ref().map_or(0, |ring| ring.moving().count());
-    text.gauge("nabu_cluster_moving_arcs", "Arcs of the ring whose new seats pull what they lack.", moving as u64);
+    text.gauge(
+        "nabu_cluster_moving_arcs",
+        "Arcs of the ring whose new seats don't have everything yet.",
+        moving as u64,
+    );
     let incarnation = view.incarnation.map_or(0, |incarnation| incarnation.0);
     text.gauge(
         "nabu_cluster_incarnation",
-        "Starts of this node, as the group counts them; 0: not told yet.",
+        "Starts of this node, as the group counts them; 0 until it has been told.",
         incarnation,
     );
 }
 
 fn render_counts(text: &mut Text, counts: &Counts) {
-    text.family(Kind::Counter, "nabu_cluster_commands_total", "Changes that this node asked for, by how they ended.")
-        .sample(&[("result", "decided")], counts.commands)
-        .sample(&[("result", "failed")], counts.commands_failed);
-    let help = "Time from asking for a change to its decision, of those that were decided.";
+    text.family(
+        Kind::Counter,
+        "nabu_cluster_commands_total",
+        "Changes that this node asked the group for, by outcome.",
+    )
+    .sample(&[("result", "decided")], counts.commands)
+    .sample(&[("result", "failed")], counts.commands_failed);
+    let help = "Time from request to decision, of the changes that were decided.";
     text.counter("nabu_cluster_command_seconds_total", help, seconds(counts.command_ns));
-    text.family(Kind::Counter, "nabu_cluster_reads_total", "Linearizable reads of the state, by how they ended.")
+    text.family(Kind::Counter, "nabu_cluster_reads_total", "Linearizable reads of the state, by outcome.")
         .sample(&[("result", "answered")], counts.reads)
         .sample(&[("result", "failed")], counts.reads_failed);
-    let help = "Messages of other nodes for the control plane.";
+    let help = "Messages from other nodes to the control plane.";
     text.counter("nabu_cluster_messages_received_total", help, counts.received);
-    let help = "Messages that found no room on their way to or from the thread of the control plane.";
+    let help = "Messages dropped because a queue to or from the control plane's thread was full.";
     text.counter("nabu_cluster_messages_dropped_total", help, counts.lost);
-    let help = "Times that the file of the control plane failed and was opened anew.";
+    let help = "Times that the file of the control plane failed and was reopened.";
     text.counter("nabu_cluster_file_failures_total", help, counts.file_failures);
 }
 
@@ -124,6 +132,6 @@ fn render_links(text: &mut Text, cluster: &ClusterSnapshot) {
     family(Kind::Counter, "nabu_cluster_sent_bytes_total", help, |link| link.bytes_sent.into());
     let help = "Messages sent to the node.";
     family(Kind::Counter, "nabu_cluster_messages_sent_total", help, |link| link.messages_sent.into());
-    let help = "Messages to the node that were lost, as it was not reached or too many waited.";
+    let help = "Messages to the node that were lost because it was unreachable or too many were waiting.";
     family(Kind::Counter, "nabu_cluster_messages_lost_total", help, |link| link.messages_lost.into());
 }

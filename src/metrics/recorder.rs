@@ -100,7 +100,7 @@ pub struct CoreSnapshot {
 /// What the answers of one core hold for their peers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct AnswersHeld {
-    /// Memory of answers that are being sent.
+    /// Memory held by answers that are being sent.
     pub bytes: u64,
     /// Peers that have stalled, and what they hold, with their sockets.
     pub stalled: u64,

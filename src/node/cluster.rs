@@ -101,7 +101,7 @@ impl Cluster {
             return Err(refused_with_blobs(status.blob_count));
         }
         let mut cluster = [0; 16];
-        getrandom::fill(&mut cluster).map_err(|error| format!("the kernel gives no random numbers: {error}"))?;
+        getrandom::fill(&mut cluster).map_err(|error| format!("can't get random numbers from the kernel: {error}"))?;
         let settings = Settings {
             node_id: node_id.as_str().to_owned(),
             profile: Profile {
@@ -197,7 +197,7 @@ async fn tell_load(io: RingIo, handle: Handle, blobs: Blobs<RingIo>) {
     }
 }
 
-/// Keeps a connection to each member, and says how they do; ends when the node can't go on.
+/// Keeps a connection to each member, and says how they do; ends when the node can't continue.
 async fn watch(io: &RingIo, handle: &Handle, peers: &Peers<RingIo, RingLink, NodeHost>) -> Result<(), String> {
     let mut members = Arc::default();
     loop {
@@ -214,7 +214,7 @@ async fn watch(io: &RingIo, handle: &Handle, peers: &Peers<RingIo, RingLink, Nod
     }
 }
 
-/// Whether no time will mend it. Another node of this name, or at this address, may yet go.
+/// Whether waiting won't help. Another node of this name, or at this address, may still leave.
 fn is_final(problem: &Problem) -> bool {
     match problem {
         Problem::HoldsBlobs { .. } | Problem::Removed => true,

@@ -291,9 +291,8 @@ fn announce(shared: &Shared, addresses: Addresses) {
     for address in [Some(addresses.main), addresses.ops].into_iter().flatten() {
         if config.tls.is_none() && !address.ip().is_loopback() {
             tracing::warn!(
-                "plain HTTP on {address}: whoever sees the traffic can read tokens and contents; set tls.cert \
-                 and tls.key, \
-                 or listen on a loopback address behind a proxy that speaks HTTPS"
+                "plain HTTP on {address}: anyone who sees the traffic can read tokens and contents; set tls.cert and \
+                 tls.key, or listen on a loopback address behind a proxy that speaks HTTPS"
             );
         }
     }

@@ -104,7 +104,8 @@ pub fn answered<T: Send + 'static>(
     started.map_err(|error| format!("can't start a thread: {error}"))?;
     receiver.recv_timeout(timeout).map_err(|_| {
         format!(
-            "the disk of the data directory {} did not answer within {timeout:?}: mend or replace it, or raise limits.disk_timeout_ms",
+            "the disk of the data directory {} did not answer within {timeout:?}: repair or replace it, or raise \
+             limits.disk_timeout_ms",
             directory.display()
         )
     })

@@ -160,8 +160,8 @@ pub fn run(config: Config, security: Security) -> Result<(), String> {
     match shared.failure.lock().expect("no holder panics").take() {
         Some(failure) => Err(failure),
         None if overdue > 0 => Err(format!(
-            "stopped, and left behind {overdue} operations that a disk has not answered: what was acknowledged is on the disks; mend or replace \
-             the one that the log names, and start again"
+            "stopped, and left behind {overdue} operations that a disk has not answered: what was acknowledged is on \
+             the disks; repair or replace the one that the log names, and start again"
         )),
         None => {
             let cache = shared.store.cache_status();

@@ -1,7 +1,7 @@
 //! Who may connect and who may do what, from files that are read at start and again on SIGHUP.
 //!
 //! A reload happens whole or not at all: when one file is wrong everything stays as it was, and the
-//! log names the file. Connections and requests that are under way go on with what they began with.
+//! log names the file. Connections and requests that are under way keep what they began with.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -127,7 +127,7 @@ impl SecretFile {
 /// Reads the files again, and says in the log what came of it.
 pub fn reload(security: &Security, secrets: Option<&SecretFile>, config: &Config) {
     match security.reload(secrets, config) {
-        Ok(()) => tracing::info!("reloaded: certificates, tokens, keys and secrets are as the files say now"),
+        Ok(()) => tracing::info!("reloaded: certificates, tokens, keys and secrets now match their files"),
         Err(error) => tracing::error!("not reloaded, everything stays as it was: {error}"),
     }
 }

@@ -122,8 +122,8 @@ fn act(verdict: Verdict, security: &Security, rate_limit: RateLimit) {
             tracing::info!("the admin token of the cluster's first node is valid here, too");
         }
         Verdict::Differ => tracing::warn!(
-            "the tokens of this node are not those of the cluster: clients are refused by some nodes; give all nodes \
-             the same token file, and SIGHUP"
+            "the tokens of this node are not those of the cluster: some nodes will refuse clients; give all nodes the \
+             same token file, then send SIGHUP"
         ),
     }
 }

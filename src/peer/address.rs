@@ -21,8 +21,9 @@ impl<'a> Address<'a> {
     /// `InvalidInput` when the text is no such thing; the message says what it must be.
     pub fn parse(text: &'a str) -> io::Result<Self> {
         let invalid = || {
-            let message =
-                format!("{text:?} is no address of a node: it is host:port, as node-1:7070 or [2001:db8::1]:7070");
+            let message = format!(
+                "{text:?} is not the address of a node: use host:port, such as node-1:7070 or [2001:db8::1]:7070"
+            );
             io::Error::new(io::ErrorKind::InvalidInput, message)
         };
         let (host, port) = text.rsplit_once(':').ok_or_else(invalid)?;

@@ -132,7 +132,7 @@ fn refused(error: UpgradeError) -> io::Error {
     let (kind, message) = match error {
         UpgradeError::Refused { status: 403 } => (
             io::ErrorKind::PermissionDenied,
-            "it takes connections of nodes by TLS alone: cluster.allow_plaintext is set here, and not there".to_owned(),
+            "it accepts nodes only over TLS: cluster.allow_plaintext is set here, and not there".to_owned(),
         ),
         UpgradeError::Refused { status: 503 } => {
             (io::ErrorKind::ConnectionRefused, "it has no room for a connection, or is shutting down".to_owned())

@@ -45,13 +45,13 @@ pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Tl
     let mut bytes = Vec::new();
     File::open(path).map_err(unreadable)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(wrong(format!("is no file of certificates: it has more than {FILE_BYTES_MAX} bytes")));
+        return Err(wrong(format!("is not a file of certificates: it has more than {FILE_BYTES_MAX} bytes")));
     }
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     let certificates = certificates.map_err(|error| wrong(format!("is damaged: {error}")))?;
     if certificates.is_empty() {
         let remedy = if has_key(&bytes) {
-            "a private key belongs into tls.key"
+            "a private key belongs in tls.key"
         } else {
             "certificates are in PEM, between BEGIN CERTIFICATE and END CERTIFICATE; convert DER with `openssl x509 -inform der`"
         };
@@ -70,7 +70,7 @@ pub fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsFileError> {
             "the private key is encrypted with a password; write it without one: `openssl pkey -in KEY -out PLAIN`, and keep that file private",
         )),
         Err(pem::Error::NoItemsFound) if text.contains("BEGIN CERTIFICATE") => {
-            Err(wrong("holds no private key; a certificate belongs into tls.cert"))
+            Err(wrong("holds no private key; a certificate belongs in tls.cert"))
         }
         Err(pem::Error::NoItemsFound) => Err(wrong(
             "holds no private key; keys are in PEM, between BEGIN PRIVATE KEY and END PRIVATE KEY; convert DER with `openssl pkey -inform der`",

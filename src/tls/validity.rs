@@ -27,12 +27,16 @@ pub struct Validity {
 pub fn warn_about(path: &Path, certificate: &CertificateDer<'_>) {
     let file = path.display();
     let Some(validity) = validity_of(certificate) else {
-        return tracing::warn!(%file, "can't tell until when the certificate is valid");
+        return tracing::warn!(%file, "can't tell when the certificate expires");
     };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
     match judge(validity, now) {
         Some(Judgement::Expired) => {
-            tracing::warn!(%file, "the certificate has expired on {}; clients will refuse it: renew it, then reload by SIGHUP", show(validity.until));
+            tracing::warn!(
+                %file,
+                "the certificate expired on {}; clients will refuse it: renew it, then reload by SIGHUP",
+                show(validity.until)
+            );
         }
         Some(Judgement::NotYet) => {
             tracing::warn!(

@@ -74,13 +74,13 @@ fn a_jwt_may_do_what_its_role_may() {
         Provider::new().token(&json!({"exp": now() + 600, "iss": "https://idp", "aud": "nabu", "role": "admin"}));
     for (token, reason) in [
         (&expired, "it has expired (claim `exp`)"),
-        (&elsewhere, "it is for somebody else (claim `aud`)"),
+        (&elsewhere, "it is for another audience (claim `aud`)"),
         (&stranger, "its signature is wrong"),
         (&"a.b.c".to_owned(), "its header is malformed, or names an unknown algorithm"),
     ] {
         let response = list(&server, token);
         let message = response.expect_error(401, "unauthorized");
-        assert_eq!(message, format!("the token that was sent is not believed: {reason}"));
+        assert_eq!(message, format!("the token sent was rejected: {reason}"));
         assert_eq!(response.field("WWW-Authenticate"), Some("Bearer"));
     }
     let log = server.stop();
@@ -121,7 +121,7 @@ fn a_server_does_not_start_with_keys_that_it_can_not_use() {
     options.config.push_str(&format!("auth: {{jwt: {{keys: {}}}}}\n", path.display()));
     let (status, log) = options.refused();
     assert_eq!(status.code(), Some(2), "{log}");
-    assert!(log.contains("keys: is no JWKS: it has no list `keys`"), "{log}");
+    assert!(log.contains("keys: is not a JWKS: it has no `keys` list"), "{log}");
 }
 
 /// Requests that come within one second many times over, however slow the machine is: at a request
@@ -276,7 +276,7 @@ fn a_token_is_good_until_it_expires_and_may_be_kept_from_deleting() {
     let guesses = || server.metric("nabu_failed_logins_total");
     let before = guesses();
     let message = list(&server, old).expect_error(401, "unauthorized");
-    assert_eq!(message, "the token that was sent has expired: ask for a new one");
+    assert_eq!(message, "the token sent has expired: get a new one");
     assert_eq!(guesses(), before, "it is no guess");
     let id = server.exchange(&Request::upload(b"abc").token(keeper)).expect(201).string("id");
     let delete = Request::new("DELETE", &format!("/v1/blobs/{id}")).token(keeper);

@@ -167,7 +167,7 @@ fn get_gives_up_in_the_end_and_keeps_what_came() {
     let attempts = server.requests().len();
     let told = text(&output.stderr);
     assert!(attempts > 1 && told.contains(&format!("gave up after {attempts} attempts")), "{told}");
-    assert!(told.contains("of 976.6 KiB came, and with -o the same command goes on from there"), "{told}");
+    assert!(told.contains("of 976.6 KiB were received, and with -o the same command resumes from there"), "{told}");
     assert_eq!(names_in(dir.path()), ["blob.part"]);
     assert_eq!(fs::read(part_of(&file)).expect("there"), &bytes[..10 * attempts]);
 }
@@ -226,7 +226,7 @@ fn get_honours_retry_after_and_gives_up_at_once_when_that_is_too_long() {
     let server = FakeServer::new(move |_, _| busy(7200).into_bytes());
     let output = run(&server, &["get", &id]);
     assert_exit(&output, 7);
-    assert!(text(&output.stderr).contains("asks for 7200 s of patience"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("asks to wait 7200 s"), "{}", text(&output.stderr));
     assert_eq!(server.requests().len(), 1);
 }
 

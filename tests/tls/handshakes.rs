@@ -67,7 +67,7 @@ fn what_is_no_tls_is_closed_and_logged() {
     for beginning in [&b""[..], &[22], &[22, 3, 1, 2, 0, 1, 0]] {
         Connection::open(server.address).expect("connected").send(beginning).expect("sent");
     }
-    expect_logged(&server, "what the client sent is no TLS");
+    expect_logged(&server, "what the client sent is not TLS");
     expect_logged(&server, "the TLS handshake failed");
     server.connect().exchange(&Request::get("/healthz")).expect(200);
     server.stop();

@@ -23,9 +23,9 @@ fn wrong_files_are_named_with_the_remedy() {
     let damaged = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     let other_key = setting.authority.sign(|_| {}).key_pem;
     let cases: [(&[u8], &[u8], &str); 8] = [
-        (&key_pem, &key_pem, "DIR/server.crt: holds no certificate; a private key belongs into tls.key"),
+        (&key_pem, &key_pem, "DIR/server.crt: holds no certificate; a private key belongs in tls.key"),
         (b"", &key_pem, "DIR/server.crt: holds no certificate; certificates are in PEM"),
-        (&cert_pem, &cert_pem, "DIR/server.key: holds no private key; a certificate belongs into tls.cert"),
+        (&cert_pem, &cert_pem, "DIR/server.key: holds no private key; a certificate belongs in tls.cert"),
         (&cert_pem, b"", "DIR/server.key: holds no private key; keys are in PEM"),
         (
             &cert_pem,
@@ -55,7 +55,7 @@ fn a_certificate_that_has_expired_is_warned_about_and_served() {
     });
     expired.write(setting.path(), "server");
     let server = setting.options.spawn();
-    let warning = "the certificate has expired on Sat, 29 Feb 2020 00:00:00 GMT";
+    let warning = "the certificate expired on Sat, 29 Feb 2020 00:00:00 GMT";
     wait_for(warning, || server.process.log.text().contains(warning).then_some(()));
     assert!(server.try_connect().is_err(), "a client that checks dates refuses it");
     server.stop();

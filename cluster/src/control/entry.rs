@@ -45,7 +45,7 @@ pub struct Entry {
     /// Where nodes are that belong to a cluster, or were asked to let this one in.
     inside: Vec<String>,
     turn: usize,
-    /// Why the cluster does not take this node, as it said last.
+    /// Why the cluster refuses this node, as it said last.
     refusal: Option<Refusal>,
     /// There is a cluster where this seed leads to, and this node must not join it.
     forbidden: Option<(ClusterId, String)>,
@@ -135,7 +135,7 @@ impl Entry {
             Message::Joined { told: Err(NotJoined::NotNow), .. } => {}
             Message::Joined { told: Err(NotJoined::Refused(refusal)), .. } => {
                 if self.refusal.as_ref() != Some(&refusal) {
-                    tracing::error!(reason = %refusal, "the cluster does not take this node");
+                    tracing::error!(reason = %refusal, "the cluster refuses this node");
                 }
                 self.refusal = Some(refusal);
             }

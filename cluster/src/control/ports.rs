@@ -26,7 +26,7 @@ impl fmt::Display for Problem {
                 "this node holds blobs of its own, and {seed} belongs to cluster {cluster}: a node joins with an \
                  empty store only; copy its blobs to the cluster and empty its disks, or remove {seed} from the seeds"
             ),
-            Self::Refused(refusal) => write!(formatter, "the cluster does not take this node: {refusal}"),
+            Self::Refused(refusal) => write!(formatter, "the cluster refuses this node: {refusal}"),
             Self::Removed => formatter.write_str(
                 "the cluster has removed this node for good: empty its disks, and it may join as a new node",
             ),

@@ -323,7 +323,7 @@ async fn read_all<I: LaneIo, L: Link, H: Host>(
     }
 }
 
-/// Takes in what came; whether the connection goes on.
+/// Takes in what came; whether the connection continues.
 fn take_in<I: LaneIo, L: Link, H: Host>(
     lane: &Lane<I, L, H>,
     incomings: &Incomings,

@@ -85,5 +85,5 @@ pub const ANSWER_BYTES_MAX: usize = 4 << 10;
 /// The first pause after a failure, up to the longest.
 pub const BACKOFF_MIN: Duration = Duration::from_millis(100);
 pub const BACKOFF_MAX: Duration = Duration::from_secs(2);
-/// A connection that has lasted so long was no failure: the pauses begin anew.
+/// A connection that has lasted so long was no failure: the pauses start over.
 pub const PROVEN_AFTER: Duration = Duration::from_secs(2);

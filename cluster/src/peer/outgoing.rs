@@ -1,5 +1,5 @@
 //! How messages get to an address: a connection that is made when there is something to say or one
-//! is to be held, and made anew when it breaks or what it proved is old.
+//! is to be held, and re-established when it breaks or what it proved is old.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -32,7 +32,7 @@ const READ_BYTES: usize = 512;
 /// Why a connection is over.
 #[derive(Clone, Debug)]
 enum Ended {
-    /// This node or its secrets have changed: it is made anew.
+    /// This node or its secrets have changed: it is re-established.
     Outdated,
     /// Nobody needs it any more, or the lane stops.
     Unused,
@@ -218,7 +218,7 @@ impl Outgoing {
         let now = lane.io.now();
         let mut status = self.status.borrow_mut();
         if !std::mem::replace(&mut status.is_logged, true) {
-            tracing::warn!(address = %self.address, %error, "a node can't be reached: it is tried again and again");
+            tracing::warn!(address = %self.address, %error, "a node can't be reached: retrying until it can");
         } else {
             tracing::debug!(address = %self.address, %error, "a node can't be reached");
         }
@@ -232,7 +232,7 @@ impl Outgoing {
         let mut status = self.status.borrow_mut();
         status.since = now;
         if std::mem::take(&mut status.is_logged) {
-            tracing::info!(address = %self.address, "a node is reached again");
+            tracing::info!(address = %self.address, "a node can be reached again");
         }
     }
 
@@ -480,7 +480,7 @@ fn take_in(live: &Live, mut input: &[u8]) {
                 continue;
             }
             Ok((_, Event::Goodbye { reason })) => format!("the peer ends the connection: {}", meaning(reason)),
-            Ok(_) => "the peer says something on a connection that only this node says something on".into(),
+            Ok(_) => "the peer sends messages on a connection that only this node may send them on".into(),
             Err(error) => error.to_string(),
         };
         return live.fail(failure);

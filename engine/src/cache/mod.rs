@@ -7,9 +7,9 @@
 //!
 //! Invariants: the bytes charged never pass the budget. A charge is made before the memory is
 //! allocated and ends when the memory is free, that is when the entry is evicted *and* its last
-//! reader is done. When nothing can be evicted, there is no charge to be had, and the reader does
-//! without the cache. What is in here never changes; a key names the same bytes for ever (segments
-//! are never used twice).
+//! reader is done. When nothing can be evicted, no charge is available, and the reader does without
+//! the cache. What is in here never changes; a key names the same bytes for ever (segments are
+//! never used twice).
 //!
 //! Nothing is evicted while the budget has room. Where memory for it comes from is the business of
 //! `ring::frames`, and of [`crate::warmer`].

@@ -236,14 +236,14 @@ impl DirHealth {
                 %path,
                 reason,
                 "a data directory is taken out: nothing is written to it until a restart, uploads go to the others, and what lies there is still \
-                 read; mend or replace its disk, then restart"
+                 read; repair or replace its disk, then restart"
             ),
             DirState::Gone => tracing::error!(
                 directory = number,
                 %path,
                 reason,
                 "a data directory is taken out: nothing is read from it or written to it until a restart, its blobs are answered with 503, and \
-                 uploads go to the others; mend or replace its disk, then restart"
+                 uploads go to the others; repair or replace its disk, then restart"
             ),
         }
     }

@@ -282,7 +282,7 @@ impl<I: Io> Log<I> {
         loop {
             if self.has_failed() {
                 return Err(LogError::Failed(format!(
-                    "{}; mend or replace its disk and restart",
+                    "{}; repair or replace its disk and restart",
                     self.0.io.health().refusal()
                 )));
             }

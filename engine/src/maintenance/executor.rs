@@ -178,7 +178,7 @@ impl MaintenanceThread {
         self.standing
     }
 
-    /// Waits for the thread to end. A panic there goes on here.
+    /// Waits for the thread to end. A panic there resumes here.
     pub fn join(self) {
         join(self.thread);
     }
@@ -223,7 +223,7 @@ fn executor() -> io::Result<LocalExecutor> {
     })
 }
 
-/// What glommio asks for, said so that it can be mended.
+/// What glommio requires, phrased so that it can be fixed.
 fn check_locked_memory(allowed: u64) -> io::Result<()> {
     if allowed < LOCKED_MEMORY_MIN {
         return Err(io::Error::new(

@@ -131,7 +131,7 @@ async fn close_all(entries: Vec<Entry>) {
 pub(super) async fn close(file: DmaFile) {
     if let Err(error) = file.close().await {
         // What was written is known by its sync, on another descriptor.
-        tracing::warn!(%error, "a direct-I/O file of the maintenance thread did not close well");
+        tracing::warn!(%error, "a direct-I/O file of the maintenance thread did not close cleanly");
     }
 }
 

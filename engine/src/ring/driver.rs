@@ -82,7 +82,8 @@ impl Ring {
                     tracing::info!(
                         submissions,
                         completions,
-                        "the kernel has no memory for queues of this size, most likely for the limit of locked memory (`ulimit -l`)"
+                        "the kernel has no memory for queues of this size, most likely because of the limit on locked \
+                         memory (`ulimit -l`)"
                     );
                 }
                 outcome => return outcome,

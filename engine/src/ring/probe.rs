@@ -1,7 +1,7 @@
 //! What the ring needs of this machine, checked once at start.
 //!
 //! [`Facts`] are gathered in one place and judged in another, so that every message can be tested
-//! without the kernel that would cause it. A message says what is wrong and how to mend it; nothing
+//! without the kernel that would cause it. A message says what is wrong and how to fix it; nothing
 //! weaker than what is asked for is used silently.
 
 use std::error::Error;
@@ -115,7 +115,7 @@ impl Facts {
         Ok(facts)
     }
 
-    /// Whether the ring can be used here, and what should be mended even so.
+    /// Whether the ring can be used here, and what should be fixed even so.
     pub fn judge(&self) -> Result<Vec<ProbeWarning>, ProbeError> {
         let release = self.kernel_release.clone();
         // The kernel's age explains every other failure, so it goes first. A release that cannot be

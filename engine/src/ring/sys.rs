@@ -1,6 +1,6 @@
 //! Plain system calls that the standard library does not wrap: sockets with `SO_REUSEPORT`, CPU
 //! affinity, priorities, limits, syncs that are not repeated, `statvfs`, `uname` and event
-//! descriptors, and the clock that goes on while the machine sleeps.
+//! descriptors, and the clock that keeps running while the machine sleeps.
 //!
 //! Every function here is safe to call: it passes the kernel only memory that it owns for the
 //! length of the call.

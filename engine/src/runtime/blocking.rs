@@ -18,7 +18,7 @@ struct Call<T> {
     waker: Option<Waker>,
 }
 
-/// Makes the call on a thread of its own; on this one where no thread is to be had.
+/// Makes the call on a thread of its own; on this one if no thread can be started.
 pub(super) async fn block<T: Send + 'static>(call: impl FnOnce() -> T + Clone + Send + 'static) -> T {
     match start("disk-call", STACK_BYTES, call.clone()) {
         Ok(shared) => outcome(&shared).await,
@@ -29,7 +29,7 @@ pub(super) async fn block<T: Send + 'static>(call: impl FnOnce() -> T + Clone + 
 /// Makes the call on a thread of its own with such a name and stack, and never on this one.
 ///
 /// # Errors
-/// No thread is to be had.
+/// No thread can be started.
 pub(super) async fn block_elsewhere<T: Send + 'static>(
     name: &str,
     stack_bytes: usize,

@@ -64,7 +64,7 @@ pub struct RuntimeOptions {
 /// thread ends.
 ///
 /// # Errors
-/// When the kernel lacks what the ring needs, or refuses it: the message says what, and how to mend
+/// When the kernel lacks what the ring needs, or refuses it: the message says what, and how to fix
 /// it.
 pub fn run<Main, Fut>(options: &RuntimeOptions, core_main: Main) -> io::Result<()>
 where

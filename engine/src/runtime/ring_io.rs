@@ -206,7 +206,7 @@ pub(crate) fn list_dir(path: &Path) -> io::Result<Vec<DirEntry>> {
     Ok(entries)
 }
 
-/// The time since the machine was started. Other than [`Clock::now`] it goes on while the machine
+/// The time since the machine was started. Unlike [`Clock::now`] it keeps running while the machine
 /// sleeps.
 pub fn boot_time() -> Instant {
     Instant(sys::boot_time_ns())

@@ -119,7 +119,7 @@ impl Stream {
         }))
     }
 
-    /// Connects to a listener. It may take as long as the kernel goes on trying, some two minutes;
+    /// Connects to a listener. It may take as long as the kernel keeps trying, some two minutes;
     /// dropping the future ends the try.
     pub async fn connect(io: &RingIo, address: SocketAddr) -> io::Result<Stream> {
         let stream = Stream::new(io, sys::unconnected(address)?);

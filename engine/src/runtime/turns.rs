@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use crate::sync::{Promise, promise};
 
 /// Bytes of bulk work (splicing, copying, hashing) in one round, over all tasks: some 50 to 350 µs.
-/// The rest goes on in the next rounds, so that a small request waits for no more than this,
+/// The rest continues in the next rounds, so that a small request waits for no more than this,
 /// however many bulk transfers there are.
 const BULK_BYTES_PER_ROUND: usize = 512 << 10;
 

@@ -317,7 +317,7 @@ impl Sim {
         self.node(0).forget_faults_of_dirs();
     }
 
-    /// Lets stuck operations go on.
+    /// Lets stuck operations continue.
     pub fn release_stuck(&self) {
         self.node(0).release_stuck();
     }

@@ -31,7 +31,7 @@ impl SimNode<'_> {
     }
 
     /// The machine goes down, and is up again at once: its tasks are gone, its disk has what it
-    /// kept, and what begins through a new [`SimNode::io`] is its next life. Others go on.
+    /// kept, and what begins through a new [`SimNode::io`] is its next life. Others continue.
     ///
     /// # Panics
     /// When it is down.

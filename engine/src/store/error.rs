@@ -12,7 +12,7 @@ use crate::types::{BlobId, ContentHash};
 /// Why the store could not do it.
 #[derive(Debug, Clone)]
 pub enum StoreError {
-    /// No space for more data; deletes and reads go on. `507`
+    /// No space for more data; deletes and reads still work. `507`
     Full,
     /// An announced content is larger than all that is free or may come free. `507`
     NoRoom { size: u64, room: u64 },
@@ -80,16 +80,16 @@ impl fmt::Display for StoreError {
         match self {
             StoreError::Full => formatter.write_str("no space is left for more data"),
             StoreError::NoRoom { size, room } => {
-                write!(formatter, "{size} bytes can't fit: at most {room} may come free")
+                write!(formatter, "{size} bytes can't fit: at most {room} may become free")
             }
             StoreError::TooManyLabels { id } => write!(
                 formatter,
-                "with those that are stored {id} has more than {LABELS_MAX} labels or {LABELS_BYTES_MAX} bytes of them"
+                "with those already stored, {id} has more than {LABELS_MAX} labels or {LABELS_BYTES_MAX} bytes of them"
             ),
             StoreError::HashMismatch { expected, actual } => {
                 write!(formatter, "the content's SHA-256 is {actual:?}, not {expected:?}")
             }
-            StoreError::Collision { id } => write!(formatter, "another content is stored under {id}"),
+            StoreError::Collision { id } => write!(formatter, "other content is stored under {id}"),
             StoreError::TooLarge => write!(formatter, "a blob has at most {BLOB_SIZE_MAX} bytes"),
             StoreError::Damaged { id } => write!(formatter, "the stored bytes of {id} fail their checksum"),
             StoreError::Quarantined { id, reason } => write!(formatter, "{id} is under quarantine: {reason}"),

@@ -35,7 +35,7 @@ pub enum Missing {
     /// What the others hold is served. Nothing is concluded from what is not there, and nothing
     /// that lies there is given up.
     Serve,
-    /// They are lost for good: the store goes on without them, and what lay there is gone.
+    /// They are lost for good: the store continues without them, and what lay there is gone.
     Forget,
 }
 

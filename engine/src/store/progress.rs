@@ -7,7 +7,7 @@ use crate::types::SegmentId;
 /// Compaction in numbers, since the start unless said otherwise.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct CompactionStatus {
-    /// Segments that were emptied.
+    /// Emptied segments.
     pub segments: u64,
     pub moved_bytes: u64,
     pub moved_records: u64,
@@ -57,7 +57,7 @@ pub(crate) struct ScrubCounters {
     pub bytes: AtomicU64,
     pub blobs: AtomicU64,
     pub segments: AtomicU64,
-    /// Places that were not as they were written.
+    /// Places that differed from what was written.
     pub findings: AtomicU64,
     /// Of those, what was put right.
     pub mended: AtomicU64,
@@ -92,7 +92,7 @@ pub struct ScrubStatus {
     /// Blobs whose content was compared with their hash.
     pub blobs: u64,
     pub segments: u64,
-    /// Places that were not as they were written.
+    /// Places that differed from what was written.
     pub findings: u64,
     /// Of those, what was put right: stored again, deleted, moved out of the way or rewritten.
     pub mended: u64,

@@ -134,7 +134,7 @@ impl<F: Clone + Send + Sync + fmt::Debug + 'static> Store<F> {
         *self.0.on_missing.lock().expect("no panic under the lock") = on_missing;
     }
 
-    /// Operations that were given up because a disk did not answer, and that the kernel still has.
+    /// Operations abandoned because a disk did not answer; the kernel still holds them.
     pub fn overdue_operations(&self) -> u32 {
         self.0.health.dirs().map(|dir| dir.overdue()).sum()
     }

@@ -15,7 +15,7 @@ pub struct StoreStatus {
     pub available_bytes: u64,
     /// What the logs of all cores did since the start.
     pub log: LogCounters,
-    /// Records that wait for their commit.
+    /// Records waiting for their commit.
     pub waiting_records: u64,
     pub segments: SegmentCounts,
     /// The number that the next segment will get.
@@ -38,7 +38,7 @@ pub struct StoreStatus {
     pub failed_dirs: u64,
     /// Data directories that are missing while the others are served.
     pub missing_dirs: u64,
-    /// Operations that were given up because a disk did not answer, and that the kernel still has.
+    /// Operations abandoned because a disk did not answer; the kernel still holds them.
     pub overdue_operations: u64,
     /// Blobs under quarantine.
     pub quarantined: u64,

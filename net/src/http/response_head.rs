@@ -64,7 +64,7 @@ impl fmt::Display for ResponseHeadError {
             Self::Malformed { offset, expected } => {
                 write!(formatter, "the answer is not valid HTTP/1.1: byte {offset} should be {expected}")
             }
-            Self::Version => formatter.write_str("the answer has another HTTP version than 1.0 and 1.1"),
+            Self::Version => formatter.write_str("the answer has an HTTP version other than 1.0 and 1.1"),
             Self::TooLarge => formatter.write_str("the head of the answer is too large"),
             Self::Framing { reason } => write!(formatter, "the length of the answer's body is ambiguous: {reason}"),
         }
@@ -156,9 +156,9 @@ impl ResponseHead {
     fn note_field(&mut self, name: &[u8], value: &[u8]) -> Result<(), ResponseHeadError> {
         let framing = |reason| Err(ResponseHeadError::Framing { reason });
         if name.eq_ignore_ascii_case(b"content-length") {
-            let Some(length) = decimal(value) else { return framing("Content-Length is no number of bytes") };
+            let Some(length) = decimal(value) else { return framing("Content-Length is not a number of bytes") };
             if self.content_length.replace(length).is_some_and(|other| other != length) {
-                return framing("Content-Length comes twice with different values");
+                return framing("Content-Length appears twice with different values");
             }
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
             if self.is_chunked || !value.eq_ignore_ascii_case(b"chunked") {
@@ -176,7 +176,7 @@ impl ResponseHead {
 
     fn check_complete(&self) -> Result<(), ResponseHeadError> {
         let reason = match (self.is_chunked, self.content_length, self.is_http_10) {
-            (true, Some(_), _) => "Content-Length stands beside Transfer-Encoding",
+            (true, Some(_), _) => "Content-Length appears together with Transfer-Encoding",
             (true, None, true) => "HTTP/1.0 has no transfer codings",
             _ => return Ok(()),
         };

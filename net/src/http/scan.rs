@@ -3,9 +3,9 @@
 //!
 //! The searches look at words of eight bytes first, since most names and values are short:
 //! arithmetic on the word sets the high bit of the first byte outside (H. S. Warren, "Hacker's
-//! Delight", section 6-1). What goes on is skipped by blocks of sixteen bytes, classed without
-//! branches, which the compiler turns into vector compares on every target. No intrinsics, no
-//! `unsafe`.
+//! Delight", section 6-1). A run that continues is skipped by blocks of sixteen bytes, classed
+//! without branches, which the compiler turns into vector compares on every target. No intrinsics,
+//! no `unsafe`.
 //!
 //! Invariant of every search: the result is in `from..=input.len()`, all bytes in `from..result`
 //! are inside the class, and the byte at the result, if there is one, is outside.

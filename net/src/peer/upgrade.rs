@@ -73,14 +73,14 @@ pub enum UpgradeError {
 impl fmt::Display for UpgradeError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Head(error) => write!(formatter, "what answers there speaks no HTTP/1.1: {error}"),
+            Self::Head(error) => write!(formatter, "what answers there doesn't speak HTTP/1.1: {error}"),
             Self::Refused { status } => write!(
                 formatter,
                 "what answers there doesn't switch to {UPGRADE_PROTOCOL}, but answers with status {status}: check \
                  that the address is that of a node, not of a proxy, and that the node serves a cluster"
             ),
             Self::OtherProtocol => {
-                write!(formatter, "what answers there switches to another protocol than {UPGRADE_PROTOCOL}")
+                write!(formatter, "what answers there switches to a protocol other than {UPGRADE_PROTOCOL}")
             }
         }
     }

@@ -36,7 +36,7 @@ pub async fn receive(exchange: &mut Exchange) -> Result<Received, HttpError> {
 }
 
 fn too_large(limit: u64) -> HttpError {
-    HttpError::new(413, "body too large", format!("a JSON body takes at most {limit} bytes here"))
+    HttpError::new(413, "body too large", format!("a JSON body may have at most {limit} bytes here"))
 }
 
 fn check_type(value: Option<&[u8]>) -> Result<(), HttpError> {
@@ -46,7 +46,7 @@ fn check_type(value: Option<&[u8]>) -> Result<(), HttpError> {
     }
     let found = match essence {
         None => "there is no Content-Type".to_owned(),
-        Some(essence) => format!("the Content-Type {:?} is not taken here", String::from_utf8_lossy(essence)),
+        Some(essence) => format!("the Content-Type {:?} is not accepted here", String::from_utf8_lossy(essence)),
     };
     Err(HttpError::new(415, "unsupported media type", format!("{found}: send Content-Type: {MEDIA_TYPE}")))
 }

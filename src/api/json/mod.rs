@@ -119,7 +119,7 @@ fn refuse_duplicates(object: &Object<'_, '_>, parent: &str) -> Result<(), HttpEr
         None => Ok(()),
         Some(key) => {
             let dot = if parent.is_empty() { "" } else { "." };
-            Err(unprocessable(format!("the key `{parent}{dot}{key}` comes twice")))
+            Err(unprocessable(format!("the key `{parent}{dot}{key}` appears twice")))
         }
     }
 }

@@ -126,7 +126,7 @@ impl Split {
                 self.state = State::Escape;
                 Ok((1, Piece::Kept))
             }
-            ..0x20 => Err(malformed(self.taken, "a control character stands in a string")),
+            ..0x20 => Err(malformed(self.taken, "a string contains a control character")),
             // Nothing beyond ASCII is part of what the member may hold.
             _ => {
                 self.cut_bytes += 1;
@@ -229,7 +229,7 @@ impl Split {
         let key = &self.rest[start..self.rest.len() - 1];
         self.is_member = key == self.member.as_bytes() || (key.contains(&b'\\') && unescaped(key) == self.member);
         if self.is_member && self.cut.is_some() {
-            return Err(unprocessable(format!("the key `{}` comes twice", self.member)));
+            return Err(unprocessable(format!("the key `{}` appears twice", self.member)));
         }
         Ok(())
     }
@@ -237,7 +237,7 @@ impl Split {
     fn keep(&mut self, bytes: &[u8]) -> Result<(), HttpError> {
         if self.rest.len() + bytes.len() > self.rest_bytes_max {
             let message =
-                format!("all but `{}` of a JSON body takes at most {} bytes", self.member, self.rest_bytes_max);
+                format!("all but `{}` of a JSON body may have at most {} bytes", self.member, self.rest_bytes_max);
             return Err(HttpError::new(413, "body too large", message));
         }
         self.rest.extend_from_slice(bytes);

@@ -58,7 +58,7 @@ pub fn check_path(path: &str) -> Result<(), HttpError> {
         return Ok(());
     }
     let served: Vec<&str> = TABLE.routes.iter().map(|route| route.pattern).collect();
-    let message = format!("this port serves {} alone, not {:?}", served.join(", "), shorten(path));
+    let message = format!("this port serves only {}, not {:?}", served.join(", "), shorten(path));
     Err(HttpError::new(404, "not found", message))
 }
 

@@ -46,7 +46,7 @@ fn reason_of(view: &View, now: Instant) -> Option<Cow<'static, str>> {
     }
     match view.own().map(|member| member.state) {
         Some(MemberState::Active) => {}
-        None => return Some("this node has not heard yet what its cluster agreed on".into()),
+        None => return Some("this node has not learned yet what its cluster agreed on".into()),
         Some(MemberState::Joining) => return Some("this node is joining its cluster, and has no seat yet".into()),
         Some(MemberState::Leaving) => return Some("this node is leaving its cluster".into()),
         Some(MemberState::Offline) => return Some("the cluster counts this node as offline".into()),
@@ -119,9 +119,9 @@ mod tests {
         assert!(newcomer.contains("belongs to no cluster yet"), "{newcomer}");
         let problem = Problem::Refused(Refusal::Conflict { node: NodeNumber(9) });
         let refused = View { problem: Some(problem), ..sample::newcomer() };
-        assert!(reason_of(&refused, CONTACT_UNTIL).is_some_and(|reason| reason.contains("does not take this node")));
+        assert!(reason_of(&refused, CONTACT_UNTIL).is_some_and(|reason| reason.contains("refuses this node")));
         let told = View { membership: sample::view().membership, ..sample::newcomer() };
-        assert!(reason_of(&told, CONTACT_UNTIL).is_some_and(|reason| reason.contains("has not heard yet")));
+        assert!(reason_of(&told, CONTACT_UNTIL).is_some_and(|reason| reason.contains("has not learned yet")));
         let removed = View { is_removed: true, ..sample::view() };
         assert!(reason_of(&removed, CONTACT_UNTIL).is_some_and(|reason| reason.contains("removed this node for good")));
     }

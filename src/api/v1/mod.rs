@@ -65,7 +65,7 @@ pub static TABLE: Table = Table {
             pattern: "/v1/cluster/join",
             role: Some(Role::Admin),
             query: &[],
-            about: "Announces a node, which joins when it comes",
+            about: "Announces a node that will join later",
             handler: handler!(cluster::join),
         },
         Route {
@@ -89,7 +89,7 @@ pub static TABLE: Table = Table {
             pattern: "/v1/cluster/sync-ring",
             role: Some(Role::Admin),
             query: &[],
-            about: "The ring, where the caller has an older one",
+            about: "The ring, if the caller has an older one",
             handler: handler!(cluster::sync_ring),
         },
     ],

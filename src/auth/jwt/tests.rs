@@ -121,9 +121,9 @@ fn every_claim_is_honoured_and_named() {
         (json!({"exp": "soon"}), "it has no claim `exp`, or a malformed one"),
         (json!({"nbf": now() + 120}), "it is not valid yet (claim `nbf`)"),
         (json!({"nbf": "soon"}), "its claim `nbf` is malformed"),
-        (json!({"aud": "another"}), "it is for somebody else (claim `aud`)"),
+        (json!({"aud": "another"}), "it is for another audience (claim `aud`)"),
         (json!({"aud": null}), "it has no claim `aud`, or a malformed one"),
-        (json!({"iss": "https://other"}), "it comes from somebody else (claim `iss`)"),
+        (json!({"iss": "https://other"}), "it comes from another issuer (claim `iss`)"),
         (json!({"iss": null}), "it has no claim `iss`, or a malformed one"),
     ] {
         let distrust = jwts.verify(with(change.clone()).as_bytes()).expect_err("not believed");
@@ -137,7 +137,7 @@ fn every_claim_is_honoured_and_named() {
 fn a_token_for_somebody_is_not_for_a_server_without_a_name() {
     let jwts = jwts(&secret_set("a"), &options());
     let token = signed(&json!({"exp": now() + 600, "aud": "another"}));
-    assert_eq!(distrust(&jwts, &token), "it is for somebody else (claim `aud`)");
+    assert_eq!(distrust(&jwts, &token), "it is for another audience (claim `aud`)");
 }
 
 #[test]
@@ -225,15 +225,15 @@ fn wrong_key_files_are_named_with_the_remedy() {
     );
     assert_eq!(
         message("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
-        "block 1 is no public key: it must begin with -----BEGIN PUBLIC KEY-----"
+        "block 1 is not a public key: it must begin with -----BEGIN PUBLIC KEY-----"
     );
-    assert_eq!(message(&wide.public_key_pem()), "block 1 is a key of another curve than P-256");
+    assert_eq!(message(&wide.public_key_pem()), "block 1 is a key on a curve other than P-256");
     assert_eq!(
         message(&format!("{}-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", key.public_key_pem())),
-        "block 2 is damaged, or no RSA, P-256 or Ed25519 key"
+        "block 2 is damaged, or not an RSA, P-256 or Ed25519 key"
     );
-    assert!(message("{\"keys\": ").starts_with("is no JSON: "));
-    assert_eq!(message("{\"key\": []}"), "is no JWKS: it has no list `keys`");
+    assert!(message("{\"keys\": ").starts_with("is not JSON: "));
+    assert_eq!(message("{\"key\": []}"), "is not a JWKS: it has no `keys` list");
     assert_eq!(
         message("{\"keys\": [{\"kty\": \"oct\", \"k\": \"c2hvcnQ\"}]}"),
         "key 1: the secret is too short: at least 32 bytes are needed"

@@ -114,7 +114,7 @@ fn confirm(warning: &str) -> Result<(), Failure> {
     if !stdin.is_terminal() {
         return Err(Failure::usage(format!("{warning} Confirm it with --yes")));
     }
-    say(&format!("{warning} Type yes to go on:"));
+    say(&format!("{warning} Type yes to continue:"));
     let mut answer = String::new();
     let read = stdin.lock().read_line(&mut answer);
     read.map_err(|error| Failure::io("cannot read the answer", &error))?;

@@ -29,7 +29,7 @@ empty. It risks:
   - what only the lost nodes held
 Wait until 10 s after the last of them has stopped: before that, a surviving voter may hold a lease. Do it on one \
 node only: the one whose `cluster status` showed the greatest ring version. Empty the disks of all other voters, \
-including the survivors: they may join again as new nodes. To go on, give --force";
+including the survivors: they may join again as new nodes. To proceed, give --force";
 
 /// Recover a cluster from one surviving node when a majority of the voters is lost for good
 ///

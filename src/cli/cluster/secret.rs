@@ -60,7 +60,7 @@ impl Secret {
 pub fn random_secret() -> Result<String, Failure> {
     let mut bytes = [0; SECRET_BYTES];
     getrandom::fill(&mut bytes).map_err(|error| {
-        Failure::new(Exit::Failed, "no randomness", format!("the kernel gives no random numbers: {error}"))
+        Failure::new(Exit::Failed, "no randomness", format!("can't get random numbers from the kernel: {error}"))
     })?;
     Ok(hex(&bytes))
 }

@@ -1,5 +1,5 @@
-//! What a node says of its cluster, and whether the cluster is whole. A node that stands alone, or
-//! of another release, says less: only what every node says must be there.
+//! What a node says of its cluster, and whether the cluster is whole. A standalone node, or one of
+//! another release, says less: only what every node says must be there.
 
 use serde::{Deserialize, Serialize};
 use ureq::http::Method;
@@ -104,7 +104,7 @@ impl StateShape {
     fn standalone_verdict(&self) -> Verdict {
         let is_whole = matches!(&self.nodes[..], [node] if node.state == ACTIVE);
         let text = if is_whole {
-            "this node stands alone: it belongs to no cluster"
+            "this node runs standalone: it belongs to no cluster"
         } else {
             "this node belongs to no cluster yet: it is starting, or looking for one to join"
         };
@@ -263,7 +263,7 @@ mod tests {
             ..StateShape::default()
         };
         assert!(alone(ACTIVE).verdict().is_whole);
-        assert!(alone(ACTIVE).verdict().text.contains("stands alone"));
+        assert!(alone(ACTIVE).verdict().text.contains("runs standalone"));
         assert!(!alone("joining").verdict().is_whole);
         assert!(!StateShape::default().verdict().is_whole);
     }

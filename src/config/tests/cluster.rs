@@ -122,7 +122,7 @@ fn a_wildcard_needs_an_address_that_others_can_connect_to() {
                           which they reach this one";
     for wildcard in ["0.0.0.0:7070", "[::]:7070"] {
         let given = node().flag("--listen", wildcard);
-        let message = format!("--listen {wildcard}: is no address that other nodes can connect to: {REMEDY}");
+        let message = format!("--listen {wildcard}: is not an address that other nodes can connect to: {REMEDY}");
         assert_eq!(given.messages(), [message]);
         let given = given.flag("--advertise", "node-1:7070");
         assert_eq!(cluster(&given).address(given.config().listen), addresses(&["node-1:7070"])[0]);
@@ -133,7 +133,8 @@ fn a_wildcard_needs_an_address_that_others_can_connect_to() {
         assert_eq!(Given::default().flag("--listen", wildcard).config().cluster, None, "alone it may");
     }
     let given = Given::file("listen: 0.0.0.0:7070\ncluster: {secret_file: /secret}\n");
-    let message = format!("FILE:1: listen: is no address that other nodes can connect to: {REMEDY} (got 0.0.0.0:7070)");
+    let message =
+        format!("FILE:1: listen: is not an address that other nodes can connect to: {REMEDY} (got 0.0.0.0:7070)");
     assert_eq!(given.messages(), [message]);
 }
 
@@ -179,7 +180,10 @@ fn other_things_that_do_not_go_together_are_named() {
                  --node-id too"
             ),
         ),
-        (node().flag("--join", "a:1").flag("--join", "A:1"), "--join: must name each node once; a:1 is there twice".into()),
+        (
+            node().flag("--join", "a:1").flag("--join", "A:1"),
+            "--join: must name each node once; a:1 appears twice".into(),
+        ),
         (
             node().flag("--join", "a:1,b"),
             "--join: must be HOST:PORT with a port of 1..65535, such as node-1:7070, 10.0.0.1:7070 or \
@@ -194,7 +198,7 @@ fn other_things_that_do_not_go_together_are_named() {
         ),
         (
             Given::file("cluster: {secret_file: /s, out_after: 30s}\n"),
-            "FILE:1: cluster.out_after: must be 1m..7d with s, m, h or d behind the number, such as 15m (got \"30s\")"
+            "FILE:1: cluster.out_after: must be 1m..7d with s, m, h or d after the number, such as 15m (got \"30s\")"
                 .into(),
         ),
         (

@@ -135,10 +135,10 @@ async fn receive(stream: &Stream, mut buf: AlignedBuf, mut from: usize, to: usiz
     Ok(buf)
 }
 
-/// Gives the connection's keys to the kernel. Where its TLS layer can't be had the connection stays
-/// in this process: a client that has ended its sending is served here, since the kernel takes
-/// established connections alone (`ENOTCONN`). After that there is no way back, as rustls gives the
-/// keys away with the connection.
+/// Gives the connection's keys to the kernel. If its TLS layer isn't available, the connection
+/// stays in this process: a client that has ended its sending is served here, since the kernel
+/// takes established connections alone (`ENOTCONN`). After that there is no way back, as rustls
+/// gives the keys away with the connection.
 fn hand_over(core: &Core, stream: Stream, state: State, tls: &ServerTls) -> Result<Transport, Refused> {
     if let Err(error) = stream.attach_tls() {
         tls.offload.refused(&error);

@@ -184,18 +184,18 @@ impl KernelSession {
             return Err(refused("a key update, for which the kernel takes no new keys"));
         }
         let (sequence, secrets) = self.connection.borrow_mut().update_rx_secret().map_err(io::Error::other)?;
-        let keys = kernel_keys(sequence, &secrets).ok_or_else(|| refused("a cipher that the kernel has not"))?;
+        let keys = kernel_keys(sequence, &secrets).ok_or_else(|| refused("a cipher that the kernel does not have"))?;
         self.stream.give_keys(Direction::Receive, &keys)
     }
 
-    /// Announces new keys with the old ones, and goes on with the new ones.
+    /// Announces new keys with the old ones, and continues with the new ones.
     async fn update_transmit_key(&self) -> io::Result<()> {
         if !self.takes_new_keys {
             return Err(refused("the keys are used up, and the kernel takes no new ones"));
         }
         assert!(!self.broken.replace(true), "nothing is sent on a broken connection");
         let (sequence, secrets) = self.connection.borrow_mut().update_tx_secret().map_err(io::Error::other)?;
-        let keys = kernel_keys(sequence, &secrets).ok_or_else(|| refused("a cipher that the kernel has not"))?;
+        let keys = kernel_keys(sequence, &secrets).ok_or_else(|| refused("a cipher that the kernel does not have"))?;
         self.stream.send_control(HANDSHAKE, &KEY_UPDATE).await?;
         self.stream.give_keys(Direction::Transmit, &keys)?;
         self.broken.set(false);

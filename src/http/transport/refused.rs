@@ -26,7 +26,7 @@ impl fmt::Display for Refused {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::PlainHttp => formatter.write_str("the client speaks plain HTTP"),
-            Self::NoTls => formatter.write_str("what the client sent is no TLS"),
+            Self::NoTls => formatter.write_str("what the client sent is not TLS"),
             Self::Gone(error) if error.kind() == io::ErrorKind::TimedOut => {
                 formatter.write_str("the TLS handshake took too long")
             }

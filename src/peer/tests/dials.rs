@@ -64,18 +64,22 @@ fn whoever_does_not_answer_is_given_up_at_each_step() {
 fn an_answer_that_is_none_ends_the_dial() {
     on_node(Setup { allow_plaintext: true, ..Setup::default() }, |node| async move {
         for (answer, kind, part) in [
-            (&b"SSH-2.0-OpenSSH\r\n"[..], ErrorKind::InvalidData, "no HTTP/1.1"),
+            (&b"SSH-2.0-OpenSSH\r\n"[..], ErrorKind::InvalidData, "doesn't speak HTTP/1.1"),
             (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", ErrorKind::InvalidData, "404"),
             (
                 b"HTTP/1.1 101 x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
                 ErrorKind::InvalidData,
-                "another protocol",
+                "a protocol other than",
             ),
             (b"HTTP/1.1 403 Forbidden\r\n\r\n", ErrorKind::PermissionDenied, "cluster.allow_plaintext"),
             (b"HTTP/1.1 503 Service Unavailable\r\n\r\n", ErrorKind::ConnectionRefused, "no room"),
             (b"HTTP/1.1 101", ErrorKind::UnexpectedEof, "without an answer"),
             (b"", ErrorKind::UnexpectedEof, "without an answer"),
-            (&[b"HTTP/1.1 101 x\r\nX: ", &[b'x'; 8 << 10][..]].concat(), ErrorKind::InvalidData, "no HTTP/1.1"),
+            (
+                &[b"HTTP/1.1 101 x\r\nX: ", &[b'x'; 8 << 10][..]].concat(),
+                ErrorKind::InvalidData,
+                "doesn't speak HTTP/1.1",
+            ),
         ] {
             let answer = answer.to_vec();
             let (address, thread) = somebody(move |mut stream| {

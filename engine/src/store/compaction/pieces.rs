@@ -2,8 +2,8 @@
 //! together with those that stay.
 //!
 //! The copies are durable before the record is written, and nobody is locked meanwhile. Whoever
-//! reads the blob by its old record goes on with the old pieces, which are counted as dead when the
-//! last such reader is gone.
+//! reads the blob by its old record continues with the old pieces, which are counted as dead when
+//! the last such reader is gone.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -107,7 +107,7 @@ pub(super) async fn agree<I: Io>(ios: &[I], options: &StoreOptions, on_missing: 
     let store = match first {
         Some((_, superblock)) => superblock.store,
         None if read_only => {
-            return Err(OpenError(format!("{} is no data directory of Nabu Store", dirs[0].display())));
+            return Err(OpenError(format!("{} is not a data directory of Nabu Store", dirs[0].display())));
         }
         None => {
             let mut store = [0; 16];
@@ -235,13 +235,14 @@ async fn read<I: Io>(io: &I, dir: &Path, callers_files: &[&str]) -> Result<Optio
             shown.display()
         ))),
         Err(Refused::Newer { version }) => Err(OpenError(format!(
-            "data directory {} has format {version}, this program knows format {} at most; start the newer nabu-store that wrote it",
+            "data directory {} has format {version}, this program knows formats up to {}; start the newer nabu-store \
+             that wrote it",
             dir.display(),
             crate::log::FORMAT_VERSION
         ))),
         Err(Refused::Older { version }) => Err(OpenError(format!(
-            "data directory {} has format {version}, this program reads format {} alone; start the older nabu-store that wrote it, \
-             read its blobs out, and store them in an empty directory",
+            "data directory {} has format {version}, this program reads only format {}; start the older nabu-store \
+             that wrote it, read its blobs out, and store them in an empty directory",
             dir.display(),
             crate::log::FORMAT_VERSION
         ))),

@@ -154,8 +154,8 @@ fn skip_numbers<F>(store: &Store<F>) -> Result<(), OpenError> {
     let first = store.0.table.watermark().0;
     if u32::MAX - first < 2 * SKIPPED_NUMBERS {
         return Err(OpenError(format!(
-            "too few numbers of segments are left to start without a data directory ({first} were given \
-             out): start with all of them"
+            "too few segment numbers are left to start without a data directory ({first} were given out): start with \
+             all of them"
         )));
     }
     store.0.table.reserve_above(SegmentId(first + SKIPPED_NUMBERS));

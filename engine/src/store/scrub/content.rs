@@ -1,7 +1,8 @@
 //! The content of one blob, read from the disk piece by piece and compared with its hash.
 //!
 //! Nothing is held while it is read, so it may be moved or deleted meanwhile. Its content stays the
-//! same, wherever it lies: after a move the hash goes on with the new list of pieces where it was.
+//! same, wherever it lies: after a move the hash continues with the new list of pieces where it
+//! was.
 
 use super::fault::{Fault, Trouble};
 use super::pace::Pacer;
@@ -60,7 +61,7 @@ impl<'c, I: Io> Content<'c, I> {
         Self { shard, pacer, id, hasher: Sha256::new(), position: 0, last: (SegmentId(0), 0), gives_way: false }
     }
 
-    /// Begins anew.
+    /// Starts over.
     pub fn rewind(&mut self) {
         self.hasher = Sha256::new();
         self.position = 0;

@@ -1,5 +1,4 @@
-//! The files beside the segments: superblocks and checkpoint. Each is written anew when it is
-//! damaged.
+//! The files beside the segments: superblocks and checkpoint. Each is rewritten when it is damaged.
 
 use std::io;
 use std::path::Path;
@@ -42,7 +41,7 @@ impl<I: Io> Scrub<I> {
         match identity::write(self.shard.dir(index), dir, known).await {
             Ok(()) => self.background().mended(1),
             Err(error) => {
-                tracing::error!(%error, path = %path.display(), "it can't be written anew: the next start will refuse it");
+                tracing::error!(%error, path = %path.display(), "it can't be rewritten: the next start will refuse it");
             }
         }
         Ok(())
@@ -111,7 +110,7 @@ impl<I: Io> Scrub<I> {
     pub(super) fn found_file(&self, path: &Path, why: &str) {
         probe::hit(Event::ScrubFound);
         self.counters().findings.fetch_add(1, Ordering::Relaxed);
-        tracing::error!(path = %path.display(), why, "a file of the store is damaged: it is written anew");
+        tracing::error!(path = %path.display(), why, "a file of the store is damaged: rewriting it");
     }
 }
 

@@ -5,13 +5,13 @@
 //! its last, then the large blobs whose records lie in it are read through their pieces. At its
 //! start the cores seal what they write to, so it covers all that was acknowledged before.
 //! Superblocks and checkpoint belong to it, too. What readers find damaged on their way is looked
-//! at before the pass goes on.
+//! at before the pass continues.
 //!
 //! What fails is read again first. Then a blob is put under quarantine: it is refused until it is
 //! stored again or deleted. One that the disk refuses to read is listed and not refused: should the
 //! disk give it after all, its checksums decide as ever. Damage to anything else costs nobody a
 //! byte yet: the segment is marked, compaction moves what is live elsewhere, and files beside the
-//! segments are written anew.
+//! segments are rewritten.
 //!
 //! | file | question |
 //! | --- | --- |

@@ -108,7 +108,7 @@ impl<I: Io> Scrub<I> {
         loop {
             let position = self.position.get();
             if position.began_ns > 0 && !position.is_complete {
-                tracing::info!(segment = %position.segment, "the scrub goes on where it stopped");
+                tracing::info!(segment = %position.segment, "the scrub resumes where it stopped");
             } else {
                 self.counters().progress_ppm.store(PPM as u32, Ordering::Relaxed);
                 self.rest(position).await?;

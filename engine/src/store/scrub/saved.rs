@@ -35,7 +35,7 @@ const ENTRIES_AT: usize = CRC_AT + 4;
 
 /// Bytes of an entry without its reason.
 const ENTRY_SIZE: usize = 36;
-/// The most bytes of a file that is believed.
+/// The most bytes of a file that is accepted.
 const BYTES_MAX: usize = (ENTRIES_AT + QUARANTINED_MAX * (ENTRY_SIZE + REASON_BYTES_MAX)).next_multiple_of(BLOCK_SIZE);
 const _: () = assert!(REASON_BYTES_MAX <= u16::MAX as usize);
 
@@ -178,7 +178,7 @@ pub(in crate::store) async fn recover<I: Io>(io: &I, store: &Store<I::File>, ide
         Ok(None) => return,
         Ok(Some(saved)) => saved,
         Err(why) => {
-            tracing::warn!(why, "the file of the scrub can't be used: it starts anew");
+            tracing::warn!(why, "the file of the scrub can't be used: the scrub starts over");
             return;
         }
     };

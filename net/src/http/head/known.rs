@@ -81,7 +81,7 @@ fn note_content_length(head: &mut RequestHead, value: &[u8]) -> Result<(), HeadE
 pub(super) const CONTENT_LENGTH_REPEATED: &str = "Content-Length is repeated";
 pub(super) const CONTENT_LENGTH_NOT_DIGITS: &str = "Content-Length is not a decimal number";
 pub(super) const CONTENT_LENGTH_OVERFLOW: &str = "Content-Length is over 2^64 - 1";
-pub(super) const BOTH_FRAMINGS: &str = "Content-Length and Transfer-Encoding are both there";
+pub(super) const BOTH_FRAMINGS: &str = "Content-Length and Transfer-Encoding are both present";
 pub(super) const TRANSFER_ENCODING_REPEATED: &str = "Transfer-Encoding is repeated";
 pub(super) const TRANSFER_ENCODING_HTTP_10: &str = "HTTP/1.0 has no Transfer-Encoding";
 

@@ -42,7 +42,7 @@ impl fmt::Display for HandshakeError {
         match self {
             Self::NoPeer { expected, got } => write!(
                 formatter,
-                "this is no handshake of a node: it should start with \"{}\", and starts with \"{}\"",
+                "this is not the handshake of a node: it should start with \"{}\", and starts with \"{}\"",
                 expected.escape_ascii(),
                 got.escape_ascii()
             ),
@@ -56,7 +56,7 @@ impl fmt::Display for HandshakeError {
                 at.offset, at.expected
             ),
             Self::OwnNonce => {
-                formatter.write_str("the peer sent this node's own nonce back: something returns what it is sent")
+                formatter.write_str("the peer sent this node's own nonce back: something echoes what it is sent")
             }
             Self::Unproven => formatter.write_str(
                 "the peer didn't prove that it knows a secret of this cluster: compare the secret files of both \

@@ -81,7 +81,7 @@ impl fmt::Display for SessionError {
 
 impl std::error::Error for SessionError {}
 
-/// Why something isn't sent. Nothing was appended, and the connection goes on.
+/// Why something isn't sent. Nothing was appended, and the connection continues.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SendError {
     /// The stream was ended or given up, by either side.

@@ -308,7 +308,7 @@ impl Session {
     }
 
     /// Says that this node is about to close the connection. The peer opens no stream after that;
-    /// those that are open go on until either side closes.
+    /// those that are open continue until either side closes.
     pub fn goodbye(&mut self, reason: GoodbyeReason, output: &mut Vec<u8>) {
         self.frame(FrameKind::Goodbye, None, &reason.code().to_le_bytes(), output);
     }

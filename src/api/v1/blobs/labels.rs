@@ -53,7 +53,7 @@ impl Labels {
         let name = name.to_ascii_lowercase();
         if name.is_empty() || !name.bytes().all(is_token_byte) {
             return Err(unprocessable(format!(
-                "the label name {name:?} can't stand in a header field: use letters, digits, `-`, `_` and `.`"
+                "the label name {name:?} can't be used in a header field: use letters, digits, `-`, `_` and `.`"
             )));
         }
         // A tab is the one control character that a field may carry.

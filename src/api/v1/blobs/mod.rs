@@ -29,7 +29,7 @@ fn blob_id(exchange: &Exchange, values: &PathValues) -> Result<BlobId, HttpError
 fn parse_id(segment: &str) -> Result<BlobId, HttpError> {
     decode_segment(segment).ok().and_then(|text| text.parse().ok()).ok_or_else(|| {
         let message = format!(
-            "{:?} is not a blob ID: an ID is 32 lowercase hex characters, as the answer to the upload has it",
+            "{:?} is not a blob ID: an ID is 32 lowercase hex characters, as in the answer to the upload",
             shorten(segment)
         );
         HttpError::new(400, "invalid blob ID", message)

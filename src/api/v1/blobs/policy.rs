@@ -25,7 +25,7 @@ pub fn effective_policy_of_field(value: Option<&[u8]>) -> Result<u8, HttpError> 
 
 fn unknown_policy(shown: &str) -> HttpError {
     let known: Vec<_> = Policy::ALL.iter().map(|policy| format!("{} ({})", policy.number(), policy.name())).collect();
-    HttpError::new(400, "unknown policy", format!("{shown} is no policy: there are {}", known.join(", ")))
+    HttpError::new(400, "unknown policy", format!("{shown} is not a policy: use one of {}", known.join(", ")))
 }
 
 #[cfg(test)]

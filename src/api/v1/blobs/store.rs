@@ -120,7 +120,7 @@ fn blob_limit(exchange: &Exchange) -> SizeLimit {
 }
 
 fn json_too_large(limit: u64) -> HttpError {
-    HttpError::new(413, "body too large", format!("a JSON body takes at most {limit} bytes on this server"))
+    HttpError::new(413, "body too large", format!("a JSON body may have at most {limit} bytes on this server"))
 }
 
 fn answer(exchange: &mut Exchange, stored: &Stored, policy: u8) {
@@ -148,7 +148,7 @@ fn media_type(value: Option<&[u8]>) -> Result<MediaType, HttpError> {
     } else if essence.eq_ignore_ascii_case(b"application/json") {
         Ok(MediaType::Json)
     } else {
-        Err(unsupported(format!("the Content-Type {:?} can't be stored", String::from_utf8_lossy(essence))))
+        Err(unsupported(format!("the Content-Type {:?} is not accepted", String::from_utf8_lossy(essence))))
     }
 }
 
@@ -156,7 +156,7 @@ fn bad_base64(error: BadBase64) -> HttpError {
     HttpError::new(
         422,
         "malformed base64",
-        format!("`data` is no base64 of the standard alphabet: character {} is wrong", error.offset),
+        format!("`data` is not base64 in the standard alphabet: character {} is invalid", error.offset),
     )
 }
 

@@ -18,7 +18,7 @@ const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(1);
 /// The way to the group that this node belongs to.
 ///
 /// # Errors
-/// 503 on a node that belongs to none: one that stands alone, that looks for its cluster, or that
+/// 503 on a node that belongs to none: one that is standalone, that looks for its cluster, or that
 /// was removed.
 pub fn of(context: &Context) -> Result<&Handle, HttpError> {
     let handle = context.cluster()?.ok_or_else(refused::standalone)?;
@@ -33,7 +33,7 @@ pub async fn read(exchange: &mut Exchange, handle: &Handle) -> Result<Arc<View>,
     read.map_err(|failure| refused::not_read(failure, TIMEOUT, &handle.view()))
 }
 
-/// The view, as new as a caller's ring if that is to be had in a moment.
+/// The view, as new as a caller's ring if that is available in a moment.
 pub async fn caught_up(exchange: &mut Exchange, handle: &Handle, ring_version: u64) -> Arc<View> {
     let view = handle.view();
     if view.ring_version >= ring_version {

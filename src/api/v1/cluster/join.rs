@@ -40,7 +40,7 @@ impl Announced {
         let zone = document.optional_string("zone")?.unwrap_or(ZONE_DEFAULT).to_owned();
         for (field, text, most) in [("address", &address, ADDRESS_BYTES_MAX), ("zone", &zone, NAME_BYTES_MAX)] {
             if text.len() > most {
-                let message = format!("the field `{field}` has {} bytes, and takes at most {most}", text.len());
+                let message = format!("the field `{field}` has {} bytes, and may have at most {most}", text.len());
                 return Err(json::unprocessable(message));
             }
         }

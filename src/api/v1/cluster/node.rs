@@ -37,7 +37,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// The node that answers, where it stands alone. It is there once, since its start.
+    /// The node that answers, if it is standalone. It has been there once, since its start.
     pub fn standalone(address: String, status: Option<&StoreStatus>) -> Self {
         let of = |get: fn(&StoreStatus) -> u64| status.map_or(0, get);
         Self {

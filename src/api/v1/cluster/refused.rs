@@ -22,7 +22,7 @@ pub struct Asked<'a> {
     pub silent: Option<&'a str>,
 }
 
-/// A node that stands alone was asked to change its cluster.
+/// A standalone node was asked to change its cluster.
 pub fn standalone() -> HttpError {
     HttpError::new(
         503,
@@ -71,10 +71,10 @@ pub fn not_read(failure: Failure, time: Duration, view: &View) -> HttpError {
     }
 }
 
-/// Nobody has said in this time what became of a change.
+/// Nobody has said in this time what happened to a change.
 pub fn not_changed(failure: Failure, time: Duration, view: &View) -> HttpError {
     match failure {
-        Failure::TimedOut => in_doubt(format!("nobody decided this in {} s", time.as_secs()), view),
+        Failure::TimedOut => in_doubt(format!("this was not decided within {} s", time.as_secs()), view),
         Failure::Busy => busy(),
         Failure::NoCluster => no_cluster(view),
     }
@@ -100,11 +100,12 @@ fn remedy(view: &View) -> String {
     let majority = count / 2 + 1;
     match view.leader {
         None => format!(
-            "no node leads the cluster, which takes {majority} of its {count} voters ({voters}) that reach each other"
+            "the cluster has no leader, which takes {majority} of its {count} voters ({voters}) that can reach each \
+             other"
         ),
         Some(leader) => format!(
-            "the node {:?} leads, and needs {majority} of the {count} voters ({voters}); see that they run and reach \
-             each other",
+            "the node {:?} leads, and needs {majority} of the {count} voters ({voters}); make sure that they run and \
+             can reach each other",
             name(&leader)
         ),
     }
@@ -117,7 +118,7 @@ pub fn refused(refusal: &Refusal, asked: &Asked<'_>, view: &View) -> HttpError {
         Refusal::Conflict { node } => conflict(asked, view.members.get(node)),
         // The node that asked is meant, not the one that was asked for.
         Refusal::Unknown { node } if view.me() == Some(*node) => {
-            in_doubt("this node is no member any more".into(), view)
+            in_doubt("this node is no longer a member".into(), view)
         }
         Refusal::Unknown { .. } => unknown(node_id),
         Refusal::WrongState => wrong_state(node_id, view),
@@ -133,7 +134,9 @@ pub fn refused(refusal: &Refusal, asked: &Asked<'_>, view: &View) -> HttpError {
             format!("a cluster has at most {MEMBERS_MAX} nodes, announced ones included: remove those that are gone"),
         ),
         Refusal::TooMany => busy(),
-        Refusal::OldIncarnation { .. } => in_doubt("the control plane of this node began anew meanwhile".into(), view),
+        Refusal::OldIncarnation { .. } => {
+            in_doubt("the control plane of this node was restarted meanwhile".into(), view)
+        }
         Refusal::GivenUp => in_doubt("this node gave the change up".into(), view),
         // None of these is an answer to what is asked for here.
         Refusal::Retired { .. } | Refusal::NoSeat | Refusal::OtherVersion { .. } | Refusal::Invalid => {
@@ -152,8 +155,8 @@ fn conflict(asked: &Asked<'_>, other: Option<&Member>) -> HttpError {
             member.profile.address
         ),
         Some(member) => format!(
-            "the node {:?} is alive at {address}, so {node_id:?} can't be there: give `address` the place where \
-             {node_id:?} is reached",
+            "the node {:?} is alive at {address}, so {node_id:?} can't be there: set `address` to where {node_id:?} \
+             can be reached",
             member.node_id
         ),
         None => format!("another node has the id {node_id:?} or the address {address}: look at GET /v1/cluster/state"),
@@ -195,7 +198,7 @@ fn wrong_state(node_id: &str, view: &View) -> HttpError {
     let Some((_, member)) = view.member_named(node_id) else { return unknown(node_id) };
     let message = format!(
         "{node_id:?} is {}, so it can't hand over what it has: start it again, or send \"force\": true to remove it \
-         for good; what it alone stores is lost then",
+         for good; anything stored only there is then lost",
         member.state.name()
     );
     HttpError::new(409, "wrong node state", message)
@@ -275,7 +278,7 @@ mod tests {
         assert!(error.message.contains("takes 2 of its 2 voters (node-west-1, node-west-2)"), "{}", error.message);
         let error = not_read(Failure::TimedOut, TIME, &view);
         assert_eq!((error.status, error.error), (503, "no quorum"));
-        assert!(error.message.contains("no node leads") && has_retry_after(&error));
+        assert!(error.message.contains("has no leader") && has_retry_after(&error));
     }
 
     #[test]

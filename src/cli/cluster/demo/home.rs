@@ -55,7 +55,8 @@ impl Home {
     fn fill(&mut self, nodes: usize) -> Result<(), Failure> {
         let dir = self.dir.display().to_string();
         if let Some(port) = self.port_base.filter(|port| usize::from(*port) + nodes - 1 > usize::from(u16::MAX)) {
-            let message = format!("{nodes} nodes have no ports from {port} on: give a smaller --port-base");
+            let message =
+                format!("there are not enough ports for {nodes} nodes from {port} on: give a smaller --port-base");
             return Err(Failure::usage(message));
         }
         let earlier = self.kept(NODES_FILE, || Ok(nodes.to_string()))?;
@@ -171,7 +172,7 @@ fn make_temporary() -> Result<PathBuf, Failure> {
     for place in places {
         let mut name = [0; 8];
         getrandom::fill(&mut name).map_err(|error| {
-            Failure::new(Exit::Failed, "no randomness", format!("the kernel gives no random numbers: {error}"))
+            Failure::new(Exit::Failed, "no randomness", format!("can't get random numbers from the kernel: {error}"))
         })?;
         let Ok(place) = place.canonicalize() else { continue };
         let dir = place.join(format!("nabu-demo-{}", hex(&name)));
@@ -184,8 +185,9 @@ fn make_temporary() -> Result<PathBuf, Failure> {
         }
     }
     Err(failure.unwrap_or_else(|| {
-        let message = "neither the directory for temporary files nor /var/tmp nor this one has direct I/O: name one \
-                       that has with --data";
+        let message =
+            "neither the directory for temporary files nor /var/tmp nor this one supports direct I/O: name one that \
+             does with --data";
         Failure::new(Exit::Failed, "no direct I/O", message)
     }))
 }

@@ -216,7 +216,7 @@ impl Running {
         self.output.result(&shape, || shape.to_text(self.home.is_kept()))
     }
 
-    /// Waits for the end. Until then a node that ends is told of, and the others go on: that is
+    /// Waits for the end. Until then a node that ends is reported, and the others continue: that is
     /// what a cluster is tried for.
     fn watch(&mut self) -> Result<(), Stop> {
         loop {
@@ -234,7 +234,7 @@ impl Running {
         }
     }
 
-    /// Waits for a state of the nodes, which all must go on.
+    /// Waits for a state of the nodes, which must all keep running.
     fn wait(&mut self, deadline: Instant, is_reached: impl Fn(&[Node]) -> bool) -> Result<(), Stop> {
         while !is_reached(&self.nodes) {
             let left = deadline.saturating_duration_since(Instant::now());

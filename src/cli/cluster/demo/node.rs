@@ -161,7 +161,7 @@ fn spawn(mut command: Command, cpus: &[usize]) -> io::Result<Child> {
 struct Follow {
     node: usize,
     lines: Arc<Mutex<VecDeque<String>>>,
-    /// `None` after a write failed: what is said goes on being read.
+    /// `None` after a write failed: its output is still read.
     log: Option<File>,
     events: Sender<Event>,
 }
