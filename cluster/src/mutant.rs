@@ -51,6 +51,16 @@ mutants! {
     StopInContact = "stop-in-contact",
     /// A node that comes to others which are all leaving is not let in on what they know.
     NewcomerIgnored = "newcomer-ignored",
+    /// A node relies on its lease again before it has pulled what it missed.
+    ReturningInContact = "returning-in-contact",
+    /// An arc stands still when a majority of its seats has reported.
+    SyncedByMajority = "synced-by-majority",
+    /// A report on seats counts for those that came after them.
+    SyncedOthers = "synced-others",
+
+    // The state; `tests/control_state` looks for this.
+    /// A node is active again on what it pulled before it was offline once more.
+    CaughtUpBefore = "state-caught-up-before",
 
     // The register; `tests/register` looks for these.
     /// A seat that collects a tombstone forgets what it has promised, too.

@@ -25,6 +25,10 @@ events! {
     Joined,
     Started,
     Returned,
+    /// On each node: a node reported on arcs that move.
+    ReportCounted,
+    /// A node had caught up with what it missed before it was offline again.
+    CaughtUpLate,
     /// A command that had been applied came again.
     CommandDoubled,
     /// A command came that its node had given up.

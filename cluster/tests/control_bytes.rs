@@ -10,6 +10,7 @@ use nabu_cluster::control::member::{ClusterId, Incarnation, MemberState, Members
 use nabu_cluster::control::message::{Heard, Heartbeat, HeartbeatAnswer, Load, MESSAGE_BYTES_MAX, Message, NotJoined};
 use nabu_cluster::control::wire;
 use nabu_cluster::node::NodeNumber;
+use nabu_cluster::placement::ArcId;
 use nabu_engine::sim::Random;
 use raft::prelude::{ConfState, Entry, Message as RaftMessage, MessageType, Snapshot};
 
@@ -45,6 +46,7 @@ fn raft_message(kind: MessageType) -> RaftMessage {
 
 fn samples() -> Vec<Message> {
     let origin = Origin { node: NodeNumber(1), incarnation: Incarnation(2), sequence: 3, floor: 4 };
+    let arc = |index| ArcId::new(index).expect("an arc");
     let (node, incarnation, store) = (NodeNumber(7), Incarnation(8), StoreId([9; 16]));
     let changes = vec![
         Change::Bootstrap { cluster: ClusterId([1; 16]), node_id: "n".into(), store, profile: profile() },
@@ -54,6 +56,8 @@ fn samples() -> Vec<Message> {
         Change::Activate { node, incarnation },
         Change::Offline { node, incarnation },
         Change::Back { node, incarnation },
+        Change::CaughtUp { node, incarnation, since: 5 },
+        Change::Report { node, incarnation, since: 6, arcs: vec![(arc(0), arc(9)), (arc(4095), arc(4095))] },
         Change::Stop { node, incarnation },
         Change::Leave { node, is_empty: true },
         Change::Remove { node, is_forced: true },

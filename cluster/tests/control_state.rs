@@ -6,6 +6,7 @@ use nabu_cluster::control::command::{Change, Command, Origin, Outcome, Refusal};
 use nabu_cluster::control::member::{ClusterId, Incarnation, MemberState, Profile, StoreId};
 use nabu_cluster::control::state::State;
 use nabu_cluster::node::NodeNumber;
+use nabu_cluster::placement::ArcId;
 use nabu_engine::sim::Random;
 
 const N1: NodeNumber = NodeNumber(1);
@@ -233,14 +234,21 @@ fn a_profile_out_of_bounds_is_refused() {
 
 #[test]
 fn the_pairs_on_disk_are_the_state_after_any_commands() {
-    for seed in 0..30 {
+    for seed in 0..20 {
         let mut random = Random::new(seed);
         let mut group = Group::of(1 + random.below(3));
+        let arcs: Vec<ArcId> = ArcId::all().step_by(2_000).collect();
         for step in 0..100 {
             let number = 1 + random.below(5);
             let node = NodeNumber(number);
-            let incarnation = group.state.members.get(&node).map_or(Incarnation(1), |member| member.incarnation);
-            let change = match random.below(9) {
+            let member = group.state.members.get(&node);
+            let incarnation = member.map_or(Incarnation(1), |member| member.incarnation);
+            let returned = member.map_or(0, |member| member.state_since);
+            let since = match &group.state.ring {
+                Some(ring) if random.chance(0.7) => ring.placement(arcs[0]).since,
+                _ => random.below(20),
+            };
+            let change = match random.below(12) {
                 0 => Change::Join {
                     node_id: format!("node-{number}"),
                     store: random.chance(0.7).then(|| store(number + random.below(2) * 8)),
@@ -253,8 +261,12 @@ fn the_pairs_on_disk_are_the_state_after_any_commands() {
                 2 => Change::Activate { node, incarnation },
                 3 => Change::Offline { node, incarnation },
                 4 => Change::Back { node, incarnation },
-                5 => Change::Leave { node, is_empty: true },
-                6 => Change::Remove { node, is_forced: random.chance(0.5) },
+                5 => Change::CaughtUp { node, incarnation, since: returned - random.below(2).min(returned) },
+                6 | 7 => {
+                    Change::Report { node, incarnation, since, arcs: vec![(arcs[0], arcs[1]), (arcs[1], arcs[2])] }
+                }
+                8 => Change::Leave { node, is_empty: true },
+                9 => Change::Remove { node, is_forced: random.chance(0.5) },
                 _ => set(&format!("name-{}", random.below(2))),
             };
             let sequence = 1 + random.below(20);
@@ -263,8 +275,10 @@ fn the_pairs_on_disk_are_the_state_after_any_commands() {
             let pairs: BTreeMap<_, _> = group.state.pairs().into_iter().collect();
             assert_eq!(pairs, group.pairs, "seed {seed}, step {step}");
             let ring = group.state.ring.as_ref().expect("somebody has seats");
-            let seated = group.state.members.keys().copied().filter(|node| group.state.is_seated(*node));
-            assert_eq!(ring.nodes(), seated.collect::<Vec<_>>(), "seed {seed}, step {step}");
+            for node in ring.nodes().iter().chain(group.state.members.keys()) {
+                let has_seats = ring.vnodes_of(*node) > 0;
+                assert_eq!(has_seats, group.state.is_seated(*node), "{node}, seed {seed}, step {step}");
+            }
             let again = State::of_pairs(pairs.iter().map(|(key, value)| (key.as_slice(), value.as_slice())));
             let again = again.expect("what was written can be read");
             assert_eq!(again.pairs(), group.state.pairs(), "seed {seed}, step {step}");
@@ -293,6 +307,73 @@ fn a_start_that_was_stopped_is_not_brought_back_by_what_it_said_before() {
         let next = group.start(2, 77);
         assert!(next > group.state.members[&N1].incarnation && next.0 == incarnation.0 + 2);
         group.change(Change::Back { node: N2, incarnation: next });
-        assert_eq!(group.state_of(N2), Some(MemberState::Active));
+        assert_eq!(group.state_of(N2), Some(MemberState::Returning));
     }
+}
+
+#[test]
+fn a_node_that_was_offline_is_active_when_it_has_caught_up_since_its_last_return() {
+    let mut group = Group::of(3);
+    let incarnation = group.incarnation(N2);
+    let refused = Outcome::Refused(Refusal::WrongState);
+    let mut returned = Vec::new();
+    for _ in 0..2 {
+        group.offline(N2);
+        let caught_up = |since| Change::CaughtUp { node: N2, incarnation, since };
+        assert_eq!(group.change(caught_up(group.state.ring_version)), refused, "it is not back yet");
+        group.change(Change::Back { node: N2, incarnation });
+        assert_eq!(group.state_of(N2), Some(MemberState::Returning));
+        assert_eq!(group.state.members[&N2].state_since, group.state.ring_version);
+        assert_eq!(group.change(Change::Remove { node: N2, is_forced: true }), refused, "it is there");
+        assert_eq!(group.change(Change::Leave { node: N2, is_empty: true }), refused);
+        returned.push(group.state.ring_version);
+    }
+    let mut caught_up = |since| group.change(Change::CaughtUp { node: N2, incarnation, since });
+    assert_eq!(caught_up(returned[0]), refused, "it has missed more since");
+    let settled = Outcome::Settled { ring_version: returned[1] + 1 };
+    assert_eq!(caught_up(returned[1]), settled);
+    assert_eq!(caught_up(returned[1]), settled, "told twice");
+    assert_eq!(group.state_of(N2), Some(MemberState::Active));
+}
+
+#[test]
+fn seats_that_were_added_count_alone_when_all_have_reported() {
+    let arcs: Vec<ArcId> = ArcId::all().collect();
+    let all = vec![(arcs[0], arcs[arcs.len() - 1])];
+    let moving = |group: &Group| group.state.ring.as_ref().unwrap().moving().count();
+    let since = |group: &Group| group.state.ring.as_ref().unwrap().placement(arcs[0]).since;
+    let mut group = Group::of(2);
+    let overtaken = since(&group);
+    group.join(3);
+    let incarnation = group.start(3, 3);
+    group.change(Change::Activate { node: N3, incarnation });
+    let report = |group: &mut Group, node: NodeNumber, since: u64| {
+        let incarnation = group.incarnation(node);
+        let version = group.state.ring_version;
+        let told = group.change(Change::Report { node, incarnation, since, arcs: all.clone() });
+        (told, group.state.ring_version > version)
+    };
+    let now = since(&group);
+    let (told, is_news) = report(&mut group, N2, overtaken);
+    assert!(matches!(told, Outcome::Settled { .. }) && !is_news, "those were other seats");
+    for node in [N1, N2, N3] {
+        assert_eq!(moving(&group), arcs.len());
+        assert!(report(&mut group, node, now).1);
+        assert!(!report(&mut group, node, now).1, "it has said so");
+    }
+    assert_eq!(moving(&group), 0);
+
+    // Without one that is lost the others agree on what each of them lacks.
+    group.offline(N3);
+    assert_eq!(report(&mut group, N3, now).0, Outcome::Refused(Refusal::WrongState));
+    group.change(Change::Remove { node: N3, is_forced: true });
+    assert_eq!(moving(&group), arcs.len());
+    let now = since(&group);
+    report(&mut group, N1, now);
+    assert_eq!(moving(&group), arcs.len(), "the other one may have what this one lacks");
+    // Nor can it be told any more once that one is lost, too.
+    group.offline(N2);
+    assert_eq!(moving(&group), arcs.len());
+    group.change(Change::Remove { node: N2, is_forced: true });
+    assert_eq!(moving(&group), 0);
 }

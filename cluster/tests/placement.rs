@@ -4,10 +4,10 @@
 //! rings are held to the shares of `placement/share.rs` in `placement/tests.rs`; here are the laws
 //! that need no knowledge of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use nabu_cluster::node::NodeNumber;
-use nabu_cluster::placement::{ARCS, ArcId, Candidate, DecodeError, RING_BYTES_MAX, Ring, SEATS_MAX, Seats, Synced};
+use nabu_cluster::placement::{ARCS, ArcId, Candidate, DecodeError, Placement, RING_BYTES_MAX, Ring, SEATS_MAX, Seats};
 use proptest::prelude::*;
 
 /// SplitMix64.
@@ -27,8 +27,7 @@ fn candidate(number: u64, weight: u32, zone: u64) -> Candidate {
 }
 
 fn synced(ring: &Ring) -> Ring {
-    let report = |arc| Synced { arc, since: ring.placement(arc).since };
-    ring.with_synced(&ArcId::all().map(report).collect::<Vec<_>>()).unwrap_or_else(|| ring.clone())
+    ring.stopped()
 }
 
 /// A ring of these candidates that was made at once.
@@ -293,6 +292,66 @@ fn an_arc_that_moves_keeps_its_last_whole_seats_through_any_history() {
     });
 }
 
+#[test]
+fn a_node_has_its_tenure_for_as_long_as_an_arc_counts_on_it() {
+    let mut tenures: Vec<BTreeMap<NodeNumber, u64>> = vec![BTreeMap::new(); ARCS];
+    let mut gained = 0;
+    History { seed: 12, zones: 2, weight_max: 2, nodes_max: 14, steps: 100 }.run(|change| {
+        for arc in ArcId::all() {
+            let (old, new) = (change.old.placement(arc), change.new.placement(arc));
+            let nodes = |placement: &Placement| {
+                let from = placement.from.iter().flat_map(|from| from.nodes().to_vec());
+                placement.seats.nodes().iter().copied().chain(from).collect::<BTreeSet<NodeNumber>>()
+            };
+            let known = &mut tenures[arc.index()];
+            *known = nodes(old).into_iter().map(|node| (node, old.tenure(node).unwrap())).collect();
+            for node in nodes(new) {
+                let expected = known.get(&node).copied().unwrap_or(new.since);
+                gained += usize::from(!known.contains_key(&node));
+                assert_eq!(new.tenure(node), Some(expected), "arc {arc}, {node}, step {}", change.step);
+            }
+        }
+    });
+    assert!(gained > ARCS);
+}
+
+#[test]
+fn an_arc_stands_still_when_everybody_has_reported_who_is_there() {
+    let nodes = |numbers: &[u64]| numbers.iter().map(|number| candidate(*number, 1, 0)).collect::<Vec<_>>();
+    let three = synced(&Ring::new(NodeNumber(1)).with_change(&nodes(&[1, 2, 3])).unwrap());
+    // Four takes the seat of one of the three in most arcs.
+    let moving = three.with_change(&nodes(&[1, 2, 3, 4])).unwrap();
+    let arc = moving.moving().find(|arc| moving.seats(*arc).nodes().len() > 3).unwrap();
+    let since = moving.placement(arc).since;
+    let all_there = |_: NodeNumber| true;
+    let report = |ring: &Ring, node: u64| ring.with_report(NodeNumber(node), since, [arc], all_there);
+    let mut ring = moving.clone();
+    let seated: Vec<u64> = moving.seats(arc).nodes().iter().map(|node| node.0).collect();
+    for node in &seated {
+        assert!(ring.from(arc).is_some() && ring.placement(arc).awaits(NodeNumber(*node)));
+        ring = report(&ring, *node).unwrap();
+        assert!(Ring::decode(&ring.encode()).unwrap() == ring);
+        assert_eq!(report(&ring, *node), None, "it has said so");
+    }
+    assert_eq!(ring.from(arc), None);
+    assert_eq!(ring.moving().count(), moving.moving().count() - 1);
+    assert_eq!(moving.with_report(NodeNumber(4), since - 1, [arc], all_there), None, "about other seats");
+    assert_eq!(report(&moving, 9), None, "a node that has no say");
+    // Who is to lose its seat has to know that, unless it is not there.
+    let left = three.with_change(&nodes(&[1, 2])).unwrap();
+    let since = left.placement(arc).since;
+    let one = left.with_report(NodeNumber(1), since, [arc], all_there).unwrap();
+    let two = one.with_report(NodeNumber(2), since, [arc], all_there).unwrap();
+    assert!(two.from(arc).is_some() && two.placement(arc).awaits(NodeNumber(3)));
+    assert_eq!(two.with_report(NodeNumber(3), since, [arc], all_there).unwrap().from(arc), None);
+    assert_eq!(two.settled(|node| node != NodeNumber(3)).unwrap().moving().count(), ARCS - 1);
+    assert_eq!(two.settled(all_there), None);
+    assert_eq!(one.settled(|node| node != NodeNumber(2)), None, "a seat that is away has not pulled");
+    // A majority of what held everything is left, or it isn't.
+    assert_eq!(two.without_lost(|node| node != NodeNumber(3)), two);
+    assert_eq!(two.without_lost(|node| node == NodeNumber(1)).moving().count(), 0);
+}
+
 /// A ring that has seen joins, leaves, weights and zones, and of which a part still moves.
 fn example() -> Ring {
     let mut candidates: Vec<Candidate> =
@@ -316,18 +375,20 @@ fn the_table_of_the_example_never_changes() {
     let bytes = ring.encode();
     assert!(Ring::decode(&bytes).unwrap() == ring);
     assert_eq!(ring.version(), 8);
-    assert_eq!((bytes.len(), fingerprint(&bytes)), (204_916, 14_384_496_236_321_579_014));
+    assert_eq!((bytes.len(), fingerprint(&bytes)), (192_680, 17_829_737_169_678_264_931));
 }
 
 #[test]
 fn the_bytes_of_a_ring_never_change() {
     let ring = Ring::new(NodeNumber(0x0807_0605_0403_0201)).grown(NodeNumber(0x09)).unwrap();
     let bytes = ring.encode();
-    let head =
-        [[1, 0, 2, 0].as_slice(), &[2, 0, 0, 0, 0, 0, 0, 0], &[9, 0, 0, 0, 0, 0, 0, 0], &[1, 2, 3, 4, 5, 6, 7, 8]]
-            .concat();
-    let arc = [[2, 1].as_slice(), &[2, 0, 0, 0, 0, 0, 0, 0], &[1, 0, 0, 0], &[1, 0]].concat();
-    assert_eq!(bytes, [head, arc.repeat(ARCS)].concat());
+    let number = |number: u64| number.to_le_bytes();
+    let head = [[2, 0, 2, 0].as_slice(), &[2, 0, 0, 0], &number(2), &number(9), &[1, 2, 3, 4, 5, 6, 7, 8]].concat();
+    let versions = [number(1), number(2)].concat();
+    // The arc has its seats, and the new node its tenure, since version 2.
+    let (seats, from, reported) = ([1, 0, 0, 1], [1, 0], [0; 4]);
+    let arc = [[2, 1, 1].as_slice(), &seats, &from, &reported].concat();
+    assert_eq!(bytes, [head, versions, arc.repeat(ARCS)].concat());
     assert!(bytes.len() <= RING_BYTES_MAX);
 }
 
@@ -341,23 +402,31 @@ fn bytes_that_are_no_ring_are_refused_with_the_reason() {
         Ring::decode(&bytes).unwrap_err()
     };
     let arc = DecodeError::BadArc(ArcId::new(0).unwrap());
-    for length in [0, 1, 11, 27, 28, bytes.len() - 1] {
+    for length in [0, 1, 15, 31, 47, 48, bytes.len() - 1] {
         assert_eq!(Ring::decode(&bytes[..length]).unwrap_err(), DecodeError::Truncated, "{length} bytes");
     }
     assert_eq!(Ring::decode(&[&bytes[..], &[0, 0]].concat()).unwrap_err(), DecodeError::Trailing(2));
-    assert_eq!(with(&[(0, 2)]), DecodeError::UnknownFormat(2));
-    assert_eq!(with(&[(12, 2)]), DecodeError::BadNodes, "a number twice");
-    assert_eq!(with(&[(12, 3)]), DecodeError::BadNodes, "numbers that descend");
-    assert_eq!(with(&[(28, 0)]), arc, "no seats");
-    assert_eq!(with(&[(28, 11)]), arc, "too many seats");
-    assert_eq!(with(&[(30, 9)]), arc, "seats of a later version");
-    assert_eq!(with(&[(38, 2)]), arc, "a seat of no node");
-    assert_eq!(with(&[(38, 1)]), arc, "a node with two seats");
+    assert_eq!(with(&[(0, 1)]), DecodeError::UnknownFormat(1));
+    assert_eq!(with(&[(16, 2)]), DecodeError::BadNodes, "a number twice");
+    assert_eq!(with(&[(16, 3)]), DecodeError::BadNodes, "numbers that descend");
+    assert_eq!(with(&[(32, 2)]), DecodeError::BadVersions, "a version twice");
+    assert_eq!(with(&[(7, 1)]), DecodeError::BadVersions, "more versions than there can be");
+    assert_eq!(with(&[(48, 0)]), arc, "no seats");
+    assert_eq!(with(&[(48, 11)]), arc, "too many seats");
+    assert_eq!(with(&[(8, 1)]), arc, "seats of a later version");
+    assert_eq!(with(&[(50, 2)]), arc, "seats of no version");
+    assert_eq!(with(&[(50, 0)]), arc, "a tenure after the last change of seats");
+    assert_eq!(with(&[(51, 2)]), arc, "a seat of no node");
+    assert_eq!(with(&[(51, 0), (53, 0)]), arc, "a node with two seats");
+    assert_eq!(with(&[(52, 1)]), arc, "a node with two tenures");
+    assert_eq!(with(&[(57, 8)]), arc, "a report of nobody");
     let one = Ring::new(NodeNumber(1)).encode();
-    let unused = [&one[..2], &[2, 0], &one[4..20], &[9, 0, 0, 0, 0, 0, 0, 0], &one[20..]].concat();
+    let unused = [&one[..2], &[2, 0], &one[4..24], &[9, 0, 0, 0, 0, 0, 0, 0], &one[24..]].concat();
     assert_eq!(Ring::decode(&unused).unwrap_err(), DecodeError::BadNodes, "a node without a seat");
-    for error in [with(&[(0, 2)]), with(&[(28, 0)])] {
-        assert!(error.to_string().starts_with("a") && !error.to_string().ends_with('.'));
+    let unused = [&one[..4], &[2, 0, 0, 0], &one[8..32], &[9, 0, 0, 0, 0, 0, 0, 0], &one[32..]].concat();
+    assert_eq!(Ring::decode(&unused).unwrap_err(), DecodeError::BadVersions, "a version that gave nothing");
+    for error in [with(&[(0, 1)]), with(&[(32, 2)]), with(&[(48, 0)])] {
+        assert!(error.to_string().contains("a ring") && !error.to_string().ends_with('.'), "{error}");
     }
 }
 

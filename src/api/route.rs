@@ -328,7 +328,7 @@ mod tests {
         assert_eq!((error.status, error.error), (400, "unknown query parameter"));
         assert!(error.message.contains("\"pages\"") && error.message.contains("page and limit"), "{}", error.message);
         let none = Route { query: &[], ..row(Method::Get, "/x") }.check_query("/x?a").unwrap_err();
-        assert!(none.message.contains("has none"), "{}", none.message);
+        assert!(none.message.contains("takes none"), "{}", none.message);
         let long = format!("/x?{}=1", "ä".repeat(5000));
         assert!(route.check_query(&long).unwrap_err().message.len() < 400);
         assert_eq!(route.check_query("/x?%zz").unwrap_err().error, "malformed query");

@@ -379,7 +379,7 @@ mod tests {
             ("ftp://h/{n}", "http://HOST:PORT"),
             ("http://", "http://HOST:PORT"),
             ("http://u@h/", "http://HOST:PORT"),
-            ("http://127.0.0.1/{x}", "{key} and {size}"),
+            ("http://127.0.0.1/{x}", "{key} or {size}"),
             ("http://127.0.0.1/{n", "no }"),
             ("http://127.0.0.1/n}", "no {"),
         ] {

@@ -39,6 +39,7 @@ fn member(number: u64, state: MemberState) -> Member {
         store: Some(StoreId([number as u8; 16])),
         profile: profile(number),
         state,
+        state_since: 0,
         incarnation: Incarnation(7),
         start_nonce: 0,
     }

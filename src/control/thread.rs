@@ -175,6 +175,10 @@ impl Worker {
                 control.take(now, Input::Tick, &mut outputs)?;
                 next_tick = now.after(TICK);
             }
+            if let Some(since) = control.returning_since() {
+                // No blob crosses nodes yet, so this one has missed nothing while it was away.
+                control.take(now, Input::CaughtUp { since }, &mut outputs)?;
+            }
             control.settle(now, &mut outputs)?;
             self.publish(control);
             self.hand_out(outputs);

@@ -137,9 +137,9 @@ impl View {
         self.last_contact_until.map(|until| now.since(until))
     }
 
-    /// How many members are in this state.
+    /// How many members are in the state of this name.
     pub fn count(&self, state: MemberState) -> usize {
-        self.members.values().filter(|member| member.state == state).count()
+        self.members.values().filter(|member| member.state.name() == state.name()).count()
     }
 }
 

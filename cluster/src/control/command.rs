@@ -9,12 +9,15 @@ use std::fmt;
 use super::member::{ClusterId, Incarnation, Profile, StoreId};
 use crate::bytes::{Malformed, Reader, Writer};
 use crate::node::NodeNumber;
+use crate::placement::{ARCS, ArcId};
 
 /// How many commands of a node may be on their way at a time.
 pub const COMMANDS_IN_FLIGHT_MAX: usize = 1_024;
 /// The longest name and value of a setting, in bytes.
 pub const SETTING_NAME_BYTES_MAX: usize = 64;
 pub const SETTING_VALUE_BYTES_MAX: usize = 4 << 10;
+/// The most ranges of arcs in a report: every other arc.
+pub const REPORTED_RANGES_MAX: usize = ARCS / 2;
 
 /// Which command of which start of which node this is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,8 +52,14 @@ pub enum Change {
     /// This start of the node ends: nobody counts on it any more, and nothing that it has said
     /// before brings it back.
     Stop { node: NodeNumber, incarnation: Incarnation },
-    /// It heard the node again.
+    /// It heard the node again, which is to catch up now.
     Back { node: NodeNumber, incarnation: Incarnation },
+    /// The node has pulled what it missed while it was offline. `since` names the return that is
+    /// meant, by [`super::member::Member::state_since`].
+    CaughtUp { node: NodeNumber, incarnation: Incarnation, since: u64 },
+    /// A node reports on arcs that move ([`crate::placement::Ring::with_report`]): from the first
+    /// to the last of each pair, both inclusive.
+    Report { node: NodeNumber, incarnation: Incarnation, since: u64, arcs: Vec<(ArcId, ArcId)> },
     /// The node is to go. `is_empty` says that no node stores a blob: data does not move yet.
     Leave { node: NodeNumber, is_empty: bool },
     /// The node is no member any more, and its store never will be: one that is leaving or has no
@@ -201,6 +210,18 @@ impl Change {
             Change::Offline { node, incarnation } => write_verdict(writer, 5, *node, *incarnation),
             Change::Back { node, incarnation } => write_verdict(writer, 6, *node, *incarnation),
             Change::Stop { node, incarnation } => write_verdict(writer, 10, *node, *incarnation),
+            Change::CaughtUp { node, incarnation, since } => {
+                write_verdict(writer, 11, *node, *incarnation);
+                writer.u64(*since);
+            }
+            Change::Report { node, incarnation, since, arcs } => {
+                write_verdict(writer, 12, *node, *incarnation);
+                writer.u64(*since);
+                writer.u16(arcs.len() as u16);
+                for arc in arcs.iter().flat_map(|(first, last)| [first, last]) {
+                    writer.u16(arc.index() as u16);
+                }
+            }
             Change::Remove { node, is_forced } => {
                 writer.u8(7);
                 writer.u64(node.0);
@@ -239,14 +260,19 @@ impl Change {
                 nonce: reader.u64("nonce of a start")?,
                 profile: Profile::read(reader)?,
             },
-            kind @ (4..=6 | 10) => {
+            kind @ (4..=6 | 10..=12) => {
                 let node = NodeNumber(reader.u64("node")?);
                 let incarnation = Incarnation(reader.u64("incarnation")?);
                 match kind {
                     4 => Change::Activate { node, incarnation },
                     5 => Change::Offline { node, incarnation },
                     6 => Change::Back { node, incarnation },
-                    _ => Change::Stop { node, incarnation },
+                    10 => Change::Stop { node, incarnation },
+                    11 => Change::CaughtUp { node, incarnation, since: reader.u64("version of a return")? },
+                    _ => {
+                        let since = reader.u64("version of seats")?;
+                        Change::Report { node, incarnation, since, arcs: read_ranges(reader)? }
+                    }
                 }
             }
             7 => Change::Remove { node: NodeNumber(reader.u64("node")?), is_forced: reader.bool("force")? },
@@ -259,6 +285,18 @@ impl Change {
             _ => return Err(reader.malformed("kind of a command")),
         })
     }
+}
+
+fn read_ranges(reader: &mut Reader<'_>) -> Result<Vec<(ArcId, ArcId)>, Malformed> {
+    let count = usize::from(reader.u16("count of ranges")?);
+    if count > REPORTED_RANGES_MAX {
+        return Err(reader.malformed("count of ranges"));
+    }
+    let mut arc = || {
+        let index = reader.u16("arc")?;
+        ArcId::new(index).ok_or_else(|| reader.malformed("arc"))
+    };
+    (0..count).map(|_| Ok((arc()?, arc()?))).collect()
 }
 
 fn write_verdict(writer: &mut Writer, kind: u8, node: NodeNumber, incarnation: Incarnation) {

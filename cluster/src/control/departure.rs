@@ -11,7 +11,7 @@ use std::time::Duration;
 use nabu_engine::io::Instant;
 
 use super::group::Group;
-use super::member::{Incarnation, MemberState};
+use super::member::{Incarnation, Member};
 use super::requests::RETRY_AFTER;
 use crate::node::NodeNumber;
 
@@ -51,7 +51,7 @@ impl Departure {
         }
         let me = group.node();
         let member = group.state().members.get(&me);
-        let is_counted_on = member.is_some_and(|member| member.state == MemberState::Active);
+        let is_counted_on = member.is_some_and(Member::is_counted_on);
         // A start that the group has not heard of has sent no heartbeat; one that it counts no more
         // can't be brought back by any.
         let is_this = |mine: &Incarnation| member.is_some_and(|member| member.incarnation == *mine);
@@ -80,8 +80,8 @@ impl Departure {
     fn heir(&self, group: &Group) -> Option<NodeNumber> {
         let members = &group.state().members;
         let is_there = |node: &NodeNumber| {
-            let is_active = members.get(node).is_some_and(|member| member.state == MemberState::Active);
-            *node != group.node() && is_active && group.is_caught_up(*node)
+            let is_there = members.get(node).is_some_and(Member::is_counted_on);
+            *node != group.node() && is_there && group.is_caught_up(*node)
         };
         group.voters().voters.iter().copied().map(NodeNumber).find(is_there)
     }

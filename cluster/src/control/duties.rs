@@ -26,7 +26,7 @@ const REPEAT_AFTER: Duration = Duration::from_secs(2);
 fn is_there(node: NodeNumber, member: &Member, verdicts: &Verdicts, now: Instant) -> bool {
     let has_started = member.incarnation > Incarnation(0);
     match member.state {
-        MemberState::Active => true,
+        MemberState::Active | MemberState::Returning => true,
         MemberState::Joining => has_started && verdicts.silent_for(node, now) < Some(SILENCE),
         MemberState::Leaving | MemberState::Offline => false,
     }
@@ -57,7 +57,8 @@ impl Duties {
             // vote.
             MemberState::Leaving if group.votes(node) => return,
             MemberState::Leaving => (Duty::Drop, Change::Remove { node, is_forced: false }),
-            MemberState::Active => return,
+            // It says itself when it has caught up.
+            MemberState::Active | MemberState::Returning => return,
         };
         if duty == Duty::Activate && group.state().is_full() {
             return;
@@ -103,7 +104,7 @@ impl Duties {
         let is_lost = |(node, member): &(&NodeNumber, &Member)| match member.state {
             MemberState::Joining => verdicts.silent_for(**node, now) >= Some(patience.join_for),
             MemberState::Leaving => verdicts.silent_for(**node, now) >= Some(SILENCE) && !group.votes(**node),
-            MemberState::Active | MemberState::Offline => false,
+            MemberState::Active | MemberState::Offline | MemberState::Returning => false,
         };
         let lost: Vec<NodeNumber> = group.state().members.iter().filter(is_lost).map(|(node, _)| *node).collect();
         for node in lost {
@@ -134,8 +135,7 @@ impl Duties {
                 votes: voting.contains(node) && member.state != MemberState::Leaving,
                 // Who lags behind would hold everything up.
                 is_active: is_there(*node, member, verdicts, now) && group.is_caught_up(*node),
-                is_gone: member.state != MemberState::Active
-                    && verdicts.silent_for(*node, now) >= Some(patience.out_after),
+                is_gone: !member.is_counted_on() && verdicts.silent_for(*node, now) >= Some(patience.out_after),
             })
             .collect();
         let chosen = voters::choose(&electors, me);

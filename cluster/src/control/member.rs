@@ -52,6 +52,9 @@ pub enum MemberState {
     Leaving,
     /// The leader has not heard it for long.
     Offline,
+    /// It is back. What is deleted has to reach it again, and it answers nothing alone before it
+    /// has pulled what it missed.
+    Returning,
 }
 
 /// A node of the cluster.
@@ -63,6 +66,8 @@ pub struct Member {
     pub store: Option<StoreId>,
     pub profile: Profile,
     pub state: MemberState,
+    /// The ring version that made this its state.
+    pub state_since: u64,
     pub incarnation: Incarnation,
     /// By which a start that is told twice counts once.
     pub start_nonce: u64,
@@ -75,7 +80,8 @@ impl MemberState {
             MemberState::Joining => "joining",
             MemberState::Active => "active",
             MemberState::Leaving => "leaving",
-            MemberState::Offline => "offline",
+            // To clients it is still away.
+            MemberState::Offline | MemberState::Returning => "offline",
         }
     }
 
@@ -85,6 +91,7 @@ impl MemberState {
             MemberState::Active => 2,
             MemberState::Offline => 3,
             MemberState::Leaving => 4,
+            MemberState::Returning => 5,
         });
     }
 
@@ -94,6 +101,7 @@ impl MemberState {
             2 => Ok(MemberState::Active),
             3 => Ok(MemberState::Offline),
             4 => Ok(MemberState::Leaving),
+            5 => Ok(MemberState::Returning),
             _ => Err(reader.malformed("state of a member")),
         }
     }
@@ -163,6 +171,11 @@ pub fn address_problem(address: &str) -> Option<&'static str> {
 }
 
 impl Member {
+    /// Whether the group counts on the node being there: a verdict has to say if it is not.
+    pub fn is_counted_on(&self) -> bool {
+        matches!(self.state, MemberState::Active | MemberState::Returning)
+    }
+
     /// Whether the node may still have what it had, and come back.
     pub fn is_alive(&self) -> bool {
         self.state != MemberState::Offline
@@ -173,6 +186,7 @@ impl Member {
         writer.option(self.store, |writer, store| writer.raw(&store.0));
         self.profile.write(writer);
         self.state.write(writer);
+        writer.u64(self.state_since);
         writer.u64(self.incarnation.0);
         writer.u64(self.start_nonce);
     }
@@ -183,6 +197,7 @@ impl Member {
             store: reader.option("store", |reader| reader.array("store").map(StoreId))?,
             profile: Profile::read(reader)?,
             state: MemberState::read(reader)?,
+            state_since: reader.u64("version of a state")?,
             incarnation: Incarnation(reader.u64("incarnation")?),
             start_nonce: reader.u64("nonce of a start")?,
         })

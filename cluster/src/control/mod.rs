@@ -14,6 +14,7 @@
 //! | [`pairs`], [`keys`] | how does that lie on disk and in a snapshot? |
 //! | [`command`], [`window`] | what changes it, and how does a command count once? |
 //! | [`member`] | what is known of a node? |
+//! | [`reports`] | what has this node pulled that the group should count? |
 //! | [`requests`] | what does this node want of the group? |
 //! | [`lease`] | may a node rely on being counted as active? |
 //! | [`verdicts`] | whom has the leader heard, and who counts as offline? |
@@ -38,6 +39,7 @@ mod participant;
 pub mod plane;
 pub mod ports;
 pub mod recovery;
+mod reports;
 mod requests;
 pub mod settings;
 pub mod state;

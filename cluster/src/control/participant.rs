@@ -12,9 +12,10 @@ use super::departure::{Departure, Next};
 use super::duties::Duties;
 use super::group::{Group, NotProposed};
 use super::lease::Lease;
-use super::member::{Incarnation, MemberState, Membership, StoreId};
+use super::member::{Incarnation, Member, MemberState, Membership, StoreId};
 use super::message::{Heard, Heartbeat, HeartbeatAnswer, Load, Message, NotJoined, Sender};
 use super::ports::{Answer, Failure, Output};
+use super::reports::Reports;
 use super::requests::{RETRY_AFTER, Requests};
 use super::settings::Settings;
 use super::store::StoreError;
@@ -44,6 +45,7 @@ pub struct Participant {
     verdicts: Verdicts,
     duties: Duties,
     arrivals: Arrivals,
+    reports: Reports,
     contexts: u64,
     /// Where nodes are that the state says nothing of yet, as they said themselves.
     heard_at: BTreeMap<NodeNumber, String>,
@@ -71,6 +73,7 @@ impl Participant {
             verdicts: Verdicts::default(),
             duties: Duties::default(),
             arrivals: Arrivals::default(),
+            reports: Reports::default(),
             contexts: 0,
             heard_at: BTreeMap::new(),
             hint: None,
@@ -124,6 +127,17 @@ impl Participant {
         }
     }
 
+    /// Since when this node is back, and has to pull what it missed.
+    pub fn returning_since(&self) -> Option<u64> {
+        let member = self.group.state().members.get(&self.me());
+        member.filter(|member| member.state == MemberState::Returning).map(|member| member.state_since)
+    }
+
+    /// What this node has pulled.
+    pub fn reports(&mut self) -> &mut Reports {
+        &mut self.reports
+    }
+
     /// The link to an address broke.
     pub fn unreachable(&mut self, address: &str) {
         let mut members = self.group.state().members.iter();
@@ -168,8 +182,11 @@ impl Participant {
     pub fn contact_until(&self) -> Option<Instant> {
         let state = self.group.state();
         let member = state.members.get(&self.me());
-        let is_active = member
-            .is_some_and(|member| member.state == MemberState::Active && Some(member.incarnation) == self.incarnation);
+        let answers_alone = |member: &&Member| {
+            let is_back = member.state == MemberState::Returning && is_planted(Mutant::ReturningInContact);
+            member.state == MemberState::Active || is_back
+        };
+        let is_active = member.filter(answers_alone).is_some_and(|member| Some(member.incarnation) == self.incarnation);
         self.lease.until(state.ring_version).filter(|_| is_active)
     }
 
@@ -314,6 +331,9 @@ impl Participant {
     fn heard(&mut self, answer: HeartbeatAnswer, now: Instant, requests: &mut Requests, outputs: &mut Vec<Output>) {
         match answer.standing {
             Heard::Member(MemberState::Active) => self.lease.answered(&answer, now),
+            Heard::Member(MemberState::Returning) if is_planted(Mutant::ReturningInContact) => {
+                self.lease.answered(&answer, now);
+            }
             Heard::Member(_) => self.lease.end(),
             // A start of this process, told late, counted as another one; or somebody runs on a
             // copy of this node's disk.
@@ -375,6 +395,9 @@ impl Participant {
         if let Some(incarnation) = self.incarnation {
             for command in requests.commands_due(self.me(), incarnation, now) {
                 self.forward(command, settings, now, outputs);
+            }
+            for change in self.reports.due(self.membership.node, incarnation, self.group.state(), now) {
+                self.forward(Command { origin: None, change }, settings, now, outputs);
             }
             let is_leaving = self.departure.is_some();
             if !is_leaving && self.lease.next().is_none_or(|next| now >= next) {
@@ -533,7 +556,7 @@ impl Participant {
         match (&command.change, &outcome) {
             (Change::Offline { node, incarnation }, _) => self.verdicts.decided(*node, *incarnation),
             (Change::Activate { node, .. } | Change::Back { node, .. }, Outcome::Settled { .. }) => {
-                self.verdicts.turned_active(*node, now);
+                self.verdicts.counted_on(*node, now);
             }
             // Its time to come begins.
             (Change::Join { .. }, Outcome::Joined { node }) => self.verdicts.came(*node, now),

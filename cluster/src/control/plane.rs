@@ -85,6 +85,16 @@ impl Control {
             Input::Request(id, request) => self.request(now, id, request, outputs),
             Input::Unreachable(address) => self.unreachable(&address),
             Input::Load(load) => self.load = load,
+            Input::CaughtUp { since } => {
+                if let Place::Inside(inside) = &mut self.place {
+                    inside.reports().caught_up(since);
+                }
+            }
+            Input::Synced { since, arcs } => {
+                if let Place::Inside(inside) = &mut self.place {
+                    inside.reports().synced(since, arcs);
+                }
+            }
             Input::Stop => match &mut self.place {
                 Place::Inside(inside) => inside.stop(now),
                 _ => {
@@ -159,6 +169,11 @@ impl Control {
     /// Until when the group surely counts this node as active, as far as is known now.
     pub fn contact_until(&self) -> Option<Instant> {
         self.inside().and_then(Participant::contact_until)
+    }
+
+    /// If this node was offline and is back: the version by which it says that it has caught up.
+    pub fn returning_since(&self) -> Option<u64> {
+        self.inside().and_then(Participant::returning_since)
     }
 
     /// How full each node was when it was last heard of.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::command::{Change, Outcome, Refusal};
 use super::member::ClusterId;
 use super::message::{Load, Message, Sender};
+use crate::placement::ArcId;
 
 /// Why a node doesn't belong to the cluster that it should, so that somebody has to do something.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -47,6 +48,17 @@ pub enum Input {
     Unreachable(String),
     /// How full this node is.
     Load(Load),
+    /// The node has pulled what it missed while it was offline
+    /// ([`super::Control::returning_since`]).
+    CaughtUp {
+        since: u64,
+    },
+    /// The node has pulled what its seats in these arcs lack, or answers alone no more where it has
+    /// none; they have their seats since this version.
+    Synced {
+        since: u64,
+        arcs: Vec<ArcId>,
+    },
     /// The node is to stop. It goes on until [`Output::Stopped`].
     Stop,
 }

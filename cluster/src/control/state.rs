@@ -20,7 +20,7 @@ use super::member::{ClusterId, Incarnation, Member, MemberState, NodeId, Profile
 use super::window::{Known, Window};
 use crate::mutant::{Mutant, is_planted};
 use crate::node::NodeNumber;
-use crate::placement::{Candidate, Ring, Synced};
+use crate::placement::{ArcId, Candidate, Ring};
 use crate::probe::{Event, hit};
 
 /// How many members a cluster may have, announced ones included.
@@ -53,13 +53,6 @@ pub struct State {
     pub retired: BTreeMap<NodeNumber, StoreId>,
     pub settings: BTreeMap<String, Setting>,
     pub(super) windows: BTreeMap<NodeNumber, Window>,
-}
-
-/// The seats as they are to be, without a time in which data moves: for a cluster that stores
-/// nothing yet, and for what is lost anyway.
-fn at_once(ring: &Ring) -> Ring {
-    let reports: Vec<Synced> = ring.moving().map(|arc| Synced { arc, since: ring.placement(arc).since }).collect();
-    ring.with_synced(&reports).unwrap_or_else(|| ring.clone())
 }
 
 impl State {
@@ -141,11 +134,14 @@ impl State {
             Change::Start { node, store, nonce, profile } => self.start(*node, *store, *nonce, profile, writes),
             Change::Activate { node, incarnation } => self.activate(*node, *incarnation, writes),
             Change::Offline { node, incarnation } => {
-                self.turn(*node, *incarnation, MemberState::Active, MemberState::Offline, writes)
+                let counted_on = [MemberState::Active, MemberState::Returning];
+                self.turn(*node, *incarnation, &counted_on, MemberState::Offline, writes)
             }
             Change::Back { node, incarnation } => {
-                self.turn(*node, *incarnation, MemberState::Offline, MemberState::Active, writes)
+                self.turn(*node, *incarnation, &[MemberState::Offline], MemberState::Returning, writes)
             }
+            Change::CaughtUp { node, incarnation, since } => self.caught_up(*node, *incarnation, *since, writes),
+            Change::Report { node, incarnation, since, arcs } => self.report(*node, *incarnation, *since, arcs, writes),
             Change::Stop { node, incarnation } => self.stop(*node, *incarnation, writes),
             Change::Leave { node, is_empty } => self.leave(*node, *is_empty, writes),
             Change::Remove { node, is_forced } => self.remove(*node, *is_forced, writes),
@@ -273,7 +269,7 @@ impl State {
         let member = self.current(node, incarnation)?;
         match member.state {
             MemberState::Active => return Ok(Outcome::Settled { ring_version: self.ring_version }),
-            MemberState::Leaving | MemberState::Offline => return Err(Refusal::WrongState),
+            MemberState::Leaving | MemberState::Offline | MemberState::Returning => return Err(Refusal::WrongState),
             MemberState::Joining => {}
         }
         if self.is_full() {
@@ -287,20 +283,79 @@ impl State {
         &mut self,
         node: NodeNumber,
         incarnation: Incarnation,
-        from: MemberState,
+        from: &[MemberState],
         to: MemberState,
         writes: &mut Vec<Write>,
     ) -> Result<Outcome, Refusal> {
         let member = self.current(node, incarnation)?;
-        if member.state == from {
-            if to == MemberState::Active {
-                hit(Event::Returned);
-            }
+        if from.contains(&member.state) {
             self.set_state(node, to, writes);
+            self.settle_ring(writes);
         } else if member.state != to {
             return Err(Refusal::WrongState);
         }
         Ok(Outcome::Settled { ring_version: self.ring_version })
+    }
+
+    /// A node that was offline has what it missed. One that has been offline again since it began
+    /// to pull has missed more.
+    fn caught_up(
+        &mut self,
+        node: NodeNumber,
+        incarnation: Incarnation,
+        since: u64,
+        writes: &mut Vec<Write>,
+    ) -> Result<Outcome, Refusal> {
+        let member = self.current(node, incarnation)?;
+        let is_this = member.state_since == since || is_planted(Mutant::CaughtUpBefore);
+        match member.state {
+            MemberState::Returning if is_this => {
+                hit(Event::Returned);
+                self.set_state(node, MemberState::Active, writes);
+            }
+            MemberState::Active => {}
+            _ => {
+                hit(Event::CaughtUpLate);
+                return Err(Refusal::WrongState);
+            }
+        }
+        Ok(Outcome::Settled { ring_version: self.ring_version })
+    }
+
+    /// A node reports on arcs that move.
+    fn report(
+        &mut self,
+        node: NodeNumber,
+        incarnation: Incarnation,
+        since: u64,
+        arcs: &[(ArcId, ArcId)],
+        writes: &mut Vec<Write>,
+    ) -> Result<Outcome, Refusal> {
+        let member = self.current(node, incarnation)?;
+        // Who is joining has no seat; one that is offline has not seen what it reports on.
+        if matches!(member.state, MemberState::Joining | MemberState::Offline) {
+            return Err(Refusal::WrongState);
+        }
+        let ring = self.ring.as_ref().ok_or(Refusal::WrongState)?;
+        let arcs = arcs.iter().flat_map(|(first, last)| ArcId::range(*first, *last));
+        if let Some(ring) = ring.with_report(node, since, arcs, |node| self.is_there(node)) {
+            hit(Event::ReportCounted);
+            self.write_ring(ring, writes);
+            self.count_change(writes);
+        }
+        Ok(Outcome::Settled { ring_version: self.ring_version })
+    }
+
+    /// Whether the node is a member that may answer.
+    fn is_there(&self, node: NodeNumber) -> bool {
+        self.members.get(&node).is_some_and(Member::is_alive)
+    }
+
+    /// Arcs that waited for a node which is not there any more stand still.
+    fn settle_ring(&mut self, writes: &mut Vec<Write>) {
+        if let Some(ring) = self.ring.as_ref().and_then(|ring| ring.settled(|node| self.is_there(node))) {
+            self.write_ring(ring, writes);
+        }
     }
 
     /// Ends a start of a node. What is still on its way from it names an old incarnation then: a
@@ -313,12 +368,14 @@ impl State {
     ) -> Result<Outcome, Refusal> {
         let member = self.current(node, incarnation)?;
         member.incarnation.0 += 1;
-        if member.state == MemberState::Active {
-            member.state = MemberState::Offline;
+        if member.is_counted_on() {
+            self.set_state(node, MemberState::Offline, writes);
+            self.settle_ring(writes);
+        } else {
+            self.write_member(node, writes);
+            self.count_change(writes);
         }
         self.forget_window(node, writes);
-        self.write_member(node, writes);
-        self.count_change(writes);
         Ok(Outcome::Settled { ring_version: self.ring_version })
     }
 
@@ -338,7 +395,7 @@ impl State {
                 self.set_state(node, MemberState::Leaving, writes);
             }
             MemberState::Leaving => {}
-            MemberState::Offline => return Err(Refusal::WrongState),
+            MemberState::Offline | MemberState::Returning => return Err(Refusal::WrongState),
         }
         Ok(Outcome::Settled { ring_version: self.ring_version })
     }
@@ -349,7 +406,7 @@ impl State {
             MemberState::Joining | MemberState::Leaving => {}
             MemberState::Offline if is_forced => {}
             // It may rely on being one, for a while.
-            MemberState::Active | MemberState::Offline => return Err(Refusal::WrongState),
+            MemberState::Active | MemberState::Offline | MemberState::Returning => return Err(Refusal::WrongState),
         }
         if self.is_only_seat(node) {
             return Err(Refusal::LastNode);
@@ -359,9 +416,10 @@ impl State {
     }
 
     fn set_state(&mut self, node: NodeNumber, state: MemberState, writes: &mut Vec<Write>) {
-        self.members.get_mut(&node).expect("it is a member").state = state;
-        self.write_member(node, writes);
         self.count_change(writes);
+        let member = self.members.get_mut(&node).expect("it is a member");
+        (member.state, member.state_since) = (state, self.ring_version);
+        self.write_member(node, writes);
     }
 
     fn set(
@@ -418,25 +476,23 @@ impl State {
             store,
             profile: profile.clone(),
             state: MemberState::Joining,
+            state_since: 0,
             incarnation: Incarnation(0),
             start_nonce: 0,
         };
         self.members.insert(node, member);
-        self.write_member(node, writes);
-        self.count_change(writes);
+        self.set_state(node, MemberState::Joining, writes);
         Ok(node)
     }
 
     /// Gives a member seats.
     fn seat(&mut self, node: NodeNumber, writes: &mut Vec<Write>) {
-        self.members.get_mut(&node).expect("a member is seated").state = MemberState::Active;
         let ring = match &self.ring {
             None => Ring::new(node),
             Some(ring) => ring.grown(node).expect("there is a seat for it"),
         };
         self.write_ring(ring, writes);
-        self.write_member(node, writes);
-        self.count_change(writes);
+        self.set_state(node, MemberState::Active, writes);
     }
 
     /// Takes a member out for good.
@@ -445,7 +501,14 @@ impl State {
             let rest = self.seated().filter(|other| *other != node);
             let rest: Vec<Candidate> = rest.map(|other| self.candidate(other)).collect();
             let ring = self.ring.as_ref().expect("a node is seated").with_change(&rest);
-            self.write_ring(at_once(&ring.expect("others are seated")), writes);
+            let ring = ring.expect("others are seated");
+            // One that leaves leaves a cluster that stores nothing. Without one that is lost the
+            // others have to agree on what each of them lacks.
+            let ring = match self.members[&node].state {
+                MemberState::Leaving => ring.stopped(),
+                _ => ring.without_lost(|other| other != node && self.members.contains_key(&other)),
+            };
+            self.write_ring(ring, writes);
         }
         self.forget_window(node, writes);
         let member = self.members.remove(&node).expect("a member is taken out");
@@ -473,6 +536,7 @@ impl State {
         // more.
         self.members.values_mut().for_each(|member| member.incarnation.0 += leap);
         self.windows.clear();
+        self.members.values_mut().for_each(|member| member.state_since += leap);
         let own = self.members.get_mut(&me).expect("it is a member");
         if own.state == MemberState::Leaving {
             own.state = MemberState::Active;

@@ -14,7 +14,7 @@ use nabu_engine::io::Instant;
 
 use super::group::Group;
 use super::lease::LEASE;
-use super::member::{Incarnation, MemberState};
+use super::member::Incarnation;
 use super::message::{Heard, Heartbeat, HeartbeatAnswer, Load};
 use super::state::State;
 use crate::mutant::{Mutant, is_planted};
@@ -152,8 +152,8 @@ impl Verdicts {
         Some(Answered { node, address, ring_version: heartbeat.ring_version, answer })
     }
 
-    /// A member is active from now on, by agreement.
-    pub fn turned_active(&mut self, node: NodeNumber, now: Instant) {
+    /// A member is counted on from now on, by agreement.
+    pub fn counted_on(&mut self, node: NodeNumber, now: Instant) {
         self.doomed.remove(&node);
         self.heard.insert(node, now);
     }
@@ -179,8 +179,8 @@ impl Verdicts {
     /// Who has been silent for too long.
     pub fn due(&self, now: Instant, state: &State) -> Vec<(NodeNumber, Incarnation)> {
         let silence = if is_planted(Mutant::VerdictEarly) { SILENCE / 4 } else { SILENCE };
-        let active = state.members.iter().filter(|(_, member)| member.state == MemberState::Active);
-        active
+        let counted_on = state.members.iter().filter(|(_, member)| member.is_counted_on());
+        counted_on
             .filter(|(node, _)| !self.doomed.contains_key(node) && self.silent_for(**node, now) >= Some(silence))
             .map(|(node, member)| (*node, member.incarnation))
             .collect()

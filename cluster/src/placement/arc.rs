@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-/// The bits of an id that name its arc.
-const ARC_BITS: u32 = 12;
+/// The bits of an id that name its arc. Fewer in long simulations, in which every node writes the
+/// whole table to its simulated disk again and again.
+const ARC_BITS: u32 = if cfg!(feature = "few-arcs") { 6 } else { 12 };
 /// The arcs of a ring.
 pub const ARCS: usize = 1 << ARC_BITS;
 
@@ -25,6 +26,11 @@ impl ArcId {
     /// All arcs, in the order of their ids.
     pub fn all() -> impl DoubleEndedIterator<Item = Self> + ExactSizeIterator {
         (0..ARCS as u16).map(Self)
+    }
+
+    /// From the first to the last of them, both inclusive.
+    pub fn range(first: Self, last: Self) -> impl Iterator<Item = Self> {
+        (first.0..=last.0).map(Self)
     }
 
     /// Below [`ARCS`].

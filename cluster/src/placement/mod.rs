@@ -33,5 +33,5 @@ mod tests;
 pub use self::arc::{ARCS, ArcId};
 pub use self::encoding::{DecodeError, RING_BYTES_MAX};
 pub use self::members::{Candidate, NODES_MAX, PlanError};
-pub use self::ring::{Movement, Placement, Ring, Synced};
+pub use self::ring::{Movement, Placement, Ring};
 pub use self::seats::{SEATS_MAX, Seats};

@@ -24,13 +24,24 @@
 //! there. Nodes of `from` are never struck from it, not even when they are gone for good: with two
 //! fewer, a majority of the rest need not meet every majority of all.
 //!
-//! Who is a member, who is offline, and which seats have reported what they pulled, is the business
-//! of the group that agrees on the ring.
+//! # Tenure and reports
+//!
+//! A node that has a seat, or had one in an arc that still moves, has a *tenure* there: the version
+//! of the ring that made it one of them, the last time. What it holds of the arc from an earlier
+//! tenure counts for nothing: meanwhile others may have forgotten that some of it was deleted.
+//!
+//! The nodes of a moving arc report: one with a seat, that it has pulled what it lacked from a
+//! majority of `from`; one that is to lose its seat, that it knows, and answers alone no more. When
+//! all have, or are not there, the arc stands still. A seat reports even if the node is one of
+//! `from`: of two seats that are left of three, each may lack what the other one has.
+//!
+//! Who is a member and who is offline is the business of the group that agrees on the ring.
 
 use super::arc::{ARCS, ArcId};
 use super::members::{Candidate, PlanError};
 use super::plan::plan;
-use super::seats::Seats;
+use super::seats::{SEATS_MAX, Seats};
+use crate::mutant::{Mutant, is_planted};
 use crate::node::NodeNumber;
 
 /// The nodes up to which a ring grows by added seats alone.
@@ -42,17 +53,91 @@ pub struct Placement {
     pub seats: Seats,
     /// While the arc moves: the last seats that hold everything.
     pub from: Option<Seats>,
-    /// The version of the ring that gave the arc these seats.
-    pub since: u64,
-}
-
-/// A report that the seats of an arc have everything.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Synced {
-    pub arc: ArcId,
-    /// [`Placement::since`] of the seats that are meant. A report on seats that the arc has no more
+    /// The version of the ring that gave the arc these seats. A report on seats that it has no more
     /// says nothing about those that it has.
     pub since: u64,
+    /// By seat, then by seat of `from`; 0 beyond them.
+    pub(super) tenures: [u64; 2 * SEATS_MAX],
+    /// While the arc moves: who has reported, by bits in the same order.
+    pub(super) reported: u32,
+}
+
+impl Placement {
+    /// Seats that never move.
+    pub(super) fn still(seats: Seats, version: u64) -> Self {
+        let mut placement = Self { seats, from: None, since: version, tenures: [0; 2 * SEATS_MAX], reported: 0 };
+        placement.tenures[..seats.nodes().len()].fill(version);
+        placement
+    }
+
+    /// Those who have a seat, then those of `from`: a node may be among both.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = NodeNumber> {
+        let from = self.from.as_ref().map_or(&[][..], Seats::nodes);
+        self.seats.nodes().iter().chain(from).copied()
+    }
+
+    /// How many [`Placement::nodes`] there are.
+    pub(super) fn len(&self) -> usize {
+        self.seats.nodes().len() + self.from.map_or(0, |from| from.nodes().len())
+    }
+
+    /// The version of the ring that made the node a seat; `None` if it is none, and was none when
+    /// the arc last stood still.
+    pub fn tenure(&self, node: NodeNumber) -> Option<u64> {
+        self.nodes().position(|other| other == node).map(|index| self.tenures[index])
+    }
+
+    /// Whether a report of this node on these seats is still to come.
+    pub fn awaits(&self, node: NodeNumber) -> bool {
+        self.from.is_some() && self.nodes().enumerate().any(|(index, other)| other == node && !self.has_reported(index))
+    }
+
+    fn has_reported(&self, index: usize) -> bool {
+        self.reported >> index & 1 == 1
+    }
+
+    /// The next placement, with these seats.
+    fn moved_to(&self, seats: Seats, version: u64) -> Self {
+        if self.seats == seats {
+            return *self;
+        }
+        let from = Some(self.from.unwrap_or(self.seats)).filter(|from| *from != seats);
+        let mut next = Self { seats, from, since: version, tenures: [0; 2 * SEATS_MAX], reported: 0 };
+        let nodes: Vec<NodeNumber> = next.nodes().collect();
+        for (tenure, node) in next.tenures.iter_mut().zip(nodes) {
+            *tenure = self.tenure(node).unwrap_or(version);
+        }
+        next
+    }
+
+    /// A node has reported on these seats.
+    fn report(&mut self, node: NodeNumber) {
+        let its = self.nodes().enumerate().filter(|(_, other)| *other == node);
+        self.reported |= its.fold(0, |bits, (index, _)| bits | 1 << index);
+    }
+
+    /// Ends the move if everybody has reported who has to; whether it did.
+    fn settle(&mut self, is_there: &impl Fn(NodeNumber) -> bool) -> bool {
+        let is_settled = |(index, node): (usize, NodeNumber)| {
+            let is_seat = index < self.seats.nodes().len();
+            // A seat that is not there has not pulled. Who has none can't answer if it is not.
+            self.has_reported(index) || (!is_seat && (self.seats.contains(node) || !is_there(node)))
+        };
+        let seats = self.seats.nodes().len();
+        let majority = (0..seats).filter(|index| self.has_reported(*index)).count() * 2 > seats;
+        let is_over = self.nodes().enumerate().all(is_settled) || (is_planted(Mutant::SyncedByMajority) && majority);
+        let ends = self.from.is_some() && is_over;
+        if ends {
+            self.stop();
+        }
+        ends
+    }
+
+    /// The seats are all that counts from now on.
+    fn stop(&mut self) {
+        self.tenures[self.seats.nodes().len()..].fill(0);
+        (self.from, self.reported) = (None, 0);
+    }
 }
 
 /// How much of a ring differs from an earlier one.
@@ -75,7 +160,7 @@ impl Ring {
     /// The ring of a cluster of one.
     pub fn new(first: NodeNumber) -> Self {
         let seats = Seats::new(&[first]).expect("one node is distinct");
-        Self { version: 1, placements: vec![Placement { seats, from: None, since: 1 }; ARCS] }
+        Self { version: 1, placements: vec![Placement::still(seats, 1); ARCS] }
     }
 
     /// A ring of these placements, by arc, which are sound.
@@ -86,7 +171,15 @@ impl Ring {
 
     /// Whether a ring of this version can have this placement.
     pub(super) fn is_sound(version: u64, placement: &Placement) -> bool {
-        placement.since <= version && placement.from != Some(placement.seats)
+        let (given, beyond) = placement.tenures.split_at(placement.len());
+        let knows = |(index, node)| placement.tenure(node) == Some(placement.tenures[index]);
+        placement.since <= version
+            && placement.from != Some(placement.seats)
+            && given.iter().all(|tenure| (1..=placement.since).contains(tenure))
+            && beyond.iter().all(|tenure| *tenure == 0)
+            && placement.nodes().enumerate().all(knows)
+            && placement.reported >> placement.len() == 0
+            && (placement.reported == 0 || placement.from.is_some())
     }
 
     /// Counts the changes, from 1 on.
@@ -120,12 +213,11 @@ impl Ring {
     /// The nodes that have a seat, or had one in an arc that still moves, in ascending order. A
     /// node that is not among them may go.
     pub fn nodes(&self) -> Vec<NodeNumber> {
-        let lists = self.placements.iter().flat_map(|placement| [Some(&placement.seats), placement.from.as_ref()]);
         let mut nodes: Vec<NodeNumber> = Vec::new();
         // There are few of them, each in many lists.
-        for node in lists.flatten().flat_map(Seats::nodes) {
-            if let Err(index) = nodes.binary_search(node) {
-                nodes.insert(index, *node);
+        for node in unlike_the_last(&self.placements).flat_map(Placement::nodes) {
+            if let Err(index) = nodes.binary_search(&node) {
+                nodes.insert(index, node);
             }
         }
         nodes
@@ -164,18 +256,62 @@ impl Ring {
         Ok(self.next(plan(&seats, candidates)?))
     }
 
-    /// The next ring, without `from` in these arcs. `None` if no report is about seats that an arc
-    /// has and that still move.
-    pub fn with_synced(&self, reports: &[Synced]) -> Option<Self> {
-        let mut placements = self.placements.clone();
-        let mut is_changed = false;
-        for report in reports {
-            let placement = &mut placements[report.arc.index()];
-            if placement.since == report.since {
-                is_changed |= placement.from.take().is_some();
-            }
+    /// The next ring: a node has reported on these arcs, which got their seats at this version.
+    /// `None` if that is no news.
+    pub fn with_report(
+        &self,
+        node: NodeNumber,
+        since: u64,
+        arcs: impl IntoIterator<Item = ArcId>,
+        is_there: impl Fn(NodeNumber) -> bool,
+    ) -> Option<Self> {
+        let is_meant = |arc: &ArcId| {
+            let placement = self.placement(*arc);
+            (placement.since == since || is_planted(Mutant::SyncedOthers)) && placement.awaits(node)
+        };
+        let arcs: Vec<ArcId> = arcs.into_iter().filter(is_meant).collect();
+        if arcs.is_empty() {
+            return None;
         }
-        is_changed.then(|| Self { version: self.version + 1, placements })
+        let mut next = Self { version: self.version + 1, placements: self.placements.clone() };
+        for arc in arcs {
+            let placement = &mut next.placements[arc.index()];
+            placement.report(node);
+            placement.settle(&is_there);
+        }
+        Some(next)
+    }
+
+    /// The next ring: others are there now. `None` if no arc waited for who isn't any more.
+    pub fn settled(&self, is_there: impl Fn(NodeNumber) -> bool) -> Option<Self> {
+        self.moving().next()?;
+        let mut next = Self { version: self.version + 1, placements: self.placements.clone() };
+        let settled = next.placements.iter_mut().filter_map(|placement| placement.settle(&is_there).then_some(()));
+        let is_changed = settled.count() > 0;
+        is_changed.then_some(next)
+    }
+
+    /// The next ring, in which all seats are as they are to be at once, whoever has reported: where
+    /// nothing is stored yet. The same ring if it stands still.
+    pub fn stopped(&self) -> Self {
+        self.stopped_where(|_| true)
+    }
+
+    /// The next ring, without what can't be moved any more: arcs stand still at once that have lost
+    /// a majority of their `from`. The same ring if there is none.
+    pub fn without_lost(&self, is_member: impl Fn(NodeNumber) -> bool) -> Self {
+        self.stopped_where(|from| {
+            let left = from.nodes().iter().filter(|node| is_member(**node)).count();
+            left * 2 <= from.nodes().len()
+        })
+    }
+
+    fn stopped_where(&self, is_lost: impl Fn(&Seats) -> bool) -> Self {
+        let mut next = self.clone();
+        let lost = next.placements.iter_mut().filter(|placement| placement.from.as_ref().is_some_and(&is_lost));
+        let count = lost.map(Placement::stop).count();
+        next.version += u64::from(count > 0);
+        next
     }
 
     /// The same seats, with a version that is so much higher.
@@ -202,15 +338,15 @@ impl Ring {
 
     fn next(&self, seats: Vec<Seats>) -> Self {
         let version = self.version + 1;
-        let moved = |(old, seats): (&Placement, Seats)| {
-            if old.seats == seats {
-                return *old;
-            }
-            let from = old.from.unwrap_or(old.seats);
-            Placement { seats, from: (from != seats).then_some(from), since: version }
-        };
+        let moved = |(old, seats): (&Placement, Seats)| old.moved_to(seats, version);
         Self { version, placements: self.placements.iter().zip(seats).map(moved).collect() }
     }
+}
+
+/// Those that differ from the one before: in a small cluster most arcs are alike.
+pub(super) fn unlike_the_last(placements: &[Placement]) -> impl Iterator<Item = &Placement> {
+    let is_first_of_its_kind = |index: usize| index == 0 || placements[index] != placements[index - 1];
+    placements.iter().enumerate().filter(move |(index, _)| is_first_of_its_kind(*index)).map(|(_, placement)| placement)
 }
 
 impl std::fmt::Debug for Ring {
@@ -233,9 +369,10 @@ mod tests {
         nodes.iter().map(of).collect()
     }
 
-    /// Reports on all arcs of a ring.
-    fn reports(ring: &Ring) -> Vec<Synced> {
-        ArcId::all().map(|arc| Synced { arc, since: ring.placement(arc).since }).collect()
+    /// A node reports on these arcs.
+    fn reported(ring: &Ring, node: u64, arcs: &[ArcId]) -> Option<Ring> {
+        let since = ring.placement(arcs[0]).since;
+        ring.with_report(NodeNumber(node), since, arcs.iter().copied(), |_| true)
     }
 
     #[test]
@@ -259,13 +396,14 @@ mod tests {
     }
 
     #[test]
-    fn a_synced_arc_stands_still_and_an_old_report_says_nothing() {
+    fn an_arc_that_all_have_reported_on_stands_still_and_an_old_report_says_nothing() {
         let one = Ring::new(NodeNumber(1));
         let two = one.grown(NodeNumber(2)).unwrap();
         assert_eq!(two.moving().count(), ARCS);
-        let some = two.with_synced(&reports(&two)[..100]).unwrap();
-        assert_eq!((some.version(), some.moving().count()), (3, ARCS - 100));
-        assert_eq!(some.with_synced(&reports(&two)[..100]), None);
+        let all: Vec<ArcId> = ArcId::all().collect();
+        let some = reported(&reported(&two, 1, &all[..100]).unwrap(), 2, &all[..100]).unwrap();
+        assert_eq!((some.version(), some.moving().count()), (4, ARCS - 100));
+        assert_eq!(reported(&some, 2, &all[..100]), None);
         assert_eq!(some.moved_since(&two), []);
 
         let three = some.grown(NodeNumber(3)).unwrap();
@@ -273,16 +411,17 @@ mod tests {
             let source = if index < 100 { two.seats(arc) } else { one.seats(arc) };
             assert_eq!(three.from(arc), Some(source));
         }
-        assert_eq!(three.with_synced(&reports(&two)), None);
-        let still = three.with_synced(&reports(&three)).unwrap();
+        assert_eq!(three.with_report(NodeNumber(1), two.placement(all[0]).since, all.clone(), |_| true), None);
+        let still = [1, 2, 3].into_iter().fold(three, |ring, node| reported(&ring, node, &all).unwrap());
         assert_eq!(still.moving().count(), 0);
         assert_eq!(still.nodes(), numbers(&[1, 2, 3]));
+        assert_eq!([1, 2, 3].map(|node| still.placement(all[0]).tenure(NodeNumber(node))), [Some(1), Some(2), Some(5)]);
     }
 
     #[test]
     fn a_change_that_is_overtaken_leaves_the_last_whole_seats_as_source() {
         let still = Ring::new(NodeNumber(1)).with_change(&candidates(&[1, 2, 3, 4, 5])).unwrap();
-        let still = still.with_synced(&reports(&still)).unwrap();
+        let still = still.stopped();
         let joined = still.with_change(&candidates(&[1, 2, 3, 4, 5, 6])).unwrap();
         let left = joined.with_change(&candidates(&[1, 2, 3, 4, 6])).unwrap();
         for arc in ArcId::all() {
@@ -292,7 +431,7 @@ mod tests {
         }
         // The node that left is a source until the last arc is synced.
         assert_eq!(left.nodes(), numbers(&[1, 2, 3, 4, 5, 6]));
-        let synced = left.with_synced(&reports(&left)).unwrap();
+        let synced = left.stopped();
         assert_eq!(synced.nodes(), numbers(&[1, 2, 3, 4, 6]));
     }
 

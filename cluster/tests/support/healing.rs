@@ -82,6 +82,13 @@ fn missing(world: &World, machines: u16) -> Option<String> {
             other => return Some(format!("n{machine} is {}", other.name())),
         }
     }
+    let process = world.process(0)?;
+    let control = process.running.control.borrow();
+    let moving = control.state().and_then(|state| state.ring.as_ref()).map_or(0, |ring| ring.moving().count());
+    if moving > 0 {
+        return Some(format!("{moving} arcs move"));
+    }
+    drop(control);
     if versions.len() > 1 {
         return Some(format!("versions differ: {versions:?}"));
     }

@@ -29,6 +29,7 @@ pub mod members;
 pub mod memory;
 pub mod oracle;
 pub mod process;
+pub mod pulls;
 pub mod scenario;
 pub mod stranger;
 pub mod supervision;

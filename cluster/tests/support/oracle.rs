@@ -14,6 +14,7 @@ use nabu_engine::io::Clock;
 use nabu_engine::sim::SimIo;
 
 use super::history::History;
+use super::pulls::Pulled;
 
 /// States whose pairs are kept.
 const PAIRS_KEPT: usize = 64;
@@ -33,6 +34,7 @@ pub struct Oracle {
     voters: BTreeMap<u64, [Vec<u64>; 2]>,
     /// The newest state that any machine has come to, and after which entry.
     newest: Option<(u64, State)>,
+    pub pulled: Pulled,
     pub history: History,
     pub counts: BTreeMap<&'static str, u64>,
 }
@@ -111,6 +113,9 @@ impl Oracle {
         let is_news = self.newest.as_ref().is_none_or(|(newest, _)| applied > *newest);
         if is_news {
             check_members(state);
+            if let Some((_, before)) = &self.newest {
+                check_pulls(before, state, &self.pulled);
+            }
             for (name, setting) in &state.settings {
                 self.history.saw(name, setting.version, &setting.value);
             }
@@ -168,6 +173,45 @@ fn check_members(state: &State) {
     assert!(state.members.keys().all(|node| node.0 <= state.last_number), "a number was never given");
 }
 
+/// What the group counts as pulled was pulled.
+fn check_pulls(before: &State, state: &State, pulled: &Pulled) {
+    for (node, member) in &state.members {
+        let Some(old) = before.members.get(node) else { continue };
+        if member.state == MemberState::Active && !matches!(old.state, MemberState::Active | MemberState::Joining) {
+            let is_known = pulled.returns.iter().any(|(who, _, since)| who == node && *since == old.state_since);
+            assert!(
+                old.state == MemberState::Returning && is_known,
+                "{node} is active, was {:?} since {}, and has not pulled what it missed",
+                old.state,
+                old.state_since
+            );
+        }
+    }
+    let (Some(ring), Some(old)) = (&state.ring, &before.ring) else { return };
+    // Of nodes that are removed nothing is awaited any more, or all is void.
+    if ring.version() == old.version() || before.members.keys().any(|node| !state.members.contains_key(node)) {
+        return;
+    }
+    for arc in old.moving() {
+        let (placement, was) = (ring.placement(arc), old.placement(arc));
+        if placement.from.is_some() || placement.since != was.since {
+            continue;
+        }
+        let has_pulled = |node| pulled.arcs.get(&(node, was.since)).is_some_and(|arcs| arcs.has(arc));
+        for node in was.seats.nodes() {
+            assert!(
+                has_pulled(*node),
+                "arc {arc} stands still, and {node} has not pulled what it lacked since {}",
+                was.since
+            );
+        }
+        for node in was.from.iter().flat_map(|from| from.nodes()).filter(|node| !was.seats.contains(**node)) {
+            let is_there = state.members.get(node).is_some_and(|member| member.state != MemberState::Offline);
+            assert!(!is_there || has_pulled(*node), "arc {arc} stands still, and {node} has not given up its seat");
+        }
+    }
+}
+
 fn hash_of_pairs(pairs: &[Pair], table: u64) -> u64 {
     let mut hash = Hash::default();
     for (key, value) in pairs {
@@ -185,13 +229,13 @@ fn hash_of_ring(state: &State, table: u64) -> u64 {
         hash.add(&node.0.to_le_bytes());
         hash.add(member.node_id.as_bytes());
         hash.add(member.profile.address.as_bytes());
-        hash.add(member.state.name().as_bytes());
+        hash.add(format!("{:?} {}", member.state, member.state_since).as_bytes());
     }
     hash.add(&table.to_le_bytes());
     hash.0
 }
 
-/// FNV-1a.
+/// Like FNV-1a, by words.
 struct Hash(u64);
 
 impl Default for Hash {
@@ -202,8 +246,12 @@ impl Default for Hash {
 
 impl Hash {
     fn add(&mut self, bytes: &[u8]) {
-        for byte in bytes.len().to_le_bytes().iter().chain(bytes) {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        let mut mix = |word: u64| self.0 = (self.0.rotate_left(23) ^ word).wrapping_mul(0x0100_0000_01b3);
+        mix(bytes.len() as u64);
+        for word in bytes.chunks(8) {
+            let mut padded = [0; 8];
+            padded[..word.len()].copy_from_slice(word);
+            mix(u64::from_le_bytes(padded));
         }
     }
 }

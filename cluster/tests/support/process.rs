@@ -19,6 +19,7 @@ use nabu_net::peer::version_range::VersionRange;
 use super::backend::Backend;
 use super::host::{self, SimHost};
 use super::oracle::{Oracle, Running};
+use super::pulls::{self, Pulls};
 
 /// What a client is told, and what it sees in the state at that moment.
 pub type Told = (Result<Answer, Failure>, BTreeMap<String, u64>);
@@ -50,6 +51,9 @@ pub struct Process {
     pub peers: Peers<SimIo, SimLink, SimHost>,
     /// The version of the ring by whose members connections are held.
     kept: Cell<Option<u64>>,
+    pub pulls: RefCell<Pulls>,
+    /// What was pulled, to be reported.
+    reports: RefCell<Vec<Input>>,
     requests: RefCell<VecDeque<(RequestId, Request)>>,
     waiting: RefCell<BTreeMap<RequestId, Promise<Told>>>,
     last_request: Cell<u64>,
@@ -111,6 +115,12 @@ impl Process {
         self.requests.borrow_mut().push_back((id, request));
         self.host.notify();
         promised
+    }
+
+    /// Something was pulled.
+    pub fn report(&self, report: Input) {
+        self.reports.borrow_mut().push(report);
+        self.host.notify();
     }
 
     /// Asks it to stop; it says so when it has.
@@ -198,6 +208,8 @@ async fn run(world: &Rc<World>, machine: usize, io: SimIo) -> Result<(), String>
         host: host.clone(),
         peers,
         kept: Cell::new(None),
+        pulls: RefCell::default(),
+        reports: RefCell::default(),
         requests: RefCell::default(),
         waiting: RefCell::default(),
         last_request: Cell::new(0),
@@ -218,7 +230,13 @@ async fn run(world: &Rc<World>, machine: usize, io: SimIo) -> Result<(), String>
         process.introduce();
         process.hand_out(outputs);
         let until = next_tick.since(io.now());
-        let has_work = || !host.is_empty() || !process.requests.borrow().is_empty() || process.is_stopping.get();
+        pulls::begin(world, &process);
+        let has_work = || {
+            !host.is_empty()
+                || !process.requests.borrow().is_empty()
+                || !process.reports.borrow().is_empty()
+                || process.is_stopping.get()
+        };
         match race(host.wait_until(has_work), io.sleep(until)).await {
             Either::First(()) | Either::Second(()) => {}
         }
@@ -244,6 +262,9 @@ fn step(
     }
     for (id, request) in process.requests.borrow_mut().drain(..) {
         control.take(now, Input::Request(id, request), &mut outputs)?;
+    }
+    for report in process.reports.borrow_mut().drain(..) {
+        control.take(now, report, &mut outputs)?;
     }
     if process.is_stopping.take() {
         control.take(now, Input::Stop, &mut outputs)?;

@@ -26,9 +26,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 const LOOKS_FOR_ADMISSION: u32 = 6_000;
 const LOOK_EVERY_SECOND: Duration = Duration::from_secs(1);
 const LOOKS_FOR_VERDICT: u32 = 30;
-/// When a node is lost after the other one was told to leave, and for how long.
-const LOST_AFTER: Duration = Duration::from_millis(200);
-const LOST_FOR: Duration = Duration::from_secs(25);
+/// When a node goes down after the other one was told to leave, and for how long.
+const DOWN_AFTER: Duration = Duration::from_millis(200);
+const DOWN_FOR: Duration = Duration::from_secs(25);
 
 /// What a seed draws.
 struct Draw {
@@ -111,6 +111,8 @@ fn name_of(event: Event) -> &'static str {
         Event::Joined => "joins",
         Event::Started => "starts",
         Event::Returned => "returns",
+        Event::ReportCounted => "reports",
+        Event::CaughtUpLate => "caught up too late",
         Event::CommandDoubled => "commands doubled",
         Event::CommandGivenUp => "commands given up",
         Event::OldIncarnationRefused => "old incarnations refused",
@@ -348,7 +350,7 @@ impl Draw {
     }
 }
 
-/// One of two nodes is to leave, the other one is lost meanwhile, and somebody removes it.
+/// One of two nodes is to leave, the other one is down meanwhile, and somebody removes it.
 fn plan_leaver_left_alone(sim: &Sim, world: &Rc<World>, at: Duration, machine: u16) {
     let other = 1 - machine;
     let process = move |world: &World| world.process(machine.into());
@@ -358,13 +360,15 @@ fn plan_leaver_left_alone(sim: &Sim, world: &Rc<World>, at: Duration, machine: u
         let Some(process) = process(&first) else { return };
         let Some(membership) = process.running.control.borrow().membership() else { return };
         let change = Change::Leave { node: membership.node, is_empty: true };
-        first.note(|| format!("n{machine} is asked for {change:?}, and n{other} is to be lost"));
+        first.note(|| format!("n{machine} is asked for {change:?}, and n{other} is to go down"));
         drop(process.request(Request::Change { change, timeout: Duration::from_secs(10) }));
         begun.set(false);
-        let lost = first.clone();
-        sim.after(LOST_AFTER, move |sim| {
-            if may_lose_disk(&lost, other) && !sim.node(other).is_down() {
-                lose_disk(&lost, sim, other, LOST_FOR);
+        let world = first.clone();
+        sim.after(DOWN_AFTER, move |sim| {
+            if !sim.node(other).is_down() {
+                sim.node(other).go_down(CrashMode::Power);
+                world.stopped(other.into());
+                sim.after(DOWN_FOR, move |sim| start(&world, sim, other));
             }
         });
     });

@@ -50,6 +50,9 @@ fn reason_of(view: &View, now: Instant) -> Option<Cow<'static, str>> {
         Some(MemberState::Joining) => return Some("this node is joining its cluster, and has no seat yet".into()),
         Some(MemberState::Leaving) => return Some("this node is leaving its cluster".into()),
         Some(MemberState::Offline) => return Some("the cluster counts this node as offline".into()),
+        Some(MemberState::Returning) => {
+            return Some("this node was offline, and is catching up with what it missed".into());
+        }
     }
     match view.out_of_contact_for(now) {
         Some(time) if time < OUT_OF_CONTACT_MAX => None,
@@ -109,6 +112,7 @@ mod tests {
             (MemberState::Joining, "has no seat yet"),
             (MemberState::Leaving, "is leaving"),
             (MemberState::Offline, "as offline"),
+            (MemberState::Returning, "is catching up"),
         ] {
             assert!(
                 reason_of(&in_state(state), CONTACT_UNTIL).is_some_and(|reason| reason.contains(part)),

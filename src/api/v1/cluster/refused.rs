@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nabu_cluster::control::Failure;
 use nabu_cluster::control::command::Refusal;
-use nabu_cluster::control::member::Member;
+use nabu_cluster::control::member::{Member, MemberState};
 use nabu_cluster::control::state::MEMBERS_MAX;
 use nabu_cluster::node::NodeNumber;
 
@@ -196,6 +196,10 @@ pub fn not_offline(node_id: &str) -> HttpError {
 
 fn wrong_state(node_id: &str, view: &View) -> HttpError {
     let Some((_, member)) = view.member_named(node_id) else { return unknown(node_id) };
+    if member.state == MemberState::Returning {
+        let message = format!("{node_id:?} was offline and is catching up: try again when it is active");
+        return HttpError::new(409, "wrong node state", message);
+    }
     let message = format!(
         "{node_id:?} is {}, so it can't hand over what it has: start it again, or send \"force\": true to remove it \
          for good; anything stored only there is then lost",
