@@ -85,6 +85,11 @@ impl Electorate {
         self.members.binary_search(&node).ok()
     }
 
+    /// Whether the group has declared this member offline.
+    pub fn is_offline(&self, place: usize) -> bool {
+        self.offline.has(place)
+    }
+
     /// Whether these decide, whatever the others say: a majority of the seats, and of those that
     /// the arc had before.
     pub fn is_majority(&self, places: Places) -> bool {

@@ -63,6 +63,11 @@ impl Get {
         self.holders
     }
 
+    /// Whether seats are asked to pull this.
+    pub fn is_pulling(&self, standing: Standing) -> bool {
+        self.phase == Phase::WriteBack && self.greatest == standing
+    }
+
     /// A seat has pulled, and says what it holds now. If that isn't what it was asked to pull, that
     /// is gone, or is not the greatest any more, and the read begins again.
     pub fn pulled(&mut self, electorate: &Electorate, place: usize, holds: Standing, is_settled: bool) {

@@ -14,14 +14,17 @@
 //! | [`put`] | when is a blob stored, and at which version may it be? |
 //! | [`delete`] | when is a blob deleted? |
 //! | [`get`] | what may a reader be told? |
+//! | [`ask`], [`drive`] | what is a seat asked, and who asks until it is over? |
 //!
-//! All of it is pure: whoever drives it sends what it asks for, tells it what was answered, and
+//! All but [`drive`] is pure: it sends what an operation asks for, tells it what was answered, and
 //! asks again when nothing was. Requests may be lost and late, but what carries them delivers none
 //! twice. An operation that has ended ignores its answers, and what a late request does to a seat
 //! is among what the rules allow.
 
+pub mod ask;
 pub mod cell;
 pub mod delete;
+pub mod drive;
 pub mod electorate;
 pub mod get;
 pub mod put;
