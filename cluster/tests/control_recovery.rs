@@ -134,6 +134,9 @@ fn the_node_that_is_left_decides_alone_and_what_it_says_was_never_said_before() 
             let request = Request::Change { change: set("applied"), timeout: TICK * 30 };
             control.take(now, Input::Request(RequestId(1), request), &mut outputs).expect("the file works");
         }
+        if let Some(since) = control.returning_since() {
+            control.take(now, Input::CaughtUp { since }, &mut outputs).expect("the file works");
+        }
         control.take(now, Input::Tick, &mut outputs).expect("the file works");
         control.settle(now, &mut outputs).expect("the file works");
         answers.extend(outputs.into_iter().filter_map(|output| match output {

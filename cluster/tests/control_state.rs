@@ -1,12 +1,13 @@
 //! The state that the group agrees on: who may join, start, leave, and what lies on disk of it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use nabu_cluster::control::command::{Change, Command, Origin, Outcome, Refusal};
 use nabu_cluster::control::member::{ClusterId, Incarnation, MemberState, Profile, StoreId};
 use nabu_cluster::control::state::State;
 use nabu_cluster::node::NodeNumber;
-use nabu_cluster::placement::ArcId;
+use nabu_cluster::placement::{ArcId, Candidate, Ring};
 use nabu_engine::sim::Random;
 
 const N1: NodeNumber = NodeNumber(1);
@@ -263,7 +264,7 @@ fn the_pairs_on_disk_are_the_state_after_any_commands() {
                 4 => Change::Back { node, incarnation },
                 5 => Change::CaughtUp { node, incarnation, since: returned - random.below(2).min(returned) },
                 6 | 7 => {
-                    Change::Report { node, incarnation, since, arcs: vec![(arcs[0], arcs[1]), (arcs[1], arcs[2])] }
+                    Change::Report { node, incarnation, since, arcs: vec![(arcs[0], arcs[0]), (arcs[1], arcs[2])] }
                 }
                 8 => Change::Leave { node, is_empty: true },
                 9 => Change::Remove { node, is_forced: random.chance(0.5) },
@@ -282,6 +283,7 @@ fn the_pairs_on_disk_are_the_state_after_any_commands() {
             let again = State::of_pairs(pairs.iter().map(|(key, value)| (key.as_slice(), value.as_slice())));
             let again = again.expect("what was written can be read");
             assert_eq!(again.pairs(), group.state.pairs(), "seed {seed}, step {step}");
+            assert!(again.ring == group.state.ring && again.members == group.state.members, "seed {seed}, step {step}");
         }
     }
 }
@@ -349,19 +351,21 @@ fn seats_that_were_added_count_alone_when_all_have_reported() {
     group.change(Change::Activate { node: N3, incarnation });
     let report = |group: &mut Group, node: NodeNumber, since: u64| {
         let incarnation = group.incarnation(node);
-        let version = group.state.ring_version;
+        let version = |group: &Group| group.state.ring.as_ref().unwrap().version();
+        let before = version(group);
         let told = group.change(Change::Report { node, incarnation, since, arcs: all.clone() });
-        (told, group.state.ring_version > version)
+        (told, version(group) > before)
     };
     let now = since(&group);
     let (told, is_news) = report(&mut group, N2, overtaken);
     assert!(matches!(told, Outcome::Settled { .. }) && !is_news, "those were other seats");
+    let ring_version = group.state.ring_version;
     for node in [N1, N2, N3] {
-        assert_eq!(moving(&group), arcs.len());
+        assert_eq!((moving(&group), group.state.ring_version), (arcs.len(), ring_version));
         assert!(report(&mut group, node, now).1);
         assert!(!report(&mut group, node, now).1, "it has said so");
     }
-    assert_eq!(moving(&group), 0);
+    assert_eq!((moving(&group), group.state.ring_version), (0, ring_version + 1));
 
     // Without one that is lost the others agree on what each of them lacks.
     group.offline(N3);
@@ -376,4 +380,30 @@ fn seats_that_were_added_count_alone_when_all_have_reported() {
     assert_eq!(moving(&group), arcs.len());
     group.change(Change::Remove { node: N2, is_forced: true });
     assert_eq!(moving(&group), 0);
+}
+
+#[test]
+fn an_arc_waits_for_a_node_without_a_seat_until_that_is_offline() {
+    let arcs: Vec<ArcId> = ArcId::all().collect();
+    let all = vec![(arcs[0], arcs[arcs.len() - 1])];
+    let mut group = Group::of(3);
+    // The third node is to lose its seats, and stays a member.
+    let candidate = |node: NodeNumber| Candidate { number: node, weight: 1, zone: "zone".into() };
+    let ring = group.state.ring.as_ref().unwrap().without_lost(|_| false);
+    let ring = ring.with_change(&[candidate(N1), candidate(N2)]).unwrap();
+    let since = ring.placement(arcs[0]).since;
+    group.state.ring = Some(Arc::new(ring));
+    for node in [N1, N2] {
+        let incarnation = group.incarnation(node);
+        group.change(Change::Report { node, incarnation, since, arcs: all.clone() });
+    }
+    let ring = |group: &Group| group.state.ring.clone().unwrap();
+    let before = ring(&group);
+    assert!(before.moving().count() == arcs.len() && before.placement(arcs[0]).awaits(N3));
+    let ring_version = group.state.ring_version;
+    group.offline(N3);
+    let after = ring(&group);
+    assert_eq!((after.moving().count(), after.version()), (0, before.version() + 1));
+    assert!(group.state.ring_version > ring_version);
+    assert_eq!(Ring::decode(&group.pairs[&vec![b'r']]).as_ref(), Ok(&*after), "it lies on disk");
 }

@@ -58,7 +58,7 @@ pub enum Change {
     /// meant, by [`super::member::Member::state_since`].
     CaughtUp { node: NodeNumber, incarnation: Incarnation, since: u64 },
     /// A node reports on arcs that move ([`crate::placement::Ring::with_report`]): from the first
-    /// to the last of each pair, both inclusive.
+    /// to the last of each pair, both inclusive. The pairs ascend and have no arc in common.
     Report { node: NodeNumber, incarnation: Incarnation, since: u64, arcs: Vec<(ArcId, ArcId)> },
     /// The node is to go. `is_empty` says that no node stores a blob: data does not move yet.
     Leave { node: NodeNumber, is_empty: bool },
@@ -292,11 +292,16 @@ fn read_ranges(reader: &mut Reader<'_>) -> Result<Vec<(ArcId, ArcId)>, Malformed
     if count > REPORTED_RANGES_MAX {
         return Err(reader.malformed("count of ranges"));
     }
-    let mut arc = || {
-        let index = reader.u16("arc")?;
-        ArcId::new(index).ok_or_else(|| reader.malformed("arc"))
-    };
-    (0..count).map(|_| Ok((arc()?, arc()?))).collect()
+    let mut ranges: Vec<(ArcId, ArcId)> = Vec::with_capacity(count);
+    for _ in 0..count {
+        let [first, last] = [reader.u16("arc")?, reader.u16("arc")?].map(ArcId::new);
+        let is_behind = |first: ArcId| ranges.last().is_none_or(|(_, before)| *before < first);
+        match (first, last) {
+            (Some(first), Some(last)) if first <= last && is_behind(first) => ranges.push((first, last)),
+            _ => return Err(reader.malformed("range of arcs")),
+        }
+    }
+    Ok(ranges)
 }
 
 fn write_verdict(writer: &mut Writer, kind: u8, node: NodeNumber, incarnation: Incarnation) {

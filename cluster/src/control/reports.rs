@@ -22,24 +22,35 @@ pub struct Reports {
     /// Arcs to report on, by the version that gave them their seats.
     synced: BTreeMap<u64, BTreeSet<ArcId>>,
     sent: Option<Instant>,
-    /// The ring version by which was last looked at what still counts.
-    looked_at: Option<u64>,
+    /// The versions of members and table by which was last looked at what still counts.
+    looked_at: Option<(u64, u64)>,
 }
 
 impl Reports {
     pub fn caught_up(&mut self, since: u64) {
-        (self.caught_up, self.sent, self.looked_at) = (Some(since), None, None);
+        // Whoever says so again and again is heard once.
+        if self.caught_up.replace(since) != Some(since) {
+            (self.sent, self.looked_at) = (None, None);
+        }
     }
 
     pub fn synced(&mut self, since: u64, arcs: impl IntoIterator<Item = ArcId>) {
+        // What comes within a short time goes together.
         self.synced.entry(since).or_default().extend(arcs);
-        (self.sent, self.looked_at) = (None, None);
+        self.looked_at = None;
     }
 
     /// What the group is to be told now.
     pub fn due(&mut self, me: NodeNumber, incarnation: Incarnation, state: &State, now: Instant) -> Vec<Change> {
-        if self.looked_at.replace(state.ring_version) != Some(state.ring_version) {
+        let versions = Some((state.ring_version, state.ring.as_ref().map_or(0, |ring| ring.version())));
+        if self.looked_at != versions {
+            self.looked_at = versions;
             self.forget_counted(me, state);
+        }
+        // The group takes none from a node that it doesn't count on.
+        let member = state.members.get(&me).filter(|member| member.incarnation == incarnation);
+        if member.is_none_or(|member| matches!(member.state, MemberState::Joining | MemberState::Offline)) {
+            return Vec::new();
         }
         let is_idle = self.caught_up.is_none() && self.synced.is_empty();
         if is_idle || self.sent.is_some_and(|sent| now.since(sent) < RETRY_AFTER) {

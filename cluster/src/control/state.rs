@@ -340,8 +340,12 @@ impl State {
         let arcs = arcs.iter().flat_map(|(first, last)| ArcId::range(*first, *last));
         if let Some(ring) = ring.with_report(node, since, arcs, |node| self.is_there(node)) {
             hit(Event::ReportCounted);
+            // Who asks the seats of an arc does so by the same ones while reports are missing.
+            let is_other = ring.moving().count() != self.ring.as_ref().map_or(0, |old| old.moving().count());
             self.write_ring(ring, writes);
-            self.count_change(writes);
+            if is_other {
+                self.count_change(writes);
+            }
         }
         Ok(Outcome::Settled { ring_version: self.ring_version })
     }
@@ -502,12 +506,8 @@ impl State {
             let rest: Vec<Candidate> = rest.map(|other| self.candidate(other)).collect();
             let ring = self.ring.as_ref().expect("a node is seated").with_change(&rest);
             let ring = ring.expect("others are seated");
-            // One that leaves leaves a cluster that stores nothing. Without one that is lost the
-            // others have to agree on what each of them lacks.
-            let ring = match self.members[&node].state {
-                MemberState::Leaving => ring.stopped(),
-                _ => ring.without_lost(|other| other != node && self.members.contains_key(&other)),
-            };
+            // The others have to agree on what each of them lacks.
+            let ring = ring.without_lost(|other| other != node && self.members.contains_key(&other));
             self.write_ring(ring, writes);
         }
         self.forget_window(node, writes);
@@ -536,11 +536,14 @@ impl State {
         // more.
         self.members.values_mut().for_each(|member| member.incarnation.0 += leap);
         self.windows.clear();
-        self.members.values_mut().for_each(|member| member.state_since += leap);
         let own = self.members.get_mut(&me).expect("it is a member");
         if own.state == MemberState::Leaving {
             own.state = MemberState::Active;
         }
+        // The lost ones may have agreed that one of these is offline, and deleted without it.
+        let counted_on = self.members.iter().filter(|(_, member)| member.is_counted_on());
+        let back: Vec<NodeNumber> = counted_on.map(|(node, _)| *node).collect();
+        back.into_iter().for_each(|node| self.set_state(node, MemberState::Returning, &mut writes));
         lost.iter().for_each(|node| self.take_out(*node, &mut writes));
         self.count_change(&mut writes);
     }
@@ -576,6 +579,8 @@ impl State {
     }
 
     fn write_ring(&mut self, ring: Ring, writes: &mut Vec<Write>) {
+        // It is large, and only the last one counts.
+        writes.retain(|(key, _)| *key != [key::RING]);
         writes.push((vec![key::RING], Some(ring.encode())));
         self.ring = Some(Arc::new(ring));
     }

@@ -26,7 +26,7 @@ const STATE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("state");
 const NOTES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("notes");
 
 /// The form of what lies in the file.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// What `redb` may keep of the file in memory.
 const CACHE_BYTES: usize = 4 << 20;
 

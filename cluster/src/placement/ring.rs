@@ -102,6 +102,11 @@ impl Placement {
             return *self;
         }
         let from = Some(self.from.unwrap_or(self.seats)).filter(|from| *from != seats);
+        self.between(seats, from, version)
+    }
+
+    /// These seats and these to come from, with the tenures that their nodes have.
+    fn between(&self, seats: Seats, from: Option<Seats>, version: u64) -> Self {
         let mut next = Self { seats, from, since: version, tenures: [0; 2 * SEATS_MAX], reported: 0 };
         let nodes: Vec<NodeNumber> = next.nodes().collect();
         for (tenure, node) in next.tenures.iter_mut().zip(nodes) {
@@ -131,6 +136,20 @@ impl Placement {
             self.stop();
         }
         ends
+    }
+
+    /// Goes by what is left of `from`, if that is no majority any more.
+    fn give_up(&mut self, version: u64, is_member: &impl Fn(NodeNumber) -> bool) -> Option<()> {
+        let records = self.from.as_ref()?.record_seats();
+        let left: Vec<NodeNumber> = records.iter().copied().filter(|node| is_member(*node)).collect();
+        if left.len() * 2 > records.len() {
+            return None;
+        }
+        match Seats::new(&left).filter(|left| *left != self.seats) {
+            Some(left) => *self = self.between(self.seats, Some(left), version),
+            None => self.stop(),
+        }
+        Some(())
     }
 
     /// The seats are all that counts from now on.
@@ -276,8 +295,10 @@ impl Ring {
         let mut next = Self { version: self.version + 1, placements: self.placements.clone() };
         for arc in arcs {
             let placement = &mut next.placements[arc.index()];
-            placement.report(node);
-            placement.settle(&is_there);
+            if placement.awaits(node) {
+                placement.report(node);
+                placement.settle(&is_there);
+            }
         }
         Some(next)
     }
@@ -291,32 +312,25 @@ impl Ring {
         is_changed.then_some(next)
     }
 
-    /// The next ring, in which all seats are as they are to be at once, whoever has reported: where
-    /// nothing is stored yet. The same ring if it stands still.
-    pub fn stopped(&self) -> Self {
-        self.stopped_where(|_| true)
-    }
-
-    /// The next ring, without what can't be moved any more: arcs stand still at once that have lost
-    /// a majority of their `from`. The same ring if there is none.
+    /// The next ring, where nodes are lost for good: arcs that have lost a majority of the record
+    /// seats of their `from` go by those of them that are left, and stand still if none is. The
+    /// same ring if there is no such arc.
     pub fn without_lost(&self, is_member: impl Fn(NodeNumber) -> bool) -> Self {
-        self.stopped_where(|from| {
-            let left = from.nodes().iter().filter(|node| is_member(**node)).count();
-            left * 2 <= from.nodes().len()
-        })
+        let version = self.version + 1;
+        let mut next = Self { version, placements: self.placements.clone() };
+        let count = next.placements.iter_mut().filter_map(|placement| placement.give_up(version, &is_member)).count();
+        if count > 0 { next } else { self.clone() }
     }
 
-    fn stopped_where(&self, is_lost: impl Fn(&Seats) -> bool) -> Self {
-        let mut next = self.clone();
-        let lost = next.placements.iter_mut().filter(|placement| placement.from.as_ref().is_some_and(&is_lost));
-        let count = lost.map(Placement::stop).count();
-        next.version += u64::from(count > 0);
-        next
-    }
-
-    /// The same seats, with a version that is so much higher.
+    /// The same seats, with a version that is so much higher. What was reported before says nothing
+    /// any more.
     pub fn ahead(&self, versions: u64) -> Self {
-        Self { version: self.version + versions, placements: self.placements.clone() }
+        let version = self.version + versions;
+        let leapt = |placement: &Placement| match placement.from {
+            Some(_) => Placement { since: version, reported: 0, ..*placement },
+            None => *placement,
+        };
+        Self { version, placements: self.placements.iter().map(leapt).collect() }
     }
 
     /// The arcs whose seats are not those of an earlier ring.
@@ -421,7 +435,7 @@ mod tests {
     #[test]
     fn a_change_that_is_overtaken_leaves_the_last_whole_seats_as_source() {
         let still = Ring::new(NodeNumber(1)).with_change(&candidates(&[1, 2, 3, 4, 5])).unwrap();
-        let still = still.stopped();
+        let still = still.without_lost(|_| false);
         let joined = still.with_change(&candidates(&[1, 2, 3, 4, 5, 6])).unwrap();
         let left = joined.with_change(&candidates(&[1, 2, 3, 4, 6])).unwrap();
         for arc in ArcId::all() {
@@ -431,8 +445,31 @@ mod tests {
         }
         // The node that left is a source until the last arc is synced.
         assert_eq!(left.nodes(), numbers(&[1, 2, 3, 4, 5, 6]));
-        let synced = left.stopped();
+        let synced = left.without_lost(|_| false);
         assert_eq!(synced.nodes(), numbers(&[1, 2, 3, 4, 6]));
+    }
+
+    #[test]
+    fn an_arc_goes_by_what_is_left_of_a_majority_that_is_lost() {
+        let six = Ring::new(NodeNumber(1)).with_change(&candidates(&[1, 2, 3, 4, 5, 6])).unwrap();
+        let six = six.without_lost(|_| false);
+        let is_member = |node: NodeNumber| ![1, 2, 3].contains(&node.0);
+        // Five of six have the records of an arc, so two or three of them are lost.
+        let left = six.with_change(&candidates(&[4, 5, 6])).unwrap().without_lost(is_member);
+        let mut counts = [0; 6];
+        for arc in ArcId::all() {
+            let records = six.seats(arc).record_seats();
+            let rest: Vec<NodeNumber> = records.iter().copied().filter(|node| is_member(*node)).collect();
+            counts[rest.len()] += 1;
+            let from = left.from(arc).map(|from| from.nodes().to_vec());
+            match rest.len() {
+                3 => assert_eq!(from.as_deref(), Some(six.seats(arc).nodes()), "a majority is left"),
+                _ => assert_eq!(from.as_deref(), Some(&rest[..]), "they may have what no other has"),
+            }
+        }
+        assert!(counts[2] > 0 && counts[3] > 0);
+        assert_eq!(left.without_lost(is_member), left);
+        assert_eq!(left.without_lost(|_| false).moving().count(), 0);
     }
 
     #[test]
@@ -448,7 +485,12 @@ mod tests {
         let two = Ring::new(NodeNumber(1)).grown(NodeNumber(2)).unwrap();
         let ahead = two.ahead(100);
         assert_eq!((ahead.version(), ahead.moved_since(&two)), (102, vec![]));
-        assert_eq!(ArcId::all().map(|arc| ahead.placement(arc).since).max(), Some(2));
+        // What moves has to be reported anew.
+        assert!(
+            ArcId::all().all(|arc| ahead.placement(arc).since == 102 && ahead.placement(arc).awaits(NodeNumber(2)))
+        );
+        let still = two.without_lost(|_| false).ahead(100);
+        assert!(ArcId::all().all(|arc| still.placement(arc).since == 2));
         assert_eq!(Ring::new(NodeNumber(1)).with_change(&candidates(&[1])).unwrap().version(), 2);
     }
 }

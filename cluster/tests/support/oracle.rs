@@ -9,7 +9,7 @@ use nabu_cluster::control::Pair;
 use nabu_cluster::control::member::{Incarnation, MemberState};
 use nabu_cluster::control::state::State;
 use nabu_cluster::node::NodeNumber;
-use nabu_cluster::placement::Ring;
+use nabu_cluster::placement::{ArcId, Ring};
 use nabu_engine::io::Clock;
 use nabu_engine::sim::SimIo;
 
@@ -103,7 +103,7 @@ impl Oracle {
         voters.iter_mut().for_each(|voters| voters.sort_unstable());
         let known = self.voters.entry(applied).or_insert_with(|| voters.clone());
         assert_eq!(*known, voters, "two sets of voters after entry {applied}");
-        let ring = hash_of_ring(state, table);
+        let ring = hash_of_ring(state);
         let known = *self.rings.entry(state.ring_version).or_insert(ring);
         assert_eq!(known, ring, "two rings of version {}", state.ring_version);
         if let Some(ring) = &state.ring {
@@ -171,6 +171,10 @@ fn check_members(state: &State) {
     stores.dedup();
     assert_eq!(stores.len(), count, "a store is there twice, or was taken back");
     assert!(state.members.keys().all(|node| node.0 <= state.last_number), "a number was never given");
+    let mut since: Vec<u64> = state.members.values().map(|member| member.state_since).collect();
+    since.sort_unstable();
+    assert!(since.is_sorted_by(|before, after| before < after), "two members have their states since {since:?}");
+    assert!(since.last().is_none_or(|last| *last <= state.ring_version), "a state is of a later version");
 }
 
 /// What the group counts as pulled was pulled.
@@ -188,13 +192,24 @@ fn check_pulls(before: &State, state: &State, pulled: &Pulled) {
         }
     }
     let (Some(ring), Some(old)) = (&state.ring, &before.ring) else { return };
-    // Of nodes that are removed nothing is awaited any more, or all is void.
-    if ring.version() == old.version() || before.members.keys().any(|node| !state.members.contains_key(node)) {
+    if ring.version() == old.version() {
         return;
     }
-    for arc in old.moving() {
+    for arc in ArcId::all() {
         let (placement, was) = (ring.placement(arc), old.placement(arc));
-        if placement.from.is_some() || placement.since != was.since {
+        let whole = was.from.unwrap_or(was.seats);
+        if placement.from.is_some() || placement.seats == whole {
+            continue;
+        }
+        if placement.since != was.since || was.from.is_none() {
+            // Without a report: nobody is left to pull from, or those who are have the seats.
+            let records = whole.record_seats().iter();
+            let left: Vec<_> = records.copied().filter(|node| state.members.contains_key(node)).collect();
+            assert!(
+                left.is_empty() || left == placement.seats.nodes(),
+                "arc {arc} stands still on {:?}, and {left:?} are left of those who have everything",
+                placement.seats
+            );
             continue;
         }
         let has_pulled = |node| pulled.arcs.get(&(node, was.since)).is_some_and(|arcs| arcs.has(arc));
@@ -222,8 +237,8 @@ fn hash_of_pairs(pairs: &[Pair], table: u64) -> u64 {
     hash.0
 }
 
-/// Of what the ring version counts.
-fn hash_of_ring(state: &State, table: u64) -> u64 {
+/// Of what the ring version counts: members and seats, not who has reported.
+fn hash_of_ring(state: &State) -> u64 {
     let mut hash = Hash::default();
     for (node, member) in &state.members {
         hash.add(&node.0.to_le_bytes());
@@ -231,7 +246,12 @@ fn hash_of_ring(state: &State, table: u64) -> u64 {
         hash.add(member.profile.address.as_bytes());
         hash.add(format!("{:?} {}", member.state, member.state_since).as_bytes());
     }
-    hash.add(&table.to_le_bytes());
+    for placement in state.ring.iter().flat_map(|ring| ArcId::all().map(|arc| *ring.placement(arc))) {
+        for node in placement.seats.nodes().iter().chain(placement.from.iter().flat_map(|from| from.nodes())) {
+            hash.add(&node.0.to_le_bytes());
+        }
+        hash.add(&[u8::from(placement.from.is_some())]);
+    }
     hash.0
 }
 

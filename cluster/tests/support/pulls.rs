@@ -68,7 +68,9 @@ pub fn begin(world: &Rc<World>, process: &Rc<Process>) {
     let node = membership.node;
     let mut pulls = process.pulls.borrow_mut();
     if let Some(since) = control.returning_since().filter(|since| pulls.returned.replace(*since) != Some(*since)) {
-        spawn(world, process, Input::CaughtUp { since }, move |pulled| {
+        // All arcs of so small a cluster have the same seats.
+        let arc = ArcId::all().next().expect("there are arcs");
+        spawn(world, process, (arc, Sources::Seats), Input::CaughtUp { since }, move |pulled| {
             pulled.returns.insert((node, incarnation, since));
         });
     }
@@ -85,18 +87,54 @@ pub fn begin(world: &Rc<World>, process: &Rc<Process>) {
     }
     for (since, arcs) in awaited {
         let done = arcs.clone();
-        spawn(world, process, Input::Synced { since, arcs }, move |pulled| {
+        spawn(world, process, (arcs[0], Sources::From), Input::Synced { since, arcs }, move |pulled| {
             let pulled = pulled.arcs.entry((node, since)).or_default();
             done.into_iter().for_each(|arc| _ = pulled.insert(arc));
         });
     }
 }
 
-fn spawn(world: &Rc<World>, process: &Rc<Process>, report: Input, done: impl FnOnce(&mut Pulled) + 'static) {
+/// From whom is pulled, by the ring as the process knows it.
+#[derive(Clone, Copy)]
+enum Sources {
+    Seats,
+    /// Nothing is left to pull where the arc moves no more.
+    From,
+}
+
+/// Whether a majority of them run.
+fn can_be_asked(world: &World, process: &Process, (arc, sources): (ArcId, Sources)) -> bool {
+    let control = process.running.control.borrow();
+    let Some(ring) = control.state().and_then(|state| state.ring.as_ref()) else { return false };
+    let sources = match sources {
+        Sources::Seats => ring.seats(arc).record_seats(),
+        Sources::From => ring.from(arc).map_or(&[][..], |from| from.record_seats()),
+    };
+    let own = control.membership();
+    let nodes = (0..world.slots.len()).filter_map(|machine| world.process(machine)).filter_map(|process| {
+        let membership = process.running.control.borrow().membership();
+        membership.filter(|membership| own.is_some_and(|own| own.cluster == membership.cluster))
+    });
+    let running: BTreeSet<NodeNumber> = nodes.map(|membership| membership.node).collect();
+    let count = sources.iter().filter(|node| running.contains(node)).count();
+    count * 2 > sources.len() || sources.is_empty()
+}
+
+/// Pulls from a majority of these.
+fn spawn(
+    world: &Rc<World>,
+    process: &Rc<Process>,
+    sources: (ArcId, Sources),
+    report: Input,
+    done: impl FnOnce(&mut Pulled) + 'static,
+) {
     let (world, process, io) = (world.clone(), process.clone(), process.running.io.clone());
     let lasts = Duration::from_nanos(io.random_u64() % PULL_MAX.as_nanos() as u64);
     io.clone().spawn(async move {
         io.sleep(lasts).await;
+        while !can_be_asked(&world, &process, sources) {
+            io.sleep(PULL_MAX / 4).await;
+        }
         done(&mut world.oracle.borrow_mut().pulled);
         process.report(report);
     });

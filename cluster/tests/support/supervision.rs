@@ -4,7 +4,6 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use nabu_cluster::control::member::MemberState;
 use nabu_engine::sim::{CrashMode, Sim};
 
 use super::process::World;
@@ -54,9 +53,8 @@ fn end_stopped(world: &Rc<World>, sim: &Sim, machine: u16, is_agreed: bool) {
     let membership = control.membership().filter(|_| is_agreed);
     if let (Some(membership), Some(newest)) = (membership, oracle.newest()) {
         let member = newest.members.get(&membership.node);
-        let is_counted_on = member.is_some_and(|member| {
-            member.state == MemberState::Active && Some(member.incarnation) == control.incarnation()
-        });
+        let is_counted_on =
+            member.is_some_and(|member| member.is_counted_on() && Some(member.incarnation) == control.incarnation());
         assert!(!is_counted_on, "n{machine} has stopped, and the others count on it, seed {}", sim.seed());
     }
     drop((control, oracle));

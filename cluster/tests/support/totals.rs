@@ -26,6 +26,8 @@ pub const EXPECTED: &[&str] = &[
     "leaders",
     "verdicts",
     "returns",
+    "reports",
+    "caught up too late",
     "starts",
     "joins",
     "cuts",

@@ -73,7 +73,8 @@ fn change(departure: &Departure, view: &View, stored: &Stored) -> Result<Change,
     let Some((node, member)) = view.member_named(node_id) else { return Err(refused::unknown(node_id)) };
     match member.state {
         MemberState::Offline if *is_forced => Ok(Change::Remove { node, is_forced: true }),
-        MemberState::Active | MemberState::Returning if *is_forced => Err(refused::not_offline(node_id)),
+        MemberState::Active if *is_forced => Err(refused::not_offline(node_id)),
+        MemberState::Returning => Err(refused::catching_up(node_id)),
         _ => Ok(Change::Leave { node, is_empty: *stored == Stored::Nothing }),
     }
 }
@@ -124,8 +125,10 @@ mod tests {
             Ok(Change::Leave { node, is_empty: true }),
             "it is going already"
         );
-        for state in [MemberState::Active, MemberState::Returning] {
-            let error = asked(state, true).unwrap_err();
+        for (state, is_forced) in
+            [(MemberState::Active, true), (MemberState::Returning, true), (MemberState::Returning, false)]
+        {
+            let error = asked(state, is_forced).unwrap_err();
             assert_eq!((error.status, error.error), (409, "wrong node state"), "{state:?}");
         }
         let error = change(&departure("node-west-9", true), &sample::view(), &Stored::Nothing).unwrap_err();

@@ -194,11 +194,19 @@ pub fn not_offline(node_id: &str) -> HttpError {
     HttpError::new(409, "wrong node state", message)
 }
 
+/// It is there, and shown as offline until it has what it missed.
+pub fn catching_up(node_id: &str) -> HttpError {
+    let message = format!(
+        "{node_id:?} was offline and is catching up: wait until GET /v1/cluster/state says active, or stop the node to \
+         remove it by force"
+    );
+    HttpError::new(409, "wrong node state", message)
+}
+
 fn wrong_state(node_id: &str, view: &View) -> HttpError {
     let Some((_, member)) = view.member_named(node_id) else { return unknown(node_id) };
     if member.state == MemberState::Returning {
-        let message = format!("{node_id:?} was offline and is catching up: try again when it is active");
-        return HttpError::new(409, "wrong node state", message);
+        return catching_up(node_id);
     }
     let message = format!(
         "{node_id:?} is {}, so it can't hand over what it has: start it again, or send \"force\": true to remove it \
