@@ -444,7 +444,7 @@ fn one_address_leaves_room_for_others() {
     let mut taken = hold(&server, 3);
     let list = Request::get("/v1/blobs").token(READ_TOKEN);
     let message = server.connect().exchange(&list).expect_error(503, "too many connections");
-    assert!(message.contains("3 connections of one address"), "{message}");
+    assert!(message.contains("3 connections at once from one address"), "{message}");
     taken.pop();
     wait_for("room", || (server.connect().exchange(&list).status() == 200).then_some(()));
 }
