@@ -183,6 +183,22 @@ fn decoders_keep_their_properties_under_mutation() {
 }
 
 #[test]
+fn ranges_of_arcs_ascend_and_have_none_in_common() {
+    let arc = |index| ArcId::new(index).expect("an arc");
+    let decoded = |arcs: &[(u16, u16)]| {
+        let arcs = arcs.iter().map(|(first, last)| (arc(*first), arc(*last))).collect();
+        let change = Change::Report { node: NodeNumber(1), incarnation: Incarnation(1), since: 1, arcs };
+        Command::decode(&Command { origin: None, change }.encode())
+    };
+    for good in [&[][..], &[(0, 4095)], &[(0, 0), (1, 1), (3, 9)]] {
+        assert!(decoded(good).is_ok(), "{good:?}");
+    }
+    for bad in [&[(2, 1)][..], &[(0, 5), (5, 6)], &[(3, 4), (0, 1)], &[(0, 0), (0, 0)]] {
+        assert_eq!(decoded(bad).expect_err("no ranges").what, "range of arcs", "{bad:?}");
+    }
+}
+
+#[test]
 fn a_message_beyond_the_longest_is_refused_before_it_is_read() {
     let message = |bytes: usize| {
         let change = Change::Set { name: "k".into(), value: vec![7; bytes], expected: None };

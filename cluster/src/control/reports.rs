@@ -94,7 +94,67 @@ fn ranges(arcs: impl Iterator<Item = ArcId>) -> Vec<(ArcId, ArcId)> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::command::{Command, Outcome};
+    use super::super::member::{ClusterId, Profile, StoreId};
     use super::*;
+
+    const ME: NodeNumber = NodeNumber(1);
+
+    /// A cluster of this node, which was offline and is back; and its incarnation.
+    fn returning() -> (State, Incarnation) {
+        let profile = Profile {
+            address: "a:1".into(),
+            client_address: "a:1".into(),
+            zone: "z".into(),
+            capacity_bytes: 1 << 40,
+            version: "1".into(),
+            levels: (1, 1),
+        };
+        let (node, store) = (ME, StoreId([1; 16]));
+        let mut state = State::default();
+        let mut change = |change| state.apply(&Command { origin: None, change }, &mut Vec::new());
+        let (cluster, node_id) = (ClusterId([1; 16]), "n".to_owned());
+        change(Change::Bootstrap { cluster, node_id, store, profile: profile.clone() });
+        let started = change(Change::Start { node, store, nonce: 1, profile });
+        let Outcome::Started { incarnation } = started else { panic!("{started:?}") };
+        change(Change::Offline { node, incarnation });
+        change(Change::Back { node, incarnation });
+        (state, incarnation)
+    }
+
+    #[test]
+    fn what_is_said_again_and_again_is_sent_now_and_then_until_it_is_counted() {
+        let (mut state, incarnation) = returning();
+        let since = state.members[&ME].state_since;
+        let (mut reports, mut now, mut sent) = (Reports::default(), Instant(0), 0);
+        let step = RETRY_AFTER / 100;
+        for _ in 0..250 {
+            reports.caught_up(since);
+            sent += reports.due(ME, incarnation, &state, now).len();
+            now = now.after(step);
+        }
+        assert_eq!(sent, 3, "at once, and after each pause");
+        let change = Change::CaughtUp { node: ME, incarnation, since };
+        state.apply(&Command { origin: None, change }, &mut Vec::new());
+        assert_eq!(reports.due(ME, incarnation, &state, now.after(RETRY_AFTER)), []);
+        assert_eq!(reports.caught_up, None, "it was counted");
+    }
+
+    #[test]
+    fn nothing_is_sent_that_would_be_refused() {
+        let (mut state, incarnation) = returning();
+        let since = state.members[&ME].state_since;
+        let mut reports = Reports::default();
+        reports.caught_up(since);
+        assert_eq!(reports.due(ME, Incarnation(incarnation.0 + 1), &state, Instant(0)), [], "another start");
+        assert_eq!(reports.due(NodeNumber(9), incarnation, &state, Instant(0)), [], "no member");
+        reports.caught_up(since);
+        state.apply(&Command { origin: None, change: Change::Offline { node: ME, incarnation } }, &mut Vec::new());
+        assert_eq!(reports.due(ME, incarnation, &state, Instant(0)), [], "it counts as offline");
+        reports.synced(1, [ArcId::new(0).unwrap()]);
+        assert_eq!(reports.due(ME, incarnation, &state, Instant(0)), [], "the arc does not move");
+        assert!(reports.synced.is_empty());
+    }
 
     #[test]
     fn neighbours_make_one_range() {
